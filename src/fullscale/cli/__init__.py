@@ -1,0 +1,1 @@
+"""The fullscale command."""

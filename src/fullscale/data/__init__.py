@@ -1,0 +1,1 @@
+"""Reading, checking, planning and preparing scans."""

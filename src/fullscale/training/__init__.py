@@ -1,0 +1,1 @@
+"""From prepared cases to a trained model (the only home of Lightning)."""
