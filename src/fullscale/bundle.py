@@ -1,0 +1,110 @@
+"""A trained model as one folder: `model.safetensors` and `model.json`. All that prediction needs, and no pickle."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from fullscale.data.preprocess import Recipe
+from fullscale.errors import DataError, FullscaleError
+from fullscale.networks import create_network
+
+WEIGHTS = "model.safetensors"
+CARD = "model.json"
+
+
+class ModelCard(BaseModel):
+    """What a model is and how scans are brought to it.
+
+    Attributes:
+        network: a name that `create_network` knows.
+        options: its further arguments.
+        classes: channels of the output; 1 means sigmoid, more mean softmax with background first.
+        labels: value in the label volume and name of each organ, in the order of the foreground classes.
+        recipe: what is done to a scan first.
+        modality: what the model was trained on, such as `"CT"`.
+        provenance: data set, fold, scores, versions: for people, not read back.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal[1] = 1
+    network: str
+    options: dict[str, Any]
+    classes: PositiveInt
+    labels: dict[int, str]
+    recipe: Recipe
+    modality: str
+    provenance: dict[str, Any] = {}
+
+    def build(self) -> nn.Module:
+        """Create the network, with fresh weights."""
+        return create_network(self.network, self.recipe.in_channels, self.classes, **self.options)
+
+
+def save_bundle(folder: Path, card: ModelCard, state: Mapping[str, Tensor]) -> None:
+    """Write a bundle; an older one in its place is replaced only when the new one is whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".bundle-", dir=folder.parent))
+    try:
+        save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, temporary / WEIGHTS)
+        (temporary / CARD).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        temporary.chmod(0o755)
+        if folder.exists():
+            old = Path(tempfile.mkdtemp(prefix=".bundle-old-", dir=folder.parent))
+            os.replace(folder, old)
+            os.replace(temporary, folder)
+            shutil.rmtree(old)
+        else:
+            os.replace(temporary, folder)
+    except OSError as error:
+        raise FullscaleError(f"cannot write the model to {folder}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def find_bundle(path: Path) -> Path:
+    """Return the bundle at `path`, which is one or is a run folder that holds one.
+
+    Raises:
+        DataError: there is none.
+    """
+    for folder in (path, path / "bundle"):
+        if (folder / CARD).is_file():
+            return folder
+    if not path.exists():
+        raise DataError(f"{path} does not exist; give a run folder, or a folder with {CARD} and {WEIGHTS}")
+    raise DataError(f"{path} holds no model ({CARD} and {WEIGHTS}); has its training finished an epoch?")
+
+
+def load_bundle(path: Path) -> tuple[ModelCard, nn.Module]:
+    """Load a bundle, or the bundle of a run: its card, and its network in evaluation mode on the CPU.
+
+    Raises:
+        DataError: no bundle is there, or it is damaged or of a newer format.
+    """
+    folder = find_bundle(path)
+    try:
+        card = ModelCard.model_validate_json((folder / CARD).read_bytes())
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "its text"
+        raise DataError(f"{folder / CARD} is not a model card of this version: {where}: {first['msg']}") from error
+    network = card.build()
+    try:
+        network.load_state_dict(load_file(folder / WEIGHTS))
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"cannot read the weights {folder / WEIGHTS}: {error}") from error
+    except RuntimeError as error:
+        first_line = str(error).splitlines()[1].strip()
+        raise DataError(f"{folder / WEIGHTS} does not fit the network in {CARD}: {first_line}") from error
+    return card, network.eval()

@@ -1,0 +1,65 @@
+"""The command's frame: its verbs, and what becomes of an error."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from fullscale.cli import data, demo, model, run
+from fullscale.errors import FullscaleError
+
+app = typer.Typer(
+    name="fullscale",
+    help="Medical image segmentation with UNet 3+: from a folder of labelled scans to masks and honest scores.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+INTERRUPTED = 130
+
+
+@app.callback()
+def frame(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    """Options that stand before the verb."""
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(installed("fullscale"))
+        raise typer.Exit
+    if debug:
+        os.environ["FULLSCALE_DEBUG"] = "1"
+
+
+for module in (demo, data, run, model):
+    for name, command in module.COMMANDS.items():
+        app.command(name)(command)
+
+
+def main() -> None:
+    """Run the command; an error becomes one line on standard error and its exit code."""
+    try:
+        app()
+    except FullscaleError as error:
+        _fail(str(error), error.exit_code, error)
+    except KeyboardInterrupt:
+        _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:
+        os._exit(0)
+    except Exception as error:
+        _fail(f"unexpected {type(error).__name__}: {error} (fullscale --debug ... shows where)", 1, error)
+
+
+def _fail(text: str, code: int, error: Exception | None = None) -> None:
+    if error is not None and os.environ.get("FULLSCALE_DEBUG"):
+        raise error
+    print("fullscale: " + " ".join(text.split()), file=sys.stderr)  # noqa: T201
+    sys.stdout.flush()
+    sys.exit(code)

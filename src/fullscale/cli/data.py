@@ -1,0 +1,119 @@
+"""Verbs about data: inspect, phantom, plan, prepare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fullscale.cli.show import Json, news, print_json, progress_bar, table
+
+Data = Annotated[Path, typer.Argument(help="Folder of labelled scans, or a CSV or JSON list.", show_default=False)]
+
+
+def inspect(
+    data: Data,
+    json: Json = False,
+    workers: Annotated[int, typer.Option(help="Processes that read; 0 reads in this one.", min=0)] = 0,
+) -> None:
+    """Tell what a folder of scans holds, and every problem in it.
+
+    Recognises Medical Segmentation Decathlon, nnU-Net raw, LiTS, CHAOS, two folders of equal names, and lists.
+    """
+    from fullscale.cli.show import print_inspection
+    from fullscale.data.checks import inspect_dataset
+    from fullscale.data.layouts import find_dataset
+    from fullscale.errors import DataError
+
+    dataset = find_dataset(data)
+    with progress_bar("inspecting", len(dataset.cases), quiet=json) as advance:
+        inspection = inspect_dataset(dataset, lambda *_: advance(), workers)
+    if json:
+        print_json(inspection.as_dict())
+    else:
+        print_inspection(inspection)
+    if not inspection.facts:
+        raise DataError(f"no case of {data} can be used for training")
+
+
+def phantom(
+    output: Annotated[Path, typer.Argument(help="New folder to write to.", show_default=False)],
+    cases: Annotated[int, typer.Option(help="Labelled training cases.", min=1)] = 12,
+    test_cases: Annotated[int, typer.Option(help="Further cases, labels apart in labelsTs.", min=0)] = 2,
+    size: Annotated[int, typer.Option(help="Voxels along each in-plane axis.", min=16)] = 128,
+    slices: Annotated[int, typer.Option(help="Slices a scan.", min=1)] = 48,
+    organs: Annotated[str, typer.Option(help="Labels to write: 1 liver, 2 spleen, 3 and 4 kidneys.")] = "1,2",
+    seed: Annotated[int, typer.Option(help="The same seed gives the same data set.", min=0)] = 0,
+) -> None:
+    """Draw synthetic abdominal CT scans with their labels, as a Medical Segmentation Decathlon folder."""
+    from fullscale.data.phantom import ORGANS, write_dataset
+    from fullscale.errors import UsageError
+
+    chosen = tuple(int(o) if o.strip().isdecimal() else -1 for o in organs.split(","))
+    if not set(chosen) <= set(ORGANS):
+        raise UsageError(f"--organs {organs!r} must list numbers of {ORGANS}")
+    with progress_bar("drawing", cases + test_cases) as advance:
+        for _ in write_dataset(output, cases, seed, test_cases, size=size, slices=slices, organs=chosen):
+            advance()
+    news(f"{cases} synthetic scans with labels and {test_cases} test scans are in {output}")
+
+
+def plan(
+    data: Data,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the plan here.")] = None,
+    device: Annotated[str, typer.Option(help="Where it will train: auto, cpu, cuda.")] = "auto",
+    json: Json = False,
+) -> None:
+    """Choose window, spacing, crop, width and batch from the data, each with its reason; edit and train with --plan."""
+    from fullscale.config import load_config
+    from fullscale.data.checks import inspect_dataset
+    from fullscale.data.layouts import find_dataset
+    from fullscale.data.plan import make_plan
+    from fullscale.files import write_text
+    from fullscale.training.run import gpu_memory_gib
+
+    config = load_config(None, [f"trainer.device={device}"])
+    chosen = make_plan(inspect_dataset(find_dataset(data)), gpu_memory_gib(config))
+    if output is not None:
+        write_text(output, chosen.model_dump_json(indent=2) + "\n")
+        news(f"the plan is in {output}")
+    if json:
+        print_json(chosen.model_dump(mode="json"))
+    elif output is None:
+        rows = [(k, v["value"], v["reason"]) for k, v in chosen.model_dump(mode="json").items() if k != "dataset"]
+        table(f"Plan for {chosen.dataset}", ["choice", "value", "reason"], rows)
+
+
+def prepare(
+    data: Data,
+    plan: Annotated[Path | None, typer.Option(help="A plan to follow; default one made from the data.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder of prepared cases; default the user's cache.")] = None,
+    json: Json = False,
+) -> None:
+    """Prepare every case ahead of training (train does it by itself)."""
+    from fullscale.config import Config
+    from fullscale.data.cache import cache_summary, default_cache, prepare_cases
+    from fullscale.data.checks import inspect_dataset
+    from fullscale.data.layouts import find_dataset
+    from fullscale.data.plan import make_plan, read_plan
+    from fullscale.training.run import gpu_memory_gib
+
+    inspection = inspect_dataset(find_dataset(data))
+    chosen = read_plan(plan) if plan else make_plan(inspection, gpu_memory_gib(Config()))
+    cases = inspection.usable_cases
+    with progress_bar("preparing", len(cases), quiet=json) as advance:
+        prepared = prepare_cases(
+            cases, chosen.recipe, chosen.label_values, cache or default_cache(), lambda _: advance()
+        )
+    summary = cache_summary(prepared) | {"cache": str(cache or default_cache())}
+    if json:
+        print_json(summary)
+    else:
+        news(
+            f"{summary['cases']} cases, {summary['slices']} slices, {summary['bytes'] / 2**20:.1f} MiB in "
+            f"{summary['cache']}"
+        )
+
+
+COMMANDS = {"inspect": inspect, "phantom": phantom, "plan": plan, "prepare": prepare}

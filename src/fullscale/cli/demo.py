@@ -1,0 +1,58 @@
+"""The verb demo: the whole way on phantoms, from nothing to a scored mask and its picture."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fullscale.cli.show import news, print_summary, progress_bar
+
+CASES, SIZE, SLICES = 12, 64, 32
+SEED = 1
+
+
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for everything it makes.")] = Path("demo"),
+    minutes: Annotated[float, typer.Option(help="How long to train.", min=0.05)] = 3.0,
+) -> None:
+    """Draw phantoms, train a small UNet 3+, segment a scan it has not seen, and score the mask."""
+    from fullscale.config import load_config
+    from fullscale.data.phantom import write_dataset
+    from fullscale.data.read import read_image, read_label
+    from fullscale.evaluation.evaluate import evaluate, write_summary
+    from fullscale.evaluation.figures import write_overlay
+    from fullscale.inference.batch import predict_scans
+    from fullscale.inference.predictor import Predictor
+    from fullscale.training.run import Request, train
+
+    scans, run, masks = output / "phantoms", output / "run", output / "predictions"
+    if not (scans / "dataset.json").is_file():
+        with progress_bar("drawing phantoms", CASES + 1) as advance:
+            for _ in write_dataset(scans, CASES, SEED, test_cases=1, size=SIZE, slices=SLICES):
+                advance()
+    news(f"1. {CASES} synthetic scans with labels, and one to segment: {scans}")
+    settings = [f"trainer.max_minutes={minutes}", "trainer.steps_per_epoch=50", "trainer.device=cpu"]
+    news(f"2. training a small UNet 3+ for {minutes:g} minutes: {run}")
+    bar = sys.stderr.isatty()
+    cache = output / "cache"
+    train(Request(scans, run, config=load_config(None, settings), cache=cache, report=news, bar=bar))
+
+    [unseen] = sorted((scans / "imagesTs").iterdir())
+    truth = scans / "labelsTs" / unseen.name
+    [result] = predict_scans(Predictor.from_run(run), [(unseen.name.removesuffix(".nii.gz"), unseen)], masks)
+    assert result.mask is not None
+    summary = evaluate(result.mask, truth)
+    write_summary(summary, masks / "summary.json")
+    picture = masks / "overlay.png"
+    scan = read_image(unseen)
+    write_overlay(picture, scan, read_label(result.mask, unseen), read_label(truth, unseen), window=(-150, 250))
+    print_summary(summary, "3. Scores of the scan it has not seen (a synthetic phantom, no patient)")
+    typer.echo(
+        f"mask:    {result.mask}\nscores:  {masks / 'summary.json'}\npicture: {picture}\nmodel:   {run / 'bundle'}"
+    )
+
+
+COMMANDS = {"demo": demo}

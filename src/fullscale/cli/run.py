@@ -1,0 +1,130 @@
+"""Verbs of the main job: train, predict, evaluate."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fullscale.cli.show import Json, news, print_json, print_summary, progress_bar
+
+Output = typer.Option("--output", "-o", show_default=False)
+
+
+def train(
+    data: Annotated[Path, typer.Argument(help="Folder of labelled scans, or a CSV or JSON list.", show_default=False)],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(help="Settings, such as trainer.max_minutes=20 network.width=32.", show_default=False),
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Run folder; default runs/NAME.")] = None,
+    fold: Annotated[str, typer.Option(help="Fold that validates: 0, 1 ..., or 'all' to train on every case.")] = "0",
+    config: Annotated[Path | None, typer.Option(help="YAML of settings, such as a run's config.yaml.")] = None,
+    plan: Annotated[Path | None, typer.Option(help="An edited plan.json to follow.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder of prepared cases; default the user's cache.")] = None,
+    drop_bad_cases: Annotated[bool, typer.Option("--drop-bad-cases", help="Train without unusable cases.")] = False,
+    json: Json = False,
+) -> None:
+    """Train a network on labelled scans and score it on those held back.
+
+    The same command again goes on where it stopped. `fullscale settings` lists every setting.
+    """
+    from fullscale.config import load_config
+    from fullscale.data.cache import default_cache
+    from fullscale.data.layouts import find_dataset
+    from fullscale.training.run import Request, train
+
+    chosen = load_config(config, settings or [])
+    run = output or Path("runs") / find_dataset(data).name.replace("/", "_")
+    summary = train(
+        Request(
+            data=data,
+            run=run,
+            fold=fold,
+            config=chosen,
+            plan=plan,
+            cache=cache or default_cache(),
+            drop_bad_cases=drop_bad_cases,
+            report=news,
+            bar=sys.stderr.isatty() and not json,
+        )
+    )
+    if json:
+        print_json(summary.as_dict())
+    else:
+        title = "training cases (none were held back)" if fold == "all" else f"validation cases of fold {fold}"
+        print_summary(summary, f"Scores of the {title}")
+    news(f"model: {run / 'bundle'}; scores: {run / f'fold_{fold}' / 'validation' / 'summary.json'}")
+
+
+def settings() -> None:
+    """List every setting of a run, with its default."""
+    from fullscale.cli.show import table
+    from fullscale.config import Config
+    from fullscale.config import settings as all_settings
+
+    defaults = Config().model_dump()
+    rows = []
+    for key, text in all_settings():
+        section, name = key.split(".")
+        rows.append((key, "from the plan" if defaults[section][name] is None else defaults[section][name], text))
+    table("Settings", ["key", "default", "what it does"], [(k, str(v), t) for k, v, t in rows])
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="A run folder or a bundle.", show_default=False)],
+    scans: Annotated[list[Path], typer.Argument(help="Scans, folders of scans, or DICOM series.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the masks.", show_default=False)],
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="Write each organ's probability too.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    batch_size: Annotated[int | None, typer.Option(help="Slices at once; default by the device.", min=1)] = None,
+    json: Json = False,
+) -> None:
+    """Segment scans; each mask lies on its scan's own grid. A bad scan does not stop the others (exit code 4)."""
+    from fullscale.errors import PartialFailure
+    from fullscale.inference.batch import find_scans, predict_scans
+    from fullscale.inference.predictor import Predictor
+
+    found = find_scans(scans)
+    predictor = Predictor.from_run(model, device, batch_size)
+    with progress_bar("predicting", len(found), quiet=json) as advance:
+        results = predict_scans(predictor, found, output, probabilities, lambda _: advance())
+    if json:
+        print_json({"results": [result.as_dict() for result in results]})
+    for result in results:
+        if result.error is not None:
+            news(f"failed: {result.scan}: {result.error}")
+        elif not json:
+            typer.echo(f"{result.mask}  {result.describe()}")
+    failed = [result for result in results if result.error is not None]
+    if failed:
+        raise PartialFailure(f"{len(failed)} of {len(results)} scans failed, the others are in {output}")
+
+
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(help="A mask, or a folder of masks.", show_default=False)],
+    truth: Annotated[Path, typer.Argument(help="The true mask, a folder of them, or a data set.", show_default=False)],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write summary.json here.")] = None,
+    json: Json = False,
+) -> None:
+    """Score masks against the truth: Dice, IoU, HD95, ASSD, NSD, volumes, per case and class."""
+    from fullscale.errors import PartialFailure
+    from fullscale.evaluation.evaluate import evaluate, write_summary
+
+    summary = evaluate(predictions, truth)
+    where = output or (predictions / "summary.json" if predictions.is_dir() else None)
+    if where is not None:
+        write_summary(summary, where)
+    if json:
+        print_json(summary.as_dict())
+    else:
+        print_summary(summary, "Scores")
+        if where is not None:
+            news(f"scores: {where}")
+    if summary.failures:
+        raise PartialFailure(f"{len(summary.failures)} cases could not be scored; the others are done")
+
+
+COMMANDS = {"train": train, "settings": settings, "predict": predict, "evaluate": evaluate}

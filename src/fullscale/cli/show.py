@@ -1,0 +1,129 @@
+"""How the command speaks: news, tables, JSON and progress."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from fullscale.data.checks import Inspection
+    from fullscale.evaluation.evaluate import Summary
+
+MOST_ROWS = 40
+_HEADS = ("Dice", "IoU", "HD95 mm", "ASSD mm", "NSD", "ml", "true ml")
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def news(line: str) -> None:
+    """Tell what is happening, on standard error, so that standard output holds results alone."""
+    typer.echo(line, err=True)
+
+
+def print_json(content: Any) -> None:
+    """Print a result as JSON."""
+    typer.echo(json.dumps(content, indent=2, allow_nan=False))
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print a table; numbers stand to the right."""
+    grid = Table(title=title, title_justify="left", title_style="bold", header_style="")
+    for index, column in enumerate(columns):
+        numeric = bool(rows) and all(isinstance(row[index], int | float) or row[index] is None for row in rows)
+        grid.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*(_text(value) for value in row))
+    Console(width=None if sys.stdout.isatty() else 120).print(grid)
+
+
+@contextmanager
+def progress_bar(what: str, total: int, quiet: bool = False) -> Iterator[Callable[[], None]]:
+    """Show a bar on a terminal and nothing elsewhere; gives a function to call after each step."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=quiet or not sys.stderr.isatty()) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda: progress.advance(task)
+
+
+def print_inspection(inspection: Inspection) -> None:
+    """Print what `inspect_dataset` found."""
+    dataset, facts = inspection.dataset, list(inspection.facts.values())
+    typer.echo(f"{dataset.name}: {dataset.layout}, {dataset.modality or 'modality not declared'}, at {dataset.root}")
+    typer.echo(
+        f"{len(dataset.cases)} labelled cases, {len(facts)} of them usable; {len(dataset.unlabelled)} without labels"
+    )
+    if facts:
+        table("Usable cases", ["what", "smallest", "median", "largest"], _ranges(facts))
+        orientations = sorted({f.orientation for f in facts})
+        types = sorted({f.dtype for f in facts})
+        typer.echo(f"stored orientations: {', '.join(orientations)}; voxel types: {', '.join(types)}")
+        table("Labels", ["value", "name", "cases", "median ml", "smallest ml", "largest ml"], _labels(inspection))
+    for severity in ("error", "warning"):
+        found = [p for p in inspection.problems if p.severity == severity]
+        if found:
+            table(f"{severity.capitalize()}s ({len(found)})", ["case", "problem"], [(p.case, p.message) for p in found])
+
+
+def print_summary(summary: Summary, title: str) -> None:
+    """Print the scores of a set of predictions: per case, then the means with the cases they stand on."""
+    content = summary.as_dict()
+    columns = ("Dice", "IoU", "HD95", "ASSD", "NSD", "volume_ml", "reference_volume_ml")
+    names = content["labels"]
+    rows = [
+        (case["case"], names[label], *(metrics[c] for c in columns))
+        for case in content["metric_per_case"]
+        for label, metrics in case["metrics"].items()
+    ]
+    if len(rows) <= MOST_ROWS:
+        table(f"{title}, per case", ["case", "class", *_HEADS], rows)
+    means = [(names[label], m["cases"], *(m[c] for c in columns)) for label, m in content["mean"].items()]
+    everything = content["foreground_mean"]
+    means.append(("mean of the classes", everything["cases"], *(everything[c] for c in columns)))
+    table(title, ["class", "cases", *_HEADS], means)
+    typer.echo(content["policy"])
+    for failure in content["failures"]:
+        news(f"not scored: {failure['case']}: {failure['message']}")
+
+
+def _ranges(facts: list[Any]) -> list[tuple[str, str, str, str]]:
+    import numpy as np
+
+    rows = []
+    for what, values in (
+        ("size in voxels", [f.shape for f in facts]),
+        ("spacing in mm", [f.spacing_mm for f in facts]),
+        ("intensity (percentiles 0.5, 50, 99.5)", [f.intensity_percentiles for f in facts]),
+        ("intensity (lowest, highest)", [(f.intensity_min, f.intensity_max) for f in facts]),
+    ):
+        parts = (np.min(values, axis=0), np.median(values, axis=0), np.max(values, axis=0))
+        rows.append((what, *(" x ".join(f"{v:.4g}" for v in part) for part in parts)))
+    return rows
+
+
+def _labels(inspection: Inspection) -> list[tuple[Any, ...]]:
+    import numpy as np
+
+    rows = []
+    for value, name in inspection.labels.items():
+        if value == 0:
+            continue
+        ml = [f.label_ml[value] for f in inspection.facts.values() if f.label_ml.get(value)]
+        spread = (float(np.median(ml)), min(ml), max(ml)) if ml else (None, None, None)
+        rows.append((value, name, len(ml), *spread))
+    return rows
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return json.dumps(value) if isinstance(value, dict | list) else str(value)

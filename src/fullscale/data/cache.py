@@ -1,0 +1,169 @@
+"""Prepared cases on disk: slices that training reads a few at a time, keyed by content.
+
+A prepared case is a folder named by a digest of the scan's bytes, the mask's bytes, the recipe and the labels. A file
+or a recipe that changes has another digest and is prepared again. The folder is filled beside its place and renamed
+into it, so a half-written one is never found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fullscale.data.layouts import Case
+from fullscale.data.preprocess import Recipe, find_frame, image_slices, label_slices
+from fullscale.data.read import read_image, read_label
+from fullscale.errors import DataError, FullscaleError
+from fullscale.geometry.volume import require_same_grid
+
+FORMAT = 1
+"""Raised whenever the same bytes would be prepared into other arrays."""
+
+
+def default_cache() -> Path:
+    """`$FULLSCALE_CACHE`, else `fullscale` in `$XDG_CACHE_HOME` or `~/.cache`."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("FULLSCALE_CACHE") or Path(base) / "fullscale")
+
+
+@dataclass(frozen=True)
+class PreparedCase:
+    """One case ready for training; the arrays are memory-mapped when asked for, so that it pickles as a path.
+
+    Attributes:
+        id: the case.
+        folder: where its arrays are.
+        spacing_mm: of the arrays' axes: across slices, rows, columns.
+        voxels: `[S][classes]`, how many voxels of each class each slice holds.
+    """
+
+    id: str
+    folder: Path
+    spacing_mm: tuple[float, float, float]
+    voxels: npt.NDArray[np.int64]
+
+    @property
+    def image(self) -> npt.NDArray[np.float16]:
+        """Normalised slices `[S, H, W]`."""
+        return np.load(self.folder / "image.npy", mmap_mode="r")  # type: ignore[no-any-return]
+
+    @property
+    def label(self) -> npt.NDArray[np.uint8]:
+        """Class indices `[S, H, W]`."""
+        return np.load(self.folder / "label.npy", mmap_mode="r")  # type: ignore[no-any-return]
+
+
+def prepare_cases(
+    cases: Sequence[Case],
+    recipe: Recipe,
+    labels: Sequence[int],
+    cache: Path,
+    progress: Callable[[str], None] | None = None,
+) -> list[PreparedCase]:
+    """Prepare labelled cases, or find them prepared.
+
+    Args:
+        cases: labelled cases.
+        recipe: what is done to each scan.
+        labels: label values in the order of the classes, background first.
+        cache: folder of prepared cases, shared between runs.
+        progress: called with each case's id when it is ready.
+
+    Raises:
+        DataError: a case cannot be read, or its mask does not fit; the case is named.
+    """
+    prepared = []
+    for case in cases:
+        prepared.append(_prepare_case(case, recipe, list(labels), cache))
+        if progress is not None:
+            progress(case.id)
+    return prepared
+
+
+def _prepare_case(case: Case, recipe: Recipe, labels: list[int], cache: Path) -> PreparedCase:
+    try:
+        folder = cache / f"{case.id.replace('/', '_')}-{_digest(case, recipe, labels)}"
+        if not folder.is_dir():
+            with _atomic_folder(folder) as temporary:
+                _fill(temporary, case, recipe, labels)
+    except OSError as error:
+        raise FullscaleError(f"case {case.id}: cannot prepare it in {cache}: {error.strerror or error}") from error
+    meta = json.loads((folder / "case.json").read_text())
+    a, b, c = meta["spacing_mm"]
+    return PreparedCase(case.id, folder, (a, b, c), np.asarray(meta["voxels"], dtype=np.int64))
+
+
+def _fill(folder: Path, case: Case, recipe: Recipe, labels: list[int]) -> None:
+    if case.label is None:
+        raise DataError(f"case {case.id} has no mask, so it cannot be trained on")
+    scan = read_image(case.image)
+    mask = read_label(case.label, case.image)
+    require_same_grid(scan, mask, f"case {case.id}: image and mask")
+    frame = find_frame(scan, recipe)
+    try:
+        image = image_slices(scan, frame, recipe).astype(np.float16)
+    except DataError as error:
+        raise DataError(f"case {case.id}: {error}") from error
+    label = label_slices(mask, frame, labels)
+    np.save(folder / "image.npy", image)
+    np.save(folder / "label.npy", label)
+    voxels = [np.bincount(s.ravel(), minlength=len(labels)).tolist() for s in label]
+    resized = (frame.spacing_mm[i] * frame.shape[i] / frame.network_shape[i] for i in range(3))
+    meta = {"case": case.id, "spacing_mm": list(resized), "voxels": voxels}
+    (folder / "case.json").write_text(json.dumps(meta))
+
+
+def _digest(case: Case, recipe: Recipe, labels: list[int]) -> str:
+    digest = hashlib.blake2b(digest_size=12)
+    digest.update(json.dumps([FORMAT, recipe.model_dump(mode="json"), labels]).encode())
+    for source in (case.image, case.label):
+        for file in _files(source):
+            digest.update(file.name.encode())
+            with file.open("rb") as content:
+                while block := content.read(1 << 20):
+                    digest.update(block)
+    return digest.hexdigest()
+
+
+def _files(source: Path | None) -> Iterator[Path]:
+    if source is not None:
+        yield from sorted(p for p in source.iterdir() if p.is_file()) if source.is_dir() else [source]
+
+
+@contextmanager
+def _atomic_folder(folder: Path) -> Iterator[Path]:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".preparing-", dir=folder.parent))
+    try:
+        yield temporary
+        for file in temporary.iterdir():
+            with file.open("rb") as written:
+                os.fsync(written.fileno())
+        try:
+            temporary.rename(folder)
+        except OSError:
+            # Another process has prepared the same case in the meantime; its bytes are the same.
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def cache_summary(prepared: Sequence[PreparedCase]) -> dict[str, Any]:
+    """Count cases, slices and bytes of prepared cases."""
+    return {
+        "cases": len(prepared),
+        "slices": int(sum(len(case.voxels) for case in prepared)),
+        "bytes": sum(file.stat().st_size for case in prepared for file in case.folder.iterdir()),
+    }

@@ -1,0 +1,238 @@
+"""An abdomen-like CT drawn from formulas: seeded, varied, and labelled as synthetic wherever it appears.
+
+The anatomy is drawn in patient millimetres (RAS: x to the patient's right, y to the front, z to the head; the origin
+lies in front of the spine, at the height of the liver's middle) and sampled on a grid whose spacing, orientation,
+tilt and origin vary from case to case. Liver, spleen and kidneys are of one tissue class and touch: they differ by a
+few HU only and must be told apart by place and shape, as in a real scan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
+from fullscale.data.nifti import write_volume
+from fullscale.errors import UsageError
+from fullscale.files import write_json
+from fullscale.geometry.transform import reorient
+from fullscale.geometry.volume import Affine, Volume
+
+ORGANS = {1: "liver", 2: "spleen", 3: "right kidney", 4: "left kidney"}
+NAME = "Phantom (synthetic)"
+NOTE = "SYNTHETIC phantom, no patient"
+
+Field = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Patient:
+    """What varies from one phantom to the next: lengths in mm, intensities in HU."""
+
+    half_width: float
+    half_depth: float
+    fat: float
+    size: float
+    tissue_hu: float
+    contrast_hu: float
+    noise_hu: float
+    ripple: npt.NDArray[np.float64]
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> Patient:
+        """Draw a patient."""
+        return cls(
+            half_width=rng.uniform(140, 175),
+            half_depth=rng.uniform(95, 125),
+            fat=rng.uniform(10, 26),
+            size=rng.uniform(0.9, 1.08),
+            tissue_hu=rng.uniform(60, 110),
+            contrast_hu=rng.uniform(0, 160),
+            noise_hu=rng.uniform(10, 22),
+            ripple=rng.uniform(-1, 1, (3, 3, 4)),
+        )
+
+
+class Body:
+    """A patient's space at points in mm, warped by a smooth ripple so that no organ is a plain ellipsoid.
+
+    `depth` is 0 on the long axis and 1 on the skin; muscle begins at `wall`, and organs lie in the `cavity`.
+    """
+
+    def __init__(self, points: Field, patient: Patient) -> None:
+        self.x, self.y, self.z = points
+        self.depth = np.sqrt((self.x / patient.half_width) ** 2 + (self.y / patient.half_depth) ** 2)
+        self.wall = 1 - patient.fat / patient.half_depth
+        self.cavity = self.depth < self.wall - 0.11
+        self.spine_y = 46 - 98 / patient.size
+        warped = points.copy()
+        for axis in range(3):
+            for wave in patient.ripple[axis]:
+                phase = sum(w * p for w, p in zip(wave[:3] / 28, points, strict=True)) + np.float32(3.14 * wave[3])
+                warped[axis] += np.float32(2.5) * np.sin(phase, dtype=np.float32)
+        scale = patient.size * np.array([patient.half_width / 165, self.wall * patient.half_depth / 98, 1.0])
+        self.points = warped / scale.astype(np.float32)[:, None, None, None]
+
+    def ellipsoid(self, centre: tuple[float, float, float], radii: tuple[float, float, float]) -> Field:
+        """Signed field, negative inside: 0 on the ellipsoid's surface, -1 at its centre."""
+        squares = sum(
+            ((p - np.float32(c)) / np.float32(r)) ** 2 for p, c, r in zip(self.points, centre, radii, strict=True)
+        )
+        return np.asarray(np.sqrt(squares) - 1, dtype=np.float32)
+
+    def column(self, x: float, y: float, radius: float) -> npt.NDArray[np.bool_]:
+        """An upright cylinder."""
+        return np.asarray((self.points[0] - x) ** 2 + (self.points[1] - y) ** 2 < radius**2)
+
+
+def make_case(seed: int, size: int = 128, slices: int = 48, organs: tuple[int, ...] = (1, 2)) -> tuple[Volume, Volume]:
+    """Draw one scan (int16, HU) and its labels (uint8), both on one grid.
+
+    Args:
+        seed: the same seed gives the same case.
+        size: voxels along each in-plane axis.
+        slices: voxels along the head-foot axis.
+        organs: keys of `ORGANS` to label; the others stay in the scan, unlabelled.
+    """
+    if size < 16 or slices < 1:
+        raise UsageError(f"a phantom needs at least 16 voxels a side and 1 slice, got {size} and {slices}")
+    rng = np.random.default_rng(seed)
+    patient = Patient.draw(rng)
+    affine = _draw_grid(rng, patient, size, slices)
+    index = np.indices((size, size, slices), dtype=np.float32)
+    points = np.tensordot(affine[:3, :3].astype(np.float32), index, axes=1)
+    points += affine[:3, 3].astype(np.float32)[:, None, None, None]
+    body = Body(points, patient)
+    labels = _draw_organs(body)
+    scan = _scan_noise(_draw_tissues(body, labels, patient, rng), patient, rng)
+    kept = np.where(np.isin(labels, organs), labels, 0).astype(np.uint8)
+    return _store(scan, kept, affine, rng)
+
+
+def write_dataset(
+    folder: Path, cases: int, seed: int = 0, test_cases: int = 0, **options: Any
+) -> Iterator[tuple[str, Volume]]:
+    """Write phantoms as a Medical Segmentation Decathlon folder, yielding each case's name and scan as it is written.
+
+    Labels of the test cases go to `labelsTs`, which such folders keep to themselves.
+
+    Raises:
+        UsageError: the folder already holds something.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"{folder} is not empty; choose another folder for the phantoms")
+    names = [f"phantom_{number:03d}" for number in range(cases + test_cases)]
+    for number, name in enumerate(names):
+        part = "Tr" if number < cases else "Ts"
+        scan, labels = make_case(seed * 10_000 + number, **options)
+        write_volume(folder / f"images{part}" / f"{name}.nii.gz", scan, description=NOTE)
+        write_volume(folder / f"labels{part}" / f"{name}.nii.gz", labels, description=NOTE)
+        yield name, scan
+    write_json(folder / "dataset.json", _describe(names[:cases], names[cases:], options.get("organs", (1, 2))))
+
+
+def _describe(train: list[str], test: list[str], organs: tuple[int, ...]) -> dict[str, Any]:
+    return {
+        "name": NAME,
+        "description": f"{NOTE}: drawn by fullscale from formulas",
+        "tensorImageSize": "3D",
+        "modality": {"0": "CT"},
+        "labels": {"0": "background"} | {str(o): ORGANS[o] for o in organs},
+        "numTraining": len(train),
+        "numTest": len(test),
+        "training": [{"image": f"./imagesTr/{n}.nii.gz", "label": f"./labelsTr/{n}.nii.gz"} for n in train],
+        "test": [f"./imagesTs/{n}.nii.gz" for n in test],
+    }
+
+
+def _draw_grid(rng: np.random.Generator, patient: Patient, size: int, slices: int) -> Affine:
+    in_plane = 2.15 * patient.half_width / size * rng.uniform(1.0, 1.12)
+    affine = np.eye(4)
+    tilt = Rotation.from_euler("xyz", rng.uniform(-3, 3, 3), degrees=True).as_matrix()
+    affine[:3, :3] = tilt @ np.diag([in_plane, in_plane, rng.uniform(230, 280) / slices])
+    middle = np.array([size / 2, size / 2, slices / 2])
+    centre = np.array([rng.uniform(-8, 8), rng.uniform(-8, 8), rng.uniform(-30, 5)])
+    affine[:3, 3] = centre - affine[:3, :3] @ middle
+    return affine
+
+
+def _draw_organs(body: Body) -> npt.NDArray[np.uint8]:
+    right_lobe = body.ellipsoid((72, 5, 5), (68, 72, 74))
+    left_lobe = body.ellipsoid((12, 42, 18), (70, 34, 38))
+    liver = np.minimum(right_lobe, left_lobe) < 0
+    spleen = (body.ellipsoid((-98, -38, 12), (30, 46, 48)) < 0) & (body.ellipsoid((-62, -8, 12), (34, 36, 60)) > 0)
+    labels = np.zeros(body.z.shape, dtype=np.uint8)
+    back = body.spine_y + 10
+    for side, value in ((1, 3), (-1, 4)):
+        kidney = body.ellipsoid((side * 60, back, -48 + 6 * side), (27, 27, 52)) < 0
+        pelvis = body.ellipsoid((side * 38, back + 8, -48 + 6 * side), (17, 13, 22)) < 0
+        labels[kidney & ~pelvis] = value
+    labels[spleen] = 2
+    labels[liver] = 1
+    labels[~body.cavity] = 0
+    return labels
+
+
+def _draw_tissues(body: Body, labels: npt.NDArray[np.uint8], patient: Patient, rng: np.random.Generator) -> Field:
+    x, y, z = body.x, body.y, body.z
+    hu = np.full(z.shape, -1000, dtype=np.float32)
+    hu[body.depth < 1] = -100
+    hu[body.depth < body.wall] = 55
+    bowel = _texture(z.shape, rng)
+    hu[body.cavity] = np.where(bowel, 35, -95)[body.cavity]
+    gas = _texture(z.shape, rng) & bowel & body.cavity & (z < -40) & (y > 20)
+    hu[gas] = -900
+    dome = 46 + 42 * np.exp(-(((x - 55) / 85) ** 2) - ((y - 10) / 80) ** 2)
+    hu[body.cavity & (z > dome)] = -830
+    hu[(body.ellipsoid((-58, 38, 30), (42, 34, 44)) < 0) & body.cavity] = 30
+    hu[(body.ellipsoid((-58, 56, 34), (28, 12, 30)) < 0) & body.cavity] = -920
+    _draw_bones(hu, body)
+    hu[body.column(-8, body.spine_y + 32, 11)] = 45 + patient.contrast_hu
+    hu[body.column(16, body.spine_y + 34, 12)] = 45 + 0.6 * patient.contrast_hu
+    for value, offset in ((1, 0.0), (2, 8.0), (3, 16.0), (4, 16.0)):
+        hu[labels == value] = patient.tissue_hu + offset
+    vessels = _texture(z.shape, rng, share=0.06) & (labels == 1)
+    hu[vessels] += 0.25 * patient.contrast_hu
+    return hu
+
+
+def _draw_bones(hu: Field, body: Body) -> None:
+    ribs = (np.abs((body.z - 0.45 * body.y) % 32 - 16) < 5.5) & (np.abs(body.depth - body.wall + 0.06) < 0.035)
+    hu[ribs & (body.z > -55)] = 520
+    vertebra = body.column(0, body.spine_y, 20)
+    disc = (body.z % 34) < 7
+    hu[vertebra] = np.where(disc, 90, 210)[vertebra]
+    hu[vertebra & ~body.column(0, body.spine_y, 17) & ~disc] = 480
+    across, front, _ = body.points
+    hu[(np.abs(across) < 20) & (np.abs(front - body.spine_y + 28) < 6) & ~disc] = 430
+    hu[body.column(0, body.spine_y - 23, 7)] = 30
+
+
+def _texture(shape: tuple[int, ...], rng: np.random.Generator, share: float = 0.45) -> npt.NDArray[np.bool_]:
+    coarse = rng.normal(size=[max(2, n // 6) for n in shape])
+    smooth = ndimage.zoom(coarse, [n / c for n, c in zip(shape, coarse.shape, strict=True)], order=1)
+    return np.asarray(smooth > np.quantile(smooth, 1 - share))
+
+
+def _scan_noise(hu: Field, patient: Patient, rng: np.random.Generator) -> npt.NDArray[np.int16]:
+    blurred = ndimage.gaussian_filter(hu, (0.6, 0.6, 0.3))
+    grain = ndimage.gaussian_filter(rng.normal(size=hu.shape).astype(np.float32), (0.7, 0.7, 0))
+    return np.asarray(np.clip(blurred + patient.noise_hu * grain / grain.std(), -1024, 3071).round(), dtype=np.int16)
+
+
+def _store(
+    scan: npt.NDArray[np.int16],
+    labels: npt.NDArray[np.uint8],
+    affine: npt.NDArray[np.float64],
+    rng: np.random.Generator,
+) -> tuple[Volume, Volume]:
+    codes = [str(rng.choice(list(pair))) for pair in ("LR", "PA", "IS")]
+    order = (0, 1, 2) if rng.random() < 0.7 else tuple(rng.permutation(3))
+    orientation = "".join(codes[axis] for axis in order)
+    return reorient(Volume(scan, affine), orientation), reorient(Volume(labels, affine), orientation)

@@ -1,0 +1,239 @@
+"""From the fingerprint of a data set to the choices of a run, each with the reason beside it.
+
+A plan is JSON that a person reads and edits: change a `value`, and train with `--plan`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, ValidationError
+
+from fullscale.data.checks import CaseFacts, Inspection
+from fullscale.data.preprocess import Intensity, Recipe
+from fullscale.errors import DataError
+
+T = TypeVar("T")
+
+DEEPEST_STRIDE = 16
+CPU_SIDE = 192
+CPU_WIDTH = 16
+CPU_VOXELS = 1 << 17
+PAPER_SIDE = 320
+PAPER_WIDTH = 64
+MAX_BATCH = 32
+BYTES_PER_VOXEL = 18_600
+"""Of a width-64 UNet 3+ in training with bf16: its published 1,860 MB of float32 activations at 320x320, doubled for
+the backward pass and halved for the type."""
+
+
+class Choice(BaseModel, Generic[T]):
+    """A value and why it was chosen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    value: T
+    reason: str
+
+
+class Plan(BaseModel):
+    """What the data suggest.
+
+    Attributes:
+        dataset: its name.
+        modality: `"CT"` (intensities are HU), `"MRI"` or `"unknown"`.
+        labels: values in the masks and their names, background first.
+        intensity: clipping and normalisation.
+        spacing_mm: in-plane voxel size that slices are resized to; null keeps each scan's own.
+        neighbours: slices above and below that are shown with each.
+        patch_size: rows and columns of a training crop.
+        width: channels of the network's first level.
+        batch_size: crops a step.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dataset: str
+    modality: Choice[str]
+    labels: Choice[dict[int, str]]
+    intensity: Choice[Intensity]
+    spacing_mm: Choice[PositiveFloat | None]
+    neighbours: Choice[PositiveInt]
+    patch_size: Choice[tuple[PositiveInt, PositiveInt]]
+    width: Choice[PositiveInt]
+    batch_size: Choice[PositiveInt]
+
+    @property
+    def recipe(self) -> Recipe:
+        """What is done to a scan before a network sees it."""
+        return Recipe(
+            intensity=self.intensity.value,
+            spacing_mm=self.spacing_mm.value,
+            neighbours=self.neighbours.value,  # type: ignore[arg-type]
+        )
+
+    @property
+    def label_values(self) -> list[int]:
+        """Label values in the order of the classes, background first."""
+        return sorted(self.labels.value)
+
+    @property
+    def organs(self) -> dict[int, str]:
+        """Value and name of each foreground label, in the order of the classes."""
+        return {value: self.labels.value[value] for value in self.label_values if value != 0}
+
+    @property
+    def classes(self) -> int:
+        """Channels of the network's output: one organ is a sigmoid, several are a softmax with background."""
+        return 1 if len(self.organs) == 1 else len(self.organs) + 1
+
+
+def read_plan(path: Path) -> Plan:
+    """Read a plan, edited or not.
+
+    Raises:
+        DataError: it is not there, or a value is not what it must be.
+    """
+    try:
+        return Plan.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"cannot read the plan {path}: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "its text"
+        raise DataError(f"{path}: {where}: {first['msg']} (it holds {first['input']!r:.80})") from error
+
+
+def make_plan(inspection: Inspection, gpu_gib: float | None = None) -> Plan:
+    """Choose from the facts of the usable cases.
+
+    Args:
+        inspection: what the cases hold.
+        gpu_gib: memory of the GPU that will train, or None for a CPU.
+
+    Raises:
+        DataError: no case can be used, or no mask holds an organ.
+    """
+    facts = list(inspection.facts.values())
+    if not facts:
+        raise DataError(f"no case of {inspection.dataset.name} can be used; see fullscale inspect")
+    modality = _modality(inspection, facts)
+    spacing = _spacing(facts, gpu_gib)
+    patch = _patch_size(facts, spacing.value, gpu_gib)
+    width = _width(gpu_gib)
+    return Plan(
+        dataset=inspection.dataset.name,
+        modality=modality,
+        labels=_labels(inspection),
+        intensity=_intensity(modality.value, facts),
+        spacing_mm=spacing,
+        neighbours=Choice(value=1, reason="the paper shows the slice above and the slice below as further channels"),
+        patch_size=patch,
+        width=width,
+        batch_size=_batch_size(patch.value, width.value, gpu_gib),
+    )
+
+
+def _modality(inspection: Inspection, facts: list[CaseFacts]) -> Choice[str]:
+    declared = inspection.dataset.modality
+    if declared:
+        name = {"MR": "MRI"}.get(declared.upper(), declared.upper())
+        return Choice(value=name, reason="declared by the data set")
+    lowest = float(np.median([f.intensity_min for f in facts]))
+    if lowest <= -500:
+        return Choice(value="CT", reason=f"not declared; the scans reach {lowest:.0f}, as air does in HU")
+    return Choice(value="unknown", reason=f"not declared, and the lowest voxels ({lowest:.0f}) are not air in HU")
+
+
+def _labels(inspection: Inspection) -> Choice[dict[int, str]]:
+    labels = {0: "background"} | inspection.labels
+    if len(labels) < 2 or not any(len(f.foreground) for f in inspection.facts.values()):
+        raise DataError(f"no mask of {inspection.dataset.name} holds a label other than 0: there is nothing to learn")
+    source = "declared by the data set" if inspection.dataset.labels else "found in the masks; give them names here"
+    return Choice(value=dict(sorted(labels.items())), reason=source)
+
+
+def _intensity(modality: str, facts: list[CaseFacts]) -> Choice[Intensity]:
+    if modality != "CT":
+        return Choice(
+            value=Intensity(per="scan"),
+            reason=f"{modality} has no fixed unit: each scan is clipped at its own percentiles 0.5 and 99.5, then "
+            "brought to mean 0 and deviation 1",
+        )
+    organ = np.concatenate([f.foreground for f in facts])
+    low, high = np.percentile(organ, [0.5, 99.5])
+    margin = max((high - low) / 2, 25.0)
+    low, high = round(float(low - margin), 1), round(float(high + margin), 1)
+    clipped = organ.clip(low, high)
+    return Choice(
+        value=Intensity(
+            per="dataset",
+            low=low,
+            high=high,
+            mean=round(float(clipped.mean()), 2),
+            std=round(max(float(clipped.std()), (high - low) / 8), 2),
+        ),
+        reason=f"HU: percentiles 0.5 and 99.5 of {len(organ)} labelled voxels, widened by half on either side to keep "
+        "the surroundings apart; their mean, and their deviation but at least an eighth of the window",
+    )
+
+
+def _spacing(facts: list[CaseFacts], gpu_gib: float | None) -> Choice[PositiveFloat | None]:
+    median = float(np.median([s for f in facts for s in _in_plane(f)[1]]))
+    side = float(np.median([max(_extent_mm(f)) for f in facts])) / median
+    if gpu_gib is None and side > CPU_SIDE:
+        coarse = round(median * side / CPU_SIDE, 4)
+        return Choice(
+            value=coarse,
+            reason=f"median {median:.4g} mm, coarsened so that a slice of {side:.0f} voxels becomes {CPU_SIDE}: "
+            "training on a CPU costs 1/x² of the time",
+        )
+    return Choice(value=round(median, 4), reason="median in-plane spacing of the scans")
+
+
+def _patch_size(facts: list[CaseFacts], spacing_mm: float | None, gpu_gib: float | None) -> Choice[tuple[int, int]]:
+    extents = np.median([_extent_mm(f) for f in facts], axis=0)
+    spacing = spacing_mm or float(np.median([s for f in facts for s in _in_plane(f)[1]]))
+    voxels = extents / spacing
+    cap = CPU_SIDE if gpu_gib is None else PAPER_SIDE
+    rows, columns = (min(cap, int(np.ceil((v - 0.5) / DEEPEST_STRIDE)) * DEEPEST_STRIDE) for v in voxels)
+    return Choice(
+        value=(max(rows, 2 * DEEPEST_STRIDE), max(columns, 2 * DEEPEST_STRIDE)),
+        reason=f"the median slice is {voxels[0]:.0f}x{voxels[1]:.0f} at this spacing; a multiple of {DEEPEST_STRIDE}, "
+        f"at most {cap}" + ("" if gpu_gib is None else " (the paper's crop)"),
+    )
+
+
+def _width(gpu_gib: float | None) -> Choice[PositiveInt]:
+    if gpu_gib is None:
+        return Choice(value=CPU_WIDTH, reason="a CPU: a quarter of the paper's width is a sixteenth of its cost")
+    if gpu_gib < 10:
+        return Choice(value=PAPER_WIDTH // 2, reason=f"half the paper's width, for {gpu_gib:.0f} GiB of GPU memory")
+    return Choice(value=PAPER_WIDTH, reason="the paper's")
+
+
+def _batch_size(patch: tuple[int, int], width: int, gpu_gib: float | None) -> Choice[PositiveInt]:
+    voxels = patch[0] * patch[1]
+    if gpu_gib is None:
+        size = int(np.clip(CPU_VOXELS // voxels, 2, MAX_BATCH))
+        return Choice(value=size, reason=f"about {CPU_VOXELS} voxels a step keep a CPU's steps near a second")
+    fitting = int(0.7 * gpu_gib * 2**30 / (voxels * BYTES_PER_VOXEL * width / PAPER_WIDTH))
+    return Choice(
+        value=int(np.clip(fitting, 2, MAX_BATCH)),
+        reason=f"estimated to fill 70 % of {gpu_gib:.0f} GiB of GPU memory, at most {MAX_BATCH}",
+    )
+
+
+def _extent_mm(facts: CaseFacts) -> tuple[float, float]:
+    """Rows and columns of a case's slices in mm."""
+    (rows, columns), (row_mm, column_mm) = _in_plane(facts)
+    return rows * row_mm, columns * column_mm
+
+
+def _in_plane(facts: CaseFacts) -> tuple[tuple[int, int], tuple[float, float]]:
+    """Voxels and spacing in mm of a case's axial slices: rows (front to back), then columns (side to side)."""
+    row = next(axis for axis, code in enumerate(facts.orientation) if code in "PA")
+    column = next(axis for axis, code in enumerate(facts.orientation) if code in "LR")
+    return (facts.shape[row], facts.shape[column]), (facts.spacing_mm[row], facts.spacing_mm[column])

@@ -1,0 +1,74 @@
+"""Which cases train and which validate: seeded folds in which no patient stands on both sides."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+
+from fullscale.data.layouts import Case
+from fullscale.errors import DataError, UsageError
+
+ALL = "all"
+"""The fold that trains on every case and has no validation of its own."""
+
+
+class Split(TypedDict):
+    """Case identifiers of one fold."""
+
+    train: list[str]
+    val: list[str]
+
+
+def make_splits(cases: Sequence[Case], folds: int, seed: int) -> list[Split]:
+    """Deal the patients out into folds, each validating once.
+
+    Raises:
+        DataError: fewer than two patients, so nothing can be held back.
+    """
+    groups = sorted({case.group for case in cases})
+    if len(groups) < 2:
+        raise DataError(
+            f"{len(cases)} case of one patient cannot be split into training and validation; "
+            "add cases, or train on all of them with --fold all"
+        )
+    order = np.random.default_rng(seed).permutation(len(groups))
+    fold_of = {groups[g]: position % min(folds, len(groups)) for position, g in enumerate(order)}
+    return [
+        Split(
+            train=[case.id for case in cases if fold_of[case.group] != fold],
+            val=[case.id for case in cases if fold_of[case.group] == fold],
+        )
+        for fold in range(min(folds, len(groups)))
+    ]
+
+
+def choose_split(splits: list[Split], fold: str) -> Split:
+    """Return fold number `fold`.
+
+    Raises:
+        UsageError: there is no such fold.
+    """
+    if not fold.isdecimal() or int(fold) >= len(splits):
+        raise UsageError(f"there is no fold {fold!r}: this data set has folds 0 to {len(splits) - 1}, or 'all'")
+    return splits[int(fold)]
+
+
+def read_splits(path: Path, cases: Sequence[Case]) -> list[Split]:
+    """Read stored folds and hold them against the cases at hand.
+
+    Raises:
+        DataError: the file is not a list of folds, or names a case that the data set does not have.
+    """
+    try:
+        splits = [Split(train=list(s["train"]), val=list(s["val"])) for s in json.loads(path.read_text())]
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(f'{path} is not a list of {{"train": [...], "val": [...]}}: {error}') from error
+    known = {case.id for case in cases}
+    strangers = sorted({name for split in splits for name in (*split["train"], *split["val"])} - known)
+    if strangers:
+        raise DataError(f"{path} names {len(strangers)} cases that the data set lacks, such as {strangers[0]!r}")
+    return splits

@@ -1,0 +1,127 @@
+"""Many scans, one after the other: a bad one is reported and does not stop the rest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fullscale.data.dicom import is_dicom_folder
+from fullscale.data.nifti import volume_stem, volume_suffix, write_volume
+from fullscale.data.read import read_image
+from fullscale.errors import DataError, UsageError
+from fullscale.geometry.volume import Volume
+from fullscale.inference.predictor import Predictor
+
+
+@dataclass
+class Result:
+    """What became of one scan.
+
+    Attributes:
+        scan: the file or DICOM folder.
+        mask: the file that was written.
+        error: why there is none.
+        organ_ml: volume of each organ.
+        elapsed_s: from reading the scan to writing the mask.
+    """
+
+    scan: Path
+    mask: Path | None = None
+    error: str | None = None
+    organ_ml: dict[str, float] = field(default_factory=dict)
+    elapsed_s: float = 0.0
+
+    def describe(self) -> str:
+        """Say each organ's volume and the time."""
+        organs = ", ".join(f"{name} {ml:.1f} ml" for name, ml in self.organ_ml.items())
+        return f"{organs} ({self.elapsed_s:.1f} s)"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return vars(self) | {"scan": str(self.scan), "mask": None if self.mask is None else str(self.mask)}
+
+
+def find_scans(paths: Sequence[Path]) -> list[tuple[str, Path]]:
+    """List the scans that are meant, each with the name its mask will have.
+
+    A file is a scan, a folder of DICOM slices is one, and any other folder stands for the scans in it.
+
+    Raises:
+        DataError: a path does not exist or holds no scan.
+        UsageError: two scans would write the same mask.
+    """
+    found = [(name, scan) for path in paths for name, scan in _scans_at(path)]
+    names = [name for name, _ in found]
+    for name in names:
+        if names.count(name) > 1:
+            same = ", ".join(str(scan) for other, scan in found if other == name)
+            raise UsageError(f"{same} would all be written as {name!r}; predict them into folders of their own")
+    return found
+
+
+def _scans_at(path: Path) -> list[tuple[str, Path]]:
+    if not path.exists():
+        raise DataError(f"{path} does not exist; give a scan, a folder of scans or a DICOM series")
+    if path.is_file():
+        return [(volume_stem(path), path)]
+    if is_dicom_folder(path):
+        return [(path.resolve().name, path)]
+    inside = [p for p in sorted(path.iterdir()) if not p.name.startswith(".")]
+    scans = [(volume_stem(p), p) for p in inside if p.is_file() and volume_suffix(p)]
+    scans += [(p.name, p) for p in inside if p.is_dir() and is_dicom_folder(p)]
+    if not scans:
+        raise DataError(f"{path} holds no scan (.nii, .nii.gz, .nrrd, .mha, or folders of DICOM slices)")
+    return scans
+
+
+def predict_scans(
+    predictor: Predictor,
+    scans: Sequence[tuple[str, Path]],
+    output: Path,
+    probabilities: bool = False,
+    progress: Callable[[Result], None] | None = None,
+) -> list[Result]:
+    """Segment scans into `output`: `NAME` with the scan's own suffix (`.nii.gz` for DICOM).
+
+    With `probabilities`, each organ's probability is written beside it as `NAME_ORGAN_probability`.
+
+    Raises:
+        FullscaleError: `output` cannot be written.
+    """
+    results = []
+    for name, path in scans:
+        result = Result(path)
+        started = time.perf_counter()
+        try:
+            scan = read_image(path)
+            suffix = (volume_suffix(path) if path.is_file() else None) or ".nii.gz"
+            labels, soft = predictor.predict_probabilities(scan) if probabilities else (predictor.predict(scan), {})
+        except DataError as error:
+            result.error = str(error)
+        else:
+            _write(result, output, name, suffix, labels, soft)
+            result.organ_ml = {
+                organ: float((labels.array == value).sum() * labels.voxel_ml)
+                for value, organ in predictor.card.labels.items()
+            }
+        result.elapsed_s = round(time.perf_counter() - started, 2)
+        results.append(result)
+        if progress is not None:
+            progress(result)
+    return results
+
+
+def _write(result: Result, output: Path, name: str, suffix: str, labels: Volume, soft: dict[str, Volume]) -> None:
+    mask = output / f"{name}{suffix}"
+    if mask.exists() and mask.resolve() == result.scan.resolve():
+        raise UsageError(f"the mask of {result.scan} would replace the scan itself; choose another output folder")
+    for organ, volume in soft.items():
+        probability = volume.with_array(volume.array.astype(np.float32))
+        write_volume(output / f"{name}_{organ.replace(' ', '_')}_probability{suffix}", probability)
+    write_volume(mask, labels)
+    result.mask = mask

@@ -1,0 +1,175 @@
+"""From a bundle and a scan to a mask on the scan's own grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from fullscale.bundle import ModelCard, load_bundle
+from fullscale.data.preprocess import find_frame, image_slices, with_neighbours
+from fullscale.data.read import read_image
+from fullscale.errors import UsageError
+from fullscale.geometry.volume import Volume
+
+VOXELS_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 21, "mps": 1 << 20}
+"""Voxels of the slices in one batch."""
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Turn `auto`, `cpu`, `cuda`, `cuda:1` or `mps` into a device that is there.
+
+    Raises:
+        UsageError: this machine does not have it.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"unknown device {name!r}; use auto, cpu, cuda or mps") from error
+    if device.type not in VOXELS_AT_ONCE:
+        raise UsageError(f"device {name!r} is not supported; use auto, cpu, cuda or mps")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"device {name!r} is not here: torch sees {torch.cuda.device_count()} CUDA devices")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UsageError("device 'mps' is not here")
+    return device
+
+
+def mixed_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """bf16 autocast on a GPU that computes in it; full precision elsewhere."""
+    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.autocast("cuda", torch.bfloat16)
+    return nullcontext()
+
+
+def slice_logits(
+    network: nn.Module,
+    slices: npt.NDArray[Any],
+    neighbours: int,
+    shape: tuple[int, int] | None = None,
+    batch_size: int | None = None,
+) -> Iterator[Tensor]:
+    """Segment a stack of slices, batch by batch.
+
+    Args:
+        network: in evaluation mode, on its device.
+        slices: normalised slices `[S, H, W]`.
+        neighbours: slices above and below that are shown with each.
+        shape: rows and columns that the logits are brought to; default those of the slices.
+        batch_size: slices at once; default by the device's memory.
+
+    Yields:
+        float32 logits `[B, C, *shape]` of consecutive slices, on the network's device.
+    """
+    device = next(network.parameters()).device
+    size = batch_size or max(1, VOXELS_AT_ONCE[device.type] // (slices.shape[1] * slices.shape[2]))
+    with torch.inference_mode():
+        for start in range(0, len(slices), size):
+            indices = range(start, min(start + size, len(slices)))
+            batch = np.stack([with_neighbours(slices, i, neighbours) for i in indices]).astype(np.float32)
+            with mixed_precision(device):
+                logits = network(torch.from_numpy(batch).to(device)).float()
+            if shape is not None and logits.shape[2:] != shape:
+                logits = nn.functional.interpolate(logits, shape, mode="bilinear", align_corners=False)
+            yield logits
+
+
+def decide(logits: Tensor) -> Tensor:
+    """Turn logits `[B, C, H, W]` into class indices uint8 `[B, H, W]`: p > 1/2 for one class, else the arg-max."""
+    chosen = logits[:, 0] > 0 if logits.shape[1] == 1 else logits.argmax(dim=1)
+    return chosen.to(torch.uint8)
+
+
+def probabilities(logits: Tensor) -> Tensor:
+    """Turn logits `[B, C, H, W]` into foreground probabilities `[B, organs, H, W]`."""
+    return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)[:, 1:]
+
+
+class Predictor:
+    """A trained model on a device. Calls leave no trace: the same scan always gives the same mask.
+
+    Args:
+        card: what the model is.
+        network: with its weights.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+        batch_size: slices at once; default by the device's memory.
+    """
+
+    def __init__(
+        self, card: ModelCard, network: nn.Module, device: str = "auto", batch_size: int | None = None
+    ) -> None:
+        self.card = card
+        self.device = choose_device(device)
+        self.network = network.eval().to(self.device)
+        self.batch_size = batch_size
+
+    @classmethod
+    def from_run(cls, folder: str | Path, device: str = "auto", batch_size: int | None = None) -> Predictor:
+        """Load a run folder or a bundle.
+
+        Raises:
+            DataError: it holds no model, or a damaged one.
+        """
+        return cls(*load_bundle(Path(folder)), device=device, batch_size=batch_size)
+
+    def predict(self, scan: str | Path | Volume, progress: Callable[[float], None] | None = None) -> Volume:
+        """Segment a scan.
+
+        Args:
+            scan: a file, a DICOM folder, or a volume (CT in HU).
+            progress: called with the fraction that is done.
+
+        Returns:
+            Labels (uint8, or uint16 where a label is above 255) on the scan's own grid, with its affine and header.
+
+        Raises:
+            DataError: the scan cannot be read, or holds NaN.
+        """
+        return self._segment(scan, None, progress)
+
+    def predict_probabilities(
+        self, scan: str | Path | Volume, progress: Callable[[float], None] | None = None
+    ) -> tuple[Volume, dict[str, Volume]]:
+        """Segment a scan, and tell for each organ its probability (float16) on the scan's own grid.
+
+        An organ that the guidance finds absent from a slice has probability exactly 0 there.
+        """
+        soft: list[npt.NDArray[np.float16]] = []
+        volume = scan if isinstance(scan, Volume) else read_image(Path(scan))
+        labels = self._segment(volume, soft, progress)
+        frame = find_frame(volume, self.card.recipe)
+        organs = np.concatenate(soft).swapaxes(0, 1)
+        return labels, {
+            name: frame.to_volume(organ, volume) for name, organ in zip(self.card.labels.values(), organs, strict=True)
+        }
+
+    def _segment(
+        self,
+        scan: str | Path | Volume,
+        soft: list[npt.NDArray[np.float16]] | None,
+        progress: Callable[[float], None] | None,
+    ) -> Volume:
+        volume = scan if isinstance(scan, Volume) else read_image(Path(scan))
+        recipe = self.card.recipe
+        frame = find_frame(volume, recipe)
+        slices = image_slices(volume, frame, recipe)
+        labels = np.empty(frame.shape, dtype=np.uint8)
+        start = 0
+        for logits in slice_logits(self.network, slices, recipe.neighbours, frame.shape[1:], self.batch_size):
+            stop = start + len(logits)
+            labels[start:stop] = decide(logits).cpu().numpy()
+            if soft is not None:
+                soft.append(probabilities(logits).cpu().numpy().astype(np.float16))
+            start = stop
+            if progress is not None:
+                progress(stop / len(labels))
+        values = np.array([0, *self.card.labels])
+        return frame.to_volume(values.astype(np.min_scalar_type(values.max()))[labels], volume)

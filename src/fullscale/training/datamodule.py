@@ -1,0 +1,65 @@
+"""Lightning's view of the prepared cases: crops to train on, whole cases to validate on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import lightning
+import monai.data
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from fullscale.data.cache import PreparedCase
+from fullscale.training.samples import CropDataset, CropSampler
+
+
+class SegmentationData(lightning.LightningDataModule):
+    """Training crops in batches, and validation cases one at a time.
+
+    Under several processes each takes its share of both.
+    """
+
+    def __init__(
+        self,
+        crops: CropDataset,
+        validation: Sequence[PreparedCase],
+        batch_size: int,
+        steps_per_epoch: int,
+        workers: int,
+    ) -> None:
+        super().__init__()
+        self.crops = crops
+        self.validation = list(validation)
+        self.batch_size = batch_size
+        self.steps_per_epoch = steps_per_epoch
+        self.workers = workers
+
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        """Batches of crops; Lightning tells the sampler the epoch."""
+        sampler = CropSampler(self.batch_size * self.steps_per_epoch, *self._share())
+        return DataLoader(
+            self.crops,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            num_workers=self.workers,
+            pin_memory=self._on_gpu(),
+            persistent_workers=self.workers > 0,
+            worker_init_fn=_start_worker,
+        )
+
+    def val_dataloader(self) -> DataLoader[PreparedCase]:
+        """Whole prepared cases."""
+        rank, world_size = self._share()
+        return DataLoader(self.validation[rank::world_size], batch_size=None)  # type: ignore[arg-type]
+
+    def _share(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _on_gpu(self) -> bool:
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+
+
+def _start_worker(_: Any) -> None:
+    # Plain tensors are all that is needed, and MONAI's annotated ones cost a third more time.
+    monai.data.set_track_meta(False)

@@ -1,0 +1,82 @@
+"""The course of a run, epoch by epoch: `metrics.csv`, `progress.png`, and a line for whoever watches."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning
+
+from fullscale.evaluation.figures import write_progress
+from fullscale.files import write_text
+from fullscale.training.module import Budget
+
+
+class History(lightning.Callback):
+    """Keeps a row per epoch. The rows travel in the checkpoint, so a resumed run goes on where it was.
+
+    Args:
+        folder: receives `metrics.csv` and `progress.png`.
+        budget: tells the time.
+        report: takes one line per epoch.
+    """
+
+    def __init__(self, folder: Path, budget: Budget, report: Callable[[str], None]) -> None:
+        self.folder = folder
+        self.budget = budget
+        self.report = report
+        self.rows: list[dict[str, float]] = []
+        self.sums: dict[str, float] = {}
+        self.steps = 0
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Add up what the step logged."""
+        self.steps += 1
+        for name in ("loss", "presence_loss", "presence_accuracy"):
+            if name in trainer.callback_metrics:
+                self.sums[name] = self.sums.get(name, 0.0) + float(trainer.callback_metrics[name])
+
+    def on_validation_epoch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Add the row of the epoch."""
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        row = {
+            "epoch": float(trainer.current_epoch),
+            "step": float(trainer.global_step),
+            "elapsed_s": round(self.budget.elapsed_s, 1),
+            "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+        }
+        row |= {f"train_{name}": total / max(1, self.steps) for name, total in self.sums.items()}
+        self.sums, self.steps = {}, 0
+        row["val_dice_mean"] = metrics["val_dice"]
+        row |= {name: value for name, value in metrics.items() if name.startswith("val_dice_")}
+        self.rows = [*(r for r in self.rows if r["epoch"] < row["epoch"]), row]
+        if trainer.is_global_zero:
+            self._write()
+            self.report(_line(row))
+
+    def state_dict(self) -> dict[str, Any]:
+        """All rows."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.rows = list(state["rows"])
+
+    def _write(self) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, fieldnames=list(self.rows[-1]), restval="", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows({k: f"{v:.6g}" for k, v in row.items()} for row in self.rows)
+        write_text(self.folder / "metrics.csv", text.getvalue())
+        write_progress(self.folder / "progress.png", self.rows)
+
+
+def _line(row: Mapping[str, float]) -> str:
+    presence = f", presence accuracy {row['train_presence_accuracy']:.3f}" if "train_presence_accuracy" in row else ""
+    return (
+        f"epoch {row['epoch']:.0f}, step {row['step']:.0f}, {row['elapsed_s'] / 60:.1f} min: "
+        f"loss {row.get('train_loss', float('nan')):.4f}{presence}, validation Dice {row['val_dice_mean']:.4f}"
+    )

@@ -1,0 +1,178 @@
+"""What happens in a step: the network, its loss and its optimiser as Lightning calls them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+from torch import Tensor, nn
+
+from fullscale.config import OptimizerConfig
+from fullscale.data.cache import PreparedCase
+from fullscale.errors import FullscaleError
+from fullscale.evaluation.overlap import overlap_counts
+from fullscale.inference.predictor import decide, slice_logits
+from fullscale.losses.supervision import SupervisedLoss, presence_of
+
+
+class SegmentationModule(lightning.LightningModule):
+    """A network in training.
+
+    Args:
+        network: gives a `SegmentationOutput` in training and logits `[B, C, H, W]` in evaluation.
+        loss: of all supervised outputs and of presence.
+        optimizer: which one; its rate is set by the `Budget`.
+        organs: names of the foreground classes.
+        neighbours: slices above and below that are shown with each.
+    """
+
+    def __init__(
+        self, network: nn.Module, loss: SupervisedLoss, optimizer: OptimizerConfig, organs: list[str], neighbours: int
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.loss = loss
+        self.optimizer_config = optimizer
+        self.organs = organs
+        self.neighbours = neighbours
+        self.dice_by_case: dict[str, list[float]] = {}
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        """One batch of images `[B, C, H, W]` and class indices `[B, H, W]`."""
+        image, target = batch
+        output = self.network(image)
+        loss = self.loss(output, target)
+        if not torch.isfinite(loss.total):
+            raise FullscaleError(
+                f"the loss became {loss.total.item()} at step {self.global_step}; the last good checkpoint is kept. "
+                "Lower optimizer.learning_rate or optimizer.clip_norm, or train with trainer.precision=32"
+            )
+        self._log("loss", loss.total)
+        if output.presence is not None:
+            said = output.presence.argmax(dim=-1).bool()
+            truth = presence_of(target, len(self.organs) + (1 if output.logits[0].shape[1] > 1 else 0))
+            self._log("presence_accuracy", (said == truth).float().mean())
+            self._log("presence_loss", loss.presence)
+        return loss.total
+
+    def validation_step(self, case: PreparedCase, _: int) -> None:
+        """One whole case: Dice of each organ on the grid that the network sees."""
+        logits = slice_logits(self.network, case.image, self.neighbours)
+        predicted = np.concatenate([decide(batch).cpu().numpy() for batch in logits])
+        self.dice_by_case[case.id] = dice_per_class(predicted, case.label, len(self.organs))
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the scores of the epoch before."""
+        self.dice_by_case = {}
+
+    def on_validation_epoch_end(self) -> None:
+        """Average over cases; an organ that neither truth nor prediction holds in a case is not scored there."""
+        scores = np.array(list(self._gather(self.dice_by_case).values()), dtype=float)
+        counted = (~np.isnan(scores)).sum(axis=0)
+        per_organ = np.nansum(scores, axis=0) / np.maximum(counted, 1)
+        for name, dice in zip(self.organs, per_organ, strict=True):
+            self.log(f"val_dice_{name}", float(dice), rank_zero_only=True)
+        mean = float(per_organ[counted > 0].mean()) if (counted > 0).any() else 0.0
+        self.log("val_dice", mean, prog_bar=True, rank_zero_only=True)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW or Nesterov SGD over all parameters."""
+        config = self.optimizer_config
+        if config.name == "adamw":
+            return torch.optim.AdamW(self.parameters(), lr=config.base_rate, weight_decay=config.weight_decay)
+        return torch.optim.SGD(
+            self.parameters(),
+            lr=config.base_rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            nesterov=config.momentum > 0,
+        )
+
+    def _log(self, name: str, value: Tensor) -> None:
+        self.log(name, value.detach(), prog_bar=True)
+
+    def _gather(self, scores: dict[str, list[float]]) -> dict[str, list[float]]:
+        if self.trainer.world_size == 1:
+            return scores
+        shares: list[Any] = [None] * self.trainer.world_size
+        torch.distributed.all_gather_object(shares, scores)
+        return {case: dice for share in shares for case, dice in share.items()}
+
+
+def dice_per_class(predicted: Any, truth: Any, organs: int) -> list[float]:
+    """Dice of each foreground class of two class-index arrays; NaN where both are empty."""
+    counts = overlap_counts(predicted, np.asarray(truth), range(1, organs + 1))
+    return [2 * c.tp / (2 * c.tp + c.fp + c.fn) if c.tp + c.fp + c.fn else float("nan") for c in counts]
+
+
+class Budget(lightning.Callback):
+    """How far the run is, in minutes or in steps, whichever ends first; it sets the learning rate and ends the run.
+
+    Minutes count training and validation, over all the times that the run was started. Its state travels in the
+    checkpoint.
+    """
+
+    def __init__(self, max_minutes: float | None, max_steps: int | None, config: OptimizerConfig) -> None:
+        self.max_seconds = None if max_minutes is None else 60 * max_minutes
+        self.max_steps = max_steps
+        self.config = config
+        self.earlier_s = 0.0
+        self.started: float | None = None
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds spent so far."""
+        return self.earlier_s + (0.0 if self.started is None else time.monotonic() - self.started)
+
+    def progress(self, step: int) -> float:
+        """Fraction of the budget that is spent, from 0 to 1."""
+        by_steps = step / self.max_steps if self.max_steps else 0.0
+        by_time = self.elapsed_s / self.max_seconds if self.max_seconds else 0.0
+        return min(1.0, max(by_steps, by_time))
+
+    def spent_in(self, checkpoint: Path) -> bool:
+        """Whether the run that wrote `checkpoint` had spent this budget."""
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        self.load_state_dict(state["callbacks"][self.state_key])
+        return self.progress(state["global_step"]) >= 1
+
+    def on_train_start(self, *_: Any) -> None:
+        """Start the clock."""
+        self.started = time.monotonic()
+
+    def on_train_batch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Set the learning rate of this step."""
+        rate = self.config.base_rate * self._factor(trainer.global_step)
+        for group in trainer.optimizers[0].param_groups:
+            group["lr"] = rate
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: STEP_OUTPUT, *_: Any
+    ) -> None:
+        """Ask for the end once the budget is spent; all processes agree."""
+        del module, outputs
+        spent = self.progress(trainer.global_step) >= 1
+        trainer.should_stop = trainer.strategy.reduce_boolean_decision(spent, all=False)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The seconds spent."""
+        return {"elapsed_s": self.elapsed_s}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.earlier_s = float(state["elapsed_s"])
+
+    def _factor(self, step: int) -> float:
+        progress = self.progress(step)
+        warmup = min(1.0, (step + 1) / (self.config.warmup_steps + 1))
+        if self.config.schedule == "constant":
+            return warmup
+        if self.config.schedule == "cosine":
+            return warmup * 0.5 * (1 + float(np.cos(np.pi * progress)))
+        return warmup * float((1 - progress) ** 0.9)

@@ -1,0 +1,316 @@
+"""A whole training run, in reading order: look at the data, plan, prepare, fit, hand over the model, score it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from fullscale.bundle import ModelCard, save_bundle
+from fullscale.config import Config, dump_yaml, load_config
+from fullscale.data.cache import PreparedCase, default_cache, prepare_cases
+from fullscale.data.checks import inspect_dataset
+from fullscale.data.layouts import Case, Dataset, find_dataset
+from fullscale.data.nifti import write_volume
+from fullscale.data.plan import Plan, make_plan, read_plan
+from fullscale.data.splits import ALL, Split, choose_split, make_splits, read_splits
+from fullscale.errors import DataError, UsageError
+from fullscale.evaluation.evaluate import Summary, evaluate, write_summary
+from fullscale.files import write_json, write_text
+from fullscale.inference.predictor import Predictor, choose_device
+from fullscale.losses import create_loss
+from fullscale.losses.supervision import SupervisedLoss
+from fullscale.training.datamodule import SegmentationData
+from fullscale.training.history import History
+from fullscale.training.module import Budget, SegmentationModule
+from fullscale.training.samples import CropDataset
+
+DEFAULT_EPOCHS = 100
+DEFAULT_STEPS = 250
+CHANGEABLE = ("max_minutes", "max_epochs", "device", "devices", "validation_cases")
+"""Settings of the trainer that may differ when a run goes on."""
+
+
+@dataclass
+class Request:
+    """What to train: everything that `fullscale train` is told.
+
+    Attributes:
+        data: folder or list of labelled scans.
+        run: the run folder; repeating a request goes on where it was.
+        fold: number of the fold that validates, or `all` to train on every case.
+        config: settings; those left at None come from the plan.
+        plan: an edited plan to use instead of one made from the data.
+        cache: folder of prepared cases.
+        drop_bad_cases: train without the cases that cannot be used, instead of refusing.
+        report: takes one line of news at a time.
+        bar: whether to show a progress bar.
+    """
+
+    data: Path
+    run: Path
+    fold: str = "0"
+    config: Config = field(default_factory=Config)
+    plan: Path | None = None
+    cache: Path = field(default_factory=default_cache)
+    drop_bad_cases: bool = False
+    report: Callable[[str], None] = lambda _: None
+    bar: bool = False
+
+
+def train(request: Request) -> Summary:
+    """Train one fold, write the bundle and the scores of its validation cases, and return the scores.
+
+    Raises:
+        UsageError: the request contradicts itself, or the run that is in the folder already.
+        DataError: the data cannot be trained on.
+        FullscaleError: the loss became NaN; the last good checkpoint is kept.
+    """
+    cases, plan = look_at_data(request)
+    config = resolve(request.config, plan)
+    _claim(request.run, config)
+    split = _split(request, cases, config)
+    lightning.seed_everything(config.trainer.seed, workers=True, verbose=False)
+
+    request.report(f"preparing {len(cases)} cases in {request.cache}")
+    prepared = {c.id: c for c in prepare_cases(cases, plan.recipe, plan.label_values, request.cache)}
+    card = _card(request, config, plan)
+    module = SegmentationModule(
+        card.build(),
+        SupervisedLoss(create_loss(config.loss.name), config.loss.level_weights, config.loss.presence_weight),
+        config.optimizer,
+        list(plan.organs.values()),
+        plan.recipe.neighbours,
+    )
+    data = _data(config, plan, [prepared[i] for i in split["train"]], [prepared[i] for i in split["val"]])
+    fold = request.run / f"fold_{request.fold}"
+    checkpoint = _fit(request, config, fold, module, data)
+
+    best = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    module.load_state_dict(best["state_dict"])
+    card.provenance |= {"epoch": best["epoch"], "step": best["global_step"]}
+    save_bundle(request.run / "bundle", card, module.network.state_dict())
+    return _validate(request, config, fold, [case for case in cases if case.id in split["val"]], plan)
+
+
+def look_at_data(request: Request) -> tuple[list[Case], Plan]:
+    """Find the cases and the plan; a run that exists already keeps the ones it began with.
+
+    Raises:
+        DataError: a case cannot be used and `drop_bad_cases` is not set, or none is left.
+        UsageError: the run folder belongs to other data or another plan.
+    """
+    dataset = find_dataset(request.data)
+    stored = request.run / "plan.json"
+    if stored.is_file():
+        plan = read_plan(stored)
+        if request.plan is not None and read_plan(request.plan) != plan:
+            raise UsageError(f"{request.run} was begun with another plan than {request.plan}; choose another folder")
+        return _known_cases(request.run, dataset), plan
+    request.report(f"inspecting {len(dataset.cases)} cases of {dataset.name}")
+    inspection = inspect_dataset(dataset)
+    bad = [problem for problem in inspection.problems if problem.severity == "error"]
+    if bad and not request.drop_bad_cases:
+        raise DataError(
+            f"{len(bad)} problems make cases unusable, the first in {bad[0].case}: {bad[0].message}; mend them "
+            "(fullscale inspect lists all), or train without these cases with --drop-bad-cases"
+        )
+    plan = read_plan(request.plan) if request.plan else make_plan(inspection, gpu_memory_gib(request.config))
+    used = inspection.usable_cases
+    record = inspection.as_dict() | {"root": str(dataset.root), "used": [case.id for case in used]}
+    write_json(request.run / "dataset.json", record)
+    write_text(stored, plan.model_dump_json(indent=2) + "\n")
+    return used, plan
+
+
+def _known_cases(run: Path, dataset: Dataset) -> list[Case]:
+    record = json.loads((run / "dataset.json").read_text())
+    if record["root"] != str(dataset.root):
+        raise UsageError(f"{run} was trained on {record['root']}, not on {dataset.root}; choose another run folder")
+    by_id = {case.id: case for case in dataset.cases}
+    missing = [name for name in record["used"] if name not in by_id]
+    if missing:
+        raise DataError(f"{len(missing)} cases that {run} began with are gone from {dataset.root}, as {missing[0]}")
+    return [by_id[name] for name in record["used"]]
+
+
+def gpu_memory_gib(config: Config) -> float | None:
+    """Memory of the GPU that the configuration will train on, or None for a CPU."""
+    device = choose_device(config.trainer.device)
+    if device.type != "cuda":
+        return None
+    return float(torch.cuda.get_device_properties(device).total_memory) / 2**30
+
+
+def resolve(config: Config, plan: Plan) -> Config:
+    """Fill in what the configuration leaves open, from the plan and the machine."""
+    width = config.network.width or plan.width.value
+    trainer = config.trainer
+    endless = trainer.max_minutes is None and trainer.max_epochs is None
+    workers = config.data.workers
+    filled = {
+        "network": {"width": width, "skip_channels": config.network.skip_channels or width},
+        "optimizer": {"learning_rate": config.optimizer.base_rate},
+        "data": {
+            "patch_size": config.data.patch_size or plan.patch_size.value,
+            "batch_size": config.data.batch_size or plan.batch_size.value,
+            "workers": workers if workers is not None else max(1, min(8, (torch.get_num_threads() + 1) // 2)),
+        },
+        "trainer": {
+            "max_epochs": DEFAULT_EPOCHS if endless else trainer.max_epochs,
+            "steps_per_epoch": trainer.steps_per_epoch or DEFAULT_STEPS,
+        },
+    }
+    values = config.model_dump()
+    return Config.model_validate({name: values[name] | filled.get(name, {}) for name in values})
+
+
+def _claim(run: Path, config: Config) -> None:
+    """Store the configuration, or find that the run was begun with the same one."""
+    path = run / "config.yaml"
+    if path.is_file():
+        old, new = (_flat(c) for c in (load_config(path), config))
+        changed = [key for key in new if old[key] != new[key] and key.removeprefix("trainer.") not in CHANGEABLE]
+        if changed:
+            key = changed[0]
+            raise UsageError(
+                f"{run} was begun with {key}={old[key]}, not {new[key]}: repeat its settings to go on, or choose "
+                "another run folder with -o"
+            )
+    write_text(path, dump_yaml(config))
+    write_json(run / "environment.json", environment(config))
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    return {f"{s}.{k}": v for s, section in config.model_dump().items() for k, v in section.items()}
+
+
+def environment(config: Config) -> dict[str, Any]:
+    """Versions, machine and seed, so that a run can be understood later."""
+    packages = ("fullscale", "torch", "lightning", "monai", "timm", "numpy", "nibabel", "SimpleITK", "pydicom")
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: version(name) for name in packages},
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+        "seed": config.trainer.seed,
+    }
+
+
+def _split(request: Request, cases: list[Case], config: Config) -> Split:
+    """Cases of this fold. Of `all` the validation cases are training cases, and its scores say so."""
+    if request.fold == ALL:
+        return Split(train=[case.id for case in cases], val=[case.id for case in cases])
+    path = request.run / "splits.json"
+    if not path.is_file():
+        write_json(path, make_splits(cases, config.data.folds, config.trainer.seed))
+    return choose_split(read_splits(path, cases), request.fold)
+
+
+def _card(request: Request, config: Config, plan: Plan) -> ModelCard:
+    options = config.network.model_dump(exclude={"name"}) | {"pretrained": False}
+    return ModelCard(
+        network=config.network.name,
+        options=options,
+        classes=plan.classes,
+        labels=plan.organs,
+        recipe=plan.recipe,
+        modality=plan.modality.value,
+        provenance={
+            "dataset": plan.dataset,
+            "fold": request.fold,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "fullscale": version("fullscale"),
+            "torch": version("torch"),
+            "seed": config.trainer.seed,
+        },
+    )
+
+
+def _data(config: Config, plan: Plan, train: list[PreparedCase], val: list[PreparedCase]) -> SegmentationData:
+    patch, batch = config.data.patch_size, config.data.batch_size
+    steps, workers = config.trainer.steps_per_epoch, config.data.workers
+    assert patch is not None
+    assert batch is not None
+    assert steps is not None
+    assert workers is not None
+    crops = CropDataset(
+        train, patch, plan.recipe.neighbours, config.data.organ_share, config.augment, config.trainer.seed
+    )
+    return SegmentationData(crops, val[: config.trainer.validation_cases], batch, steps, workers)
+
+
+def _fit(request: Request, config: Config, fold: Path, module: SegmentationModule, data: SegmentationData) -> Path:
+    """Train until the budget is spent, and return the checkpoint to hand over."""
+    steps = config.trainer.max_epochs and config.trainer.max_epochs * (config.trainer.steps_per_epoch or 0)
+    budget = Budget(config.trainer.max_minutes, steps, config.optimizer)
+    best = ModelCheckpoint(fold, "best", monitor="val_dice", mode="max", save_last=True, enable_version_counter=False)
+    last = fold / "last.ckpt"
+    if config.trainer.compile:
+        module.network.compile()
+    trainer = _trainer(request, config, fold, [budget, History(fold, budget, request.report), best])
+    if not (last.is_file() and budget.spent_in(last)):
+        if last.is_file():
+            request.report(f"going on from {last}")
+        try:
+            trainer.fit(module, data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+        except SystemExit as stopped:
+            # Lightning ends the process on Ctrl-C; the command has its own way to.
+            raise KeyboardInterrupt from stopped
+    return last if request.fold == ALL else fold / "best.ckpt"
+
+
+def _trainer(request: Request, config: Config, fold: Path, callbacks: list[lightning.Callback]) -> lightning.Trainer:
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+    device = choose_device(config.trainer.device)
+    return lightning.Trainer(
+        accelerator={"cuda": "gpu"}.get(device.type, device.type),
+        devices=config.trainer.devices,
+        precision=_precision(config.trainer.precision, device),  # type: ignore[arg-type]
+        max_epochs=-1,
+        gradient_clip_val=config.optimizer.clip_norm,
+        deterministic=config.trainer.deterministic,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        logger=TensorBoardLogger(fold, name=None, version="tensorboard") if find_spec("tensorboard") else False,
+        enable_progress_bar=request.bar,
+        enable_model_summary=False,
+        callbacks=[*callbacks, *([TQDMProgressBar(refresh_rate=1)] if request.bar else [])],
+        default_root_dir=fold,
+        log_every_n_steps=10,
+    )
+
+
+def _precision(wanted: str, device: torch.device) -> str:
+    if wanted == "auto":
+        wanted = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "32"
+    return {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[wanted]
+
+
+def _validate(request: Request, config: Config, fold: Path, cases: list[Case], plan: Plan) -> Summary:
+    """Predict the validation cases as a user would, from the files and with the bundle, and score them."""
+    predictor = Predictor.from_run(request.run, device=config.trainer.device)
+    folder = fold / "validation"
+    request.report(f"predicting {len(cases)} validation cases")
+    for case in cases:
+        write_volume(folder / f"{case.id}.nii.gz", predictor.predict(case.image))
+    summary = evaluate(folder, {case.id: case for case in cases}, plan.organs)
+    write_summary(summary, folder / "summary.json")
+    return summary

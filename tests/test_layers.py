@@ -1,0 +1,80 @@
+"""The way through the house: data flows one way, and only lower floors are imported."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parents[1] / "src" / "fullscale"
+FLOOR = {
+    "errors": 0,
+    "files": 1,
+    "config": 1,
+    "geometry": 1,
+    "networks": 1,
+    "losses": 1,
+    "data": 2,
+    "evaluation": 3,
+    "bundle": 3,
+    "inference": 4,
+    "training": 5,
+    "cli": 7,
+}
+HOME = {
+    "nibabel": ["data/nifti.py"],
+    "SimpleITK": ["data/nifti.py"],
+    "pydicom": ["data/dicom.py"],
+    "matplotlib": ["evaluation/figures.py"],
+    "lightning": ["training/"],
+    "monai": ["training/"],
+    "timm": ["networks/encoders.py"],
+    "typer": ["cli/"],
+    "rich": ["cli/"],
+}
+WITHOUT_TORCH = ("errors", "files", "config", "geometry", "data", "evaluation")
+FILES = sorted(path for path in SOURCE.rglob("*.py") if path.relative_to(SOURCE) != Path("__init__.py"))
+
+
+def room(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> list[str]:
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            found.append(node.module or "")
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_a_file_imports_only_its_own_room_or_a_lower_floor(path: Path) -> None:
+    here = room(path)
+    for name in imports(path):
+        if name.startswith("fullscale."):
+            there = name.split(".")[1]
+            assert there == here or FLOOR[there] < FLOOR[here], f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_each_heavy_library_stays_at_home(path: Path) -> None:
+    inside = str(path.relative_to(SOURCE))
+    for name in imports(path):
+        library = name.split(".")[0]
+        assert library not in HOME or inside.startswith(tuple(HOME[library])), name
+        assert library != "torch" or room(path) not in WITHOUT_TORCH, f"{inside} loads torch"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_files_stay_short_enough_to_read(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 400
+
+
+def test_networks_and_losses_can_be_lifted_out() -> None:
+    for path in FILES:
+        if room(path) in ("networks", "losses"):
+            ours = {n.split(".")[1] for n in imports(path) if n.startswith("fullscale.")}
+            assert ours <= {room(path), "errors"}, path
