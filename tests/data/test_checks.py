@@ -1,0 +1,203 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from fullscale.data.checks import Inspection, count_labels, foreground_statistics, inspect_dataset
+from fullscale.data.layouts import WHOLE_SET, find_dataset
+from fullscale.data.nifti import write_volume
+from fullscale.geometry.volume import Volume
+
+AFFINE = np.array([[-2.0, 0, 0, 10], [0, 3, 0, -20], [0, 0, 5, 30], [0, 0, 0, 1]])
+SHAPE = (6, 7, 8)
+
+
+def make_scan() -> np.ndarray:
+    return np.random.default_rng(3).integers(-1000, 1000, SHAPE).astype(np.int16)
+
+
+def make_mask() -> np.ndarray:
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[1:3, 2:5, 2:6] = 1
+    mask[4, 4, 4] = 2
+    return mask
+
+
+def write_case(root: Path, name: str, image: Any = None, label: Any = None, affine: Any = AFFINE) -> None:
+    """Write one case; a label's affine may differ from the image's."""
+    image = make_scan() if image is None else image
+    label = make_mask() if label is None else label
+    write_volume(root / "imagesTr" / f"{name}.nii.gz", Volume(image, AFFINE))
+    write_volume(root / "labelsTr" / f"{name}.nii.gz", Volume(label, affine))
+
+
+def inspect(root: Path, labels: dict[str, int] | None = None, **options: Any) -> Inspection:
+    if labels is not None:
+        (root / "dataset.json").write_text(json.dumps({"labels": labels}))
+    return inspect_dataset(find_dataset(root), **options)
+
+
+def messages(inspection: Inspection, case: str, severity: str = "error") -> list[str]:
+    assert all("\n" not in problem.message for problem in inspection.problems)
+    return [p.message for p in inspection.problems if (p.case, p.severity) == (case, severity)]
+
+
+def test_facts_of_a_case_counted_by_hand(tmp_path: Path):
+    write_case(tmp_path, "a")
+    inspection = inspect(tmp_path)
+    facts, scan = inspection.facts["a"], make_scan()
+    assert (facts.shape, facts.spacing_mm, facts.orientation, facts.dtype) == (SHAPE, (2, 3, 5), "LAS", "int16")
+    assert (facts.intensity_min, facts.intensity_max) == (scan.min(), scan.max())
+    np.testing.assert_allclose(facts.intensity_percentiles, np.percentile(scan, (0.5, 50, 99.5)))
+    assert facts.label_voxels == {0: 336 - 25, 1: 24, 2: 1}
+    assert facts.label_ml == pytest.approx({1: 24 * 0.03, 2: 0.03})
+    np.testing.assert_array_equal(np.sort(facts.foreground), np.sort(scan[make_mask() > 0]))
+    assert facts.foreground.dtype == np.float32
+    assert inspection.problems == []
+    assert [case.id for case in inspection.usable_cases] == ["a"]
+
+
+def test_labels_are_named_after_the_values_found_where_none_are_declared(tmp_path: Path):
+    write_case(tmp_path, "a")
+    write_case(tmp_path, "b", label=make_mask() * 3)
+    assert inspect(tmp_path).labels == {0: "background", 1: "class 1", 2: "class 2", 3: "class 3", 6: "class 6"}
+
+
+def test_foreground_is_sampled_alike_from_every_case_and_pooled(tmp_path: Path):
+    big = np.random.default_rng(0).normal(100, 20, (40, 40, 40)).astype(np.float32)
+    write_case(tmp_path, "a", big, np.ones(big.shape, np.uint8))
+    first, again = inspect(tmp_path), inspect(tmp_path)
+    sample = first.facts["a"].foreground
+    assert sample.shape == (10_000,)
+    np.testing.assert_array_equal(sample, again.facts["a"].foreground)
+    pooled = foreground_statistics([first.facts["a"], again.facts["a"]])
+    assert pooled is not None
+    assert pooled["mean"] == pytest.approx(big.mean(), abs=1)
+    assert pooled["std"] == pytest.approx(big.std(), abs=1)
+    assert pooled["percentile_99_5"] == pytest.approx(np.percentile(big, 99.5), abs=3)
+    assert pooled["percentile_0_5"] < pooled["percentile_50"] < pooled["percentile_99_5"]
+
+
+def test_percentiles_of_a_large_scan_come_from_a_sample_close_to_all_voxels(tmp_path: Path):
+    big = np.random.default_rng(0).normal(0, 300, (128, 128, 80)).astype(np.int16)
+    write_case(tmp_path, "a", big, (big > 0).astype(np.uint8))
+    facts = inspect(tmp_path).facts["a"]
+    np.testing.assert_allclose(facts.intensity_percentiles, np.percentile(big, (0.5, 50, 99.5)), atol=6)
+    assert (facts.intensity_min, facts.intensity_max) == (big.min(), big.max())
+
+
+def broken_scan(value: float) -> np.ndarray:
+    scan = make_scan().astype(np.float32)
+    scan[0, 0, :2] = value
+    return scan
+
+
+SHIFTED = AFFINE + np.array([[0, 0, 0, 1.5], [0] * 4, [0] * 4, [0] * 4])
+
+
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        ({"label": make_mask()[:, :, :-1]}, "different grids: shapes differ: (6, 7, 8) and (6, 7, 7)"),
+        ({"affine": SHIFTED}, "different grids: affines differ by up to 1.5 mm"),
+        ({"label": make_mask() * 7}, "labels [7, 14] are not among the declared [0, 1, 2]"),
+        ({"label": make_mask().astype(np.int16) * -1}, "labels [-2, -1] are not among the declared [0, 1, 2]"),
+        ({"image": broken_scan(np.nan)}, "2 of 336 voxels of the image are NaN or infinite"),
+        ({"image": broken_scan(np.inf)}, "2 of 336 voxels of the image are NaN or infinite"),
+        ({"label": make_scan()}, "different values; is it an image?"),
+        ({"label": make_mask() + np.float32(0.25)}, "labels are whole numbers, found 0.25, 1.25, 2.25"),
+    ],
+)
+def test_a_case_that_cannot_be_used_is_left_out_with_the_reason(tmp_path: Path, written: dict[str, Any], says: str):
+    write_case(tmp_path, "good")
+    write_case(tmp_path, "bad", **written)
+    inspection = inspect(tmp_path, {"organ": 1, "lesion": 2})
+    (message,) = messages(inspection, "bad")
+    assert says in message
+    assert [case.id for case in inspection.usable_cases] == ["good"]
+    assert [problem.case for problem in inspection.errors] == ["bad"]
+
+
+def test_negative_labels_are_refused_where_none_are_declared(tmp_path: Path):
+    write_case(tmp_path, "bad", label=make_mask().astype(np.int16) * -1)
+    assert "labels [-2, -1] are negative" in messages(inspect(tmp_path), "bad")[0]
+
+
+@pytest.mark.parametrize("part", ["imagesTr", "labelsTr"])
+@pytest.mark.parametrize("content", [b"", b"text", None])
+def test_an_unreadable_file_is_a_problem_of_its_case_alone(tmp_path: Path, part: str, content: bytes | None):
+    write_case(tmp_path, "good")
+    write_case(tmp_path, "bad")
+    path = tmp_path / part / "bad.nii.gz"
+    path.write_bytes(path.read_bytes()[:-9] if content is None else content)
+    inspection = inspect(tmp_path)
+    (message,) = messages(inspection, "bad")
+    assert str(path) in message
+    assert list(inspection.facts) == ["good"]
+
+
+def test_empty_masks_and_single_slices_are_warned_of_but_used(tmp_path: Path):
+    write_case(tmp_path, "empty", label=np.zeros(SHAPE, np.uint8))
+    write_case(tmp_path, "flat", make_scan()[:, :, :1], make_mask()[:, :, 2:3])
+    inspection = inspect(tmp_path)
+    assert messages(inspection, "empty", "warning") == ["the mask is empty"]
+    assert messages(inspection, "flat", "warning") == ["the scan has one slice only (shape (6, 7, 1))"]
+    assert list(inspection.facts) == ["empty", "flat"]
+    assert inspection.facts["empty"].foreground.size == 0
+    assert inspection.facts["empty"].as_dict()["foreground"] is None
+
+
+def test_a_declared_label_that_never_appears_is_warned_of(tmp_path: Path):
+    write_case(tmp_path, "a")
+    inspection = inspect(tmp_path, {"organ": 1, "lesion": 2, "cyst": 3})
+    assert messages(inspection, WHOLE_SET, "warning") == ["label 3 (cyst) is declared but appears in no case"]
+
+
+def test_problems_of_the_layout_are_kept(tmp_path: Path):
+    write_case(tmp_path, "a")
+    write_case(tmp_path, "b")
+    (tmp_path / "labelsTr/b.nii.gz").unlink()
+    (tmp_path / "imagesTr/._a.nii.gz").touch()
+    inspection = inspect(tmp_path)
+    assert len(messages(inspection, "b", "warning")) == 1
+    assert len(messages(inspection, WHOLE_SET, "warning")) == 1
+
+
+def test_the_dictionary_is_json_without_nan(tmp_path: Path):
+    write_case(tmp_path, "a")
+    write_case(tmp_path, "bad", image=broken_scan(np.nan))
+    write_case(tmp_path, "empty", label=np.zeros(SHAPE, np.uint8))
+    content = json.loads(json.dumps(inspect(tmp_path).as_dict(), allow_nan=False))
+    assert (content["cases"], content["usable_cases"]) == (3, 2)
+    assert content["labels"] == {"0": "background", "1": "class 1", "2": "class 2"}
+    assert content["facts"][0]["label_ml"] == {"1": 0.72, "2": 0.03}
+    assert content["problems"][0]["case"] == "bad"
+    assert content["foreground"]["mean"] == pytest.approx(make_scan()[make_mask() > 0].mean(), abs=1e-3)
+
+
+def test_progress_is_told_after_every_case(tmp_path: Path):
+    for name in "ab":
+        write_case(tmp_path, name)
+    told: list[tuple[int, int, str]] = []
+    inspect(tmp_path, progress=lambda *step: told.append(step))
+    assert told == [(1, 2, "a"), (2, 2, "b")]
+
+
+def test_workers_find_the_same(tmp_path: Path):
+    for name in "abc":
+        write_case(tmp_path, name)
+    write_case(tmp_path, "bad", label=make_mask()[1:])
+    alone, shared = inspect(tmp_path), inspect(tmp_path, workers=2)
+    assert alone.as_dict() == shared.as_dict()
+
+
+@settings(deadline=None, max_examples=50)
+@given(arrays(np.int32, (2, 3, 4), elements=st.sampled_from([-70_000, -1, 0, 1, 2, 255, 65_000])))
+def test_label_counts_agree_with_counting_one_by_one(labels: np.ndarray):
+    slow = {value: labels.ravel().tolist().count(value) for value in sorted(set(labels.ravel().tolist()))}
+    assert count_labels(labels) == slow

@@ -1,0 +1,327 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from fullscale.data.layouts import WHOLE_SET, Case, Dataset, find_dataset
+from fullscale.errors import DataError
+
+
+def touch(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return root
+
+
+def touch_dicom(root: Path, *names: str) -> Path:
+    touch(root, *names)
+    for name in names:
+        (root / name).write_bytes(b"\0" * 128 + b"DICM")
+    return root
+
+
+def ids(cases: list[Case]) -> list[str]:
+    return [case.id for case in cases]
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        find_dataset(path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+def write_decathlon(root: Path, **changes: object) -> Path:
+    touch(root, "imagesTr/liver_2.nii.gz", "imagesTr/liver_1.nii.gz", "imagesTs/liver_9.nii.gz")
+    touch(root, "labelsTr/liver_1.nii.gz", "labelsTr/liver_2.nii.gz")
+    pairs = [{"image": f"./imagesTr/liver_{n}.nii.gz", "label": f"./labelsTr/liver_{n}.nii.gz"} for n in (2, 1)]
+    content = {
+        "name": "Liver",
+        "modality": {"0": "CT"},
+        "labels": {"0": "background", "1": "liver", "2": "cancer"},
+        "training": pairs,
+        "test": ["./imagesTs/liver_9.nii.gz"],
+    }
+    (root / "dataset.json").write_text(json.dumps(content | changes))
+    return root
+
+
+def test_decathlon(tmp_path: Path):
+    dataset = find_dataset(write_decathlon(tmp_path))
+    assert (dataset.layout, dataset.name, dataset.modality) == ("Medical Segmentation Decathlon", "Liver", "CT")
+    assert dataset.labels == {0: "background", 1: "liver", 2: "cancer"}
+    first = Case("liver_1", tmp_path / "imagesTr/liver_1.nii.gz", tmp_path / "labelsTr/liver_1.nii.gz", "liver_1")
+    assert dataset.cases[0] == first
+    assert ids(dataset.cases) == ["liver_1", "liver_2"]
+    assert ids(dataset.unlabelled) == ["liver_9"]
+    assert dataset.problems == []
+
+
+def test_decathlon_json_can_be_given_itself(tmp_path: Path):
+    write_decathlon(tmp_path)
+    (tmp_path / "dataset.json").rename(tmp_path / "list.json")
+    assert ids(find_dataset(tmp_path / "list.json").cases) == ["liver_1", "liver_2"]
+
+
+def test_decathlon_with_missing_files_keeps_the_rest(tmp_path: Path):
+    write_decathlon(tmp_path)
+    (tmp_path / "labelsTr/liver_1.nii.gz").unlink()
+    (tmp_path / "imagesTs/liver_9.nii.gz").unlink()
+    dataset = find_dataset(tmp_path)
+    assert ids(dataset.cases) == ["liver_2"]
+    (problem,) = dataset.problems
+    assert (problem.case, problem.severity) == ("liver_1", "error")
+    assert "labelsTr/liver_1.nii.gz: no such file" in problem.message
+
+
+def test_decathlon_with_two_modalities_is_refused(tmp_path: Path):
+    text = refusal(write_decathlon(tmp_path, modality={"0": "T2", "1": "ADC"}))
+    assert "declares 2 images a case (T2, ADC); one image a case is supported" in text
+
+
+@pytest.mark.parametrize(
+    "labels", [{"whole": [1, 2]}, {"liver": "one"}, {"liver": 1.5}, ["liver"], {"a": 1, "b": 1}, {"liver": True}]
+)
+def test_labels_that_are_no_names_of_numbers_are_refused(tmp_path: Path, labels: object):
+    assert "label" in refusal(write_decathlon(tmp_path, labels=labels))
+
+
+def write_nnunet(root: Path, *cases: str) -> Path:
+    for case in cases or ("b", "a"):
+        touch(root, f"imagesTr/{case}_0000.nii.gz", f"labelsTr/{case}.nii.gz")
+    return touch(root, "imagesTs/t_0000.nii.gz")
+
+
+def test_nnunet_with_its_json(tmp_path: Path):
+    write_nnunet(tmp_path)
+    content = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1}, "numTraining": 2}
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    dataset = find_dataset(tmp_path)
+    assert (dataset.layout, dataset.modality, dataset.name) == ("nnU-Net raw", "CT", tmp_path.name)
+    assert dataset.labels == {0: "background", 1: "liver"}
+    first = Case("a", tmp_path / "imagesTr/a_0000.nii.gz", tmp_path / "labelsTr/a.nii.gz", "a")
+    assert dataset.cases[0] == first
+    assert ids(dataset.cases) == ["a", "b"]
+    assert ids(dataset.unlabelled) == ["t"]
+
+
+def test_nnunet_of_the_first_version_lists_names_that_do_not_exist(tmp_path: Path):
+    write_nnunet(tmp_path, "a")
+    training = [{"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}]
+    (tmp_path / "dataset.json").write_text(json.dumps({"modality": {"0": "MR"}, "training": training}))
+    dataset = find_dataset(tmp_path)
+    assert dataset.layout == "nnU-Net raw"
+    assert ids(dataset.cases) == ["a"]
+    assert dataset.problems == []
+
+
+def test_nnunet_without_json(tmp_path: Path):
+    dataset = find_dataset(write_nnunet(tmp_path))
+    assert (dataset.layout, dataset.modality, dataset.labels) == ("nnU-Net raw", None, None)
+
+
+def test_nnunet_with_several_channels_is_refused(tmp_path: Path):
+    touch(write_nnunet(tmp_path), "imagesTr/a_0001.nii.gz")
+    assert "a_0001.nii.gz: is a second image of its case" in refusal(tmp_path)
+
+
+def test_missing_partners_become_problems_and_the_rest_is_kept(tmp_path: Path):
+    touch(write_nnunet(tmp_path), "imagesTr/c_0000.nii.gz", "labelsTr/d.nii.gz")
+    dataset = find_dataset(tmp_path)
+    assert ids(dataset.cases) == ["a", "b"]
+    assert ids(dataset.unlabelled) == ["c", "t"]
+    assert [(p.case, p.severity) for p in dataset.problems] == [("c", "warning"), ("d", "error")]
+    assert "has no label" in dataset.problems[0].message
+    assert "without its image" in dataset.problems[1].message
+
+
+@pytest.mark.parametrize("folders", [("", ""), ("Training Batch 1/", "Training Batch 1/"), ("volume_pt1/", "seg/")])
+def test_lits_flat_or_in_subfolders(tmp_path: Path, folders: tuple[str, str]):
+    for number in (10, 2):
+        touch(tmp_path, f"{folders[0]}volume-{number}.nii", f"{folders[1]}segmentation-{number}.nii.gz")
+    touch(tmp_path, f"{folders[0]}test-volume-2.nii")
+    dataset = find_dataset(tmp_path)
+    assert (dataset.layout, dataset.modality, dataset.labels) == ("LiTS", "CT", None)
+    pairs = {case.id: (case.image.name, case.label.name if case.label else "") for case in dataset.cases}
+    assert pairs["volume-2"] == ("volume-2.nii", "segmentation-2.nii.gz")
+    assert len(pairs) == 2
+    assert ids(dataset.unlabelled) == ["test-volume-2"]
+
+
+def test_one_number_twice_is_refused(tmp_path: Path):
+    touch(tmp_path, "volume-0.nii", "volume-0.nii.gz", "segmentation-0.nii")
+    assert "'volume-0' stands for two images" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("above", ["", "CT/", "Train_Sets/CT/"])
+def test_chaos_from_the_root_or_from_its_ct_folder(tmp_path: Path, above: str):
+    touch_dicom(tmp_path, f"{above}3/DICOM_anon/i0.dcm", f"{above}12/DICOM_anon/i0.dcm")
+    touch(tmp_path, f"{above}3/Ground/liver_0.png")
+    dataset = find_dataset(tmp_path)
+    assert (dataset.layout, dataset.modality) == ("CHAOS", "CT")
+    assert dataset.labels == {0: "background", 1: "liver"}
+    folder = tmp_path / f"{above}3"
+    assert dataset.cases == [Case("3", folder / "DICOM_anon", folder / "Ground", "3")]
+    assert ids(dataset.unlabelled) == ["12"]
+
+
+def test_one_patient_of_chaos(tmp_path: Path):
+    touch_dicom(tmp_path, "3/DICOM_anon/i0.dcm")
+    touch(tmp_path, "3/Ground/liver_0.png")
+    assert ids(find_dataset(tmp_path / "3").cases) == ["3"]
+
+
+def test_mr_sequences_of_chaos_are_not_taken_for_ct(tmp_path: Path):
+    touch_dicom(tmp_path, "CT/3/DICOM_anon/i0.dcm", "MR/3/T2SPIR/DICOM_anon/i0.dcm")
+    touch(tmp_path, "CT/3/Ground/liver_0.png", "MR/3/T2SPIR/Ground/0.png")
+    dataset = find_dataset(tmp_path)
+    assert ids(dataset.cases) == ["3"]
+    assert "T2SPIR" in dataset.problems[0].message
+    assert "no data set found" in refusal(tmp_path / "MR")
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"), [("images", "labels"), ("Image", "Mask"), ("imagesTr", "labelsTr"), ("volumes", "seg")]
+)
+def test_two_folders_of_equal_names(tmp_path: Path, images: str, labels: str):
+    touch(tmp_path, f"{images}/p1.nii.gz", f"{images}/p2.mha", f"{labels}/p1.nrrd", f"{labels}/p2.nii")
+    dataset = find_dataset(tmp_path)
+    assert (dataset.layout, dataset.modality, dataset.labels) == ("two folders", None, None)
+    assert dataset.cases[1] == Case("p2", tmp_path / images / "p2.mha", tmp_path / labels / "p2.nii", "p2")
+
+
+def test_two_folders_with_dicom_series_as_images(tmp_path: Path):
+    touch(touch_dicom(tmp_path, "images/p1/0.dcm"), "labels/p1.nii.gz")
+    assert find_dataset(tmp_path).cases[0].image == tmp_path / "images/p1"
+
+
+def test_two_folders_take_labels_from_a_json_beside_them(tmp_path: Path):
+    touch(tmp_path, "images/p1.nii.gz", "labels/p1.nii.gz")
+    (tmp_path / "dataset.json").write_text('{"labels": {"liver": 1}, "modality": {"0": "MR"}}')
+    dataset = find_dataset(tmp_path)
+    assert (dataset.labels, dataset.modality) == ({0: "background", 1: "liver"}, "MR")
+
+
+def test_two_folders_with_no_equal_names_are_refused(tmp_path: Path):
+    touch(tmp_path, "images/ct_1.nii.gz", "labels/seg_1.nii.gz")
+    assert "no volumes of equal names" in refusal(tmp_path)
+
+
+def test_two_folders_that_could_both_be_the_images_are_refused(tmp_path: Path):
+    touch(tmp_path, "images/1.nii.gz", "scans/1.nii.gz", "labels/1.nii.gz")
+    assert "(images, scans, labels)" in refusal(tmp_path)
+
+
+CSV = "Image;Label;Case;Patient\nscans/1/ct.nii.gz;masks/1.nii.gz;one;p7\nscans/2/ct.nii.gz;masks/2.nii.gz;two;p7\n"
+
+
+def write_list_files(root: Path) -> Path:
+    return touch(root, *(f"scans/{n}/ct.nii.gz" for n in (1, 2, 3)), *(f"masks/{n}.nii.gz" for n in (1, 2)))
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_csv_list_with_paths_relative_to_it(tmp_path: Path, separator: str):
+    write_list_files(tmp_path)
+    text = (CSV + "scans/3/ct.nii.gz;;three;\n").replace(";", separator)
+    (tmp_path / "cases.csv").write_text("\ufeff" + text, encoding="utf-8")
+    dataset = find_dataset(tmp_path / "cases.csv")
+    assert (dataset.layout, dataset.name) == ("CSV list", "cases")
+    one, two = dataset.cases
+    assert one == Case("one", tmp_path / "scans/1/ct.nii.gz", tmp_path / "masks/1.nii.gz", "p7")
+    assert (two.id, two.group) == ("two", "p7")
+    assert dataset.unlabelled == [Case("three", tmp_path / "scans/3/ct.nii.gz", None, "three")]
+
+
+def test_json_list(tmp_path: Path):
+    write_list_files(tmp_path)
+    rows = [{"image": "scans/1/ct.nii.gz", "label": str(tmp_path / "masks/1.nii.gz"), "case": "one", "patient": 7}]
+    (tmp_path / "cases.json").write_text(json.dumps(rows))
+    dataset = find_dataset(tmp_path / "cases.json")
+    assert dataset.layout == "JSON list"
+    assert dataset.cases == [Case("one", tmp_path / "scans/1/ct.nii.gz", tmp_path / "masks/1.nii.gz", "7")]
+
+
+def test_list_that_names_a_missing_file_keeps_the_rest(tmp_path: Path):
+    write_list_files(tmp_path)
+    (tmp_path / "cases.csv").write_text(CSV.replace("masks/2", "masks/nowhere"))
+    dataset = find_dataset(tmp_path / "cases.csv")
+    assert ids(dataset.cases) == ["one"]
+    assert [(p.case, p.severity) for p in dataset.problems] == [("two", "error")]
+
+
+def test_list_without_case_names_for_files_of_one_name_is_refused(tmp_path: Path):
+    write_list_files(tmp_path)
+    rows = [{"image": f"scans/{n}/ct.nii.gz", "label": f"masks/{n}.nii.gz"} for n in (1, 2)]
+    (tmp_path / "cases.json").write_text(json.dumps(rows))
+    text = refusal(tmp_path / "cases.json")
+    assert "'ct' stands for two images" in text
+    assert "a column 'case'" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.csv", "", "has the columns [], expected 'image'"),
+        ("a.csv", "scan,mask\na,b\n", "has the columns ['scan', 'mask'], expected 'image'"),
+        ("a.csv", "image,label\n", "lists no cases"),
+        ("a.csv", "image,label\n,b.nii\n", "entry 2 names no image"),
+        ("a.json", "[]", "lists no cases"),
+        ("a.json", "[", "is not JSON"),
+        ("a.json", "{}", "has no list 'training'"),
+        ("a.json", "[7]", "entry 1 is 7"),
+        ("a.json", '[{"label": "b.nii"}]', "entry 1 names no image"),
+        ("a.json", '[{"image": ["a.nii", "b.nii"]}]', "'image' of entry 1 is ['a.nii', 'b.nii'], expected one text"),
+        ("a.json", "3", "expected a list of cases"),
+        ("a.nii.gz", "", "is a file, expected the folder of a data set or a CSV or JSON list"),
+    ],
+)
+def test_lists_that_are_none_are_refused(tmp_path: Path, name: str, content: str, says: str):
+    (tmp_path / name).write_text(content)
+    assert says in refusal(tmp_path / name)
+
+
+def test_a_list_in_another_encoding_is_refused(tmp_path: Path):
+    (tmp_path / "a.csv").write_bytes("image,label\nl\xf6we.nii,b\n".encode("latin-1"))
+    assert "is not text in UTF-8" in refusal(tmp_path / "a.csv")
+
+
+def with_litter(root: Path, *names: str) -> Dataset:
+    return find_dataset(touch(root, *names))
+
+
+def test_litter_is_passed_over_and_reported_once(tmp_path: Path):
+    write_nnunet(tmp_path)
+    dataset = with_litter(tmp_path, "imagesTr/._a_0000.nii.gz", "labelsTr/._a.nii.gz", ".DS_Store")
+    assert ids(dataset.cases) == ["a", "b"]
+    (problem,) = dataset.problems
+    assert (problem.case, problem.severity) == (WHOLE_SET, "warning")
+    assert "passed over: 3" in problem.message
+
+
+def test_litter_in_lits_and_unfinished_writes_are_no_cases(tmp_path: Path):
+    touch(tmp_path, "volume-0.nii", "segmentation-0.nii")
+    dataset = with_litter(tmp_path, "._volume-0.nii", "._volume-1.nii", ".writing-x-volume-2.nii")
+    assert ids(dataset.cases) == ["volume-0"]
+    assert "passed over: 2" in dataset.problems[0].message
+
+
+def test_path_that_does_not_exist(tmp_path: Path):
+    assert "no such file or folder" in refusal(tmp_path / "nowhere")
+
+
+def test_empty_folder(tmp_path: Path):
+    assert "no data set found, it is empty" in refusal(tmp_path)
+
+
+def test_unknown_layout_is_told_how_to_write_a_list(tmp_path: Path):
+    text = refusal(touch(tmp_path, "ct.nii.gz", "seg.nii.gz"))
+    assert "none of the known layouts fits" in text
+    assert "CSV file with the columns image,label,case,patient" in text
+
+
+@pytest.mark.parametrize("content", ["{", '["a"]', "\x00"])
+def test_broken_dataset_json_is_refused(tmp_path: Path, content: str):
+    (tmp_path / "dataset.json").write_text(content)
+    assert "dataset.json: " in refusal(tmp_path)

@@ -1,0 +1,73 @@
+"""Phantoms: seeded, varied, anatomically in place, and labelled as synthetic."""
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from fullscale.data.checks import inspect_dataset
+from fullscale.data.layouts import find_dataset
+from fullscale.data.phantom import make_case, write_dataset
+from fullscale.errors import UsageError
+from fullscale.geometry.transform import axis_codes
+from fullscale.geometry.volume import Volume
+
+SMALL = {"size": 48, "slices": 24}
+
+
+def centre_mm(labels: Volume, value: int) -> np.ndarray:
+    index = np.argwhere(labels.array == value).mean(axis=0)
+    return (labels.affine @ [*index, 1])[:3]
+
+
+def test_the_same_seed_gives_the_same_case_and_another_another() -> None:
+    first, again, other = make_case(3, **SMALL), make_case(3, **SMALL), make_case(4, **SMALL)
+    np.testing.assert_array_equal(first[0].array, again[0].array)
+    np.testing.assert_array_equal(first[1].affine, again[1].affine)
+    assert not np.allclose(first[0].affine, other[0].affine)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_organs_lie_where_they_belong_and_look_like_tissue(seed: int) -> None:
+    scan, labels = make_case(seed, **SMALL, organs=(1, 2, 3, 4))
+    liver, spleen, right_kidney, left_kidney = (centre_mm(labels, value) for value in (1, 2, 3, 4))
+    assert liver[0] > 0 > spleen[0]
+    assert right_kidney[0] > 0 > left_kidney[0]
+    assert spleen[1] < liver[1]
+    assert max(right_kidney[2], left_kidney[2]) < min(liver[2], spleen[2])
+    means = [scan.array[labels.array == value].mean() for value in (1, 2, 3, 4)]
+    assert all(30 < mean < 180 for mean in means)
+    assert max(means) - min(means) < 40
+    assert scan.array.min() < -900
+    assert scan.array.max() > 300
+    assert 500 < (labels.array == 1).sum() * labels.voxel_ml < 3000
+    z = [axis for axis, code in enumerate(axis_codes(labels.affine)) if code in "SI"][0]
+    empty = ~labels.array.any(axis=tuple(axis for axis in range(3) if axis != z))
+    assert 2 <= empty.sum() < 20
+
+
+def test_stored_orientations_vary() -> None:
+    assert len({axis_codes(make_case(seed, **SMALL)[0].affine) for seed in range(12)}) > 4
+
+
+def test_a_written_set_is_recognised_whole_and_says_that_it_is_synthetic(tmp_path: Path) -> None:
+    written = list(write_dataset(tmp_path / "set", 2, test_cases=1, **SMALL))
+    assert len(written) == 3
+    dataset = find_dataset(tmp_path / "set")
+    inspection = inspect_dataset(dataset)
+    assert (len(inspection.facts), len(dataset.unlabelled)) == (2, 1)
+    assert not inspection.problems
+    assert inspection.labels == {0: "background", 1: "liver", 2: "spleen"}
+    description = json.loads((tmp_path / "set" / "dataset.json").read_text())
+    assert "synthetic" in description["name"]
+    header = nib.load(tmp_path / "set" / "imagesTr" / "phantom_000.nii.gz").header
+    assert b"SYNTHETIC" in header["descrip"].item()
+    with pytest.raises(UsageError, match="not empty"):
+        next(write_dataset(tmp_path / "set", 1, **SMALL))
+
+
+def test_a_phantom_too_small_to_draw_is_refused() -> None:
+    with pytest.raises(UsageError, match="at least 16"):
+        make_case(0, size=4)

@@ -1,0 +1,116 @@
+"""The plan: what it chooses from which data, its reasons, and an edited one read back."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fullscale.data.checks import CaseFacts, Inspection
+from fullscale.data.layouts import Case, Dataset
+from fullscale.data.plan import make_plan, read_plan
+from fullscale.errors import DataError
+
+
+def facts(
+    case: str,
+    shape: tuple[int, int, int] = (512, 512, 90),
+    spacing_mm: tuple[float, float, float] = (0.8, 0.8, 5.0),
+    orientation: str = "LAS",
+    lowest: float = -1024,
+    organ_hu: tuple[float, float] = (60, 20),
+) -> CaseFacts:
+    sample = np.random.default_rng(0).normal(*organ_hu, 2000).astype(np.float32)
+    return CaseFacts(
+        case=case,
+        shape=shape,
+        spacing_mm=spacing_mm,
+        orientation=orientation,
+        dtype="int16",
+        intensity_min=lowest,
+        intensity_max=1500,
+        intensity_percentiles=(lowest, 0, 900),
+        label_voxels={0: 100, 1: 50},
+        label_ml={1: 1400.0},
+        foreground=sample,
+    )
+
+
+def inspection(*cases: CaseFacts, modality: str | None = "CT", labels: dict[int, str] | None = None) -> Inspection:
+    named = labels or {0: "background", 1: "liver"}
+    listed = [Case(c.case, Path("image"), Path("label"), c.case) for c in cases]
+    dataset = Dataset(Path("set"), "LiTS", "set", modality, labels, listed, [], [])
+    return Inspection(dataset, named, {c.case: c for c in cases}, [])
+
+
+def test_ct_gets_a_window_in_hounsfield_units_around_the_organ() -> None:
+    intensity = make_plan(inspection(facts("a"), facts("b"))).intensity.value
+    assert intensity.per == "dataset"
+    assert intensity.low < 60 - 2.5 * 20
+    assert intensity.high > 60 + 2.5 * 20
+    assert intensity.mean == pytest.approx(60, abs=2)
+    assert intensity.std >= (intensity.high - intensity.low) / 8 - 0.01
+
+
+@pytest.mark.parametrize("modality", ["MRI", "MR"])
+def test_mri_is_normalised_scan_by_scan(modality: str) -> None:
+    plan = make_plan(inspection(facts("a", lowest=0), modality=modality))
+    assert plan.modality.value == "MRI"
+    assert plan.intensity.value.per == "scan"
+
+
+def test_a_modality_that_nobody_declared_is_told_from_air() -> None:
+    assert make_plan(inspection(facts("a"), modality=None)).modality.value == "CT"
+    assert make_plan(inspection(facts("a", lowest=0), modality=None)).modality.value == "unknown"
+
+
+def test_a_cpu_gets_coarser_slices_and_a_narrow_network_a_gpu_the_papers() -> None:
+    found = inspection(facts("a"))
+    cpu, gpu = make_plan(found), make_plan(found, gpu_gib=80)
+    assert cpu.spacing_mm.value == pytest.approx(0.8 * 512 / 192, rel=1e-3)
+    assert cpu.patch_size.value == (192, 192)
+    assert (cpu.width.value, gpu.width.value) == (16, 64)
+    assert gpu.spacing_mm.value == pytest.approx(0.8)
+    assert gpu.patch_size.value == (320, 320)
+    assert 2 <= cpu.batch_size.value < gpu.batch_size.value <= 32
+
+
+def test_small_slices_make_crops_of_their_own_size_whatever_the_stored_axes() -> None:
+    sagittal = facts("a", shape=(36, 50, 35), spacing_mm=(1, 1, 1), orientation="SAR", lowest=0)
+    plan = make_plan(inspection(sagittal, modality="MRI"))
+    assert plan.patch_size.value == (64, 48)
+    assert plan.spacing_mm.value == 1
+
+
+def test_one_organ_is_a_sigmoid_and_two_are_a_softmax() -> None:
+    one = make_plan(inspection(facts("a")))
+    two = make_plan(inspection(facts("a"), labels={0: "background", 2: "spleen", 1: "liver"}))
+    assert (one.classes, two.classes) == (1, 3)
+    assert two.label_values == [0, 1, 2]
+    assert two.organs == {1: "liver", 2: "spleen"}
+
+
+def test_an_edited_plan_reads_back_and_a_broken_one_is_refused_by_key(tmp_path: Path) -> None:
+    plan = make_plan(inspection(facts("a")))
+    content = plan.model_dump(mode="json")
+    assert all(len(choice["reason"]) > 5 for key, choice in content.items() if key != "dataset")
+    path = tmp_path / "plan.json"
+    content["spacing_mm"]["value"] = 1.5
+    path.write_text(json.dumps(content))
+    assert read_plan(path).recipe.spacing_mm == 1.5
+    content["width"]["value"] = -4
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"plan\.json: width\.value: Input should be greater than 0"):
+        read_plan(path)
+    path.write_text("{")
+    with pytest.raises(DataError, match=r"plan\.json"):
+        read_plan(path)
+    with pytest.raises(DataError, match="No such file"):
+        read_plan(tmp_path / "absent.json")
+
+
+def test_nothing_to_learn_is_refused() -> None:
+    with pytest.raises(DataError, match="no case"):
+        make_plan(inspection())
+    with pytest.raises(DataError, match="nothing to learn"):
+        make_plan(inspection(facts("a"), labels={0: "background"}))

@@ -1,0 +1,59 @@
+"""Folds: every patient validates once, and none stands on both sides."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fullscale.data.layouts import Case
+from fullscale.data.splits import choose_split, make_splits, read_splits
+from fullscale.errors import DataError, UsageError
+from fullscale.files import write_json
+
+
+def cases_of(groups: list[int]) -> list[Case]:
+    return [Case(f"case_{i}", Path("image"), Path("label"), f"patient_{g}") for i, g in enumerate(groups)]
+
+
+@given(st.lists(st.integers(0, 12), min_size=2, max_size=40), st.integers(2, 7), st.integers(0, 99))
+@settings(max_examples=80, deadline=None)
+def test_no_patient_stands_on_both_sides_and_each_case_validates_once(groups: list[int], folds: int, seed: int) -> None:
+    cases = cases_of(groups)
+    if len(set(groups)) < 2:
+        with pytest.raises(DataError, match="--fold all"):
+            make_splits(cases, folds, seed)
+        return
+    splits = make_splits(cases, folds, seed)
+    patient = {case.id: case.group for case in cases}
+    assert sorted(name for split in splits for name in split["val"]) == sorted(patient)
+    for split in splits:
+        assert split["train"]
+        assert split["val"]
+        assert not {patient[n] for n in split["train"]} & {patient[n] for n in split["val"]}
+        assert len(split["train"]) + len(split["val"]) == len(cases)
+    assert splits == make_splits(cases, folds, seed)
+
+
+def test_another_seed_deals_otherwise() -> None:
+    cases = cases_of(list(range(30)))
+    assert make_splits(cases, 5, 0) != make_splits(cases, 5, 1)
+
+
+@pytest.mark.parametrize("fold", ["5", "-1", "x", "1.0"])
+def test_a_fold_that_does_not_exist_is_refused(fold: str) -> None:
+    with pytest.raises(UsageError, match="folds 0 to 4, or 'all'"):
+        choose_split(make_splits(cases_of(list(range(10))), 5, 0), fold)
+
+
+def test_stored_folds_are_held_against_the_cases(tmp_path: Path) -> None:
+    cases = cases_of(list(range(6)))
+    path = tmp_path / "splits.json"
+    splits = make_splits(cases, 3, 0)
+    write_json(path, splits)
+    assert read_splits(path, cases) == splits
+    with pytest.raises(DataError, match=r"1 cases that the data set lacks, such as 'case_5'"):
+        read_splits(path, cases[:5])
+    path.write_text('{"train": 1}')
+    with pytest.raises(DataError, match=r"splits\.json is not a list"):
+        read_splits(path, cases)
