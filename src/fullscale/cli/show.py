@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from fullscale.data.checks import Inspection
+    from fullscale.data.checks import CaseFacts, Inspection
     from fullscale.evaluation.evaluate import Summary
 
 MOST_ROWS = 40
@@ -93,7 +93,7 @@ def print_summary(summary: Summary, title: str) -> None:
         news(f"not scored: {failure['case']}: {failure['message']}")
 
 
-def _ranges(facts: list[Any]) -> list[tuple[str, str, str, str]]:
+def _ranges(facts: list[CaseFacts]) -> list[tuple[str, ...]]:
     import numpy as np
 
     rows = []

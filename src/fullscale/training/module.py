@@ -18,7 +18,7 @@ from fullscale.data.cache import PreparedCase
 from fullscale.errors import FullscaleError
 from fullscale.evaluation.overlap import overlap_counts
 from fullscale.inference.predictor import decide, slice_logits
-from fullscale.losses.supervision import SupervisedLoss, presence_of
+from fullscale.losses.supervision import SupervisedLoss, SupervisedTerms, presence_of
 
 
 class SegmentationModule(lightning.LightningModule):
@@ -47,7 +47,7 @@ class SegmentationModule(lightning.LightningModule):
         """One batch of images `[B, C, H, W]` and class indices `[B, H, W]`."""
         image, target = batch
         output = self.network(image)
-        loss = self.loss(output, target)
+        loss: SupervisedTerms = self.loss(output, target)
         if not torch.isfinite(loss.total):
             raise FullscaleError(
                 f"the loss became {loss.total.item()} at step {self.global_step}; the last good checkpoint is kept. "
@@ -56,7 +56,7 @@ class SegmentationModule(lightning.LightningModule):
         self._log("loss", loss.total)
         if output.presence is not None:
             said = output.presence.argmax(dim=-1).bool()
-            truth = presence_of(target, len(self.organs) + (1 if output.logits[0].shape[1] > 1 else 0))
+            truth = presence_of(target, output.logits[0].shape[1])
             self._log("presence_accuracy", (said == truth).float().mean())
             self._log("presence_loss", loss.presence)
         return loss.total

@@ -283,7 +283,7 @@ def _trainer(request: Request, config: Config, fold: Path, callbacks: list[light
     return lightning.Trainer(
         accelerator={"cuda": "gpu"}.get(device.type, device.type),
         devices=config.trainer.devices,
-        precision=_precision(config.trainer.precision, device),  # type: ignore[arg-type]
+        precision=_precision(config.trainer.precision, device),
         max_epochs=-1,
         gradient_clip_val=config.optimizer.clip_norm,
         deterministic=config.trainer.deterministic,

@@ -1,0 +1,146 @@
+"""The whole training loss: a segmentation loss on every supervised output, and the loss of presence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fullscale.errors import UsageError
+from fullscale.losses._classes import at_least_float32
+
+
+class Supervised(Protocol):
+    """What a network gives in training: the `SegmentationOutput` of `fullscale.networks`, or anything like it."""
+
+    @property
+    def logits(self) -> Sequence[Tensor]:
+        """`[B, C, H, W]` each, finest first, all at the size of the target."""
+
+    @property
+    def presence(self) -> Tensor | None:
+        """`[B, organs, 2]` logits of absent (0) and present (1), or None without guidance."""
+
+
+@runtime_checkable
+class HasParts(Protocol):
+    """A loss that is the sum of several."""
+
+    def parts(self, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Return scalars by name that add up to the loss."""
+
+
+class SupervisedTerms(NamedTuple):
+    """The training loss and what it is made of.
+
+    Attributes:
+        total: segmentation plus presence times its weight; the scalar to derive.
+        segmentation: weighted mean over the supervised outputs.
+        presence: loss of presence before its weight; 0 without guidance.
+        parts: parts of `segmentation` by name, detached, for logging; one called "segmentation" if the loss has none.
+    """
+
+    total: Tensor
+    segmentation: Tensor
+    presence: Tensor
+    parts: dict[str, Tensor]
+
+
+class SupervisedLoss(nn.Module):
+    """Deep supervision and classification guidance (UNet 3+, sections 2.2 and 2.3).
+
+    Args:
+        segmentation_loss: called with logits `[B, C, H, W]` and class indices `[B, H, W]`.
+        level_weights: one for each supervised output, finest first; None weighs all alike, as the paper does. They
+            are divided by their sum, so that a network with one output and one with five have losses of one size.
+        presence_weight: of the loss of presence, at least 0.
+
+    Raises:
+        UsageError: a weight is negative, or all level weights are 0.
+    """
+
+    def __init__(
+        self,
+        segmentation_loss: nn.Module,
+        level_weights: Sequence[float] | None = None,
+        presence_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        weights = None if level_weights is None else tuple(level_weights)
+        if weights is not None and (not all(math.isfinite(w) and w >= 0 for w in weights) or sum(weights) == 0):
+            raise UsageError(f"level_weights are {weights}: expected numbers of at least 0, one of them above 0")
+        if not (math.isfinite(presence_weight) and presence_weight >= 0):
+            raise UsageError(f"presence_weight is {presence_weight!r}: expected a number of at least 0")
+        self.segmentation_loss = segmentation_loss
+        self.level_weights = weights
+        self.presence_weight = presence_weight
+
+    def forward(self, output: Supervised, target: Tensor) -> SupervisedTerms:
+        """Take a network's training output and class indices `[B, H, W]` to the training loss.
+
+        Raises:
+            UsageError: logits, presence, target and level weights do not belong together.
+        """
+        weights = self._weights_of(len(output.logits))
+        levels = [self._parts_of(logits, target) for logits in output.logits]
+        parts = {
+            name: torch.stack([weight * level[name] for weight, level in zip(weights, levels, strict=True)]).sum()
+            for name in levels[0]
+        }
+        segmentation = torch.stack(list(parts.values())).sum()
+        presence = segmentation.new_zeros(())
+        if output.presence is not None:
+            presence = presence_loss(output.presence, presence_of(target, output.logits[0].shape[1]))
+        total = segmentation + self.presence_weight * presence
+        return SupervisedTerms(total, segmentation, presence, {name: part.detach() for name, part in parts.items()})
+
+    def _weights_of(self, outputs: int) -> list[float]:
+        weights = self.level_weights or (1.0,) * outputs
+        if len(weights) != outputs or outputs == 0:
+            raise UsageError(
+                f"level_weights has {len(weights)} values for {outputs} supervised output(s): "
+                "expected one for each, finest first, or None to weigh all alike"
+            )
+        return [weight / sum(weights) for weight in weights]
+
+    def _parts_of(self, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
+        if isinstance(self.segmentation_loss, HasParts):
+            return self.segmentation_loss.parts(logits, target)
+        return {"segmentation": self.segmentation_loss(logits, target)}
+
+
+def presence_of(target: Tensor, classes: int) -> Tensor:
+    """Say which organs each slice holds.
+
+    Args:
+        target: `[B, H, W]` class indices.
+        classes: of the network: 1 has the one organ 1, more have the organs 1 to `classes - 1`.
+
+    Returns:
+        `[B, organs]` bool.
+    """
+    organs = torch.arange(1, max(2, classes), device=target.device)
+    return (target.flatten(1).unsqueeze(1) == organs[:, None]).any(dim=-1)
+
+
+def presence_loss(presence: Tensor, truth: Tensor) -> Tensor:
+    """Return the mean cross-entropy of every organ being absent or present.
+
+    The softmax of the two logits is the sigmoid of their difference, so this is the paper's binary cross-entropy
+    taken on "present minus absent": the very number whose sign is the arg-max that gates. Two sigmoids by
+    themselves, as in the paper's figure, would train two numbers of which neither decides.
+
+    Args:
+        presence: `[B, organs, 2]` logits, index 0 absent, 1 present.
+        truth: `[B, organs]` bool, from `presence_of`.
+
+    Raises:
+        UsageError: the shapes do not belong together.
+    """
+    if presence.shape != (*truth.shape, 2):
+        raise UsageError(f"presence has shape {list(presence.shape)}: expected {[*truth.shape, 2]}")
+    return F.cross_entropy(at_least_float32(presence).flatten(0, 1), truth.long().flatten())

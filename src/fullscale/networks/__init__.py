@@ -1,0 +1,51 @@
+"""Segmentation networks, made by name. Knows torch and the errors only; torch is loaded with the first network."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from fullscale.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_NETWORKS = {
+    "unet3+": "fullscale.networks.unet3plus:UNet3Plus",
+}
+"""Every network by its name, and the class to import for it."""
+
+
+def list_networks() -> list[str]:
+    """Return the names that `create_network` takes."""
+    return list(_NETWORKS)
+
+
+def create_network(name: str, in_channels: int, classes: int, **options: Any) -> nn.Module:
+    """Build a network by name.
+
+    Args:
+        name: one of `list_networks()`.
+        in_channels: channels C of the images `[B, C, H, W]` it will be given.
+        classes: channels of its logits: 1 is sigmoid, more is softmax with background as class 0.
+        options: further arguments of the network's own class.
+
+    Raises:
+        UsageError: the name or an option is unknown, or a value does not fit.
+    """
+    if name not in _NETWORKS:
+        raise UsageError(f"network '{name}' is unknown: expected {_one_of(name, list_networks())}")
+    module, class_name = _NETWORKS[name].split(":")
+    network_class: type[nn.Module] = getattr(importlib.import_module(module), class_name)
+    known = [word for word in inspect.signature(network_class).parameters if word not in ("in_channels", "classes")]
+    for option in options:
+        if option not in known:
+            raise UsageError(f"network '{name}' has no option '{option}': expected {_one_of(option, known)}")
+    return network_class(in_channels, classes, **options)
+
+
+def _one_of(wrong: str, known: list[str]) -> str:
+    nearest = difflib.get_close_matches(wrong, known, n=1)
+    return f"'{nearest[0]}', perhaps?" if nearest else f"one of {', '.join(known)}"

@@ -1,0 +1,228 @@
+"""Encoders: an image in, five maps out, finest first. The paper's plain one, or any fitting timm backbone by name."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fullscale.errors import DataError, FullscaleError, UsageError
+from fullscale.networks.blocks import ConvNormAct, initialise
+
+LEVELS = 5
+TIMM_STRIDES = (2, 4, 8, 16, 32)
+
+
+class PlainEncoder(nn.Module):
+    """The paper's encoder (its "VGG-16"): two 3x3 convolutions a level, max-pooling by 2 between levels.
+
+    With 3 inputs and width 64 it has 18,851,136 parameters.
+
+    Args:
+        in_channels: channels C of the image.
+        width: channels of the finest level; they double with each further one.
+
+    Attributes:
+        channels: of the five maps, finest first.
+        strides: 1, 2, 4, 8, 16.
+    """
+
+    def __init__(self, in_channels: int, width: int) -> None:
+        super().__init__()
+        self.channels = tuple(width * 2**level for level in range(LEVELS))
+        self.strides = tuple(2**level for level in range(LEVELS))
+        sources = (in_channels, *self.channels)
+        self.levels = nn.ModuleList(
+            nn.Sequential(ConvNormAct(source, out), ConvNormAct(out, out))
+            for source, out in zip(sources, self.channels, strict=False)
+        )
+        initialise(self)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Take `[B, C, H, W]`, sides multiples of 16, to five maps `[B, channels[i], H / 2**i, W / 2**i]`."""
+        maps: list[Tensor] = []
+        for level in self.levels:
+            maps.append(level(F.max_pool2d(maps[-1], kernel_size=2) if maps else image))
+        return maps
+
+
+class TimmEncoder(nn.Module):
+    """A timm backbone that gives features at strides 2 to 32.
+
+    Attributes:
+        channels: of the five maps, finest first, as timm's feature_info has them.
+        strides: 2, 4, 8, 16, 32.
+    """
+
+    def __init__(self, name: str, in_channels: int, pretrained: bool | str | Path) -> None:
+        super().__init__()
+        self.backbone = _create_backbone(name, in_channels, pretrained)
+        info = self.backbone.feature_info
+        self.channels = tuple(info.channels()[-LEVELS:])
+        self.strides = tuple(info.reduction()[-LEVELS:])
+        if self.strides != TIMM_STRIDES:
+            raise UsageError(
+                f"encoder '{name}' gives features at strides {info.reduction()}: expected {list(TIMM_STRIDES)}; "
+                "choose a backbone such as resnet34 or efficientnet_b0"
+            )
+        self._check_sizes(name, in_channels)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Take `[B, C, H, W]`, sides multiples of 32, to five maps `[B, channels[i], H / strides[i], ...]`."""
+        return list(self.backbone(image)[-LEVELS:])
+
+    @torch.no_grad()
+    def _check_sizes(self, name: str, in_channels: int) -> None:
+        side = 2 * self.strides[-1]
+        expected = [[1, out, side // s, side // s] for out, s in zip(self.channels, self.strides, strict=True)]
+        self.eval()
+        try:
+            found = [list(features.shape) for features in self(torch.zeros(1, in_channels, side, side))]
+        except (RuntimeError, ValueError, AssertionError) as error:
+            raise UsageError(f"encoder '{name}' refuses images of {side} pixels: {_first_line(error)}") from error
+        if found != expected:
+            raise UsageError(f"encoder '{name}' gives maps {found} of {side} pixels: expected {expected}")
+        self.train()
+
+
+def create_encoder(
+    name: str, in_channels: int, width: int = 64, pretrained: bool | str | Path = False
+) -> PlainEncoder | TimmEncoder:
+    """Build an encoder by name.
+
+    Args:
+        name: "plain", or a timm backbone ("resnet34") with features at strides 2, 4, 8, 16 and 32.
+        in_channels: channels of the image.
+        width: channels of the finest level of "plain"; a backbone has its own.
+        pretrained: False draws weights and never touches the network; True lets timm fetch its own; a path reads a
+            local file of the backbone's weights (.safetensors, or .pth without executable content).
+
+    Raises:
+        UsageError: unknown name, features at other strides, a backbone of fixed input size, "plain" pretrained.
+        DataError: the file of weights cannot be read or is of another backbone.
+        FullscaleError: timm's weights cannot be fetched.
+    """
+    if name != "plain":
+        return TimmEncoder(name, in_channels, pretrained)
+    if pretrained:
+        raise UsageError("encoder 'plain' has no pretrained weights: use pretrained=False or a timm backbone")
+    return PlainEncoder(in_channels, width)
+
+
+def _create_backbone(name: str, in_channels: int, pretrained: bool | str | Path) -> Any:
+    import timm
+
+    if not timm.is_model(name):
+        nearest = difflib.get_close_matches(name, timm.list_models(), n=1)
+        hint = f"'{nearest[0]}', perhaps?" if nearest else "'plain' or a name of timm.list_models()"
+        raise UsageError(f"encoder '{name}' is unknown: expected {hint}")
+    _check_any_size(name)
+    if isinstance(pretrained, bool):
+        return _fetch_backbone(name, in_channels) if pretrained else _build_backbone(name, in_channels)
+    return _load_backbone(name, in_channels, Path(pretrained))
+
+
+def _check_any_size(name: str) -> None:
+    import timm
+
+    try:
+        default = timm.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        raise UsageError(f"encoder '{name}' is unknown to timm: {_first_line(error)}") from error
+    if default is not None and default.fixed_input_size:
+        raise UsageError(f"encoder '{name}' takes images of one size only: choose a convolutional backbone")
+
+
+def _build_backbone(name: str, in_channels: int, **options: Any) -> Any:
+    import timm
+
+    try:
+        return timm.create_model(name, features_only=True, in_chans=in_channels, **options)
+    except (RuntimeError, TypeError, AttributeError, AssertionError) as error:
+        if options:
+            raise
+        raise UsageError(f"encoder '{name}' gives no features at several strides: {_first_line(error)}") from error
+
+
+def _fetch_backbone(name: str, in_channels: int) -> Any:
+    try:
+        return _build_backbone(name, in_channels, pretrained=True)
+    except Exception as error:
+        raise FullscaleError(
+            f"pretrained weights of '{name}' cannot be fetched ({_first_line(error)}): where there is no network, "
+            "give pretrained=PATH of a local .safetensors or .pth file"
+        ) from error
+
+
+def _load_backbone(name: str, in_channels: int, path: Path) -> Any:
+    """Load a local file through timm, which renames old keys and adapts the first convolution to the channels.
+
+    timm passes over keys that the file does not hold. So the backbone is built twice: a weight that comes out
+    different was drawn at random, not read.
+    """
+    state = read_state_dict(path)
+    try:
+        backbone = _build_backbone(name, in_channels, pretrained=True, pretrained_cfg_overlay={"state_dict": state})
+        with torch.random.fork_rng(devices=[]):
+            again = _build_backbone(name, in_channels, pretrained=True, pretrained_cfg_overlay={"state_dict": state})
+    except Exception as error:
+        raise DataError(f"{path} does not hold weights of '{name}': {_first_line(error)}") from error
+    twin = again.state_dict()
+    drawn = [key for key, value in backbone.state_dict().items() if not torch.equal(value, twin[key])]
+    if drawn:
+        raise DataError(f"{path} does not hold weights of '{name}': {len(drawn)} are missing, first '{drawn[0]}'")
+    backbone.pretrained_cfg.pop("state_dict", None)
+    return backbone
+
+
+def read_state_dict(path: str | Path) -> dict[str, Any]:
+    """Read a file of weights without executing anything in it, free of a wrapper and of DataParallel's prefix.
+
+    Args:
+        path: a .safetensors file, or one written by `torch.save`.
+
+    Raises:
+        DataError: no such file, unreadable, or not a dictionary of weights.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path} is not there: expected a .safetensors or .pth file of weights")
+    try:
+        state = _read(path)
+    except Exception as error:
+        raise DataError(
+            f"{path} cannot be read as weights ({_first_line(error)}): expected .safetensors, or a state dict saved "
+            "by torch without other objects"
+        ) from error
+    return unwrap_state_dict(state, str(path))
+
+
+def unwrap_state_dict(state: Any, source: str = "state dict") -> dict[str, Any]:
+    """Take a state dict out of a checkpoint's `{"state_dict": ...}` and strip DataParallel's `module.` prefix.
+
+    Raises:
+        DataError: not a dictionary with names as keys; `source` says in the message what was read.
+    """
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not state or not all(isinstance(key, str) for key in state):
+        raise DataError(f"{source} holds no state dict ({type(state).__name__}): expected weights by name")
+    if all(key.startswith("module.") for key in state):
+        return {key.removeprefix("module."): value for key, value in state.items()}
+    return dict(state)
+
+
+def _read(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

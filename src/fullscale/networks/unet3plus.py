@@ -1,0 +1,154 @@
+"""UNet 3+ (Huang et al., ICASSP 2020): every decoder level sees every scale.
+
+Letters: B batch, H W the input's size, C encoder channels of a level, S skip channels (64 in the paper), F = 5 S.
+Levels are counted from the finest, 0 here and 1 in the paper, to the deepest, 4 here and 5 in the paper.
+
+One list of maps, finest first, is walked from coarse to fine, each entry replaced as it is decoded: at every step the
+finer entries are still encoder maps, the coarser ones already decoded, which is just what the next level fuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fullscale.errors import UsageError
+from fullscale.networks.blocks import (
+    TRAINING_ABSENT_LOGIT,
+    ConvNormAct,
+    Guidance,
+    SegmentationOutput,
+    check_image,
+    count_organs,
+    crop,
+    gate,
+    initialise,
+    pad_to_stride,
+    require_positive,
+)
+from fullscale.networks.encoders import LEVELS, create_encoder
+
+
+class DecoderLevel(nn.Module):
+    """One decoder level (equation 1): five maps brought to its scale, S channels each, fused to F = 5 S."""
+
+    def __init__(self, level: int, channels: Sequence[int], skip_channels: int) -> None:
+        super().__init__()
+        self.skips = nn.ModuleList(
+            ConvNormAct(source_channels, skip_channels, octaves=source - level)
+            for source, source_channels in enumerate(channels)
+        )
+        self.fuse = ConvNormAct(LEVELS * skip_channels, LEVELS * skip_channels)
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """Fuse five maps, finest first, into `[B, F, h, w]`, the size of the map at this level."""
+        skips = [skip(source) for skip, source in zip(self.skips, maps, strict=True)]
+        return self.fuse(torch.cat(skips, dim=1))  # type: ignore[no-any-return]
+
+
+class UNet3Plus(nn.Module):
+    """UNet 3+ with deep supervision and classification guidance.
+
+    Any input size is taken: the image is padded to the right and below, its last row and column repeated, to a
+    multiple of the deepest stride (16 for "plain", 32 for a timm backbone), and the logits are cropped back. A graph
+    made by `torch.export` with free sizes (`Dim.DYNAMIC`) takes every size of more than one stride a side.
+
+    With 3 inputs and 1 class the paper's network has 26,971,777 parameters, 26,989,637 supervised, 26,991,687 guided.
+
+    Args:
+        in_channels: channels of the image.
+        classes: 1 for sigmoid; more for softmax with background as class 0.
+        encoder: "plain", the paper's, or the name of a timm backbone with features at strides 2 to 32.
+        width: channels of the finest level of the plain encoder; they double with each further level.
+        skip_channels: S, channels of each of the five skips of a level.
+        deep_supervision: in training, logits from all five levels and not the finest alone.
+        classification_guided: tell from the deepest map which organs a slice holds, and gate the others.
+        pretrained: False, True, or a file of weights for the timm backbone; see `encoders.create_encoder`.
+        gate_in_training: gate the training logits too, as the paper does, by the prediction.
+
+    Raises:
+        UsageError: a number below 1, an encoder that does not fit, gate_in_training without guidance.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        classes: int,
+        encoder: str = "plain",
+        width: int = 64,
+        skip_channels: int = 64,
+        deep_supervision: bool = True,
+        classification_guided: bool = True,
+        pretrained: bool | str | Path = False,
+        gate_in_training: bool = False,
+    ) -> None:
+        super().__init__()
+        require_positive(in_channels=in_channels, classes=classes, width=width, skip_channels=skip_channels)
+        if gate_in_training and not classification_guided:
+            raise UsageError("gate_in_training=True needs classification_guided=True: without it nothing is gated")
+        self.in_channels = in_channels
+        self.classes = classes
+        self.gate_in_training = gate_in_training
+        self.encoder = create_encoder(encoder, in_channels, width, pretrained)
+
+        encoded = self.encoder.channels
+        decoded = (LEVELS * skip_channels,) * (LEVELS - 1) + encoded[-1:]
+        self.decoders = nn.ModuleList(
+            DecoderLevel(level, encoded[: level + 1] + decoded[level + 1 :], skip_channels)
+            for level in range(LEVELS - 1)
+        )
+        supervised = decoded if deep_supervision else decoded[:1]
+        self.heads = nn.ModuleList(nn.Conv2d(source, classes, kernel_size=3, padding=1) for source in supervised)
+        self.guidance = Guidance(encoded[-1], count_organs(classes)) if classification_guided else None
+        for part in (self.decoders, self.heads, self.guidance):
+            if part is not None:
+                initialise(part)
+
+    def forward(self, image: Tensor) -> Tensor | SegmentationOutput:
+        """Segment images `[B, in_channels, H, W]`.
+
+        Returns:
+            In evaluation mode logits `[B, classes, H, W]`, absent organs gated to a probability of exactly 0. In
+            training mode a `SegmentationOutput`: logits of every supervised level at the input's size, finest first,
+            and presence `[B, organs, 2]`.
+
+        Raises:
+            UsageError: the image has another rank, another number of channels, or integer values.
+        """
+        if not self.training:
+            return gate(*self.segment(image))
+        maps, presence = self._decode(image)
+        logits = [self._logits(level, maps, image) for level in range(len(self.heads))]
+        if self.gate_in_training:
+            logits = [gate(level_logits, presence, TRAINING_ABSENT_LOGIT) for level_logits in logits]
+        return SegmentationOutput(logits, presence)
+
+    def segment(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the finest logits `[B, classes, H, W]` before any gating, and presence `[B, organs, 2]` or None.
+
+        `blocks.gate` joins the two into what `forward` returns in evaluation mode.
+
+        Raises:
+            UsageError: the image has another rank, another number of channels, or integer values.
+        """
+        maps, presence = self._decode(image)
+        return self._logits(0, maps, image), presence
+
+    def _decode(self, image: Tensor) -> tuple[list[Tensor], Tensor | None]:
+        check_image(image, self.in_channels)
+        maps = self.encoder(pad_to_stride(image, self.encoder.strides[-1], self.training))  # five [B, C, h, w]
+        presence = None if self.guidance is None else self.guidance(maps[-1])  # [B, organs, 2]
+        for level in reversed(range(LEVELS - 1)):
+            maps[level] = self.decoders[level](maps)  # [B, F, h, w]
+        return maps, presence
+
+    def _logits(self, level: int, maps: list[Tensor], image: Tensor) -> Tensor:
+        logits: Tensor = self.heads[level](maps[level])
+        stride = self.encoder.strides[level]
+        if stride > 1:
+            logits = F.interpolate(logits, scale_factor=float(stride), mode="bilinear", align_corners=False)
+        return crop(logits, image.shape[-2], image.shape[-1])

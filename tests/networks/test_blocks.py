@@ -1,0 +1,159 @@
+import math
+
+import pytest
+import torch
+
+from fullscale.errors import UsageError
+from fullscale.networks.blocks import (
+    TRAINING_ABSENT_LOGIT,
+    ConvNormAct,
+    Guidance,
+    check_image,
+    count_organs,
+    crop,
+    gate,
+    initialise,
+    pad_to_stride,
+    require_positive,
+)
+
+DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
+
+
+def presence_of(*present: list[bool]) -> torch.Tensor:
+    return torch.tensor([[[0.0, 1.0] if organ else [1.0, 0.0] for organ in member] for member in present])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_absent_organ_has_a_sigmoid_of_exactly_zero(dtype):
+    logits = torch.full((2, 1, 2, 2), 30.0, dtype=dtype)
+    gated = gate(logits, presence_of([False], [True]))
+    assert (gated[0].sigmoid() == 0).all()
+    assert torch.equal(gated[1], logits[1])
+    assert gated.dtype == dtype
+    assert gated.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("background", [-10000.0, 0.0, 10000.0])
+def test_absent_organ_has_a_softmax_of_exactly_zero(dtype, background):
+    logits = torch.zeros(1, 3, 2, 2, dtype=dtype)
+    logits[:, 0] = background
+    logits[:, 1] = 20000.0
+    probabilities = gate(logits, presence_of([False, False])).softmax(dim=1)
+    assert (probabilities[:, 1:] == 0).all()
+    assert (probabilities[:, 0] == 1).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gated_logits_beside_others_interpolate_to_finite_values(dtype):
+    logits = torch.full((1, 1, 3, 3), 8.0, dtype=dtype)
+    gated = gate(logits, presence_of([False]))
+    mixed = torch.cat([gated, logits], dim=3)
+    resized = torch.nn.functional.interpolate(mixed, scale_factor=2.0, mode="bilinear")
+    assert resized.isfinite().all()
+
+
+def test_organs_and_batch_members_are_gated_one_by_one():
+    logits = torch.arange(2 * 3 * 4, dtype=torch.float32).reshape(2, 3, 2, 2)
+    gated = gate(logits, presence_of([True, False], [False, True]))
+    untouched = torch.tensor([[True, True, False], [True, False, True]])
+    assert torch.equal((gated == logits).all(dim=(2, 3)), untouched)
+
+
+def test_presence_logits_that_tie_as_probabilities_are_told_apart():
+    presence = torch.tensor([[[17.0, 20.0]], [[20.0, 17.0]]])
+    assert torch.equal(presence.sigmoid()[0, 0, 0], presence.sigmoid()[0, 0, 1])
+    gated = gate(torch.ones(2, 1, 1, 1), presence)
+    assert gated[0].item() == 1
+    assert gated[1].sigmoid().item() == 0
+
+
+def test_a_tie_of_presence_is_absent():
+    assert gate(torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 2)).sigmoid().item() == 0
+
+
+def test_without_presence_nothing_is_gated():
+    logits = torch.randn(1, 2, 3, 3)
+    assert gate(logits, None) is logits
+
+
+def test_training_gate_is_a_small_probability_without_gradient():
+    logits = torch.full((2, 1, 2, 2), 5.0, requires_grad=True)
+    gated = gate(logits, presence_of([False], [True]), TRAINING_ABSENT_LOGIT)
+    assert math.isclose(gated[0].sigmoid().max().item(), 1.125e-7, rel_tol=1e-3)
+    gated.sum().backward()
+    assert logits.grad[0].abs().max() == 0
+    assert logits.grad[1].min() == 1
+
+
+@pytest.mark.parametrize(("classes", "organs"), [(1, 1), (2, 1), (3, 2), (7, 6)])
+def test_every_class_but_the_background_is_an_organ(classes, organs):
+    assert count_organs(classes) == organs
+
+
+def test_guidance_takes_the_maximum_of_a_linear_map_over_all_positions():
+    guidance = Guidance(4, organs=3).eval()
+    deepest = torch.randn(2, 4, 3, 5)
+    weight, bias = guidance.conv.weight[:, :, 0, 0], guidance.conv.bias
+    expected = torch.einsum("oc,bchw->bohw", weight, deepest).add(bias[:, None, None]).flatten(2).max(dim=2).values
+    torch.testing.assert_close(guidance(deepest), expected.reshape(2, 3, 2))
+
+
+def test_guidance_drops_out_in_training_only():
+    guidance = Guidance(64, organs=1)
+    deepest = torch.rand(1, 64, 2, 2)
+    assert not torch.equal(guidance(deepest), guidance(deepest))
+    guidance.eval()
+    assert torch.equal(guidance(deepest), guidance(deepest))
+
+
+def test_block_is_convolution_norm_and_relu():
+    block = ConvNormAct(2, 3).eval()
+    image = torch.randn(1, 2, 4, 4)
+    convolved = torch.nn.functional.conv2d(image, block.conv.weight, block.conv.bias, padding=1)
+    torch.testing.assert_close(block(image), (convolved / math.sqrt(1 + block.norm.eps)).clamp(min=0))
+
+
+def test_padding_repeats_the_last_row_and_column_and_crop_takes_them_off():
+    image = torch.arange(15.0).reshape(1, 1, 3, 5)
+    padded = pad_to_stride(image, 4, training=False)
+    assert padded.shape == (1, 1, 4, 8)
+    assert padded[0, 0, 3].tolist() == [10, 11, 12, 13, 14, 14, 14, 14]
+    assert torch.equal(crop(padded, 3, 5), image)
+
+
+@pytest.mark.parametrize(
+    ("batch", "side", "training", "width"), [(1, 16, True, 32), (1, 1, True, 32), (2, 16, True, 16), (1, 16, False, 16)]
+)
+def test_a_single_deepest_pixel_is_widened_only_when_training_alone(batch, side, training, width):
+    assert pad_to_stride(torch.zeros(batch, 1, side, side), 16, training).shape == (batch, 1, 16, width)
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (1, 2, 8, 8), (1, 3, 8, 8, 8), (1, 3, 0, 8)])
+def test_wrong_image_shape_is_named_with_the_expected_one(shape):
+    with pytest.raises(UsageError, match="expected") as caught:
+        check_image(torch.zeros(shape), 3)
+    assert str(list(shape)) in str(caught.value)
+
+
+def test_integer_image_is_refused():
+    with pytest.raises(UsageError, match=r"torch\.uint8: expected floating point"):
+        check_image(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), 3)
+
+
+@pytest.mark.parametrize("number", [0, -1, 2.0, True, None])
+def test_number_that_is_no_count_is_refused(number):
+    with pytest.raises(UsageError, match=f"width is {number!r}"):
+        require_positive(width=number)
+
+
+def test_initial_weights_have_the_spread_of_kaiming_and_norms_near_one():
+    torch.manual_seed(0)
+    block = ConvNormAct(64, 256)
+    block.norm.bias.data.fill_(3)
+    initialise(block)
+    assert math.isclose(block.conv.weight.std().item(), math.sqrt(2 / (64 * 9)), rel_tol=0.02)
+    assert abs(block.norm.weight.mean().item() - 1) < 0.01
+    assert math.isclose(block.norm.weight.std().item(), 0.02, rel_tol=0.2)
+    assert block.norm.bias.abs().max() == 0

@@ -1,0 +1,261 @@
+import copy
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import multiprocessing
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+
+from fullscale.errors import UsageError
+from fullscale.networks.blocks import SegmentationOutput, gate
+from fullscale.networks.scaled_conv import set_form
+from fullscale.networks.unet3plus import UNet3Plus
+
+
+def small(**options) -> UNet3Plus:
+    torch.manual_seed(0)
+    return UNet3Plus(**{"in_channels": 3, "classes": 3, "width": 4, "skip_channels": 4} | options)
+
+
+def settled(network: UNet3Plus) -> UNet3Plus:
+    """Give the batch norms statistics of their own and put the network in evaluation mode."""
+    with torch.no_grad():
+        for _ in range(2):
+            network.train()(torch.randn(2, network.in_channels, 32, 32))
+    return network.eval()
+
+
+def tell_presence(network: UNet3Plus, *present: bool) -> None:
+    """Make guidance say the same of every image."""
+    with torch.no_grad():
+        network.guidance.conv.weight.zero_()
+        network.guidance.conv.bias.copy_(
+            torch.tensor([[0.0, 1.0] if organ else [1.0, 0.0] for organ in present]).ravel()
+        )
+
+
+@pytest.mark.parametrize(
+    ("supervised", "guided", "parameters"),
+    [(False, False, 26_971_777), (True, False, 26_989_637), (True, True, 26_991_687)],
+)
+def test_parameters_are_those_published(supervised, guided, parameters):
+    with torch.device("meta"):
+        network = UNet3Plus(3, 1, deep_supervision=supervised, classification_guided=guided)
+    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+
+
+def test_decoder_kernels_follow_the_formula_of_the_paper():
+    with torch.device("meta"):
+        decoders = UNet3Plus(3, 1).decoders
+    assert sum(p.numel() for p in decoders.parameters() if p.ndim == 4) == 8_110_080
+
+
+def test_every_decoder_level_draws_on_all_scales_by_the_right_factor():
+    decoders = small().decoders
+    octaves = [[skip.conv.octaves for skip in decoder.skips] for decoder in decoders]
+    assert octaves == [[0, 1, 2, 3, 4], [-1, 0, 1, 2, 3], [-2, -1, 0, 1, 2], [-3, -2, -1, 0, 1]]
+
+
+def test_training_gives_five_outputs_at_the_size_of_the_image_and_presence():
+    output = small()(torch.randn(2, 3, 33, 50))
+    assert isinstance(output, SegmentationOutput)
+    assert [tuple(logits.shape) for logits in output.logits] == [(2, 3, 33, 50)] * 5
+    assert output.presence.shape == (2, 2, 2)
+
+
+def test_training_without_supervision_and_guidance_gives_one_output_and_no_presence():
+    output = small(deep_supervision=False, classification_guided=False)(torch.randn(2, 3, 32, 32))
+    assert len(output.logits) == 1
+    assert output.presence is None
+
+
+def test_evaluation_computes_the_finest_output_only(monkeypatch):
+    network = settled(small())
+    for head in network.heads[1:]:
+        monkeypatch.setattr(head, "forward", lambda _: pytest.fail("a side output was computed"))
+    assert network(torch.randn(1, 3, 32, 32)).shape == (1, 3, 32, 32)
+
+
+def test_evaluation_is_the_gated_segmentation_and_segment_is_ungated():
+    network, image = settled(small()), torch.randn(2, 3, 32, 32)
+    tell_presence(network, True, False)
+    logits, presence = network.segment(image)
+    assert logits[:, 2].abs().max() < 1e3
+    torch.testing.assert_close(network(image), gate(logits, presence), rtol=0, atol=0)
+    assert (network(image).softmax(dim=1)[:, 2] == 0).all()
+    assert (network(image)[:, :2] == logits[:, :2]).all()
+
+
+def test_an_unguided_network_gates_nothing():
+    network, image = settled(small(classification_guided=False)), torch.randn(1, 3, 32, 32)
+    logits, presence = network.segment(image)
+    assert presence is None
+    assert torch.equal(network(image), logits)
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_gating_in_training_reaches_every_output(classes):
+    network, image = small(classes=classes, gate_in_training=True), torch.randn(2, 3, 32, 32)
+    tell_presence(network, *([False] if classes == 1 else [False, True]))
+    for logits in network(image).logits:
+        organ = logits[:, -classes + 1] if classes > 1 else logits[:, 0]
+        assert (organ == -16).all()
+        assert classes == 1 or (logits[:, 2] != -16).all()
+
+
+def test_gating_in_training_is_off_unless_asked():
+    network = small()
+    tell_presence(network, False, False)
+    assert all((logits != -16).all() for logits in network(torch.randn(2, 3, 32, 32)).logits)
+
+
+def test_gating_in_training_without_guidance_is_a_contradiction():
+    with pytest.raises(UsageError, match="gate_in_training=True needs"):
+        small(classification_guided=False, gate_in_training=True)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 31), (16, 16), (45, 70)])
+def test_any_size_is_the_padded_image_cropped(size):
+    network, image = settled(small()), torch.randn(2, 3, *size)
+    padded = F.pad(image, (0, -size[1] % 16, 0, -size[0] % 16), mode="replicate")
+    expected = network(padded)[..., : size[0], : size[1]]
+    torch.testing.assert_close(network(image), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("encoder", "side"), [("plain", 16), ("plain", 3), ("resnet18", 32)])
+def test_one_image_as_small_as_the_deepest_stride_trains(encoder, side):
+    network = small(encoder=encoder)
+    output = network(torch.randn(1, 3, side, side))
+    sum(logits.square().mean() for logits in output.logits).backward()
+    assert [tuple(logits.shape) for logits in output.logits] == [(1, 3, side, side)] * 5
+    assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
+
+
+def test_backbone_logits_return_to_the_size_of_the_image():
+    network = settled(small(encoder="resnet18", in_channels=2))
+    assert network(torch.randn(2, 2, 45, 70)).shape == (2, 3, 45, 70)
+
+
+def errors_of_forms(outputs: dict) -> dict:
+    exact = outputs[torch.float64, "direct"]
+    return {key: ((output.double() - exact).norm() / exact.norm()).item() for key, output in outputs.items()}
+
+
+def outputs_of_forms(network: UNet3Plus, run) -> dict:
+    outputs = {}
+    for dtype in (torch.float64, torch.float32):
+        for form in ("direct", "factored"):
+            twin = copy.deepcopy(network).to(dtype)
+            set_form(twin, form)
+            with torch.no_grad():
+                outputs[dtype, form] = run(twin, dtype)
+    return outputs
+
+
+def test_whole_network_is_the_same_function_in_both_forms():
+    network, image = settled(small(width=8, skip_channels=8)), torch.randn(2, 3, 61, 48)
+    error = errors_of_forms(outputs_of_forms(network, lambda twin, dtype: twin.segment(image.to(dtype))[0]))
+    assert error[torch.float64, "factored"] < 1e-12
+    assert error[torch.float32, "factored"] < 2e-6
+
+
+def test_in_training_the_factored_form_is_as_close_to_the_exact_output_as_the_direct_one():
+    network, image = small(width=8, skip_channels=8), torch.randn(2, 3, 61, 48)
+    network.guidance.dropout.eval()
+    error = errors_of_forms(outputs_of_forms(network, lambda twin, dtype: torch.stack(twin(image.to(dtype)).logits)))
+    assert error[torch.float64, "factored"] < 1e-12
+    assert error[torch.float32, "factored"] < 1.5 * error[torch.float32, "direct"]
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 2, 32, 32), (1, 3, 4, 32, 32)])
+def test_wrong_image_is_refused_with_the_shape_expected(shape):
+    for network in (small(), small().eval()):
+        with pytest.raises(UsageError, match=r"expected \[batch, 3, height, width\]"):
+            network(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("name", ["in_channels", "classes", "width", "skip_channels"])
+def test_zero_of_anything_is_refused(name):
+    with pytest.raises(UsageError, match=f"{name} is 0"):
+        small(**{name: 0})
+
+
+def test_bf16_autocast_trains_and_gates():
+    network, image = small(), torch.randn(2, 3, 32, 32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = network(image)
+        loss = sum(F.cross_entropy(logits, torch.zeros(2, 32, 32, dtype=torch.long)) for logits in output.logits)
+    (loss + output.presence.float().square().mean()).backward()
+    assert all(p.grad.isfinite().all() for p in network.parameters())
+    tell_presence(settled(network), False, False)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = network(image)
+    assert logits.dtype == torch.bfloat16
+    assert (logits.softmax(dim=1)[:, 1:] == 0).all()
+
+
+@pytest.mark.parametrize("form", ["auto", "factored"])
+def test_channels_last_gives_the_same(form):
+    network, image = settled(small()), torch.randn(2, 3, 33, 47)
+    expected, _ = network.segment(image)
+    set_form(network, form)
+    logits, _ = network.to(memory_format=torch.channels_last).segment(image.to(memory_format=torch.channels_last))
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_compiles_as_one_graph_in_evaluation():
+    network, image = settled(small()), torch.randn(2, 3, 33, 47)
+    compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(image), network(image), rtol=1e-4, atol=1e-5)
+
+
+def test_compiles_as_one_graph_in_training():
+    network, image = small(), torch.randn(2, 3, 33, 47)
+    output = torch.compile(network, fullgraph=True, backend="eager")(image)
+    sum(logits.mean() for logits in output.logits).backward()
+    assert isinstance(output, SegmentationOutput)
+    assert network.encoder.levels[0][0].conv.weight.grad.isfinite().all()
+
+
+def test_exports_one_graph_for_any_batch_and_any_size_over_one_stride():
+    network = settled(small(width=2, skip_channels=2))
+    free = torch.export.Dim.DYNAMIC
+    example = (torch.randn(2, 3, 45, 37),)
+    program = torch.export.export(network, example, dynamic_shapes=({0: free, 2: free, 3: free},)).module()
+    for shape in [(1, 3, 45, 37), (3, 3, 64, 48), (2, 3, 17, 100)]:
+        image = torch.randn(shape)
+        torch.testing.assert_close(program(image), network(image), rtol=1e-4, atol=1e-5)
+
+
+def step_of_one_rank(rank: int, world: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet_{world}", rank=rank, world_size=world)
+    network = DistributedDataParallel(small(width=2, skip_channels=2))
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.01)
+    torch.manual_seed(rank)
+    for _ in range(2):  # an unused parameter makes the second step fail
+        output = network(torch.randn(2, 3, 32, 32))
+        loss = sum(logits.square().mean() for logits in output.logits) + output.presence.square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    torch.save([p.detach() for p in network.module.parameters()], f"{folder}/rank_{rank}_of_{world}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_processes_train_one_network():
+    with tempfile.TemporaryDirectory() as folder:
+        multiprocessing.spawn(step_of_one_rank, args=(2, folder), nprocs=2)
+        first, second = (torch.load(Path(folder) / f"rank_{rank}_of_2.pt") for rank in range(2))
+    start = list(small(width=2, skip_channels=2).parameters())
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert all(not torch.equal(a, b) for a, b in zip(first, start, strict=True) if a.ndim == 4)
+
+
+def test_one_process_trains_through_ddp():
+    with tempfile.TemporaryDirectory() as folder:
+        step_of_one_rank(0, 1, folder)
+        assert (Path(folder) / "rank_0_of_1.pt").is_file()
