@@ -44,9 +44,9 @@ def ms_ssim(
 
     Prediction and truth that vary against each other make a mean negative, of which there is no power. For a mean
     below `FLOOR` the product takes `FLOOR`, and `w * (FLOOR - mean)` is subtracted from the product. So the formula
-    stands as it is wherever all means are at least `FLOOR`, and below, the similarity falls on to about -1 with a
-    gradient that is that of the mean itself: not blown up, and not zero before the contradiction is complete. (Close to complete, "wang" may prefer a wrong
-    luminance, since l multiplies a negative cs there; "paper" keeps them apart.)
+    stands as it is wherever all means are at least `FLOOR`, and below, the similarity falls on to about -1 with the
+    gradient of the mean itself: not blown up, and not zero before the contradiction is complete. (Close to that point
+    "wang" may prefer a wrong luminance, since l multiplies a negative cs there; "paper" keeps them apart.)
 
     Args:
         probability: `[B, K, H, W]`, in [0, 1], float32 or float64. On a GPU, float32 needs torch's default
