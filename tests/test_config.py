@@ -29,7 +29,7 @@ def test_what_is_written_reads_back_the_same(width: int, rate: float, deep: bool
         {
             "network": {"width": width, "deep_supervision": deep},
             "optimizer": {"name": name, "learning_rate": rate},
-            "loss": {"level_weights": [1, 0.5]},
+            "loss": {"level_weights": [1, 0.5, 0.5, 0.1, 0] if deep else [2]},
         }
     )
     with tempfile.TemporaryDirectory() as folder:

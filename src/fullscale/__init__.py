@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fullscale.data.nifti import write_volume as write_volume
-    from fullscale.data.read import read_image as read_volume
+    from fullscale.data.read import read_image as read_volume  # noqa: F401
     from fullscale.evaluation.evaluate import evaluate as evaluate
     from fullscale.geometry.volume import Volume as Volume
     from fullscale.inference.predictor import Predictor as Predictor

@@ -42,7 +42,10 @@ class LossConfig(Section):
     """The training loss."""
 
     name: str = Field("ce+dice", description="a name that list_losses() knows")
-    level_weights: tuple[float, ...] | None = Field(None, description="weight per supervised level, finest first")
+    options: dict[str, Any] = Field({}, description="further arguments of the loss, such as {gamma: 1}")
+    level_weights: tuple[float, ...] | None = Field(
+        None, description="per supervised level, finest first; default halves each time; paper: alike"
+    )
     presence_weight: float = Field(1.0, ge=0, description="weight of the presence loss of the guidance")
 
 
@@ -117,6 +120,9 @@ class Config(Section):
             raise ValueError("network.pretrained needs a timm encoder; the plain one has no published weights")
         if self.network.gate_in_training and not self.network.classification_guided:
             raise ValueError("network.gate_in_training needs network.classification_guided")
+        levels = 5 if self.network.deep_supervision else 1
+        if self.loss.level_weights is not None and len(self.loss.level_weights) != levels:
+            raise ValueError(f"loss.level_weights has {len(self.loss.level_weights)} values for {levels} outputs")
         return self
 
 

@@ -43,7 +43,7 @@ def test_organs_lie_where_they_belong_and_look_like_tissue(seed: int) -> None:
     assert scan.array.min() < -900
     assert scan.array.max() > 300
     assert 500 < (labels.array == 1).sum() * labels.voxel_ml < 3000
-    z = [axis for axis, code in enumerate(axis_codes(labels.affine)) if code in "SI"][0]
+    z = next(axis for axis, code in enumerate(axis_codes(labels.affine)) if code in "SI")
     empty = ~labels.array.any(axis=tuple(axis for axis in range(3) if axis != z))
     assert 2 <= empty.sum() < 20
 

@@ -32,7 +32,7 @@ def a_case(folder: Path, name: str, shape: tuple[int, int, int], organs: dict[in
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[PreparedCase]]:
     folder = tmp_path_factory.mktemp("prepared")
-    yield [
+    return [
         a_case(folder / "a", "a", (8, 40, 30), {1: np.s_[3, 5:9, 5:9], 2: np.s_[4, 30:33, 20:23]}),
         a_case(folder / "b", "b", (6, 12, 50), {2: np.s_[5, 2:4, 40:44]}),
     ]

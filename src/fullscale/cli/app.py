@@ -51,6 +51,10 @@ def main() -> None:
         _fail(str(error), error.exit_code, error)
     except KeyboardInterrupt:
         _fail("interrupted", INTERRUPTED)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            _fail("interrupted", INTERRUPTED)
+        raise
     except BrokenPipeError:
         os._exit(0)
     except Exception as error:

@@ -48,7 +48,8 @@ def demo(
     write_summary(summary, masks / "summary.json")
     picture = masks / "overlay.png"
     scan = read_image(unseen)
-    write_overlay(picture, scan, read_label(result.mask, unseen), read_label(truth, unseen), window=(-150, 250))
+    found, wanted = read_label(result.mask, unseen), read_label(truth, unseen)
+    write_overlay(picture, scan, found, wanted, window=(-150, 250), title="synthetic phantom, no patient")
     print_summary(summary, "3. Scores of the scan it has not seen (a synthetic phantom, no patient)")
     typer.echo(
         f"mask:    {result.mask}\nscores:  {masks / 'summary.json'}\npicture: {picture}\nmodel:   {run / 'bundle'}"

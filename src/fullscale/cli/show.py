@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fullscale.evaluation.evaluate import Summary
 
 MOST_ROWS = 40
+_EMPTY = ("missed", "false_positive", "true_negative")
 _HEADS = ("Dice", "IoU", "HD95 mm", "ASSD mm", "NSD", "ml", "true ml")
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -88,7 +89,8 @@ def print_summary(summary: Summary, title: str) -> None:
     everything = content["foreground_mean"]
     means.append(("mean of the classes", everything["cases"], *(everything[c] for c in columns)))
     table(title, ["class", "cases", *_HEADS], means)
-    typer.echo(content["policy"])
+    empty = ", ".join(f"{everything[f'{kind}_cases']} {kind.replace('_', ' ')}" for kind in _EMPTY)
+    typer.echo(f"organs in cases: {empty}. A missed organ scores Dice 0 and the volume's diagonal as distance.")
     for failure in content["failures"]:
         news(f"not scored: {failure['case']}: {failure['message']}")
 

@@ -71,7 +71,7 @@ class Plan(BaseModel):
         return Recipe(
             intensity=self.intensity.value,
             spacing_mm=self.spacing_mm.value,
-            neighbours=self.neighbours.value,  # type: ignore[arg-type]
+            neighbours=self.neighbours.value,
         )
 
     @property

@@ -119,7 +119,7 @@ def interpolation_matrix(size: int, new_size: int) -> npt.NDArray[np.float32]:
     reach = max(scale, 1.0)
     inside = np.clip(centres, 0, size - 1) if scale < 1 else centres
     weights = np.maximum(0.0, 1.0 - np.abs(np.arange(size)[None] - inside[:, None]) / reach)
-    matrix = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    matrix: npt.NDArray[np.float32] = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
     matrix.setflags(write=False)
     return matrix
 

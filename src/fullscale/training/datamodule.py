@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import lightning
@@ -10,12 +9,11 @@ import monai.data
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from fullscale.data.cache import PreparedCase
 from fullscale.training.samples import CropDataset, CropSampler
 
 
 class SegmentationData(lightning.LightningDataModule):
-    """Training crops in batches, and validation cases one at a time.
+    """Training crops in batches, and validation cases one at a time, by index.
 
     Under several processes each takes its share of both.
     """
@@ -23,14 +21,14 @@ class SegmentationData(lightning.LightningDataModule):
     def __init__(
         self,
         crops: CropDataset,
-        validation: Sequence[PreparedCase],
+        validation_cases: int,
         batch_size: int,
         steps_per_epoch: int,
         workers: int,
     ) -> None:
         super().__init__()
         self.crops = crops
-        self.validation = list(validation)
+        self.validation_cases = validation_cases
         self.batch_size = batch_size
         self.steps_per_epoch = steps_per_epoch
         self.workers = workers
@@ -48,10 +46,10 @@ class SegmentationData(lightning.LightningDataModule):
             worker_init_fn=_start_worker,
         )
 
-    def val_dataloader(self) -> DataLoader[PreparedCase]:
-        """Whole prepared cases."""
+    def val_dataloader(self) -> DataLoader[int]:
+        """Indices of whole cases."""
         rank, world_size = self._share()
-        return DataLoader(self.validation[rank::world_size], batch_size=None)  # type: ignore[arg-type]
+        return DataLoader(range(rank, self.validation_cases, world_size), batch_size=None)  # type: ignore[arg-type]
 
     def _share(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

@@ -39,7 +39,7 @@ class History(lightning.Callback):
             if name in trainer.callback_metrics:
                 self.sums[name] = self.sums.get(name, 0.0) + float(trainer.callback_metrics[name])
 
-    def on_validation_epoch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+    def on_validation_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Add the row of the epoch."""
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         row = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +30,25 @@ class SegmentationModule(lightning.LightningModule):
         optimizer: which one; its rate is set by the `Budget`.
         organs: names of the foreground classes.
         neighbours: slices above and below that are shown with each.
+        validation: prepared cases, told apart by their index.
     """
 
     def __init__(
-        self, network: nn.Module, loss: SupervisedLoss, optimizer: OptimizerConfig, organs: list[str], neighbours: int
+        self,
+        network: nn.Module,
+        loss: SupervisedLoss,
+        optimizer: OptimizerConfig,
+        organs: list[str],
+        neighbours: int,
+        validation: Sequence[PreparedCase],
     ) -> None:
         super().__init__()
-        self.network = network
+        self.network = network.to(memory_format=torch.channels_last)
         self.loss = loss
         self.optimizer_config = optimizer
         self.organs = organs
         self.neighbours = neighbours
+        self.validation = list(validation)
         self.dice_by_case: dict[str, list[float]] = {}
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
@@ -61,8 +69,9 @@ class SegmentationModule(lightning.LightningModule):
             self._log("presence_loss", loss.presence)
         return loss.total
 
-    def validation_step(self, case: PreparedCase, _: int) -> None:
+    def validation_step(self, index: int, _: int) -> None:
         """One whole case: Dice of each organ on the grid that the network sees."""
+        case = self.validation[index]
         logits = slice_logits(self.network, case.image, self.neighbours)
         predicted = np.concatenate([decide(batch).cpu().numpy() for batch in logits])
         self.dice_by_case[case.id] = dice_per_class(predicted, case.label, len(self.organs))

@@ -33,6 +33,7 @@ from fullscale.files import write_json, write_text
 from fullscale.inference.predictor import Predictor, choose_device
 from fullscale.losses import create_loss
 from fullscale.losses.supervision import SupervisedLoss
+from fullscale.networks import create_network
 from fullscale.training.datamodule import SegmentationData
 from fullscale.training.history import History
 from fullscale.training.module import Budget, SegmentationModule
@@ -79,23 +80,32 @@ def train(request: Request) -> Summary:
         DataError: the data cannot be trained on.
         FullscaleError: the loss became NaN; the last good checkpoint is kept.
     """
-    cases, plan = look_at_data(request)
+    cases, plan, record = look_at_data(request)
     config = resolve(request.config, plan)
-    _claim(request.run, config)
-    split = _split(request, cases, config)
+    splits = _splits(request, cases, config)
+    split = (
+        Split(train=[c.id for c in cases], val=[c.id for c in cases])
+        if splits is None
+        else choose_split(splits, request.fold)
+    )
     lightning.seed_everything(config.trainer.seed, workers=True, verbose=False)
+    card = _card(request, config, plan)
+    start = {"pretrained": config.network.pretrained}
+    network = create_network(card.network, card.recipe.in_channels, card.classes, **(card.options | start))
+    loss = create_loss(config.loss.name, **config.loss.options)
+    _claim(request.run, config, plan, record, splits)
 
     request.report(f"preparing {len(cases)} cases in {request.cache}")
     prepared = {c.id: c for c in prepare_cases(cases, plan.recipe, plan.label_values, request.cache)}
-    card = _card(request, config, plan)
     module = SegmentationModule(
-        card.build(),
-        SupervisedLoss(create_loss(config.loss.name), config.loss.level_weights, config.loss.presence_weight),
+        network,
+        SupervisedLoss(loss, config.loss.level_weights, config.loss.presence_weight),
         config.optimizer,
         list(plan.organs.values()),
         plan.recipe.neighbours,
+        [prepared[i] for i in split["val"]][: config.trainer.validation_cases],
     )
-    data = _data(config, plan, [prepared[i] for i in split["train"]], [prepared[i] for i in split["val"]])
+    data = _data(config, plan, [prepared[i] for i in split["train"]], len(module.validation))
     fold = request.run / f"fold_{request.fold}"
     checkpoint = _fit(request, config, fold, module, data)
 
@@ -106,8 +116,8 @@ def train(request: Request) -> Summary:
     return _validate(request, config, fold, [case for case in cases if case.id in split["val"]], plan)
 
 
-def look_at_data(request: Request) -> tuple[list[Case], Plan]:
-    """Find the cases and the plan; a run that exists already keeps the ones it began with.
+def look_at_data(request: Request) -> tuple[list[Case], Plan, dict[str, Any]]:
+    """Find the cases, the plan and the record of both; a run that exists already keeps those it began with.
 
     Raises:
         DataError: a case cannot be used and `drop_bad_cases` is not set, or none is left.
@@ -119,25 +129,22 @@ def look_at_data(request: Request) -> tuple[list[Case], Plan]:
         plan = read_plan(stored)
         if request.plan is not None and read_plan(request.plan) != plan:
             raise UsageError(f"{request.run} was begun with another plan than {request.plan}; choose another folder")
-        return _known_cases(request.run, dataset), plan
+        record = json.loads((request.run / "dataset.json").read_text())
+        return _known_cases(request.run, record, dataset), plan, record
     request.report(f"inspecting {len(dataset.cases)} cases of {dataset.name}")
     inspection = inspect_dataset(dataset)
-    bad = [problem for problem in inspection.problems if problem.severity == "error"]
-    if bad and not request.drop_bad_cases:
+    if inspection.errors and not request.drop_bad_cases:
+        first = inspection.errors[0]
         raise DataError(
-            f"{len(bad)} problems make cases unusable, the first in {bad[0].case}: {bad[0].message}; mend them "
-            "(fullscale inspect lists all), or train without these cases with --drop-bad-cases"
+            f"{len(inspection.errors)} problems make cases unusable, the first in {first.case}: {first.message}; mend "
+            "them (fullscale inspect lists all), or train without these cases with --drop-bad-cases"
         )
     plan = read_plan(request.plan) if request.plan else make_plan(inspection, gpu_memory_gib(request.config))
     used = inspection.usable_cases
-    record = inspection.as_dict() | {"root": str(dataset.root), "used": [case.id for case in used]}
-    write_json(request.run / "dataset.json", record)
-    write_text(stored, plan.model_dump_json(indent=2) + "\n")
-    return used, plan
+    return used, plan, inspection.as_dict() | {"root": str(dataset.root), "used": [case.id for case in used]}
 
 
-def _known_cases(run: Path, dataset: Dataset) -> list[Case]:
-    record = json.loads((run / "dataset.json").read_text())
+def _known_cases(run: Path, record: dict[str, Any], dataset: Dataset) -> list[Case]:
     if record["root"] != str(dataset.root):
         raise UsageError(f"{run} was trained on {record['root']}, not on {dataset.root}; choose another run folder")
     by_id = {case.id: case for case in dataset.cases}
@@ -161,8 +168,10 @@ def resolve(config: Config, plan: Plan) -> Config:
     trainer = config.trainer
     endless = trainer.max_minutes is None and trainer.max_epochs is None
     workers = config.data.workers
-    filled = {
+    levels = 5 if config.network.deep_supervision else 1
+    filled: dict[str, dict[str, Any]] = {
         "network": {"width": width, "skip_channels": config.network.skip_channels or width},
+        "loss": {"level_weights": config.loss.level_weights or tuple(0.5**level for level in range(levels))},
         "optimizer": {"learning_rate": config.optimizer.base_rate},
         "data": {
             "patch_size": config.data.patch_size or plan.patch_size.value,
@@ -178,8 +187,12 @@ def resolve(config: Config, plan: Plan) -> Config:
     return Config.model_validate({name: values[name] | filled.get(name, {}) for name in values})
 
 
-def _claim(run: Path, config: Config) -> None:
-    """Store the configuration, or find that the run was begun with the same one."""
+def _claim(run: Path, config: Config, plan: Plan, record: dict[str, Any], splits: list[Split] | None) -> None:
+    """Write down what the run is, or find that the folder holds a run begun with the same settings.
+
+    Raises:
+        UsageError: it holds a run of other settings; nothing is changed.
+    """
     path = run / "config.yaml"
     if path.is_file():
         old, new = (_flat(c) for c in (load_config(path), config))
@@ -190,6 +203,10 @@ def _claim(run: Path, config: Config) -> None:
                 f"{run} was begun with {key}={old[key]}, not {new[key]}: repeat its settings to go on, or choose "
                 "another run folder with -o"
             )
+    write_json(run / "dataset.json", record)
+    write_text(run / "plan.json", plan.model_dump_json(indent=2) + "\n")
+    if splits is not None:
+        write_json(run / "splits.json", splits)
     write_text(path, dump_yaml(config))
     write_json(run / "environment.json", environment(config))
 
@@ -212,14 +229,14 @@ def environment(config: Config) -> dict[str, Any]:
     }
 
 
-def _split(request: Request, cases: list[Case], config: Config) -> Split:
-    """Cases of this fold. Of `all` the validation cases are training cases, and its scores say so."""
+def _splits(request: Request, cases: list[Case], config: Config) -> list[Split] | None:
+    """The run's folds; None for the fold `all`, which validates on its training cases and says so."""
     if request.fold == ALL:
-        return Split(train=[case.id for case in cases], val=[case.id for case in cases])
-    path = request.run / "splits.json"
-    if not path.is_file():
-        write_json(path, make_splits(cases, config.data.folds, config.trainer.seed))
-    return choose_split(read_splits(path, cases), request.fold)
+        return None
+    stored = request.run / "splits.json"
+    if stored.is_file():
+        return read_splits(stored, cases)
+    return make_splits(cases, config.data.folds, config.trainer.seed)
 
 
 def _card(request: Request, config: Config, plan: Plan) -> ModelCard:
@@ -242,7 +259,7 @@ def _card(request: Request, config: Config, plan: Plan) -> ModelCard:
     )
 
 
-def _data(config: Config, plan: Plan, train: list[PreparedCase], val: list[PreparedCase]) -> SegmentationData:
+def _data(config: Config, plan: Plan, train: list[PreparedCase], validation_cases: int) -> SegmentationData:
     patch, batch = config.data.patch_size, config.data.batch_size
     steps, workers = config.trainer.steps_per_epoch, config.data.workers
     assert patch is not None
@@ -252,7 +269,7 @@ def _data(config: Config, plan: Plan, train: list[PreparedCase], val: list[Prepa
     crops = CropDataset(
         train, patch, plan.recipe.neighbours, config.data.organ_share, config.augment, config.trainer.seed
     )
-    return SegmentationData(crops, val[: config.trainer.validation_cases], batch, steps, workers)
+    return SegmentationData(crops, validation_cases, batch, steps, workers)
 
 
 def _fit(request: Request, config: Config, fold: Path, module: SegmentationModule, data: SegmentationData) -> Path:

@@ -1,0 +1,158 @@
+"""Prediction: on the scan's own grid whatever it is, the same as one slice at a time, and from the bundle alone."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+from fullscale.bundle import load_bundle
+from fullscale.data.nifti import read_volume, write_volume
+from fullscale.data.preprocess import find_frame, image_slices, with_neighbours
+from fullscale.errors import DataError, UsageError
+from fullscale.geometry.transform import reorient
+from fullscale.geometry.volume import Volume
+from fullscale.inference.predictor import Predictor, choose_device, decide, probabilities, slice_logits
+
+
+@pytest.fixture(scope="module")
+def predictor(trained_run: Path) -> Predictor:
+    return Predictor.from_run(trained_run, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def scan(phantoms: Path) -> Volume:
+    return read_volume(phantoms / "imagesTs" / "phantom_006.nii.gz")
+
+
+def test_a_mask_keeps_the_grid_and_header_of_its_scan(predictor: Predictor, scan: Volume, tmp_path: Path) -> None:
+    mask = predictor.predict(scan)
+    assert mask.shape == scan.shape
+    assert mask.array.dtype == np.uint8
+    write_volume(tmp_path / "mask.nii.gz", mask)
+    back = sitk.ReadImage(tmp_path / "mask.nii.gz")
+    assert back.GetSize() == scan.shape
+    np.testing.assert_allclose(back.GetSpacing(), scan.spacing_mm, rtol=1e-5)
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "LAI", "SRA", "PIR"])
+def test_the_same_patient_gets_the_same_mask_however_stored(predictor: Predictor, scan: Volume, codes: str) -> None:
+    expected = reorient(predictor.predict(scan), "RAS")
+    found = reorient(predictor.predict(reorient(scan, codes)), "RAS")
+    np.testing.assert_array_equal(found.array, expected.array)
+    np.testing.assert_allclose(found.affine, expected.affine, atol=1e-6)
+
+
+def test_batches_change_nothing(trained_run: Path, scan: Volume) -> None:
+    masks = [Predictor.from_run(trained_run, "cpu", size).predict(scan).array for size in (1, 5, None)]
+    np.testing.assert_array_equal(masks[0], masks[1])
+    np.testing.assert_array_equal(masks[0], masks[2])
+
+
+def test_the_mask_is_the_networks_answer_slice_by_slice(predictor: Predictor, scan: Volume) -> None:
+    recipe = predictor.card.recipe
+    frame = find_frame(scan, recipe)
+    slices = image_slices(scan, frame, recipe)
+    middle = len(slices) // 2
+    image = torch.from_numpy(with_neighbours(slices, middle, recipe.neighbours))[None]
+    with torch.no_grad():
+        logits = torch.nn.functional.interpolate(predictor.network(image), frame.shape[1:], mode="bilinear")
+    expected = np.array([0, *predictor.card.labels])[logits.argmax(1)[0].numpy()]
+    canonical = reorient(predictor.predict(scan), "RAS").array
+    np.testing.assert_array_equal(canonical[:, :, middle].T, expected)
+
+
+def test_probabilities_agree_with_the_mask(predictor: Predictor, scan: Volume) -> None:
+    mask, soft = predictor.predict_probabilities(scan)
+    assert list(soft) == ["liver", "spleen"]
+    np.testing.assert_array_equal(mask.array, predictor.predict(scan).array)
+    liver, spleen = (soft[name].array.astype(np.float32) for name in ("liver", "spleen"))
+    assert liver.min() >= 0
+    assert (liver + spleen).max() <= 1.001
+    background = 1 - liver - spleen
+    clear = np.abs(np.sort(np.stack([background, liver, spleen]), axis=0)[-1] - 0.5) > 0.01
+    chosen = np.stack([background, liver, spleen]).argmax(0)
+    assert (chosen == mask.array)[clear & (background > 0.5)].all()
+
+
+def test_an_organ_gated_away_has_probability_exactly_zero(predictor: Predictor, scan: Volume) -> None:
+    card, network = predictor.card, predictor.network
+    head = network.guidance.conv  # type: ignore[union-attr]
+    saved = head.bias.detach().clone()  # type: ignore[union-attr]
+    try:
+        with torch.no_grad():
+            head.bias[0] = 1e6  # type: ignore[index,union-attr]
+        mask, soft = Predictor(card, network, "cpu").predict_probabilities(scan)
+    finally:
+        with torch.no_grad():
+            head.bias.copy_(saved)  # type: ignore[union-attr]
+    assert not soft["liver"].array.any()
+    assert not (mask.array == 1).any()
+
+
+def test_one_class_is_decided_at_one_half() -> None:
+    logits = torch.tensor([[[[-0.1, 0.1]]]])
+    assert decide(logits).tolist() == [[[0, 1]]]
+    assert probabilities(logits).shape == (1, 1, 1, 2)
+
+
+def test_a_bundle_predicts_alone_and_is_read_without_pickle(
+    trained_run: Path, scan: Volume, predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(trained_run / "bundle", tmp_path / "elsewhere")
+    monkeypatch.setattr("pickle.load", lambda *_: pytest.fail("a pickle was read"))
+    monkeypatch.setattr("torch.load", lambda *_, **__: pytest.fail("torch.load was called"))
+    alone = Predictor.from_run(tmp_path / "elsewhere", device="cpu")
+    np.testing.assert_array_equal(alone.predict(scan).array, predictor.predict(scan).array)
+    assert "synthetic" in json.loads((tmp_path / "elsewhere" / "model.json").read_text())["provenance"]["dataset"]
+
+
+def test_damaged_bundles_are_refused_in_one_line(trained_run: Path, tmp_path: Path) -> None:
+    def copy(name: str) -> Path:
+        return Path(shutil.copytree(trained_run / "bundle", tmp_path / name))
+
+    with pytest.raises(DataError, match="does not exist"):
+        load_bundle(tmp_path / "absent")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no model"):
+        load_bundle(tmp_path / "empty")
+    cut = copy("cut") / "model.safetensors"
+    cut.write_bytes(cut.read_bytes()[:1000])
+    with pytest.raises(DataError, match=r"cannot read the weights"):
+        load_bundle(cut.parent)
+    gone = copy("gone") / "model.safetensors"
+    gone.unlink()
+    with pytest.raises(DataError, match=r"cannot read the weights"):
+        load_bundle(gone.parent)
+    newer = copy("newer") / "model.json"
+    newer.write_text(newer.read_text().replace('"format": 1', '"format": 2'))
+    with pytest.raises(DataError, match=r"model\.json is not a model card of this version: format"):
+        load_bundle(newer.parent)
+    wider = copy("wider") / "model.json"
+    wider.write_text(wider.read_text().replace('"width": 4', '"width": 8'))
+    with pytest.raises(DataError, match=r"does not fit the network"):
+        load_bundle(wider.parent)
+
+
+def test_nan_and_odd_scans(predictor: Predictor) -> None:
+    broken = np.zeros((20, 20, 4), dtype=np.float32)
+    broken[0, 0, 0] = np.nan
+    with pytest.raises(DataError, match="1 NaN"):
+        predictor.predict(Volume(broken, np.diag([2.0, 2, 5, 1])))
+    for shape in ((9, 33, 1), (1, 40, 3), (17, 5, 2)):
+        assert predictor.predict(Volume(np.zeros(shape, dtype=np.int16), np.diag([2.0, 2, 5, 1]))).shape == shape
+
+
+def test_devices_that_are_not_there_are_refused() -> None:
+    for name in ("cuda:99", "tpu", "nonsense", "meta"):
+        with pytest.raises(UsageError, match="device"):
+            choose_device(name)
+
+
+def test_slices_come_in_order_and_at_the_asked_size(predictor: Predictor) -> None:
+    slices = np.random.default_rng(0).normal(size=(7, 20, 26)).astype(np.float32)
+    batches = list(slice_logits(predictor.network, slices, 1, shape=(40, 52), batch_size=3))
+    assert [tuple(batch.shape) for batch in batches] == [(3, 3, 40, 52), (3, 3, 40, 52), (1, 3, 40, 52)]

@@ -1,0 +1,164 @@
+"""A run from its parts: what it leaves behind, how it goes on, what it refuses."""
+
+import csv
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.conftest import QUICK
+
+from fullscale.config import load_config
+from fullscale.data.plan import read_plan
+from fullscale.errors import DataError, FullscaleError, UsageError
+from fullscale.training.module import Budget
+from fullscale.training.run import Request, resolve, train
+
+
+def request(data: Path, run: Path, cache: Path, *settings: str, **options: object) -> Request:
+    return Request(data, run, config=load_config(None, [*QUICK, *settings]), cache=cache, **options)  # type: ignore[arg-type]
+
+
+def test_a_run_folder_holds_all_that_the_design_promises(trained_run: Path) -> None:
+    for name in ("config.yaml", "plan.json", "dataset.json", "splits.json", "environment.json"):
+        assert (trained_run / name).stat().st_size > 10, name
+    fold = trained_run / "fold_0"
+    for name in ("last.ckpt", "best.ckpt", "metrics.csv", "progress.png", "validation/summary.json"):
+        assert (fold / name).stat().st_size > 10, name
+    assert {p.name for p in (trained_run / "bundle").iterdir()} == {"model.json", "model.safetensors"}
+    rows = list(csv.DictReader((fold / "metrics.csv").open()))
+    assert [row["step"] for row in rows] == ["4", "8"]
+    assert all(0 <= float(row["val_dice_mean"]) <= 1 for row in rows)
+    summary = json.loads((fold / "validation" / "summary.json").read_text())
+    split = json.loads((trained_run / "splits.json").read_text())[0]
+    assert [case["case"] for case in summary["metric_per_case"]] == sorted(split["val"])
+
+
+def test_validation_masks_lie_on_the_grid_of_their_scans(trained_run: Path, phantoms: Path) -> None:
+    masks = sorted((trained_run / "fold_0" / "validation").glob("*.nii.gz"))
+    assert masks
+    for path in masks:
+        mask, scan = nib.load(path), nib.load(phantoms / "imagesTr" / path.name)
+        assert mask.shape == scan.shape
+        np.testing.assert_array_equal(mask.affine, scan.affine)
+        assert set(np.unique(mask.dataobj)) <= {0, 1, 2}
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(phantoms: Path, cache: Path, tmp_path: Path) -> None:
+    weights = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        settings = ("trainer.deterministic=true", f"trainer.seed={seed}", "trainer.max_epochs=1")
+        train(request(phantoms, tmp_path / name, cache, *settings))
+        weights.append(load_file(tmp_path / name / "bundle" / "model.safetensors"))
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    assert not all(torch.equal(weights[0][key], weights[2][key]) for key in weights[0])
+
+
+def test_a_longer_budget_goes_on_and_the_same_one_is_done(phantoms: Path, cache: Path, tmp_path: Path) -> None:
+    news: list[str] = []
+    train(request(phantoms, tmp_path / "run", cache, "trainer.max_epochs=1"))
+    train(request(phantoms, tmp_path / "run", cache, "trainer.max_epochs=3", report=news.append))
+    rows = list(csv.DictReader((tmp_path / "run" / "fold_0" / "metrics.csv").open()))
+    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
+    assert any("going on" in line for line in news)
+    before = (tmp_path / "run" / "fold_0" / "last.ckpt").stat().st_mtime_ns
+    train(request(phantoms, tmp_path / "run", cache, "trainer.max_epochs=3"))
+    assert (tmp_path / "run" / "fold_0" / "last.ckpt").stat().st_mtime_ns == before
+
+
+def test_a_run_folder_of_other_settings_data_or_plan_is_refused(
+    trained_run: Path, phantoms: Path, cache: Path, tmp_path: Path
+) -> None:
+    config = (trained_run / "config.yaml").read_bytes()
+    with pytest.raises(UsageError, match=r"was begun with network.width=4, not 8"):
+        train(request(phantoms, trained_run, cache, "network.width=8"))
+    other = tmp_path / "other"
+    other.symlink_to(phantoms)
+    with pytest.raises(UsageError, match="was trained on"):
+        train(request(other, trained_run, cache))
+    plan = read_plan(trained_run / "plan.json").model_dump(mode="json")
+    plan["spacing_mm"]["value"] = 9.0
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    with pytest.raises(UsageError, match="begun with another plan"):
+        train(request(phantoms, trained_run, cache, plan=tmp_path / "plan.json"))
+    with pytest.raises(UsageError, match="no fold '9'"):
+        train(request(phantoms, trained_run, cache, fold="9"))
+    assert (trained_run / "config.yaml").read_bytes() == config
+
+
+def test_a_loss_that_explodes_stops_in_one_line_and_keeps_the_last_checkpoint(
+    phantoms: Path, cache: Path, tmp_path: Path
+) -> None:
+    settings = ("optimizer.name=sgd", "optimizer.learning_rate=1e30", "optimizer.clip_norm=1e20")
+    with pytest.raises(FullscaleError, match=r"the loss became (nan|inf) at step") as caught:
+        train(request(phantoms, tmp_path / "run", cache, *settings, "optimizer.warmup_steps=0"))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run" / "bundle").exists()
+
+
+def test_one_case_trains_only_on_all(phantoms: Path, cache: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "one.csv"
+    image, label = (phantoms / kind / "phantom_000.nii.gz" for kind in ("imagesTr", "labelsTr"))
+    listed.write_text(f"image,label\n{image},{label}\n")
+    with pytest.raises(DataError, match="--fold all"):
+        train(request(listed, tmp_path / "run", cache))
+    summary = train(request(listed, tmp_path / "run", cache, fold="all"))
+    assert len(summary.cases) == 1
+
+
+def test_unusable_cases_stop_the_run_unless_dropped(phantoms: Path, cache: Path, tmp_path: Path) -> None:
+    rows = [
+        f"{phantoms}/imagesTr/phantom_00{i}.nii.gz,{phantoms}/labelsTr/phantom_00{j}.nii.gz"
+        for i, j in ((0, 0), (1, 1), (2, 3))
+    ]
+    listed = tmp_path / "some.csv"
+    listed.write_text("image,label\n" + "\n".join(rows))
+    with pytest.raises(DataError, match=r"1 problems make cases unusable.*phantom_002.*--drop-bad-cases"):
+        train(request(listed, tmp_path / "run", cache))
+    train(request(listed, tmp_path / "run", cache, drop_bad_cases=True))
+    assert json.loads((tmp_path / "run" / "dataset.json").read_text())["used"] == ["phantom_000", "phantom_001"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("network.deep_supervision=false",),
+        ("network.classification_guided=false",),
+        ("network.gate_in_training=true", "loss.name=hybrid"),
+        ("optimizer.name=sgd", "optimizer.schedule=cosine", "trainer.precision=bf16"),
+        ("network.encoder=resnet18", "network.skip_channels=4"),
+    ],
+    ids=lambda s: s[0],
+)
+def test_every_kind_of_run_trains_and_predicts(
+    phantoms: Path, cache: Path, tmp_path: Path, settings: tuple[str, ...]
+) -> None:
+    quick = ("trainer.max_epochs=1", "trainer.steps_per_epoch=2")
+    summary = train(request(phantoms, tmp_path / "run", cache, *quick, *settings))
+    assert not summary.failures
+
+
+def test_the_budget_ends_by_whichever_comes_first_and_sets_the_rate() -> None:
+    config = load_config(None, ["optimizer.warmup_steps=0", "optimizer.learning_rate=1"]).optimizer
+    budget = Budget(None, 100, config)
+    assert [budget.progress(step) for step in (0, 50, 200)] == [0, 0.5, 1]
+    budget.load_state_dict({"elapsed_s": 45})
+    assert Budget(1, None, config).progress(10_000) == 0
+    timed = Budget(1, 100, config)
+    timed.load_state_dict({"elapsed_s": 45})
+    assert timed.progress(10) == pytest.approx(0.75)
+    assert timed.progress(90) == pytest.approx(0.9)
+
+
+def test_what_the_configuration_leaves_open_comes_from_the_plan(trained_run: Path) -> None:
+    plan = read_plan(trained_run / "plan.json")
+    filled = resolve(load_config(), plan)
+    assert filled.network.width == plan.width.value
+    assert filled.data.patch_size == plan.patch_size.value
+    assert filled.trainer.max_epochs is not None
+    assert filled.loss.level_weights == (1, 0.5, 0.25, 0.125, 0.0625)
+    assert resolve(filled, plan) == filled
+    assert resolve(load_config(None, ["network.width=7"]), plan).network.skip_channels == 7
