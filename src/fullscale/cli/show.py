@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 40
 _EMPTY = ("missed", "false_positive", "true_negative")
-_HEADS = ("Dice", "IoU", "HD95 mm", "ASSD mm", "NSD", "ml", "true ml")
+_COLUMNS = {"Dice": ".4f", "NSD": ".3f", "HD95": ".2f", "ASSD": ".2f", "volume_ml": ".1f", "reference_volume_ml": ".1f"}
+_HEADS = ("Dice", "NSD", "HD95", "ASSD", "ml", "true ml")
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -36,9 +38,9 @@ def print_json(content: Any) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print a table; numbers stand to the right."""
-    grid = Table(title=title, title_justify="left", title_style="bold", header_style="")
+    grid = Table(title=title, title_justify="left", title_style="bold", header_style="", box=SIMPLE_HEAD)
     for index, column in enumerate(columns):
-        numeric = bool(rows) and all(isinstance(row[index], int | float) or row[index] is None for row in rows)
+        numeric = bool(rows) and all(_is_number(row[index]) for row in rows)
         grid.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         grid.add_row(*(_text(value) for value in row))
@@ -76,23 +78,27 @@ def print_inspection(inspection: Inspection) -> None:
 def print_summary(summary: Summary, title: str) -> None:
     """Print the scores of a set of predictions: per case, then the means with the cases they stand on."""
     content = summary.as_dict()
-    columns = ("Dice", "IoU", "HD95", "ASSD", "NSD", "volume_ml", "reference_volume_ml")
     names = content["labels"]
     rows = [
-        (case["case"], names[label], *(metrics[c] for c in columns))
+        (case["case"], names[label], *_scores(metrics))
         for case in content["metric_per_case"]
         for label, metrics in case["metrics"].items()
     ]
     if len(rows) <= MOST_ROWS:
         table(f"{title}, per case", ["case", "class", *_HEADS], rows)
-    means = [(names[label], m["cases"], *(m[c] for c in columns)) for label, m in content["mean"].items()]
+    means = [(names[label], m["cases"], *_scores(m)) for label, m in content["mean"].items()]
     everything = content["foreground_mean"]
-    means.append(("mean of the classes", everything["cases"], *(everything[c] for c in columns)))
+    means.append(("mean", everything["cases"], *_scores(everything)))
     table(title, ["class", "cases", *_HEADS], means)
     empty = ", ".join(f"{everything[f'{kind}_cases']} {kind.replace('_', ' ')}" for kind in _EMPTY)
-    typer.echo(f"organs in cases: {empty}. A missed organ scores Dice 0 and the volume's diagonal as distance.")
+    typer.echo(f"Distances in mm. Organs: {empty}; a missed one scores Dice 0 and the volume's diagonal.")
     for failure in content["failures"]:
         news(f"not scored: {failure['case']}: {failure['message']}")
+
+
+def _scores(scores: Mapping[str, float | None]) -> list[str]:
+    values = [(scores[name], form) for name, form in _COLUMNS.items()]
+    return ["-" if value is None else format(value, form) for value, form in values]
 
 
 def _ranges(facts: list[CaseFacts]) -> list[tuple[str, ...]]:
@@ -121,6 +127,11 @@ def _labels(inspection: Inspection) -> list[tuple[Any, ...]]:
         spread = (float(np.median(ml)), min(ml), max(ml)) if ml else (None, None, None)
         rows.append((value, name, len(ml), *spread))
     return rows
+
+
+def _is_number(value: Any) -> bool:
+    text = "0" if value is None or value == "-" else str(value)
+    return text.replace(".", "", 1).replace("-", "", 1).isdecimal()
 
 
 def _text(value: Any) -> str:

@@ -9,10 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+from lightning.pytorch.callbacks import TQDMProgressBar
 
 from fullscale.evaluation.figures import write_progress
 from fullscale.files import write_text
 from fullscale.training.module import Budget
+
+
+class Bar(TQDMProgressBar):
+    """Lightning's bar with what matters: loss, presence accuracy, and Dice of the last validation."""
+
+    def get_metrics(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """Choose and name the numbers beside the bar."""
+        metrics = super().get_metrics(trainer, pl_module)
+        names = {"loss": "loss", "presence_accuracy": "presence", "val_dice": "Dice"}
+        return {short: metrics[name] for name, short in names.items() if name in metrics}
 
 
 class History(lightning.Callback):

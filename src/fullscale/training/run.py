@@ -16,7 +16,7 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from fullscale.bundle import ModelCard, save_bundle
@@ -35,7 +35,7 @@ from fullscale.losses import create_loss
 from fullscale.losses.supervision import SupervisedLoss
 from fullscale.networks import create_network
 from fullscale.training.datamodule import SegmentationData
-from fullscale.training.history import History
+from fullscale.training.history import Bar, History
 from fullscale.training.module import Budget, SegmentationModule
 from fullscale.training.samples import CropDataset
 
@@ -309,7 +309,7 @@ def _trainer(request: Request, config: Config, fold: Path, callbacks: list[light
         logger=TensorBoardLogger(fold, name=None, version="tensorboard") if find_spec("tensorboard") else False,
         enable_progress_bar=request.bar,
         enable_model_summary=False,
-        callbacks=[*callbacks, *([TQDMProgressBar(refresh_rate=1)] if request.bar else [])],
+        callbacks=[*callbacks, *([Bar()] if request.bar else [])],
         default_root_dir=fold,
         log_every_n_steps=10,
     )
