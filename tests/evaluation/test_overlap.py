@@ -107,9 +107,7 @@ def test_the_background_is_no_label() -> None:
 )
 def test_what_an_empty_mask_scores(counts: Counts, expected: list[float | None]) -> None:
     scores = empty_mask_scores(counts, diagonal_mm=50.0)
-    assert scores == dict(
-        zip(("Dice", "IoU", "Precision", "Recall", "HD95", "ASSD", "NSD"), expected, strict=True)
-    )
+    assert scores == dict(zip(("Dice", "IoU", "Precision", "Recall", "HD95", "ASSD", "NSD"), expected, strict=True))
     without_surface = empty_mask_scores(counts, diagonal_mm=50.0, surface=False)
     assert without_surface == {name: scores[name] for name in ("Dice", "IoU", "Precision", "Recall")}
 

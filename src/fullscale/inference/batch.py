@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fullscale.data.dicom import is_dicom_folder
+from fullscale.data.layouts import find_dataset
 from fullscale.data.nifti import volume_stem, volume_suffix, write_volume
 from fullscale.data.read import read_image
 from fullscale.errors import DataError, UsageError
@@ -49,7 +50,8 @@ class Result:
 def find_scans(paths: Sequence[Path]) -> list[tuple[str, Path]]:
     """List the scans that are meant, each with the name its mask will have.
 
-    A file is a scan, a folder of DICOM slices is one, and any other folder stands for the scans in it.
+    A file is a scan, and a folder of DICOM slices is one. A data set stands for the scans of its cases, labelled or
+    not, and any other folder for the scans in it.
 
     Raises:
         DataError: a path does not exist or holds no scan.
@@ -71,12 +73,21 @@ def _scans_at(path: Path) -> list[tuple[str, Path]]:
         return [(volume_stem(path), path)]
     if is_dicom_folder(path):
         return [(path.resolve().name, path)]
-    inside = [p for p in sorted(path.iterdir()) if not p.name.startswith(".")]
-    scans = [(volume_stem(p), p) for p in inside if p.is_file() and volume_suffix(p)]
-    scans += [(p.name, p) for p in inside if p.is_dir() and is_dicom_folder(p)]
+    try:
+        dataset = find_dataset(path)
+    except DataError:
+        scans = _volumes_in(path)
+    else:
+        scans = [(case.id, case.image) for case in (*dataset.cases, *dataset.unlabelled)]
     if not scans:
         raise DataError(f"{path} holds no scan (.nii, .nii.gz, .nrrd, .mha, or folders of DICOM slices)")
     return scans
+
+
+def _volumes_in(folder: Path) -> list[tuple[str, Path]]:
+    inside = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".")]
+    files = [(volume_stem(p), p) for p in inside if p.is_file() and volume_suffix(p)]
+    return files + [(p.name, p) for p in inside if p.is_dir() and is_dicom_folder(p)]
 
 
 def predict_scans(
