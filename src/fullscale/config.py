@@ -46,7 +46,7 @@ class LossConfig(Section):
     level_weights: tuple[float, ...] | None = Field(
         None, description="per supervised level, finest first; default halves each time; paper: alike"
     )
-    presence_weight: float = Field(1.0, ge=0, description="weight of the presence loss of the guidance")
+    presence_weight: float = Field(0.1, ge=0, description="weight of the presence loss of the guidance")
 
 
 class OptimizerConfig(Section):

@@ -155,11 +155,12 @@ def test_the_summary_has_the_form_of_nnunet(folders: tuple[Path, Path]) -> None:
     assert content["failures"] == []
 
 
-def test_the_mean_of_classes_weighs_each_class_once(tmp_path: Path) -> None:
-    write(tmp_path / "p" / "a.nii", cube(2, 1) + cube(8, 2))
-    write(tmp_path / "t" / "a.nii", cube(2, 1) + cube(7, 2))
-    write(tmp_path / "p" / "b.nii", cube(3, 1))
-    write(tmp_path / "t" / "b.nii", cube(2, 1))
+@pytest.mark.parametrize(("both", "one"), [("a", "b"), ("b", "a")])
+def test_the_mean_of_classes_weighs_each_class_once(tmp_path: Path, both: str, one: str) -> None:
+    write(tmp_path / "p" / f"{both}.nii", cube(2, 1) + cube(8, 2))
+    write(tmp_path / "t" / f"{both}.nii", cube(2, 1) + cube(7, 2))
+    write(tmp_path / "p" / f"{one}.nii", cube(3, 1))
+    write(tmp_path / "t" / f"{one}.nii", cube(2, 1))
     content = strict(evaluate(tmp_path / "p", tmp_path / "t"))
     assert content["mean"]["1"]["cases"] == 2
     assert content["mean"]["2"]["cases"] == 1
@@ -168,7 +169,9 @@ def test_the_mean_of_classes_weighs_each_class_once(tmp_path: Path) -> None:
     assert content["mean"]["2"]["Dice"] == pytest.approx(0.75)
     assert content["foreground_mean"]["Dice"] == pytest.approx((0.875 + 0.75) / 2)
     assert (content["foreground_mean"]["cases"], content["foreground_mean"]["classes"]) == (2, 2)
-    assert content["metric_per_case"][1]["metrics"]["2"]["TN"] == np.prod(SHAPE)
+    without = {case["case"]: case["metrics"]["2"] for case in content["metric_per_case"]}[one]
+    assert set(without) == set(METRICS)
+    assert (without["TN"], without["Dice"], without["volume_ml"]) == (np.prod(SHAPE), None, 0)
 
 
 def test_nothing_anywhere_is_a_summary_without_scores(tmp_path: Path) -> None:
@@ -317,8 +320,9 @@ def test_a_case_that_cannot_be_scored_does_not_stop_the_others(
     [failure] = summary.failures
     assert failure.case == "b"
     assert "\n" not in failure.message
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=message) as error:
         evaluate(predictions / "b.nii.gz", truth)
+    assert str(error.value) == failure.message
 
 
 def test_other_grids_are_refused_with_both_geometries() -> None:

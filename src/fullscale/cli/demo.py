@@ -49,7 +49,9 @@ def demo(
     picture = masks / "overlay.png"
     scan = read_image(unseen)
     found, wanted = read_label(result.mask, unseen), read_label(truth, unseen)
-    write_overlay(picture, scan, found, wanted, window=(-150, 250), title="synthetic phantom, no patient")
+    write_overlay(
+        picture, scan, found, wanted, window=(-150, 250), names={1: "liver", 2: "spleen"}, title="synthetic phantom"
+    )
     print_summary(summary, "3. Scores of the scan it has not seen (a synthetic phantom, no patient)")
     typer.echo(
         f"mask:    {result.mask}\nscores:  {masks / 'summary.json'}\npicture: {picture}\nmodel:   {run / 'bundle'}"

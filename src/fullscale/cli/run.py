@@ -107,13 +107,15 @@ def evaluate(
     predictions: Annotated[Path, typer.Argument(help="A mask, or a folder of masks.", show_default=False)],
     truth: Annotated[Path, typer.Argument(help="The true mask, a folder of them, or a data set.", show_default=False)],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write summary.json here.")] = None,
+    tolerance_mm: Annotated[float, typer.Option(help="Of NSD, the surface Dice, in mm.", min=0)] = 1.0,
     json: Json = False,
 ) -> None:
     """Score masks against the truth: Dice, IoU, HD95, ASSD, NSD, volumes, per case and class."""
     from fullscale.errors import PartialFailure
     from fullscale.evaluation.evaluate import evaluate, write_summary
 
-    summary = evaluate(predictions, truth)
+    with progress_bar("scoring", quiet=json) as advance:
+        summary = evaluate(predictions, truth, tolerance_mm=tolerance_mm, progress=lambda *done: advance(done[1]))
     where = output or (predictions / "summary.json" if predictions.is_dir() else None)
     if where is not None:
         write_summary(summary, where)

@@ -48,12 +48,19 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
 
 
 @contextmanager
-def progress_bar(what: str, total: int, quiet: bool = False) -> Iterator[Callable[[], None]]:
-    """Show a bar on a terminal and nothing elsewhere; gives a function to call after each step."""
+def progress_bar(what: str, total: int | None = None, quiet: bool = False) -> Iterator[Callable[..., None]]:
+    """Show a bar on a terminal and nothing elsewhere.
+
+    Gives a function to call after each step, with the number of all steps where that is known only then.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=quiet or not sys.stderr.isatty()) as progress:
         task = progress.add_task(what, total=total)
-        yield lambda: progress.advance(task)
+
+        def advance(of: int | None = None) -> None:
+            progress.update(task, advance=1, total=of)
+
+        yield advance
 
 
 def print_inspection(inspection: Inspection) -> None:
