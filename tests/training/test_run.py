@@ -2,6 +2,8 @@
 
 import csv
 import json
+import pickle
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -9,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.conftest import QUICK
 
-from fullscale.config import load_config
+from fullscale.config import OptimizerConfig, load_config
 from fullscale.data.plan import read_plan
 from fullscale.errors import DataError, FullscaleError, UsageError
 from fullscale.training.module import Budget
 from fullscale.training.run import Request, resolve, train
+from tests.conftest import QUICK
 
 
 def request(data: Path, run: Path, cache: Path, *settings: str, **options: object) -> Request:
@@ -99,6 +101,17 @@ def test_a_loss_that_explodes_stops_in_one_line_and_keeps_the_last_checkpoint(
     assert not (tmp_path / "run" / "bundle").exists()
 
 
+def test_a_damaged_checkpoint_is_named_and_the_run_left_as_it_is(trained_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(trained_run, tmp_path / "run")
+    last = run / "fold_0" / "last.ckpt"
+    whole = last.read_bytes()
+    for torn in (b"", whole[: len(whole) // 2], b"no checkpoint", pickle.dumps({"state_dict": 1})):
+        last.write_bytes(torn)
+        with pytest.raises(DataError, match="cannot read the checkpoint"):
+            Budget(1, None, OptimizerConfig()).spent_in(last)
+        assert last.read_bytes() == torn
+
+
 def test_one_case_trains_only_on_all(phantoms: Path, cache: Path, tmp_path: Path) -> None:
     listed = tmp_path / "one.csv"
     image, label = (phantoms / kind / "phantom_000.nii.gz" for kind in ("imagesTr", "labelsTr"))
@@ -162,3 +175,18 @@ def test_what_the_configuration_leaves_open_comes_from_the_plan(trained_run: Pat
     assert filled.loss.level_weights == (1, 0.5, 0.25, 0.125, 0.0625)
     assert resolve(filled, plan) == filled
     assert resolve(load_config(None, ["network.width=7"]), plan).network.skip_channels == 7
+
+
+LEARNING = (
+    "network.width=8",
+    "data.batch_size=8",
+    "optimizer.learning_rate=3e-3",
+    "trainer.steps_per_epoch=60",
+)
+
+
+def test_a_short_training_finds_the_liver_of_phantoms_it_has_not_seen(
+    phantoms: Path, cache: Path, tmp_path: Path
+) -> None:
+    summary = train(request(phantoms, tmp_path / "run", cache, *LEARNING))
+    assert (summary.mean(1)["Dice"] or 0) > 0.75

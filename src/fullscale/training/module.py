@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from fullscale.config import OptimizerConfig
 from fullscale.data.cache import PreparedCase
-from fullscale.errors import FullscaleError
+from fullscale.errors import DataError, FullscaleError
 from fullscale.evaluation.overlap import overlap_counts
 from fullscale.inference.predictor import decide, slice_logits
 from fullscale.losses.supervision import SupervisedLoss, SupervisedTerms, presence_of
@@ -120,6 +121,23 @@ def dice_per_class(predicted: Any, truth: Any, organs: int) -> list[float]:
     return [2 * c.tp / (2 * c.tp + c.fp + c.fn) if c.tp + c.fp + c.fn else float("nan") for c in counts]
 
 
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint of a run onto the CPU, without pickled code.
+
+    Raises:
+        DataError: it is not there, or damaged.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        if not {"state_dict", "callbacks", "global_step", "epoch"} <= set(state):
+            raise KeyError("state_dict")
+    except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        raise DataError(
+            f"cannot read the checkpoint {path} ({type(error).__name__}); delete {path.parent} to train this fold anew"
+        ) from error
+    return state
+
+
 class Budget(lightning.Callback):
     """How far the run is, in minutes or in steps, whichever ends first; it sets the learning rate and ends the run.
 
@@ -147,7 +165,7 @@ class Budget(lightning.Callback):
 
     def spent_in(self, checkpoint: Path) -> bool:
         """Whether the run that wrote `checkpoint` had spent this budget."""
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        state = read_checkpoint(checkpoint)
         self.load_state_dict(state["callbacks"][self.state_key])
         return self.progress(state["global_step"]) >= 1
 

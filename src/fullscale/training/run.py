@@ -36,7 +36,7 @@ from fullscale.losses.supervision import SupervisedLoss
 from fullscale.networks import create_network
 from fullscale.training.datamodule import SegmentationData
 from fullscale.training.history import Bar, History
-from fullscale.training.module import Budget, SegmentationModule
+from fullscale.training.module import Budget, SegmentationModule, read_checkpoint
 from fullscale.training.samples import CropDataset
 
 DEFAULT_EPOCHS = 100
@@ -109,7 +109,7 @@ def train(request: Request) -> Summary:
     fold = request.run / f"fold_{request.fold}"
     checkpoint = _fit(request, config, fold, module, data)
 
-    best = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    best = read_checkpoint(checkpoint)
     module.load_state_dict(best["state_dict"])
     card.provenance |= {"epoch": best["epoch"], "step": best["global_step"]}
     save_bundle(request.run / "bundle", card, module.network.state_dict())
