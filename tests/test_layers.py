@@ -18,6 +18,7 @@ FLOOR = {
     "bundle": 3,
     "inference": 4,
     "training": 5,
+    "bench": 6,
     "cli": 7,
 }
 HOME = {

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fullscale.cli import data, demo, model, run
+from fullscale.cli import bench, data, demo, model, run
 from fullscale.errors import FullscaleError
 
 app = typer.Typer(
@@ -41,6 +41,7 @@ def frame(
 for module in (demo, data, run, model):
     for name, command in module.COMMANDS.items():
         app.command(name)(command)
+app.add_typer(bench.app, name="bench")
 
 
 def main() -> None:

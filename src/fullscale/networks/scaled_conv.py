@@ -68,13 +68,16 @@ class ScaledConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Resize `[B, C, H, W]` by `2**octaves` and convolve it to O channels."""
-        if self.octaves > 0 and self._factors(x):
+        if self.factors(x):
             return upsampled_conv_factored(x, self.weight, self.bias, 2**self.octaves)
         return super().forward(resize(x, self.octaves))
 
-    def _factors(self, x: Tensor) -> bool:
-        if self.form != "auto":
-            return self.form == "factored"
+    def factors(self, x: Tensor) -> bool:
+        """Say whether a map `[B, C, H, W]` would be convolved in the factored form."""
+        if self.octaves <= 0 or self.form == "direct":
+            return False
+        if self.form == "factored":
+            return True
         if torch.compiler.is_exporting():
             return False
         return prefers_factored(self.in_channels, self.out_channels, x.shape[-2], x.shape[-1], 2**self.octaves)

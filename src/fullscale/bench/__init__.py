@@ -1,0 +1,1 @@
+"""What things cost: seconds, operations and memory, compared within one run."""

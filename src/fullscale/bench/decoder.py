@@ -1,0 +1,136 @@
+"""The direct and the factored form of the full-scale skips, side by side: each skip, and the whole network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fullscale.bench.measure import (
+    Timing,
+    alternate,
+    count_macs,
+    environment,
+    in_fresh_process,
+    roofline_gflops,
+)
+from fullscale.bench.workload import Workload
+from fullscale.networks.scaled_conv import Form, ScaledConv
+
+FORMS: tuple[Form, ...] = ("direct", "auto")
+
+
+def bench_decoder(
+    work: Workload, repeats: int = 5, compiled: bool = False, report: Callable[[str], None] = lambda _: None
+) -> dict[str, Any]:
+    """Measure both forms of one network in one run.
+
+    Args:
+        work: the network and its input; its own `form` is not looked at.
+        repeats: timed rounds of each measurement.
+        compiled: also time inference under `torch.compile` with frozen weights.
+        report: takes one line of news at a time.
+
+    Returns:
+        For JSON: environment, roofline, the whole network (inference, training step, peak memory, operations) and every
+        up-sampled skip.
+    """
+    device = work.torch_device
+    report("matrix product, for the roofline")
+    roofline = roofline_gflops(device, torch.bfloat16 if work.bf16 else torch.float32)
+    network = _whole_network(work, repeats, compiled, roofline, report)
+    report("each up-sampled skip")
+    skips = _skips(work, repeats)
+    return {
+        "benchmark": "decoder",
+        "workload": {key: value for key, value in asdict(work).items() if key != "form"},
+        "repeats": repeats,
+        "environment": environment(device),
+        "roofline_gflops": roofline,
+        "network": network,
+        "skips": skips,
+    }
+
+
+def _whole_network(
+    work: Workload, repeats: int, compiled: bool, roofline: float, report: Callable[[str], None]
+) -> dict[str, Any]:
+    device = work.torch_device
+    works = {form: replace(work, form=form) for form in FORMS}
+    networks = {form: work.network().eval() for form, work in works.items()}
+    inference = {form: works[form].inference(network) for form, network in networks.items()}
+    macs = {form: count_macs(run) for form, run in inference.items()}
+    report("inference")
+    result: dict[str, Any] = {"inference": _compare(alternate(inference, repeats, device), macs, roofline)}
+    if compiled:
+        report("inference, compiled with frozen weights")
+        frozen = {form: works[form].inference(_freeze(network)) for form, network in networks.items()}
+        result["inference_compiled"] = _compare(alternate(frozen, repeats, device, warmup=2), macs, roofline)
+        torch.compiler.reset()
+    del inference
+    report("training step")
+    steps = {form: works[form].training_step(network) for form, network in networks.items()}
+    macs = {form: count_macs(step) for form, step in steps.items()}
+    result["training_step"] = _compare(alternate(steps, repeats, device), macs, roofline)
+    report("peak memory of a training step, each in a process of its own")
+    peak = {form: in_fresh_process("fullscale.bench.peak", asdict(works[form]))["peak_mib"] for form in FORMS}
+    result["training_peak_mib"] = peak | {"auto_over_direct": peak["auto"] / peak["direct"]}
+    return result
+
+
+def _compare(timings: dict[Form, Timing], macs: dict[Form, int], roofline: float) -> dict[str, Any]:
+    """Seconds, operations and speed of both forms, and how many times faster the second is."""
+    rows: dict[str, Any] = {}
+    for form, timing in timings.items():
+        gflops = 2 * macs[form] / timing.median_s / 1e9
+        rows[form] = timing.as_dict() | {
+            "gmacs": macs[form] / 1e9,
+            "gflops": gflops,
+            "of_roofline": gflops / roofline,
+        }
+    return rows | {"speedup": timings["direct"].median_s / timings["auto"].median_s}
+
+
+def _freeze(network: nn.Module) -> Callable[[Tensor], Any]:
+    """Compile for inference: weights become constants, so that batch norms are folded and layouts chosen once."""
+    return torch.compile(network, options={"freezing": True})
+
+
+def _skips(work: Workload, repeats: int) -> list[dict[str, Any]]:
+    """Time every up-sampled skip of the network by itself, forward, on maps of the sizes it meets there."""
+    network = work.network().eval()
+    met: dict[ScaledConv, Tensor] = {}
+    convs = [module for module in network.modules() if isinstance(module, ScaledConv) and module.octaves > 0]
+    hooks = [conv.register_forward_pre_hook(lambda conv, x: met.__setitem__(conv, x[0])) for conv in convs]
+    work.inference(network)()
+    for hook in hooks:
+        hook.remove()
+    return [_skip(conv, met[conv], work, repeats) for conv in convs]
+
+
+def _skip(conv: ScaledConv, x: Tensor, work: Workload, repeats: int) -> dict[str, Any]:
+    def run(form: Form) -> Callable[[], object]:
+        def forward() -> object:
+            conv.form = form
+            return conv(x)
+
+        return work.inference(lambda _: forward())
+
+    forms: tuple[Form, ...] = ("direct", "factored")
+    macs = {form: count_macs(run(form)) for form in forms}
+    timings = alternate({form: run(form) for form in forms}, repeats, work.torch_device)
+    conv.form = "auto"
+    return {
+        "channels": conv.in_channels,
+        "low_side": x.shape[-1],
+        "factor": 2**conv.octaves,
+        "direct_s": timings["direct"].median_s,
+        "factored_s": timings["factored"].median_s,
+        "speedup": timings["direct"].median_s / timings["factored"].median_s,
+        "direct_gmacs": macs["direct"] / 1e9,
+        "factored_gmacs": macs["factored"] / 1e9,
+        "auto": "factored" if conv.factors(x) else "direct",
+    }

@@ -1,0 +1,60 @@
+"""Every registered network beside the others: parameters, operations, seconds, memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+
+from fullscale.bench.measure import alternate, count_macs, environment, in_fresh_process, roofline_gflops
+from fullscale.bench.workload import Workload
+from fullscale.networks import list_networks
+
+
+def bench_networks(
+    work: Workload,
+    repeats: int = 5,
+    names: list[str] | None = None,
+    report: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Measure each network on the same input in one run, in turn.
+
+    Args:
+        work: input and width; its own `name` is not looked at.
+        repeats: timed rounds.
+        names: of the networks; default all.
+        report: takes one line of news at a time.
+    """
+    device = work.torch_device
+    works = {name: replace(work, name=name) for name in names or list_networks()}
+    roofline = roofline_gflops(device, torch.bfloat16 if work.bf16 else torch.float32)
+    report(f"inference of {len(works)} networks")
+    networks = {name: work.network().eval() for name, work in works.items()}
+    inference = {name: works[name].inference(network) for name, network in networks.items()}
+    macs = {name: count_macs(run) for name, run in inference.items()}
+    seconds = alternate(inference, repeats, device)
+    report("training steps")
+    training = alternate({n: works[n].training_step(network) for n, network in networks.items()}, repeats, device)
+    report("peak memory of a training step, each in a process of its own")
+    rows = [
+        {
+            "network": name,
+            "parameters": sum(p.numel() for p in network.parameters()),
+            "gmacs": macs[name] / 1e9,
+            "inference_s": seconds[name].median_s,
+            "of_roofline": 2 * macs[name] / seconds[name].median_s / 1e9 / roofline,
+            "training_step_s": training[name].median_s,
+            "training_peak_mib": in_fresh_process("fullscale.bench.peak", asdict(works[name]))["peak_mib"],
+        }
+        for name, network in networks.items()
+    ]
+    return {
+        "benchmark": "networks",
+        "workload": {key: value for key, value in asdict(work).items() if key != "name"},
+        "repeats": repeats,
+        "environment": environment(device),
+        "roofline_gflops": roofline,
+        "networks": rows,
+    }

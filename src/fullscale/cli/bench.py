@@ -1,0 +1,139 @@
+"""Verb bench: what things cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fullscale.cli.show import news, table
+
+if TYPE_CHECKING:
+    from fullscale.bench.workload import Workload
+
+Size = Annotated[int, typer.Option(help="Rows and columns of the input.", min=32)]
+Batch = Annotated[int, typer.Option(help="Slices at once.", min=1)]
+Width = Annotated[int, typer.Option(help="Channels of the first level; the paper has 64.", min=1)]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or mps.")]
+Repeats = Annotated[int, typer.Option(help="Timed rounds of each measurement.", min=1)]
+Bf16 = Annotated[bool, typer.Option("--bf16", help="Under bf16 autocast.")]
+ChannelsFirst = Annotated[bool, typer.Option("--channels-first", help="Without the channels-last memory format.")]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Write the result to this file.", show_default=False)]
+
+app = typer.Typer(help="Measure what things cost, side by side in one run.", no_args_is_help=True)
+
+
+@app.command()
+def decoder(
+    size: Size = 320,
+    batch: Batch = 1,
+    width: Width = 64,
+    device: Device = "cpu",
+    repeats: Repeats = 5,
+    compiled: Annotated[bool, typer.Option("--compiled", help="Also time torch.compile with frozen weights.")] = False,
+    bf16: Bf16 = False,
+    channels_first: ChannelsFirst = False,
+    json: JsonFile = None,
+) -> None:
+    """Compare the direct and the factored form of the full-scale skips."""
+    from fullscale.bench.decoder import bench_decoder
+
+    work = _workload(size, batch, width, device, bf16, channels_first)
+    result = bench_decoder(work, repeats, compiled, news)
+    _keep(result, json)
+    _print_network(result)
+    table(
+        "Each up-sampled skip, forward",
+        ("channels", "low side", "factor", "direct ms", "factored ms", "times faster", "auto"),
+        [
+            (
+                s["channels"],
+                s["low_side"],
+                s["factor"],
+                1e3 * s["direct_s"],
+                1e3 * s["factored_s"],
+                s["speedup"],
+                s["auto"],
+            )
+            for s in result["skips"]
+        ],
+    )
+
+
+@app.command()
+def networks(
+    size: Size = 320,
+    batch: Batch = 1,
+    width: Width = 64,
+    device: Device = "cpu",
+    repeats: Repeats = 5,
+    bf16: Bf16 = False,
+    channels_first: ChannelsFirst = False,
+    json: JsonFile = None,
+) -> None:
+    """Compare all networks: parameters, operations, seconds, memory."""
+    from fullscale.bench.networks import bench_networks
+
+    work = _workload(size, batch, width, device, bf16, channels_first)
+    result = bench_networks(work, repeats, report=news)
+    _keep(result, json)
+    table(
+        f"Networks of width {width} on {batch}x3x{size}x{size}, {result['environment']['device']}",
+        ("network", "parameters", "GMAC", "inference s", "of roofline", "training step s", "peak MiB"),
+        [
+            (
+                row["network"],
+                row["parameters"],
+                row["gmacs"],
+                row["inference_s"],
+                row["of_roofline"],
+                row["training_step_s"],
+                row["training_peak_mib"],
+            )
+            for row in result["networks"]
+        ],
+    )
+
+
+def _workload(size: int, batch: int, width: int, device: str, bf16: bool, channels_first: bool) -> Workload:
+    from fullscale.bench.workload import Workload
+
+    return Workload("unet3+", width, size, batch, device, bf16=bf16, channels_last=not channels_first)
+
+
+def _keep(result: dict[str, Any], path: Path | None) -> None:
+    if path is not None:
+        from fullscale.files import write_json
+
+        write_json(path, result)
+
+
+def _print_network(result: dict[str, Any]) -> None:
+    work, network = result["workload"], result["network"]
+    names = {"inference": "inference", "inference_compiled": "compiled", "training_step": "training step"}
+    table(
+        f"UNet 3+ of width {work['width']} on {work['batch']}x3x{work['size']}x{work['size']}: "
+        f"{result['environment']['device']}, {result['environment']['threads']} threads, "
+        f"{result['roofline_gflops']:.0f} GFLOP/s in a matrix product",
+        ("", "direct s", "factored s", "times faster", "direct GMAC", "factored GMAC", "GFLOP/s", "of roofline"),
+        [
+            (
+                name,
+                row["direct"]["median_s"],
+                row["auto"]["median_s"],
+                row["speedup"],
+                row["direct"]["gmacs"],
+                row["auto"]["gmacs"],
+                row["auto"]["gflops"],
+                row["auto"]["of_roofline"],
+            )
+            for key, name in names.items()
+            if (row := network.get(key))
+        ],
+    )
+    peak = network["training_peak_mib"]
+    typer.echo(
+        f"Peak memory of a training step: direct {peak['direct']:.0f} MiB, factored {peak['auto']:.0f} MiB "
+        f"({100 * peak['auto_over_direct']:.0f} %)"
+    )
