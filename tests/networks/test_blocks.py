@@ -20,6 +20,19 @@ from fullscale.networks.blocks import (
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
 
+@pytest.mark.parametrize("octaves", [-1, 0, 1, 3])
+def test_evaluation_folds_the_normalisation_into_the_convolution(octaves):
+    block = ConvNormAct(3, 5, octaves).double()
+    with torch.no_grad():
+        block.norm.running_mean.normal_()
+        block.norm.running_var.uniform_(0.1, 3)
+        block.norm.weight.normal_()
+        block.norm.bias.normal_()
+    image = torch.randn(2, 3, 16, 18, dtype=torch.float64)
+    expected = torch.relu(block.eval().norm(block.conv(image)))
+    torch.testing.assert_close(block(image), expected, rtol=1e-12, atol=1e-12)
+
+
 def presence_of(*present: list[bool]) -> torch.Tensor:
     return torch.tensor([[[0.0, 1.0] if organ else [1.0, 0.0] for organ in member] for member in present])
 

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from fullscale.errors import UsageError
 from fullscale.networks.scaled_conv import (
+    CPU_BLOCK,
     ScaledConv,
     direct_cost,
     factored_cost,
@@ -36,8 +37,8 @@ def values_and_gradients(
 @settings(deadline=None, max_examples=60)
 @given(
     octaves=st.integers(1, 4),
-    height=st.integers(1, 9),
-    width=st.integers(1, 9),
+    height=st.integers(1, 2 * CPU_BLOCK + 5),
+    width=st.integers(1, 2 * CPU_BLOCK + 5),
     channels=st.integers(1, 5),
     out=st.integers(1, 4),
     batch=st.integers(1, 3),
@@ -101,15 +102,8 @@ def test_same_scale_is_a_plain_convolution_in_every_form():
 def test_tap_matrix_of_two_pixels_doubled_by_hand():
     quarter = torch.tensor([[1, 0], [0.75, 0.25], [0.25, 0.75], [0, 1]])
     zero = torch.zeros(1, 2)
-    expected = torch.cat([torch.cat([zero, quarter[:-1]]), quarter, torch.cat([quarter[1:], zero])], dim=1)
+    expected = torch.stack([torch.cat([zero, quarter[:-1]]), quarter, torch.cat([quarter[1:], zero])], dim=2).flatten(1)
     assert torch.equal(tap_matrix(2, 2, torch.zeros(1)), expected)
-
-
-def test_tap_matrix_is_exact_in_half_precision():
-    for factor in (2, 4, 8, 16):
-        exact = tap_matrix(37, factor, torch.zeros(1, dtype=torch.float64))
-        for dtype in (torch.bfloat16, torch.float16):
-            assert torch.equal(tap_matrix(37, factor, torch.zeros(1, dtype=dtype)).double(), exact)
 
 
 def test_checkpoint_of_one_form_is_that_of_the_other():
@@ -153,6 +147,19 @@ def test_factored_form_survives_deepcopy_channels_last_and_bf16_autocast():
     torch.testing.assert_close(rough.float(), expected, rtol=0.05, atol=0.05)
 
 
+@pytest.mark.parametrize(("channels", "low", "octaves"), [(320, 20, 1), (320, 10, 2), (256, 5, 4)])
+def test_under_bf16_the_factored_form_is_as_near_to_the_truth_as_the_direct_form(channels, low, octaves):
+    torch.manual_seed(0)
+    conv, image = ScaledConv(channels, 16, octaves), torch.randn(2, channels, low, low).relu().bfloat16()
+    truth = copy.deepcopy(conv).double()(image.double())
+    errors = {}
+    for form in ("direct", "factored"):
+        conv.form = form
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            errors[form] = relative_error(conv(image).double(), truth)
+    assert errors["factored"] < errors["direct"]
+
+
 def test_auto_takes_the_form_that_its_costs_name():
     assert prefers_factored(1024, 64, 20, 20, 16)  # deepest map of the paper's network: 16-fold up-sampling
     assert prefers_factored(80, 16, 24, 32, 2)
@@ -181,7 +188,7 @@ def test_auto_runs_the_form_it_prefers(monkeypatch):
 
 def test_auto_exports_as_the_direct_form_and_factored_as_itself_for_any_size():
     free = torch.export.Dim.DYNAMIC
-    for form, matrix_products in (("auto", 0), ("factored", 2)):
+    for form, matrix_products in (("auto", 0), ("factored", 3)):
         conv = ScaledConv(64, 2, 1, form)
         example = (torch.randn(2, 64, 5, 6),)
         program = torch.export.export(conv, example, dynamic_shapes=({0: free, 2: free, 3: free},))

@@ -89,6 +89,26 @@ def test_evaluation_is_the_gated_segmentation_and_segment_is_ungated():
     assert (network(image)[:, :2] == logits[:, :2]).all()
 
 
+@pytest.mark.parametrize("classes", [1, 3])
+def test_only_images_that_hold_an_organ_are_decoded(classes, monkeypatch):
+    network, image = settled(small(classes=classes)), torch.randn(4, 3, 40, 40)
+    organs = max(1, classes - 1)
+    says = torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])[:, None].repeat(1, organs, 1)
+    says[3, 0] = torch.tensor([1.0, 0.0]) if organs > 1 else says[3, 0]
+    monkeypatch.setattr(network.guidance, "forward", lambda deepest: says[: len(deepest)])
+    whole, presence = network.segment(image)
+    decoded = []
+    network.decoders[0].register_forward_hook(lambda *call: decoded.append(len(call[2])))
+    logits = network(image)
+    assert decoded == [2]
+    expected = gate(whole, presence)
+    torch.testing.assert_close(logits[[0, 3]], expected[[0, 3]])
+    organs_of = slice(0 if classes == 1 else 1, None)
+    assert torch.equal(logits[1:3, organs_of], expected[1:3, organs_of])
+    if classes > 1:
+        assert (logits[1:3].softmax(dim=1)[:, 0] == 1).all()
+
+
 def test_an_unguided_network_gates_nothing():
     network, image = settled(small(classification_guided=False)), torch.randn(1, 3, 32, 32)
     logits, presence = network.segment(image)

@@ -29,7 +29,10 @@ class SegmentationOutput(NamedTuple):
 
 
 class ConvNormAct(nn.Module):
-    """3x3 convolution with bias over a map resized by `2**octaves`, batch normalisation, ReLU."""
+    """3x3 convolution with bias over a map resized by `2**octaves`, batch normalisation, ReLU.
+
+    In evaluation mode the batch normalisation is folded into the weight and the bias of the convolution.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, octaves: int = 0) -> None:
         super().__init__()
@@ -38,8 +41,15 @@ class ConvNormAct(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Take `[B, C, H, W]` to `[B, out_channels, H * 2**octaves, W * 2**octaves]`."""
-        normed: Tensor = self.norm(self.conv(x))
-        return F.relu(normed)
+        if self.training:
+            return F.relu(self.norm(self.conv(x)), inplace=True)
+        mean, variance, conv = self.norm.running_mean, self.norm.running_var, self.conv
+        assert mean is not None
+        assert variance is not None
+        assert conv.bias is not None
+        scale = self.norm.weight * torch.rsqrt(variance + self.norm.eps)
+        bias = self.norm.bias + (conv.bias - mean) * scale
+        return F.relu(conv.convolve(x, conv.weight * scale[:, None, None, None], bias), inplace=True)
 
 
 class Guidance(nn.Module):
@@ -61,10 +71,16 @@ def count_organs(classes: int) -> int:
     return max(1, classes - 1)
 
 
+def absent(presence: Tensor) -> Tensor:
+    """Say of presence logits `[B, organs, 2]` which organs are absent, bool `[B, organs]`.
+
+    The two are compared as they are: as probabilities, 17 and 20 would tie. A tie is absent.
+    """
+    return presence[..., 0] >= presence[..., 1]
+
+
 def gate(logits: Tensor, presence: Tensor | None, absent_logit: float | None = None) -> Tensor:
     """Take every organ that guidance calls absent out of the segmentation, image by image.
-
-    The two presence logits are compared as they are: as probabilities, 17 and 20 would tie. A tie is absent.
 
     Args:
         logits: `[B, classes, H, W]`.
@@ -78,10 +94,10 @@ def gate(logits: Tensor, presence: Tensor | None, absent_logit: float | None = N
     if presence is None:
         return logits
     background = logits.shape[1] - presence.shape[1]
-    absent = F.pad(presence[..., 0] >= presence[..., 1], (background, 0))
+    gated = F.pad(absent(presence), (background, 0))
     if absent_logit is None:
         absent_logit = torch.finfo(logits.dtype).min / 2
-    return logits.masked_fill(absent[:, :, None, None], absent_logit)
+    return logits.masked_fill(gated[:, :, None, None], absent_logit)
 
 
 def pad_to_stride(image: Tensor, stride: int, training: bool) -> Tensor:

@@ -18,7 +18,8 @@ and the columns by its like. Nothing is approximated: both forms are the same fu
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,9 @@ from torch.nn import functional as F
 from fullscale.errors import UsageError
 
 Form = Literal["auto", "direct", "factored"]
+
+CPU_BLOCK = 16
+"""Low-resolution rows, or columns, that are brought up together on a CPU: few products with zeros, few steps."""
 
 MACS_PER_BYTE = 12
 """Multiply-accumulates done in the time one byte moves (two AVX-512 cores: about 60 GMAC/s and 5 GB/s)."""
@@ -68,9 +72,13 @@ class ScaledConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Resize `[B, C, H, W]` by `2**octaves` and convolve it to O channels."""
+        return self.convolve(x, self.weight, self.bias)
+
+    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Do the same with a weight `[O, C, 3, 3]` and bias `[O]` from elsewhere, as with a normalisation folded in."""
         if self.factors(x):
-            return upsampled_conv_factored(x, self.weight, self.bias, 2**self.octaves)
-        return super().forward(resize(x, self.octaves))
+            return upsampled_conv_factored(x, weight, bias, 2**self.octaves)
+        return F.conv2d(resize(x, self.octaves), weight, bias, padding=1)
 
     def factors(self, x: Tensor) -> bool:
         """Say whether a map `[B, C, H, W]` would be convolved in the factored form."""
@@ -117,17 +125,102 @@ def upsampled_conv_factored(x: Tensor, weight: Tensor, bias: Tensor | None, fact
         factor: k, the bilinear up-sampling factor.
 
     Returns:
-        `[B, O, kH, kW]`, equal to `conv2d(interpolate(x, k), weight, bias, padding=1)`.
+        `[B, O, kH, kW]`, equal to `conv2d(interpolate(x, k), weight, bias, padding=1)`, channels last in memory.
     """
-    (batch, channels, height, width), out = x.shape, weight.shape[0]
-    rows = tap_matrix(height, factor, x)
-    columns = tap_matrix(width, factor, x)
-    mixing = weight.permute(3, 0, 2, 1).reshape(9 * out, channels, 1, 1)
-    taps = F.conv2d(x, mixing).reshape(batch, 3 * out, 3 * height, width)  # channels in the order dx, o, dy
-    tall = torch.matmul(rows, taps).reshape(batch, 3, out, factor * height, width)
-    tall = tall.permute(0, 2, 3, 1, 4).reshape(batch, out, factor * height, 3 * width)
-    wide = torch.matmul(tall, columns.t())
-    return wide if bias is None else wide + bias[:, None, None]
+    (height, width), out, device = x.shape[-2:], weight.shape[0], x.device.type
+    if torch.is_autocast_enabled(device):
+        x, weight = (tensor.to(torch.get_autocast_dtype(device)) for tensor in (x, weight))
+    rows, columns = tap_matrix(height, factor, x), tap_matrix(width, factor, x)
+    mixing = weight.permute(1, 3, 2, 0).reshape(-1, 9 * out)  # [C, dx dy o]
+    block = CPU_BLOCK if device == "cpu" and not torch.compiler.is_exporting() else None
+    with _without_autocast(device):
+        pixels: Tensor = _FactoredProduct.apply(x.permute(0, 2, 3, 1), mixing, rows, columns, factor, block)
+    if bias is not None:
+        pixels = pixels + bias
+    return pixels.to(x.dtype).permute(0, 3, 1, 2)
+
+
+class _FactoredProduct(torch.autograd.Function):
+    """Mix channels at the low resolution, then interpolate, shift and sum columns, then rows.
+
+    A block of rows at a time, with one more row on either side: what lies between input and output stays in the
+    processor's cache. Nothing between them is kept for the backward pass, which walks the same way back. Of bf16 maps
+    the products are bf16 and what is summed from them float32: a rounding more would be an error more than the direct
+    form makes.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, mixing: Tensor, rows: Tensor, columns: Tensor, factor: int, block: int | None
+    ) -> Tensor:
+        """Take `[B, H, W, C]` by mixing `[C, dx dy o]`, rows `[kH, 3H]` and columns `[kW, 3W]` to `[B, kH, kW, O]`."""
+        ctx.save_for_backward(x, mixing, rows, columns)
+        ctx.factor, ctx.block = factor, block
+        (batch, height, width, _), out = x.shape, mixing.shape[1] // 9
+        tall = []
+        for low, high, taps in _blocks(height, factor, block):
+            mixed = (x[:, low].flatten(0, 2) @ mixing).view(-1, 3 * width, 3 * out)  # [B h, (w dx), (dy o)]
+            wide = _interpolate(mixed.to(columns.dtype), columns, factor, block)  # [B h, kW, (dy o)]
+            wide = wide.view(batch, -1, factor * width, 3, out).transpose(2, 3)  # [B, h, dy, kW, o]
+            tall.append(torch.matmul(rows[high, taps], wide.reshape(batch, -1, factor * width * out)))
+        return torch.cat(tall, dim=1).view(batch, factor * height, factor * width, out)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Take the gradient `[B, kH, kW, O]` back to x and mixing."""
+        x, mixing, rows, columns = ctx.saved_tensors
+        (batch, height, width, _), out, factor = x.shape, mixing.shape[1] // 9, ctx.factor
+        gradient = gradients[0].reshape(batch, factor * height, -1)
+        to_x, to_mixing = torch.zeros_like(x), torch.zeros_like(mixing)
+        with _without_autocast(x.device.type):
+            for low, high, taps in _blocks(height, factor, ctx.block):
+                wide = torch.matmul(rows[high, taps].t(), gradient[:, high])
+                wide = wide.view(batch, -1, 3, factor * width, out).transpose(2, 3)
+                mixed = _interpolate_back(wide.reshape(-1, factor * width, 3 * out), columns, factor, ctx.block)
+                mixed = mixed.view(-1, 9 * out).to(x.dtype)
+                if ctx.needs_input_grad[0]:
+                    to_x[:, low] += (mixed @ mixing.t()).view(batch, -1, width, x.shape[-1])
+                if ctx.needs_input_grad[1]:
+                    to_mixing += x[:, low].flatten(0, 2).t() @ mixed
+        return to_x, to_mixing, None, None, None, None
+
+
+def _without_autocast(device: str) -> AbstractContextManager[Any]:
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+
+
+def _blocks(low: int, factor: int, block: int | None) -> list[tuple[slice, slice, slice]]:
+    """Cut an axis: low-resolution pixels with one more on either side, the pixels they make, their columns of taps.
+
+    Without a block size the axis stays whole, as a graph of free sizes needs it and a GPU likes it.
+    """
+    if block is None:
+        return [(slice(None), slice(None), slice(None))]
+    cuts = []
+    for first in range(0, low, block):
+        start, stop = max(first - 1, 0), min(first + block + 1, low)
+        high = slice(factor * first, factor * min(first + block, low))
+        cuts.append((slice(start, stop), high, slice(3 * start, 3 * stop)))
+    return cuts
+
+
+def _interpolate(mixed: Tensor, columns: Tensor, factor: int, block: int | None) -> Tensor:
+    """Take `[N, 3W, M]` to `[N, kW, M]`, each block of pixels from its neighbourhood alone."""
+    return torch.cat(
+        [
+            torch.matmul(columns[high, taps], mixed[:, taps])
+            for _, high, taps in _blocks(columns.shape[1] // 3, factor, block)
+        ],
+        dim=1,
+    )
+
+
+def _interpolate_back(wide: Tensor, columns: Tensor, factor: int, block: int | None) -> Tensor:
+    """Take the gradient of `_interpolate` from `[N, kW, M]` to `[N, 3W, M]`."""
+    mixed = wide.new_zeros(wide.shape[0], columns.shape[1], wide.shape[2])
+    for _, high, taps in _blocks(columns.shape[1] // 3, factor, block):
+        mixed[:, taps] += torch.matmul(columns[high, taps].t(), wide[:, high])
+    return mixed
 
 
 def tap_matrix(low: int, factor: int, like: Tensor) -> Tensor:
@@ -136,11 +229,11 @@ def tap_matrix(low: int, factor: int, like: Tensor) -> Tensor:
     Args:
         low: N, the size of the axis before up-sampling.
         factor: k.
-        like: gives device and dtype. Every weight is a multiple of 1/(2k), exact in bf16 for k up to 64.
+        like: gives the device, and float64 if it is; otherwise the matrix is float32.
 
     Returns:
-        `[kN, 3N]`. It is made anew at each call, a handful of small operations: a cache would tie it to a device, an
-        inference mode or a traced size.
+        `[kN, 3N]`, the columns in the order pixel, shift. It is made anew at each call, a handful of small operations:
+        a cache would tie it to a device, an inference mode or a traced size.
     """
     exact = torch.float64 if like.dtype == torch.float64 else torch.float32
     centres = (torch.arange(low * factor, device=like.device, dtype=exact) + 0.5) / factor - 0.5
@@ -148,7 +241,7 @@ def tap_matrix(low: int, factor: int, like: Tensor) -> Tensor:
     interpolation = (1 - distance.abs()).clamp(min=0)  # [kN, N]
     bordered = F.pad(interpolation, (0, 0, 1, 1))  # a row of zeros before and after: the convolution's padding
     shifted = [bordered[shift : shift + low * factor] for shift in range(3)]
-    return torch.cat(shifted, dim=1).to(like.dtype)
+    return torch.stack(shifted, dim=2).flatten(1)
 
 
 def prefers_factored(in_channels: int, out_channels: int, height: int, width: int, factor: int) -> bool:

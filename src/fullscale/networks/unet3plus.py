@@ -22,6 +22,7 @@ from fullscale.networks.blocks import (
     ConvNormAct,
     Guidance,
     SegmentationOutput,
+    absent,
     check_image,
     count_organs,
     crop,
@@ -112,16 +113,18 @@ class UNet3Plus(nn.Module):
         """Segment images `[B, in_channels, H, W]`.
 
         Returns:
-            In evaluation mode logits `[B, classes, H, W]`, absent organs gated to a probability of exactly 0. In
-            training mode a `SegmentationOutput`: logits of every supervised level at the input's size, finest first,
+            In evaluation mode logits `[B, classes, H, W]`, absent organs gated to a probability of exactly 0. An image
+            in which guidance finds no organ at all is not decoded: its background logit is 0.
+            In training mode a `SegmentationOutput`: logits of every supervised level at the input's size, finest first,
             and presence `[B, organs, 2]`.
 
         Raises:
             UsageError: the image has another rank, another number of channels, or integer values.
         """
+        maps, presence = self._encode(image)
         if not self.training:
-            return gate(*self.segment(image))
-        maps, presence = self._decode(image)
+            return self._infer(image, maps, presence)
+        maps = self._decode(maps)
         logits = [self._logits(level, maps, image) for level in range(len(self.heads))]
         if self.gate_in_training:
             logits = [gate(level_logits, presence, TRAINING_ABSENT_LOGIT) for level_logits in logits]
@@ -130,21 +133,35 @@ class UNet3Plus(nn.Module):
     def segment(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the finest logits `[B, classes, H, W]` before any gating, and presence `[B, organs, 2]` or None.
 
-        `blocks.gate` joins the two into what `forward` returns in evaluation mode.
-
         Raises:
             UsageError: the image has another rank, another number of channels, or integer values.
         """
-        maps, presence = self._decode(image)
-        return self._logits(0, maps, image), presence
+        maps, presence = self._encode(image)
+        return self._logits(0, self._decode(maps), image), presence
 
-    def _decode(self, image: Tensor) -> tuple[list[Tensor], Tensor | None]:
+    def _infer(self, image: Tensor, maps: list[Tensor], presence: Tensor | None) -> Tensor:
+        """Decode the images that hold an organ, and gate. A compiled graph has no branches: it decodes all."""
+        if presence is None:
+            return self._logits(0, self._decode(maps), image)
+        holding = ~absent(presence).all(dim=1)  # [B]
+        if torch.compiler.is_compiling() or holding.all():
+            logits = self._logits(0, self._decode(maps), image)
+            return gate(logits.masked_fill(~holding[:, None, None, None], 0), presence)
+        logits = maps[0].new_zeros(len(image), self.classes, *image.shape[2:])
+        if holding.any():
+            logits[holding] = self._logits(0, self._decode([m[holding] for m in maps]), image).to(logits.dtype)
+        return gate(logits, presence)
+
+    def _encode(self, image: Tensor) -> tuple[list[Tensor], Tensor | None]:
         check_image(image, self.in_channels)
         maps = self.encoder(pad_to_stride(image, self.encoder.strides[-1], self.training))  # five [B, C, h, w]
-        presence = None if self.guidance is None else self.guidance(maps[-1])  # [B, organs, 2]
+        return maps, None if self.guidance is None else self.guidance(maps[-1])  # [B, organs, 2]
+
+    def _decode(self, maps: list[Tensor]) -> list[Tensor]:
+        maps = list(maps)
         for level in reversed(range(LEVELS - 1)):
             maps[level] = self.decoders[level](maps)  # [B, F, h, w]
-        return maps, presence
+        return maps
 
     def _logits(self, level: int, maps: list[Tensor], image: Tensor) -> Tensor:
         logits: Tensor = self.heads[level](maps[level])

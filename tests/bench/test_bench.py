@@ -1,0 +1,87 @@
+"""What the benchmarks count, compare and hand over; seconds themselves are never tested."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from fullscale.bench.decoder import bench_decoder
+from fullscale.bench.measure import Timing, alternate, count_macs, in_fresh_process, roofline_gflops
+from fullscale.bench.networks import bench_networks
+from fullscale.bench.workload import Workload
+from fullscale.errors import FullscaleError, UsageError
+from fullscale.networks import list_networks
+from tests.conftest import Command
+
+SMALL = Workload(width=4, size=64)
+CPU = torch.device("cpu")
+
+
+def test_tasks_are_timed_in_turn_and_the_warm_up_is_not_counted() -> None:
+    calls: list[str] = []
+    timings = alternate({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3, CPU, warmup=2)
+    assert calls == ["a", "b"] * 5
+    assert {name: len(timing.runs_s) for name, timing in timings.items()} == {"a": 3, "b": 3}
+    assert Timing((3.0, 1.0, 2.0)).median_s == 2
+
+
+def test_operations_of_a_convolution_by_hand() -> None:
+    conv = torch.nn.Conv2d(3, 5, kernel_size=3, padding=1)
+    assert count_macs(lambda: conv(torch.randn(2, 3, 7, 8))) == 2 * 5 * 7 * 8 * 3 * 9
+
+
+def test_the_roofline_is_a_speed() -> None:
+    assert roofline_gflops(CPU, torch.float32, repeats=1) > 1
+
+
+def test_the_decoder_benchmark_says_what_it_compared() -> None:
+    news: list[str] = []
+    result = json.loads(json.dumps(bench_decoder(SMALL, repeats=1, report=news.append)))
+    assert len(result["skips"]) == 10  # of the ten skips from coarser levels
+    assert {(skip["channels"], skip["low_side"], skip["factor"]) for skip in result["skips"]} >= {
+        (20, 32, 2),
+        (64, 4, 16),
+    }
+    for skip in result["skips"]:
+        direct = 9 * skip["channels"] * 4 * (skip["low_side"] * skip["factor"]) ** 2
+        assert skip["direct_gmacs"] == pytest.approx(direct / 1e9)
+        assert skip["factored_gmacs"] < skip["direct_gmacs"] or skip["factor"] == 2
+    for stage in ("inference", "training_step"):
+        row = result["network"][stage]
+        assert row["speedup"] == pytest.approx(row["direct"]["median_s"] / row["auto"]["median_s"])
+        assert row["auto"]["gmacs"] < row["direct"]["gmacs"]
+    assert result["network"]["training_step"]["auto"]["gmacs"] > 2 * result["network"]["inference"]["auto"]["gmacs"]
+    assert result["network"]["training_peak_mib"]["auto"] > 100
+    assert "form" not in result["workload"]
+    assert news
+
+
+def test_every_network_is_measured() -> None:
+    result = bench_networks(SMALL, repeats=1)
+    assert [row["network"] for row in result["networks"]] == list_networks()
+    for row in result["networks"]:
+        assert row["parameters"] > 0
+        assert row["training_step_s"] > 0
+
+
+def test_a_measurement_that_fails_in_its_process_says_why() -> None:
+    with pytest.raises(FullscaleError, match="unexpected keyword"):
+        in_fresh_process("fullscale.bench.peak", {"nonsense": 1})
+
+
+def test_a_device_that_is_not_here() -> None:
+    with pytest.raises(UsageError, match="not here"):
+        _ = Workload(device="cuda:7").torch_device
+
+
+def test_the_command_prints_tables_and_keeps_the_result(fullscale: Command, tmp_path: Path) -> None:
+    output = tmp_path / "decoder.json"
+    done = fullscale("bench", "decoder", "--size", "32", "--width", "4", "--repeats", "1", "--json", str(output))
+    assert done.returncode == 0, done.stderr
+    assert "training step" in done.stdout
+    assert json.loads(output.read_text())["benchmark"] == "decoder"
+    done = fullscale("bench", "networks", "--size", "32", "--width", "4", "--repeats", "1")
+    assert done.returncode == 0, done.stderr
+    assert "unet3+" in done.stdout
+    assert fullscale("bench", "decoder", "--device", "abacus").returncode == 2
