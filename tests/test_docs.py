@@ -44,6 +44,6 @@ def test_every_verb_of_the_readme_exists_and_every_verb_is_in_it() -> None:
     from fullscale.cli.app import app
 
     text = (ROOT / "README.md").read_text()
-    verbs = {command.name for command in app.registered_commands}
+    verbs = {item.name for item in (*app.registered_commands, *app.registered_groups)}
     written = set(re.findall(r"(?:^    |`)fullscale ([a-z-]+)", text, re.MULTILINE))
     assert written == verbs

@@ -53,7 +53,7 @@ class OptimizerConfig(Section):
     """The optimiser and its schedule, which runs over the budget of steps or minutes."""
 
     name: Literal["adamw", "sgd"] = Field("adamw", description="optimiser")
-    learning_rate: PositiveFloat | None = Field(None, description="at the start; default 1e-3 (adamw), 1e-2 (sgd)")
+    learning_rate: PositiveFloat | None = Field(None, description="at the start; default 3e-3 (adamw), 1e-2 (sgd)")
     weight_decay: float = Field(1e-4, ge=0, description="decay of the weights")
     momentum: float = Field(0.99, ge=0, lt=1, description="Nesterov momentum of sgd")
     schedule: Literal["poly", "cosine", "constant"] = Field("poly", description="poly falls as (1 - progress)^0.9")
@@ -63,7 +63,7 @@ class OptimizerConfig(Section):
     @property
     def base_rate(self) -> float:
         """The learning rate at the start."""
-        return self.learning_rate or {"adamw": 1e-3, "sgd": 1e-2}[self.name]
+        return self.learning_rate or {"adamw": 3e-3, "sgd": 1e-2}[self.name]
 
 
 class AugmentConfig(Section):
