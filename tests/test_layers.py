@@ -25,7 +25,7 @@ HOME = {
     "nibabel": ["data/nifti.py"],
     "SimpleITK": ["data/nifti.py"],
     "pydicom": ["data/dicom.py"],
-    "matplotlib": ["evaluation/figures.py"],
+    "matplotlib": ["evaluation/figures.py", "bench/figure.py"],
     "lightning": ["training/"],
     "monai": ["training/"],
     "timm": ["networks/encoders.py"],

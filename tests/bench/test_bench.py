@@ -57,6 +57,13 @@ def test_the_decoder_benchmark_says_what_it_compared() -> None:
     assert news
 
 
+def test_every_image_of_a_measurement_is_decoded() -> None:
+    network = SMALL.network().eval()
+    assert torch.is_tensor(logits := SMALL.inference(network)())
+    assert logits.abs().amax() < 1e6  # a gated organ has half the lowest number
+    assert logits.std() > 0
+
+
 def test_every_network_is_measured() -> None:
     result = bench_networks(SMALL, repeats=1)
     assert [row["network"] for row in result["networks"]] == list_networks()
@@ -76,12 +83,15 @@ def test_a_device_that_is_not_here() -> None:
 
 
 def test_the_command_prints_tables_and_keeps_the_result(fullscale: Command, tmp_path: Path) -> None:
-    output = tmp_path / "decoder.json"
-    done = fullscale("bench", "decoder", "--size", "32", "--width", "4", "--repeats", "1", "--json", str(output))
+    output, figure = tmp_path / "decoder.json", tmp_path / "decoder.svg"
+    small = ("--size", "32", "--width", "4", "--repeats", "1")
+    done = fullscale("bench", "decoder", *small, "--json", str(output), "--figure", str(figure))
     assert done.returncode == 0, done.stderr
+    assert "the whole network" in figure.read_text()
     assert "training step" in done.stdout
     assert json.loads(output.read_text())["benchmark"] == "decoder"
-    done = fullscale("bench", "networks", "--size", "32", "--width", "4", "--repeats", "1")
+    done = fullscale("bench", "networks", *small)
     assert done.returncode == 0, done.stderr
     assert "unet3+" in done.stdout
     assert fullscale("bench", "decoder", "--device", "abacus").returncode == 2
+    assert fullscale("bench", "decoder", "--figure", "decoder.jpg").returncode == 2

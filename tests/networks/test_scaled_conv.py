@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from fullscale.errors import UsageError
 from fullscale.networks.scaled_conv import (
@@ -168,10 +169,24 @@ def test_auto_takes_the_form_that_its_costs_name():
         assert prefers_factored(*shape) == (factored_cost(*shape) < direct_cost(*shape))
 
 
+@pytest.mark.parametrize("block", [16, None])
+@pytest.mark.parametrize("shape", [(5, 7, 3, 4, 2), (20, 4, 40, 17, 2), (6, 2, 33, 16, 4), (9, 3, 5, 5, 16)])
+def test_costs_count_the_multiply_accumulates_that_are_done(monkeypatch, shape, block):
+    monkeypatch.setattr("fullscale.networks.scaled_conv.MACS_PER_BYTE", 0)
+    monkeypatch.setattr("fullscale.networks.scaled_conv.CPU_BLOCK", block)
+    inputs, outputs, height, width, factor = shape
+    conv, image = ScaledConv(inputs, outputs, factor.bit_length() - 1), torch.randn(1, inputs, height, width)
+    for form, cost in (("direct", direct_cost(*shape)), ("factored", factored_cost(*shape, block))):
+        conv.form = form
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            conv(image)
+        assert counter.get_total_flops() == 2 * cost
+
+
 def test_costs_count_multiply_accumulates_by_hand(monkeypatch):
     monkeypatch.setattr("fullscale.networks.scaled_conv.MACS_PER_BYTE", 0)
     assert direct_cost(5, 7, 3, 4, 2) == 6 * 8 * 7 * 5 * 9
-    mixing, rows, columns = 3 * 4 * 5 * 63, 3 * 7 * 6 * 9 * 4, 7 * 6 * 8 * 12
+    mixing, columns, rows = 3 * 4 * 5 * 63, 3 * 8 * 12 * 21, 6 * 9 * 8 * 7
     assert factored_cost(5, 7, 3, 4, 2) == mixing + rows + columns
 
 

@@ -35,13 +35,19 @@ def decoder(
     bf16: Bf16 = False,
     channels_first: ChannelsFirst = False,
     json: JsonFile = None,
+    figure: Annotated[Path | None, typer.Option(help="Draw it: PNG, SVG or PDF.", show_default=False)] = None,
 ) -> None:
     """Compare the direct and the factored form of the full-scale skips."""
     from fullscale.bench.decoder import bench_decoder
+    from fullscale.bench.figure import require_figure_name, write_decoder_figure
 
+    if figure is not None:
+        require_figure_name(figure)
     work = _workload(size, batch, width, device, bf16, channels_first)
     result = bench_decoder(work, repeats, compiled, news)
     _keep(result, json)
+    if figure is not None:
+        write_decoder_figure(figure, result)
     _print_network(result)
     table(
         "Each up-sampled skip, forward",

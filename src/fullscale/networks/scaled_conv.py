@@ -88,7 +88,8 @@ class ScaledConv(nn.Conv2d):
             return True
         if torch.compiler.is_exporting():
             return False
-        return prefers_factored(self.in_channels, self.out_channels, x.shape[-2], x.shape[-1], 2**self.octaves)
+        (height, width), factor = x.shape[-2:], 2**self.octaves
+        return prefers_factored(self.in_channels, self.out_channels, height, width, factor, block_size(x.device))
 
     def extra_repr(self) -> str:
         """Show what stands in the constructor."""
@@ -132,7 +133,7 @@ def upsampled_conv_factored(x: Tensor, weight: Tensor, bias: Tensor | None, fact
         x, weight = (tensor.to(torch.get_autocast_dtype(device)) for tensor in (x, weight))
     rows, columns = tap_matrix(height, factor, x), tap_matrix(width, factor, x)
     mixing = weight.permute(1, 3, 2, 0).reshape(-1, 9 * out)  # [C, dx dy o]
-    block = CPU_BLOCK if device == "cpu" and not torch.compiler.is_exporting() else None
+    block = block_size(x.device)
     with _without_autocast(device):
         pixels: Tensor = _FactoredProduct.apply(x.permute(0, 2, 3, 1), mixing, rows, columns, factor, block)
     if bias is not None:
@@ -244,10 +245,20 @@ def tap_matrix(low: int, factor: int, like: Tensor) -> Tensor:
     return torch.stack(shifted, dim=2).flatten(1)
 
 
-def prefers_factored(in_channels: int, out_channels: int, height: int, width: int, factor: int) -> bool:
+def block_size(device: torch.device) -> int | None:
+    """Return how many low-resolution rows or columns are brought up together; None is all of them.
+
+    A GPU likes few large products, and a graph of free sizes cannot be cut.
+    """
+    return CPU_BLOCK if device.type == "cpu" and not torch.compiler.is_exporting() else None
+
+
+def prefers_factored(
+    in_channels: int, out_channels: int, height: int, width: int, factor: int, block: int | None = CPU_BLOCK
+) -> bool:
     """Say whether the factored form is the cheaper one for maps of this low resolution; the batch does not matter."""
     direct = direct_cost(in_channels, out_channels, height, width, factor)
-    return factored_cost(in_channels, out_channels, height, width, factor) < direct
+    return factored_cost(in_channels, out_channels, height, width, factor, block) < direct
 
 
 def direct_cost(in_channels: int, out_channels: int, height: int, width: int, factor: int) -> int:
@@ -261,14 +272,27 @@ def direct_cost(in_channels: int, out_channels: int, height: int, width: int, fa
     return macs + MACS_PER_BYTE * 4 * (6 * in_channels + out_channels) * pixels
 
 
-def factored_cost(in_channels: int, out_channels: int, height: int, width: int, factor: int) -> int:
+def factored_cost(
+    in_channels: int, out_channels: int, height: int, width: int, factor: int, block: int | None = CPU_BLOCK
+) -> int:
     """Cost of one image in the factored form, in the unit of `direct_cost`.
 
-    The two matrices are dense, so their products grow with a side of the map as well as with its area. Bytes: the
-    input is read; nine maps at the low resolution are written and read; three maps of full height are written,
-    reordered (read and written) and read; the output is written.
+    Rows where two blocks meet are mixed twice, and the matrices are dense within a block. Bytes: the input is read;
+    nine maps at the low resolution are written and read; three maps of full width are written, reordered (read and
+    written) and read; the output is written, and read and written once more as its blocks are joined.
     """
-    low, tall, high = height * width, factor * height * width, factor**2 * height * width
-    macs = 9 * in_channels * out_channels * low + out_channels * (9 * height * tall + 3 * width * high)
-    numbers = in_channels * low + out_channels * (2 * 9 * low + 4 * 3 * tall + high)
+    mixed_rows = sum(taps for _, taps in _block_sizes(height, factor, block)) // 3
+    low, wide, high = mixed_rows * width, mixed_rows * factor * width, factor**2 * height * width
+    along_rows, along_columns = (
+        sum(pixels * taps for pixels, taps in _block_sizes(side, factor, block)) for side in (width, height)
+    )
+    macs = out_channels * (9 * in_channels * low + 3 * mixed_rows * along_rows + factor * width * along_columns)
+    numbers = in_channels * low + out_channels * (2 * 9 * low + 4 * 3 * wide + 3 * high)
     return macs + MACS_PER_BYTE * 4 * numbers
+
+
+def _block_sizes(low: int, factor: int, block: int | None) -> list[tuple[int, int]]:
+    """Return rows and columns of the matrix of each block of an axis: pixels made, and taps they are made of."""
+    if block is None:
+        return [(factor * low, 3 * low)]
+    return [(high.stop - high.start, taps.stop - taps.start) for _, high, taps in _blocks(low, factor, block)]
