@@ -23,6 +23,7 @@ def write_decoder_figure(path: Path, result: dict[str, Any]) -> None:
     Raises:
         UsageError: the name ends in none of `SUFFIXES`.
     """
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     require_figure_name(path)
@@ -46,7 +47,7 @@ def write_decoder_figure(path: Path, result: dict[str, Any]) -> None:
         f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}",
         fontsize="medium",
     )
-    with atomic_path(path) as part:
+    with atomic_path(path) as part, rc_context({"svg.fonttype": "none"}):
         figure.savefig(part, format=path.suffix[1:])
 
 
