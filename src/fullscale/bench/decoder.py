@@ -18,6 +18,7 @@ from fullscale.bench.measure import (
     roofline_gflops,
 )
 from fullscale.bench.workload import Workload
+from fullscale.networks.blocks import ConvNormAct
 from fullscale.networks.scaled_conv import Form, ScaledConv
 
 FORMS: tuple[Form, ...] = ("direct", "auto")
@@ -102,13 +103,13 @@ def _freeze(network: nn.Module) -> Callable[[Tensor], Any]:
 def _skips(work: Workload, repeats: int) -> list[dict[str, Any]]:
     """Time every up-sampled skip of the network by itself, forward, on maps of the sizes it meets there."""
     network = work.network().eval()
-    met: dict[ScaledConv, Tensor] = {}
-    convs = [module for module in network.modules() if isinstance(module, ScaledConv) and module.octaves > 0]
-    hooks = [conv.register_forward_pre_hook(lambda conv, x: met.__setitem__(conv, x[0])) for conv in convs]
+    met: dict[ConvNormAct, Tensor] = {}
+    skips = [part for part in network.modules() if isinstance(part, ConvNormAct) and part.conv.octaves > 0]
+    hooks = [skip.register_forward_pre_hook(lambda skip, x: met.__setitem__(skip, x[0])) for skip in skips]
     work.inference(network)()
     for hook in hooks:
         hook.remove()
-    return [_skip(conv, met[conv], work, repeats) for conv in convs]
+    return [_skip(skip.conv, met[skip], work, repeats) for skip in skips]
 
 
 def _skip(conv: ScaledConv, x: Tensor, work: Workload, repeats: int) -> dict[str, Any]:
