@@ -109,6 +109,35 @@ def test_an_edited_plan_reads_back_and_a_broken_one_is_refused_by_key(tmp_path: 
         read_plan(tmp_path / "absent.json")
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "complaint"),
+    [
+        ("labels", {1: "liver"}, "0 for the background"),
+        ("labels", {0: "background"}, "at least one organ"),
+        ("labels", {0: "background", -1: "liver"}, "a higher value"),
+        ("neighbours", 20, "neighbours"),
+        ("patch_size", [0, 5], "patch_size"),
+        ("intensity", {"per": "scan", "low": -150, "high": 250}, "percentiles"),
+        ("intensity", {"per": "dataset", "low": 5, "high": 5}, "must be below"),
+    ],
+)
+def test_an_edit_that_means_nothing_is_refused(tmp_path: Path, key: str, value: object, complaint: str) -> None:
+    content = make_plan(inspection(facts("a"))).model_dump(mode="json")
+    content[key]["value"] = value
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=complaint):
+        read_plan(path)
+
+
+def test_no_neighbours_is_a_plan_too(tmp_path: Path) -> None:
+    content = make_plan(inspection(facts("a"))).model_dump(mode="json")
+    content["neighbours"]["value"] = 0
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(content))
+    assert read_plan(path).recipe.in_channels == 1
+
+
 def test_nothing_to_learn_is_refused() -> None:
     with pytest.raises(DataError, match="no case"):
         make_plan(inspection())

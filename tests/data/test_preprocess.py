@@ -82,6 +82,12 @@ def test_nan_voxels_are_refused_with_their_number() -> None:
         image_slices(scan, find_frame(scan, recipe), recipe)
 
 
+def test_a_spacing_that_would_make_slices_of_terabytes_is_refused() -> None:
+    scan = Volume(np.zeros((64, 48, 2), dtype=np.int16), np.diag([0.7, 0.7, 5, 1]))
+    with pytest.raises(DataError, match=r"spacing_mm 0\.001 its slices of 48x64 would become 33600x44800"):
+        find_frame(scan, Recipe(intensity=WINDOW, spacing_mm=0.001))
+
+
 def test_neighbours_repeat_at_the_ends() -> None:
     slices = np.arange(4)[:, None, None] * np.ones((1, 2, 2))
     assert [with_neighbours(slices, i, 1)[:, 0, 0].tolist() for i in range(4)] == [

@@ -36,7 +36,7 @@ def write_decoder_figure(path: Path, result: dict[str, Any]) -> None:
     left.set_xlabel("milliseconds, forward (logarithmic)")
     left.set_title("each up-sampled skip", loc="left")
     rows = {name: result["network"][stage] for stage, name in _STAGES.items() if stage in result["network"]}
-    direct, factored = ([row[form]["median_s"] for row in rows.values()] for form in ("direct", "auto"))
+    direct, factored = ([row[form]["median_s"] for row in rows.values()] for form in ("direct", "factored"))
     _bars(right, list(rows), direct, factored)
     right.set_xlabel("seconds")
     right.set_title("the whole network", loc="left")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,8 +24,19 @@ def peak_mib(request: dict[str, Any]) -> float:
     step()
     if work.torch_device.type == "cuda":
         return torch.cuda.max_memory_allocated(work.torch_device) / 2**20
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    return resident_peak_mib()
+
+
+def resident_peak_mib() -> float:
+    """Return the most this process has held.
+
+    Linux keeps in `ru_maxrss` what the parent held when it started the process; `VmHWM` begins anew.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 if __name__ == "__main__":

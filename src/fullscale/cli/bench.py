@@ -122,24 +122,24 @@ def _print_network(result: dict[str, Any]) -> None:
         f"UNet 3+ of width {work['width']} on {work['batch']}x3x{work['size']}x{work['size']}: "
         f"{result['environment']['device']}, {result['environment']['threads']} threads, "
         f"{result['roofline_gflops']:.0f} GFLOP/s in a matrix product",
-        ("", "direct s", "factored s", "times faster", "direct GMAC", "factored GMAC", "GFLOP/s", "of roofline"),
+        ("", "form", "seconds", "GMAC", "GFLOP/s", "of roofline", "factored is faster"),
         [
             (
-                name,
-                row["direct"]["median_s"],
-                row["auto"]["median_s"],
-                row["speedup"],
-                row["direct"]["gmacs"],
-                row["auto"]["gmacs"],
-                row["auto"]["gflops"],
-                row["auto"]["of_roofline"],
+                names[stage],
+                variant,
+                row["median_s"],
+                row["gmacs"],
+                row["gflops"],
+                row["of_roofline"],
+                row["factored_is_faster"],
             )
-            for key, name in names.items()
-            if (row := network.get(key))
+            for stage in names
+            for variant, row in network.get(stage, {}).items()
         ],
     )
     peak = network["training_peak_mib"]
     typer.echo(
-        f"Peak memory of a training step: direct {peak['direct']:.0f} MiB, factored {peak['auto']:.0f} MiB "
-        f"({100 * peak['auto_over_direct']:.0f} %)"
+        "Peak memory of a training step: "
+        + ", ".join(f"{variant} {mib:.0f} MiB ({100 * mib / peak['plain']:.0f} %)" for variant, mib in peak.items())
     )
+    typer.echo("plain: PyTorch as it comes; direct: channels last; factored: channels last, cheaper form of each skip")

@@ -97,6 +97,8 @@ def _prepare_case(case: Case, recipe: Recipe, labels: list[int], cache: Path) ->
         if not folder.is_dir():
             with _atomic_folder(folder) as temporary:
                 _fill(temporary, case, recipe, labels)
+    except DataError as error:
+        raise DataError(f"case {case.id}: {error}") from error
     except OSError as error:
         raise FullscaleError(f"case {case.id}: cannot prepare it in {cache}: {error.strerror or error}") from error
     meta = json.loads((folder / "case.json").read_text())

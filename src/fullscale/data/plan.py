@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, ValidationError, field_validator
 
 from fullscale.data.checks import CaseFacts, Inspection
-from fullscale.data.preprocess import Intensity, Recipe
+from fullscale.data.preprocess import Intensity, Neighbours, Recipe
 from fullscale.errors import DataError
 
 T = TypeVar("T")
@@ -60,10 +60,17 @@ class Plan(BaseModel):
     labels: Choice[dict[int, str]]
     intensity: Choice[Intensity]
     spacing_mm: Choice[PositiveFloat | None]
-    neighbours: Choice[PositiveInt]
+    neighbours: Choice[Neighbours]
     patch_size: Choice[tuple[PositiveInt, PositiveInt]]
     width: Choice[PositiveInt]
     batch_size: Choice[PositiveInt]
+
+    @field_validator("labels")
+    @classmethod
+    def _labels_with_background(cls, labels: Choice[dict[int, str]]) -> Choice[dict[int, str]]:
+        if 0 not in labels.value or len(labels.value) < 2 or min(labels.value) < 0:
+            raise ValueError("expected 0 for the background and at least one organ of a higher value")
+        return labels
 
     @property
     def recipe(self) -> Recipe:

@@ -19,8 +19,10 @@ from fullscale.geometry.transform import Reorientation, reorientation, resize_la
 from fullscale.geometry.volume import Volume
 
 CANONICAL = "RAS"
-MIN_SIDE = 8
-"""Slices are never resized below this many voxels a side."""
+MIN_SIDE, MAX_SIDE = 8, 8192
+"""Slices are never resized below the one; a recipe that would enlarge them beyond the other is refused."""
+
+Neighbours = Literal[0, 1, 2, 3]
 
 
 class Intensity(BaseModel):
@@ -42,6 +44,8 @@ class Intensity(BaseModel):
     def _ordered(self) -> Intensity:
         if not self.low < self.high:
             raise ValueError(f"low ({self.low}) must be below high ({self.high})")
+        if self.per == "scan" and not (self.low >= 0 and self.high <= 100):
+            raise ValueError(f"low ({self.low}) and high ({self.high}) are percentiles of each scan, from 0 to 100")
         return self
 
     def apply(self, slices: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -67,7 +71,7 @@ class Recipe(BaseModel):
 
     intensity: Intensity
     spacing_mm: PositiveFloat | None
-    neighbours: Literal[0, 1, 2, 3] = 1
+    neighbours: Neighbours = 1
 
     @property
     def in_channels(self) -> int:
@@ -97,7 +101,11 @@ class Frame:
 
 
 def find_frame(scan: Volume, recipe: Recipe) -> Frame:
-    """Work out how `recipe` will cut and resize `scan`."""
+    """Work out how `recipe` will cut and resize `scan`.
+
+    Raises:
+        DataError: the recipe's spacing is so small that slices would have more than `MAX_SIDE` voxels a side.
+    """
     change = reorientation(scan.affine, CANONICAL)
     columns, rows, slices = (scan.shape[axis] for axis in change.axes)
     spacing_columns, spacing_rows, spacing_slices = (scan.spacing_mm[axis] for axis in change.axes)
@@ -107,6 +115,11 @@ def find_frame(scan: Volume, recipe: Recipe) -> Frame:
         in_plane = (
             max(MIN_SIDE, round(rows * spacing_rows / recipe.spacing_mm)),
             max(MIN_SIDE, round(columns * spacing_columns / recipe.spacing_mm)),
+        )
+    if max(in_plane) > max(MAX_SIDE, rows, columns):
+        raise DataError(
+            f"at spacing_mm {recipe.spacing_mm:g} its slices of {rows}x{columns} would become "
+            f"{in_plane[0]}x{in_plane[1]}; choose a spacing nearer to its own {spacing_rows:g}x{spacing_columns:g} mm"
         )
     return Frame(
         change,

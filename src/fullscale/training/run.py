@@ -131,6 +131,7 @@ def look_at_data(request: Request) -> tuple[list[Case], Plan, dict[str, Any]]:
             raise UsageError(f"{request.run} was begun with another plan than {request.plan}; choose another folder")
         record = json.loads((request.run / "dataset.json").read_text())
         return _known_cases(request.run, record, dataset), plan, record
+    edited = read_plan(request.plan) if request.plan else None
     request.report(f"inspecting {len(dataset.cases)} cases of {dataset.name}")
     inspection = inspect_dataset(dataset)
     if inspection.errors and not request.drop_bad_cases:
@@ -139,7 +140,7 @@ def look_at_data(request: Request) -> tuple[list[Case], Plan, dict[str, Any]]:
             f"{len(inspection.errors)} problems make cases unusable, the first in {first.case}: {first.message}; mend "
             "them (fullscale inspect lists all), or train without these cases with --drop-bad-cases"
         )
-    plan = read_plan(request.plan) if request.plan else make_plan(inspection, gpu_memory_gib(request.config))
+    plan = edited or make_plan(inspection, gpu_memory_gib(request.config))
     used = inspection.usable_cases
     return used, plan, inspection.as_dict() | {"root": str(dataset.root), "used": [case.id for case in used]}
 
