@@ -22,6 +22,7 @@ FLOOR = {
     "cli": 7,
 }
 HOME = {
+    "filelock": ["files.py"],
     "nibabel": ["data/nifti.py"],
     "SimpleITK": ["data/nifti.py"],
     "pydicom": ["data/dicom.py"],

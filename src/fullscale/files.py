@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fullscale.errors import FullscaleError
+from filelock import FileLock, Timeout
+
+from fullscale.errors import FullscaleError, UsageError
 
 
 @contextmanager
@@ -38,6 +40,28 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def only_one(folder: Path, work: str) -> Iterator[None]:
+    """Let no second process do the same work in a folder; a process that dies lets go of it.
+
+    Raises:
+        UsageError: another process is at it.
+        FullscaleError: the folder cannot be written.
+    """
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise UsageError(f"another process is {work} in {folder}; wait for it, or choose another folder") from error
+    except OSError as error:
+        raise FullscaleError(f"cannot write {folder}: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_text(path: Path, text: str) -> None:

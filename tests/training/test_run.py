@@ -4,7 +4,10 @@ import csv
 import json
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from subprocess import PIPE
 
 import nibabel as nib
 import numpy as np
@@ -17,7 +20,17 @@ from fullscale.data.plan import read_plan
 from fullscale.errors import DataError, FullscaleError, UsageError
 from fullscale.training.module import Budget
 from fullscale.training.run import Request, resolve, train
-from tests.conftest import QUICK
+from tests.conftest import QUICK, Command
+
+LOCK = """
+import sys
+from pathlib import Path
+from fullscale.files import only_one
+
+with only_one(Path(sys.argv[1]), "training"):
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
 
 
 def request(data: Path, run: Path, cache: Path, *settings: str, **options: object) -> Request:
@@ -110,6 +123,32 @@ def test_a_damaged_checkpoint_is_named_and_the_run_left_as_it_is(trained_run: Pa
         with pytest.raises(DataError, match="cannot read the checkpoint"):
             Budget(1, None, OptimizerConfig()).spent_in(last)
         assert last.read_bytes() == torn
+
+
+def test_a_fold_that_another_process_trains_is_left_alone(phantoms: Path, cache: Path, tmp_path: Path) -> None:
+    other = subprocess.Popen(
+        [sys.executable, "-c", LOCK, str(tmp_path / "run" / "fold_0")], stdin=PIPE, stdout=PIPE, text=True
+    )
+    with other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "locked\n"
+        with pytest.raises(UsageError, match=r"another process is training in .*fold_0"):
+            train(request(phantoms, tmp_path / "run", cache))
+        other.kill()
+    train(request(phantoms, tmp_path / "run", cache))
+    assert (tmp_path / "run" / "bundle").is_dir()
+
+
+def test_two_devices_train_together_and_one_process_hands_over(
+    fullscale: Command, phantoms: Path, cache: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    done = fullscale("train", phantoms, "-o", run, "--cache", cache, *QUICK, "trainer.devices=2", "trainer.device=cpu")
+    assert done.returncode == 0, done.stderr
+    assert (done.stdout + done.stderr).count("model: ") == 1
+    rows = list(csv.DictReader((run / "fold_0" / "metrics.csv").open()))
+    assert [row["epoch"] for row in rows] == ["0", "1"]
+    assert (run / "fold_0" / "validation" / "summary.json").is_file()
 
 
 def test_one_case_trains_only_on_all(phantoms: Path, cache: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import logging
 import platform
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -18,6 +18,7 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from fullscale.bundle import ModelCard, save_bundle
 from fullscale.config import Config, dump_yaml, load_config
@@ -29,7 +30,7 @@ from fullscale.data.plan import Plan, make_plan, read_plan
 from fullscale.data.splits import ALL, Split, choose_split, make_splits, read_splits
 from fullscale.errors import DataError, UsageError
 from fullscale.evaluation.evaluate import Summary, evaluate, write_summary
-from fullscale.files import write_json, write_text
+from fullscale.files import only_one, write_json, write_text
 from fullscale.inference.predictor import Predictor, choose_device
 from fullscale.losses import create_loss
 from fullscale.losses.supervision import SupervisedLoss
@@ -76,10 +77,14 @@ def train(request: Request) -> Summary:
     """Train one fold, write the bundle and the scores of its validation cases, and return the scores.
 
     Raises:
-        UsageError: the request contradicts itself, or the run that is in the folder already.
+        UsageError: the request contradicts itself, or the run that is in the folder already; another process trains
+            the same fold of it.
         DataError: the data cannot be trained on.
         FullscaleError: the loss became NaN; the last good checkpoint is kept.
     """
+    helper = bool(rank_zero_only.rank)
+    if helper:
+        request = replace(request, report=lambda _: None)
     cases, plan, record = look_at_data(request)
     config = resolve(request.config, plan)
     splits = _splits(request, cases, config)
@@ -93,7 +98,8 @@ def train(request: Request) -> Summary:
     start = {"pretrained": config.network.pretrained}
     network = create_network(card.network, card.recipe.in_channels, card.classes, **(card.options | start))
     loss = create_loss(config.loss.name, **config.loss.options)
-    _claim(request.run, config, plan, record, splits)
+    if not helper:
+        _claim(request.run, config, plan, record, splits)
 
     request.report(f"preparing {len(cases)} cases in {request.cache}")
     prepared = {c.id: c for c in prepare_cases(cases, plan.recipe, plan.label_values, request.cache)}
@@ -107,13 +113,29 @@ def train(request: Request) -> Summary:
     )
     data = _data(config, plan, [prepared[i] for i in split["train"]], len(module.validation))
     fold = request.run / f"fold_{request.fold}"
-    checkpoint = _fit(request, config, fold, module, data)
+    if helper:
+        _fit(request, config, fold, module, data)
+        raise SystemExit(0)  # the process that was started by hand goes on alone
+    with only_one(fold, "training"):
+        checkpoint = _fit(request, config, fold, module, data)
+        return _hand_over(request, config, fold, checkpoint, module, card, [c for c in cases if c.id in split["val"]])
 
+
+def _hand_over(
+    request: Request,
+    config: Config,
+    fold: Path,
+    checkpoint: Path,
+    module: SegmentationModule,
+    card: ModelCard,
+    cases: list[Case],
+) -> Summary:
+    """Write the bundle of a checkpoint, and return the scores of the validation cases."""
     best = read_checkpoint(checkpoint)
     module.load_state_dict(best["state_dict"])
     card.provenance |= {"epoch": best["epoch"], "step": best["global_step"]}
     save_bundle(request.run / "bundle", card, module.network.state_dict())
-    return _validate(request, config, fold, [case for case in cases if case.id in split["val"]], plan)
+    return _validate(request, config, fold, cases, card.labels)
 
 
 def look_at_data(request: Request) -> tuple[list[Case], Plan, dict[str, Any]]:
@@ -322,13 +344,13 @@ def _precision(wanted: str, device: torch.device) -> str:
     return {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[wanted]
 
 
-def _validate(request: Request, config: Config, fold: Path, cases: list[Case], plan: Plan) -> Summary:
+def _validate(request: Request, config: Config, fold: Path, cases: list[Case], organs: dict[int, str]) -> Summary:
     """Predict the validation cases as a user would, from the files and with the bundle, and score them."""
     predictor = Predictor.from_run(request.run, device=config.trainer.device)
     folder = fold / "validation"
     request.report(f"predicting {len(cases)} validation cases")
     for case in cases:
         write_volume(folder / f"{case.id}.nii.gz", predictor.predict(case.image))
-    summary = evaluate(folder, {case.id: case for case in cases}, plan.organs)
+    summary = evaluate(folder, {case.id: case for case in cases}, organs)
     write_summary(summary, folder / "summary.json")
     return summary
