@@ -112,14 +112,14 @@ def _ranges(facts: list[CaseFacts]) -> list[tuple[str, ...]]:
     import numpy as np
 
     rows = []
-    for what, values in (
-        ("size in voxels", [f.shape for f in facts]),
-        ("spacing in mm", [f.spacing_mm for f in facts]),
-        ("intensity (percentiles 0.5, 50, 99.5)", [f.intensity_percentiles for f in facts]),
-        ("intensity (lowest, highest)", [(f.intensity_min, f.intensity_max) for f in facts]),
+    for what, values, between in (
+        ("size in voxels", [f.shape for f in facts], " x "),
+        ("spacing in mm", [f.spacing_mm for f in facts], " x "),
+        ("intensity (percentiles 0.5, 50, 99.5)", [f.intensity_percentiles for f in facts], ", "),
+        ("intensity (lowest, highest)", [(f.intensity_min, f.intensity_max) for f in facts], ", "),
     ):
         parts = (np.min(values, axis=0), np.median(values, axis=0), np.max(values, axis=0))
-        rows.append((what, *(" x ".join(f"{v:.4g}" for v in part) for part in parts)))
+        rows.append((what, *(between.join(f"{v:.4g}" for v in part) for part in parts)))
     return rows
 
 
