@@ -97,8 +97,6 @@ def _prepare_case(case: Case, recipe: Recipe, labels: list[int], cache: Path) ->
         if not folder.is_dir():
             with _atomic_folder(folder) as temporary:
                 _fill(temporary, case, recipe, labels)
-    except DataError as error:
-        raise DataError(f"case {case.id}: {error}") from error
     except OSError as error:
         raise FullscaleError(f"case {case.id}: cannot prepare it in {cache}: {error.strerror or error}") from error
     meta = json.loads((folder / "case.json").read_text())
@@ -112,8 +110,8 @@ def _fill(folder: Path, case: Case, recipe: Recipe, labels: list[int]) -> None:
     scan = read_image(case.image)
     mask = read_label(case.label, case.image)
     require_same_grid(scan, mask, f"case {case.id}: image and mask")
-    frame = find_frame(scan, recipe)
     try:
+        frame = find_frame(scan, recipe)
         image = image_slices(scan, frame, recipe).astype(np.float16)
     except DataError as error:
         raise DataError(f"case {case.id}: {error}") from error
