@@ -50,6 +50,10 @@ def test_from_a_folder_of_scans_to_scores(fullscale: Command, phantoms: Path, tm
     assert scored.returncode == DONE, scored.stderr
     summary = json.loads((masks / "summary.json").read_text())
     assert summary["mean"].keys() == {"1", "2"}
+    spleen = fullscale("evaluate", masks, phantoms / "labelsTs", "--labels", "2=spleen", "-o", tmp_path / "spleen.json")
+    assert spleen.returncode == DONE, spleen.stderr
+    alone = json.loads((tmp_path / "spleen.json").read_text())
+    assert alone["mean"] == {"2": summary["mean"]["2"]}
     drawn = fullscale(
         "overlay",
         phantoms / "imagesTs" / "phantom_006.nii.gz",
@@ -58,6 +62,7 @@ def test_from_a_folder_of_scans_to_scores(fullscale: Command, phantoms: Path, tm
         "-o",
         tmp_path / "picture.png",
         "--window=-150,250",
+        "--labels=2=spleen",
     )
     assert drawn.returncode == DONE, drawn.stderr
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")

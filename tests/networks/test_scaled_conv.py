@@ -1,4 +1,5 @@
 import copy
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,10 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from fullscale.errors import UsageError
 from fullscale.networks.scaled_conv import (
     CPU_BLOCK,
+    Form,
     ScaledConv,
-    direct_cost,
-    factored_cost,
-    prefers_factored,
+    cost,
     set_form,
     tap_matrix,
 )
@@ -37,7 +37,8 @@ def values_and_gradients(
 
 @settings(deadline=None, max_examples=60)
 @given(
-    octaves=st.integers(1, 4),
+    form=st.sampled_from(["factored", "winograd"]),
+    octaves=st.integers(0, 4),
     height=st.integers(1, 2 * CPU_BLOCK + 5),
     width=st.integers(1, 2 * CPU_BLOCK + 5),
     channels=st.integers(1, 5),
@@ -45,7 +46,7 @@ def values_and_gradients(
     batch=st.integers(1, 3),
     seed=st.integers(0, 2**31),
 )
-def test_factored_form_is_the_direct_form_in_value_and_gradients(octaves, height, width, channels, out, batch, seed):
+def test_every_form_is_the_direct_form_in_value_and_gradients(form, octaves, height, width, channels, out, batch, seed):
     generator = torch.Generator().manual_seed(seed)
     conv = ScaledConv(channels, out, octaves).double()
     with torch.no_grad():
@@ -55,13 +56,13 @@ def test_factored_form_is_the_direct_form_in_value_and_gradients(octaves, height
         batch, out, height * 2**octaves, width * 2**octaves, dtype=torch.float64, generator=generator
     )
     direct = values_and_gradients(conv, "direct", image, upstream)
-    factored = values_and_gradients(conv, "factored", image, upstream)
-    for a, b in zip(factored, direct, strict=True):
+    other = values_and_gradients(conv, form, image, upstream)
+    for a, b in zip(other, direct, strict=True):
         assert a.shape == b.shape
         assert relative_error(a, b) < 1e-12
 
 
-@pytest.mark.parametrize("form", ["direct", "factored"])
+@pytest.mark.parametrize("form", ["direct", "factored", "winograd"])
 def test_upsampled_convolution_against_loops_over_pixels(form):
     rng = np.random.default_rng(0)
     low, weight, bias, k = rng.normal(size=(2, 3, 5)), rng.normal(size=(2, 2, 3, 3)), rng.normal(size=2), 4
@@ -84,8 +85,9 @@ def test_upsampled_convolution_against_loops_over_pixels(form):
     np.testing.assert_allclose(output, expected, rtol=1e-12, atol=1e-12)
 
 
-def test_pooled_skip_is_maximum_of_blocks_then_convolution():
-    conv = ScaledConv(2, 3, octaves=-2).double()
+@pytest.mark.parametrize("form", get_args(Form))
+def test_pooled_skip_is_maximum_of_blocks_then_convolution(form):
+    conv = ScaledConv(2, 3, octaves=-2, form=form).double()
     image = torch.randn(2, 2, 8, 12, dtype=torch.float64)
     blocks = image.reshape(2, 2, 2, 4, 3, 4).amax(dim=(3, 5))
     torch.testing.assert_close(conv(image), F.conv2d(blocks, conv.weight, conv.bias, padding=1))
@@ -95,7 +97,7 @@ def test_same_scale_is_a_plain_convolution_in_every_form():
     conv = ScaledConv(2, 3)
     image = torch.randn(1, 2, 5, 7)
     expected = F.conv2d(image, conv.weight, conv.bias, padding=1)
-    for form in ("auto", "direct", "factored"):
+    for form in get_args(Form):
         conv.form = form
         torch.testing.assert_close(conv(image), expected)
 
@@ -115,7 +117,7 @@ def test_checkpoint_of_one_form_is_that_of_the_other():
 
 
 def test_unknown_form_is_refused_at_construction_and_later():
-    with pytest.raises(UsageError, match=r"fast.*auto, direct, factored"):
+    with pytest.raises(UsageError, match=r"fast.*auto, direct, factored, winograd"):
         ScaledConv(1, 1, 1, form="fast")
     conv = ScaledConv(1, 1, 1)
     with pytest.raises(UsageError, match="fast"):
@@ -161,33 +163,60 @@ def test_under_bf16_the_factored_form_is_as_near_to_the_truth_as_the_direct_form
     assert errors["factored"] < errors["direct"]
 
 
-def test_auto_takes_the_form_that_its_costs_name():
-    assert prefers_factored(1024, 64, 20, 20, 16)  # deepest map of the paper's network: 16-fold up-sampling
-    assert prefers_factored(80, 16, 24, 32, 2)
-    assert not prefers_factored(1, 1, 256, 256, 2)  # nothing to mix, a large map to interpolate
-    for shape in [(1024, 64, 20, 20, 16), (1, 1, 256, 256, 2)]:
-        assert prefers_factored(*shape) == (factored_cost(*shape) < direct_cost(*shape))
+@pytest.mark.parametrize(
+    ("form", "channels", "out", "side", "octaves"),
+    [
+        ("factored", 1024, 64, 20, 4),  # the deepest map of the paper's network, brought to the finest level
+        ("factored", 320, 64, 160, 1),
+        ("factored", 80, 16, 24, 1),
+        ("direct", 3, 64, 320, 0),  # too few channels to make up for any transform
+        ("winograd", 320, 320, 320, 0),  # fusion at the finest level
+        ("direct", 512, 1024, 20, 0),  # more weights than pixels
+    ],
+)
+def test_auto_takes_the_form_of_least_cost(form, channels, out, side, octaves):
+    conv = ScaledConv(channels, out, octaves)
+    assert conv.choose(torch.empty(1, channels, side, side, device="cpu")) == form
+    shape = (1, channels, out, side, side, octaves)
+    forms = ("direct", "winograd", *(("factored",) if octaves > 0 else ()))
+    assert min(forms, key=lambda form: cost(form, *shape)) == form
+
+
+def test_winograds_form_is_for_full_precision_on_a_cpu_unless_asked_for():
+    conv, image = ScaledConv(320, 320), torch.empty(1, 320, 64, 64)
+    assert conv.choose(image) == "winograd"
+    assert conv.choose(image.bfloat16()) == "direct"
+    assert conv.choose(image.to("meta")) == "direct"
+    with torch.autocast("cpu", torch.bfloat16):
+        assert conv.choose(image) == "direct"
+    conv.form = "winograd"
+    assert conv.choose(image.to("meta")) == "winograd"
+    conv.form = "factored"
+    assert conv.choose(image) == "direct"
 
 
 @pytest.mark.parametrize("block", [16, None])
-@pytest.mark.parametrize("shape", [(5, 7, 3, 4, 2), (20, 4, 40, 17, 2), (6, 2, 33, 16, 4), (9, 3, 5, 5, 16)])
-def test_costs_count_the_multiply_accumulates_that_are_done(monkeypatch, shape, block):
-    monkeypatch.setattr("fullscale.networks.scaled_conv.MACS_PER_BYTE", 0)
+@pytest.mark.parametrize("form", ["direct", "factored", "winograd"])
+@pytest.mark.parametrize("shape", [(1, 5, 7, 3, 4, 1), (2, 20, 4, 40, 17, 1), (1, 6, 2, 33, 16, 2), (3, 9, 3, 5, 5, 4)])
+def test_costs_count_the_multiply_accumulates_that_are_done(monkeypatch, shape, form, block):
+    for constant in ("MACS_PER_BYTE", "MACS_PER_CACHED_BYTE"):
+        monkeypatch.setattr(f"fullscale.networks.scaled_conv.{constant}", 0)
     monkeypatch.setattr("fullscale.networks.scaled_conv.CPU_BLOCK", block)
-    inputs, outputs, height, width, factor = shape
-    conv, image = ScaledConv(inputs, outputs, factor.bit_length() - 1), torch.randn(1, inputs, height, width)
-    for form, cost in (("direct", direct_cost(*shape)), ("factored", factored_cost(*shape, block))):
-        conv.form = form
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            conv(image)
-        assert counter.get_total_flops() == 2 * cost
+    batch, inputs, outputs, height, width, octaves = shape
+    conv, image = ScaledConv(inputs, outputs, octaves, form), torch.randn(batch, inputs, height, width)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        conv(image)
+    assert counter.get_total_flops() == 2 * cost(form, *shape, block)
 
 
 def test_costs_count_multiply_accumulates_by_hand(monkeypatch):
-    monkeypatch.setattr("fullscale.networks.scaled_conv.MACS_PER_BYTE", 0)
-    assert direct_cost(5, 7, 3, 4, 2) == 6 * 8 * 7 * 5 * 9
+    for constant in ("MACS_PER_BYTE", "MACS_PER_CACHED_BYTE"):
+        monkeypatch.setattr(f"fullscale.networks.scaled_conv.{constant}", 0)
+    assert cost("direct", 1, 5, 7, 3, 4, 1) == 6 * 8 * 7 * 5 * 9
     mixing, columns, rows = 3 * 4 * 5 * 63, 3 * 8 * 12 * 21, 6 * 9 * 8 * 7
-    assert factored_cost(5, 7, 3, 4, 2) == mixing + rows + columns
+    assert cost("factored", 1, 5, 7, 3, 4, 1) == mixing + rows + columns
+    tiles = 2 * 2  # of 4x4 in 6x8
+    assert cost("winograd", 1, 5, 7, 3, 4, 1) == 36 * 9 * 35 + tiles * (36 * 36 * 5 + 36 * 35 + 16 * 36 * 7)
 
 
 def test_auto_runs_the_form_it_prefers(monkeypatch):

@@ -167,7 +167,7 @@ def errors_of_forms(outputs: dict) -> dict:
 def outputs_of_forms(network: UNet3Plus, run) -> dict:
     outputs = {}
     for dtype in (torch.float64, torch.float32):
-        for form in ("direct", "factored"):
+        for form in ("direct", "factored", "winograd"):
             twin = copy.deepcopy(network).to(dtype)
             set_form(twin, form)
             with torch.no_grad():
@@ -175,18 +175,21 @@ def outputs_of_forms(network: UNet3Plus, run) -> dict:
     return outputs
 
 
-def test_whole_network_is_the_same_function_in_both_forms():
+def test_whole_network_is_the_same_function_in_every_form():
     network, image = settled(small(width=8, skip_channels=8)), torch.randn(2, 3, 61, 48)
     error = errors_of_forms(outputs_of_forms(network, lambda twin, dtype: twin.segment(image.to(dtype))[0]))
-    assert error[torch.float64, "factored"] < 1e-12
-    assert error[torch.float32, "factored"] < 2e-6
+    for form in ("factored", "winograd"):
+        assert error[torch.float64, form] < 1e-12
+        assert error[torch.float32, form] < 2e-6
 
 
-def test_in_training_the_factored_form_is_as_close_to_the_exact_output_as_the_direct_one():
+def test_in_training_the_factored_form_is_as_close_to_the_exact_output_as_the_direct_one_and_winograds_nearly():
     network, image = small(width=8, skip_channels=8), torch.randn(2, 3, 61, 48)
     network.guidance.dropout.eval()
     error = errors_of_forms(outputs_of_forms(network, lambda twin, dtype: torch.stack(twin(image.to(dtype)).logits)))
-    assert error[torch.float64, "factored"] < 1e-12
+    for form in ("factored", "winograd"):
+        assert error[torch.float64, form] < 1e-12
+    assert error[torch.float32, "winograd"] < 5 * error[torch.float32, "direct"]
     assert error[torch.float32, "factored"] < 1.5 * error[torch.float32, "direct"]
 
 
@@ -217,7 +220,7 @@ def test_bf16_autocast_trains_and_gates():
     assert (logits.softmax(dim=1)[:, 1:] == 0).all()
 
 
-@pytest.mark.parametrize("form", ["auto", "factored"])
+@pytest.mark.parametrize("form", ["auto", "factored", "winograd"])
 def test_channels_last_gives_the_same(form):
     network, image = settled(small()), torch.randn(2, 3, 33, 47)
     expected, _ = network.segment(image)

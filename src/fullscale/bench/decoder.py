@@ -142,5 +142,5 @@ def _skip(conv: ScaledConv, x: Tensor, work: Workload, repeats: int) -> dict[str
         "speedup": timings["direct"].median_s / timings["factored"].median_s,
         "direct_gmacs": macs["direct"] / 1e9,
         "factored_gmacs": macs["factored"] / 1e9,
-        "auto": "factored" if conv.factors(x) else "direct",
+        "auto": conv.choose(x),
     }

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from fullscale.cli.show import Labels, parse_labels
+
+if TYPE_CHECKING:
+    from fullscale.geometry.volume import Volume
 
 
 def import_weights(
@@ -24,7 +30,7 @@ def overlay(
     truth: Annotated[Path | None, typer.Argument(help="The true mask.", show_default=False)] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The PNG to write.")] = Path("overlay.png"),
     window: Annotated[str | None, typer.Option(help="Grey values from,to (HU for CT), such as -100,240.")] = None,
-    names: Annotated[str | None, typer.Option(help="Names of labels, such as 1=liver,2=spleen.")] = None,
+    labels: Labels = None,
     slices: Annotated[int, typer.Option(help="Axial slices to show.", min=1)] = 6,
 ) -> None:
     """Draw a mask over its scan; with the truth, what was found, missed and invented."""
@@ -37,17 +43,23 @@ def overlay(
         limits = None if window is None else (float(window.split(",")[0]), float(window.split(",")[1]))
     except (ValueError, IndexError) as error:
         raise UsageError(f"--window {window!r} is not two numbers, such as -100,240") from error
-    try:
-        named = {int(v): n for v, _, n in (part.partition("=") for part in names.split(","))} if names else None
-    except ValueError as error:
-        raise UsageError(f"--names {names!r} is not of the form 1=liver,2=spleen") from error
-    volume, labels = read_image(scan), read_label(mask, scan)
-    require_same_grid(volume, labels, f"{scan} and {mask}")
-    reference = read_label(truth, scan) if truth is not None else None
-    if reference is not None:
-        require_same_grid(volume, reference, f"{scan} and {truth}")
-    write_overlay(output, volume, labels, reference, window=limits, names=named, slices=slices)
+    names = parse_labels(labels)
+    volume = read_image(scan)
+
+    def read(path: Path) -> Volume:
+        label_map = read_label(path, scan)
+        require_same_grid(volume, label_map, f"{scan} and {path}")
+        return label_map if names is None else _only(label_map, names)
+
+    reference = None if truth is None else read(truth)
+    write_overlay(output, volume, read(mask), reference, window=limits, names=names, slices=slices)
     typer.echo(str(output))
+
+
+def _only(label_map: Volume, labels: Iterable[int]) -> Volume:
+    import numpy as np
+
+    return label_map.with_array(np.where(np.isin(label_map.array, list(labels)), label_map.array, 0))
 
 
 COMMANDS = {"import-weights": import_weights, "overlay": overlay}

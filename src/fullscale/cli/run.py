@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fullscale.cli.show import Json, news, print_json, print_summary, progress_bar
+from fullscale.cli.show import Json, Labels, news, parse_labels, print_json, print_summary, progress_bar
 
 Output = typer.Option("--output", "-o", show_default=False)
 
@@ -107,6 +107,7 @@ def evaluate(
     predictions: Annotated[Path, typer.Argument(help="A mask, or a folder of masks.", show_default=False)],
     truth: Annotated[Path, typer.Argument(help="The true mask, a folder of them, or a data set.", show_default=False)],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write summary.json here.")] = None,
+    labels: Labels = None,
     tolerance_mm: Annotated[float, typer.Option(help="Of NSD, the surface Dice, in mm.", min=0)] = 1.0,
     json: Json = False,
 ) -> None:
@@ -114,8 +115,9 @@ def evaluate(
     from fullscale.errors import PartialFailure
     from fullscale.evaluation.evaluate import evaluate, write_summary
 
+    chosen = parse_labels(labels)
     with progress_bar("scoring", quiet=json) as advance:
-        summary = evaluate(predictions, truth, tolerance_mm=tolerance_mm, progress=lambda *done: advance(done[1]))
+        summary = evaluate(predictions, truth, chosen, tolerance_mm, progress=lambda *done: advance(done[1]))
     where = output or (predictions / "summary.json" if predictions.is_dir() else None)
     if where is not None:
         write_summary(summary, where)

@@ -24,6 +24,30 @@ _COLUMNS = {"Dice": ".4f", "NSD": ".3f", "HD95": ".2f", "ASSD": ".2f", "volume_m
 _HEADS = ("Dice", "NSD", "HD95", "ASSD", "ml", "true ml")
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Labels = Annotated[
+    str | None,
+    typer.Option("--labels", help="These labels alone, 1=liver,2=spleen or 1,2; others count as background."),
+]
+
+
+def parse_labels(text: str | None) -> dict[int, str] | None:
+    """Read `1=liver,2=spleen` or `1,2`: value and name of each label, or None if none were given.
+
+    Raises:
+        UsageError: it is not of this form, or names a value below 1.
+    """
+    if text is None:
+        return None
+    from fullscale.errors import UsageError
+
+    try:
+        parts = [part.partition("=") for part in text.split(",")]
+        labels = {int(value): name.strip() or f"label {int(value)}" for value, _, name in parts}
+    except ValueError as error:
+        raise UsageError(f"--labels {text!r} is not of the form 1=liver,2=spleen or 1,2") from error
+    if min(labels) < 1:
+        raise UsageError(f"--labels {text!r} names {min(labels)}: organs have values from 1, background is 0")
+    return labels
 
 
 def news(line: str) -> None:

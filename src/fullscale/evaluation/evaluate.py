@@ -307,7 +307,9 @@ def _new_labels(prediction: Volume, reference: Volume, names: Mapping[int, str])
         array = volume.array.T if volume.array.flags.f_contiguous else volume.array
         values |= set(np.unique(array[array != 0]).tolist())
     if values and min(values) < 0:
-        raise DataError(f"holds the label {min(values)}, labels are whole numbers from 0; say which labels to score")
+        raise DataError(
+            f"holds the label {min(values)}, labels are whole numbers from 0; say which to score (--labels)"
+        )
     return {value: f"label {value}" for value in values - names.keys()}
 
 

@@ -1,19 +1,21 @@
-"""A 3x3 convolution over a map resized by a power of two: the resized skip of UNet 3+, in two equal forms.
+"""A 3x3 convolution over a map resized by a power of two: the skips of UNet 3+, in three equal forms.
 
 Letters: B batch, C input channels, O output channels, H W the size of the map that comes in, k the up-sampling factor.
 
 Direct form: resize, then convolve, as the paper draws it. Up-sampling by k makes k*k pixels of each one, and the
 convolution pays for all of them.
 
-Factored form, for up-sampling only. Convolution and bilinear up-sampling are both linear, and mixing channels commutes
-with moving pixels, so with shift(dy, dx) reading a zero-padded map at an offset
+Winograd's form: resize, then convolve with a quarter of the multiplications; see `winograd`.
+
+Factored form, for up-sampling only. Convolution and bilinear up-sampling are both linear, and mixing channels
+commutes with moving pixels, so with shift(dy, dx) reading a zero-padded map at an offset
 
     conv(up(x)) = sum over dy, dx of  shift(dy, dx) up( W[dy, dx] x ) + bias
 
 where each W[dy, dx] is a matrix `[O, C]`. The nine products W[dy, dx] x are one 1x1 convolution on the LOW resolution.
 What remains is separable: with U `[kH, H]` the one-dimensional bilinear interpolation and S(dy) the shift by dy rows
 of the HIGH resolution, zero beyond its border, the rows are summed by the matrix [S(-1)U  S(0)U  S(1)U] `[kH, 3H]`
-and the columns by its like. Nothing is approximated: both forms are the same function of input and weight.
+and the columns by its like. Nothing is approximated: all forms are the same function of input and weight.
 """
 
 from __future__ import annotations
@@ -26,14 +28,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fullscale.errors import UsageError
+from fullscale.networks import winograd
+from fullscale.networks.winograd import winograd_conv
 
-Form = Literal["auto", "direct", "factored"]
+Form = Literal["auto", "direct", "factored", "winograd"]
 
 CPU_BLOCK = 16
 """Low-resolution rows, or columns, that are brought up together on a CPU: few products with zeros, few steps."""
 
-MACS_PER_BYTE = 12
-"""Multiply-accumulates done in the time one byte moves (two AVX-512 cores: about 60 GMAC/s and 5 GB/s)."""
+MACS_PER_BYTE, MACS_PER_CACHED_BYTE = 12, 6
+"""Multiply-accumulates done in the time one byte moves to or from memory (two AVX-512 cores: about 60 GMAC/s and
+5 GB/s), or a cache."""
 
 
 class ScaledConv(nn.Conv2d):
@@ -46,9 +51,8 @@ class ScaledConv(nn.Conv2d):
         out_channels: O of the maps `[B, O, H * 2**octaves, W * 2**octaves]` that go out.
         octaves: how many times the size is doubled (bilinear, `align_corners=False`) if positive, halved
             (non-overlapping max-pooling; H and W multiples of `2**-octaves`) if negative, before the convolution.
-        form: "direct", "factored", or "auto" for the cheaper by `direct_cost` and `factored_cost`; may be set at
-            any time. Down-sampling has the direct form only. Under `torch.export` "auto" is "direct", because one
-            graph then serves every size.
+        form: "direct", "factored", "winograd", or "auto" for the cheapest by the costs below; may be set at any time.
+            Where a form does not apply the direct one stands in; see `choose`.
 
     Raises:
         UsageError: the form is unknown.
@@ -61,7 +65,7 @@ class ScaledConv(nn.Conv2d):
 
     @property
     def form(self) -> Form:
-        """How an up-sampled map is convolved: "auto", "direct" or "factored"."""
+        """How the resized map is convolved: "auto", "direct", "factored" or "winograd"."""
         return self._form
 
     @form.setter
@@ -76,20 +80,35 @@ class ScaledConv(nn.Conv2d):
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Do the same with a weight `[O, C, 3, 3]` and bias `[O]` from elsewhere, as with a normalisation folded in."""
-        if self.factors(x):
+        form = self.choose(x)
+        if form == "factored":
             return upsampled_conv_factored(x, weight, bias, 2**self.octaves)
-        return F.conv2d(resize(x, self.octaves), weight, bias, padding=1)
+        resized = resize(x, self.octaves)
+        if form == "winograd":
+            return winograd_conv(resized, weight, bias)
+        return F.conv2d(resized, weight, bias, padding=1)
 
-    def factors(self, x: Tensor) -> bool:
-        """Say whether a map `[B, C, H, W]` would be convolved in the factored form."""
-        if self.octaves <= 0 or self.form == "direct":
-            return False
-        if self.form == "factored":
-            return True
-        if torch.compiler.is_exporting():
-            return False
-        (height, width), factor = x.shape[-2:], 2**self.octaves
-        return prefers_factored(self.in_channels, self.out_channels, height, width, factor, block_size(x.device))
+    def choose(self, x: Tensor) -> Form:
+        """Return the form in which a map `[B, C, H, W]` is convolved.
+
+        Only an up-sampled map can be factored. Winograd's transforms are too coarse for bf16, and in an exported graph
+        the runtime's own convolution is the better part. There "auto" is "direct", because one graph then serves every
+        size; and on a GPU it never is "winograd".
+        """
+        exporting = torch.compiler.is_exporting()
+        precise = x.dtype in (torch.float32, torch.float64) and not _autocasts(x.device.type)
+        possible: list[Form] = ["direct"]
+        if self.octaves > 0:
+            possible.append("factored")
+        if precise and not exporting and (self.form == "winograd" or x.device.type == "cpu"):
+            possible.append("winograd")
+        if self.form != "auto":
+            return self.form if self.form in possible else "direct"
+        if exporting:
+            return "direct"
+        shape = (x.shape[0], self.in_channels, self.out_channels, x.shape[-2], x.shape[-1], self.octaves)
+        costs = [cost(form, *shape, block_size(x.device)) for form in possible]
+        return possible[costs.index(min(costs))]
 
     def extra_repr(self) -> str:
         """Show what stands in the constructor."""
@@ -129,7 +148,7 @@ def upsampled_conv_factored(x: Tensor, weight: Tensor, bias: Tensor | None, fact
         `[B, O, kH, kW]`, equal to `conv2d(interpolate(x, k), weight, bias, padding=1)`, channels last in memory.
     """
     (height, width), out, device = x.shape[-2:], weight.shape[0], x.device.type
-    if torch.is_autocast_enabled(device):
+    if _autocasts(device):
         x, weight = (tensor.to(torch.get_autocast_dtype(device)) for tensor in (x, weight))
     rows, columns = tap_matrix(height, factor, x), tap_matrix(width, factor, x)
     mixing = weight.permute(1, 3, 2, 0).reshape(-1, 9 * out)  # [C, dx dy o]
@@ -186,8 +205,12 @@ class _FactoredProduct(torch.autograd.Function):
         return to_x, to_mixing, None, None, None, None
 
 
+def _autocasts(device: str) -> bool:
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
 def _without_autocast(device: str) -> AbstractContextManager[Any]:
-    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+    return torch.autocast(device, enabled=False) if _autocasts(device) else nullcontext()
 
 
 def _blocks(low: int, factor: int, block: int | None) -> list[tuple[slice, slice, slice]]:
@@ -253,33 +276,53 @@ def block_size(device: torch.device) -> int | None:
     return CPU_BLOCK if device.type == "cpu" and not torch.compiler.is_exporting() else None
 
 
-def prefers_factored(
-    in_channels: int, out_channels: int, height: int, width: int, factor: int, block: int | None = CPU_BLOCK
-) -> bool:
-    """Say whether the factored form is the cheaper one for maps of this low resolution; the batch does not matter."""
-    direct = direct_cost(in_channels, out_channels, height, width, factor)
-    return factored_cost(in_channels, out_channels, height, width, factor, block) < direct
+def cost(
+    form: Form,
+    batch: int,
+    in_channels: int,
+    out_channels: int,
+    height: int,
+    width: int,
+    octaves: int,
+    block: int | None = CPU_BLOCK,
+) -> float:
+    """Cost of a form for maps of this size: multiply-accumulates, moved bytes counted at `MACS_PER_BYTE`.
 
-
-def direct_cost(in_channels: int, out_channels: int, height: int, width: int, factor: int) -> int:
-    """Cost of one image in the direct form, in multiply-accumulates, moved bytes counted at `MACS_PER_BYTE`.
-
-    Bytes, at four for a number: each up-sampled value is read four times, written once and read again by the
-    convolution, and each output is written.
+    A number has four bytes. What only pooling costs is the same in every form, and left out.
     """
-    pixels = height * width * factor**2
-    macs = 9 * in_channels * out_channels * pixels
-    return macs + MACS_PER_BYTE * 4 * (6 * in_channels + out_channels) * pixels
+    if form == "factored":
+        return batch * _factored_cost(in_channels, out_channels, height, width, 2**octaves, block)
+    high, wide = (int(side * 2.0**octaves) for side in (height, width))
+    convolution = _winograd_cost if form == "winograd" else _direct_cost
+    resizing = 6 * batch * in_channels * high * wide if octaves > 0 else 0  # read four times, written, read once more
+    return MACS_PER_BYTE * 4 * resizing + convolution(batch, in_channels, out_channels, high, wide)
 
 
-def factored_cost(
-    in_channels: int, out_channels: int, height: int, width: int, factor: int, block: int | None = CPU_BLOCK
-) -> int:
-    """Cost of one image in the factored form, in the unit of `direct_cost`.
+def _direct_cost(batch: int, in_channels: int, out_channels: int, height: int, width: int) -> int:
+    """Bytes: each output is written."""
+    pixels = batch * height * width
+    return 9 * in_channels * out_channels * pixels + MACS_PER_BYTE * 4 * out_channels * pixels
 
-    Rows where two blocks meet are mixed twice, and the matrices are dense within a block. Bytes: the input is read;
-    nine maps at the low resolution are written and read; three maps of full width are written, reordered (read and
-    written) and read; the output is written, and read and written once more as its blocks are joined.
+
+def _winograd_cost(batch: int, in_channels: int, out_channels: int, height: int, width: int) -> int:
+    """Bytes: the outputs, and the 36 transformed weights of each pair of channels, written and read.
+
+    In a cache: a tile's 16 inputs of a channel are read, its 36 written and read twice, as they are and transformed;
+    its 36 products of an output channel are written and read, its 16 outputs written and read.
+    """
+    tiles = batch * -(-height // winograd.STEP) * -(-width // winograd.STEP)
+    cached = tiles * (in_channels * (16 + 4 * 36) + out_channels * (2 * 36 + 2 * 16))
+    moved = 16 * tiles * out_channels + 2 * 36 * in_channels * out_channels
+    macs = winograd.multiply_accumulates(batch, in_channels, out_channels, height, width)
+    return macs + 4 * (MACS_PER_CACHED_BYTE * cached + MACS_PER_BYTE * moved)
+
+
+def _factored_cost(in_channels: int, out_channels: int, height: int, width: int, factor: int, block: int | None) -> int:
+    """Rows where two blocks meet are mixed twice, and the matrices are dense within a block.
+
+    Bytes: the input is read; nine maps at the low resolution are written and read; three maps of full width are
+    written, reordered (read and written) and read; the output is written, and read and written once more as its blocks
+    are joined.
     """
     mixed_rows = sum(taps for _, taps in _block_sizes(height, factor, block)) // 3
     low, wide, high = mixed_rows * width, mixed_rows * factor * width, factor**2 * height * width
