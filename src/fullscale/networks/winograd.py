@@ -35,7 +35,7 @@ TILE = len(POINTS) + 1
 STEP = TILE - TAPS + 1
 """Side of its outputs, and the distance of two tiles."""
 
-TILES_AT_ONCE = 160
+TILES_AT_ONCE = 80
 
 
 def cook_toom(points: tuple[Fraction, ...], taps: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -112,13 +112,15 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     (batch, height, width, channels), out = x.shape, weight.shape[0]
     rows, columns = _tile_grid(height, width)
     transformed = (G.to(x) @ weight.permute(2, 3, 1, 0).reshape(TAPS**2, -1)).view(-1, channels, out)
-    padded = _pad(x)
     result = x.new_empty(batch, STEP * rows, STEP * columns, out)
     tiled = result.view(batch, rows, STEP, columns, STEP, out)
+    scratch = _Scratch(x)
     for block in _blocks(batch, rows, columns):
-        products = torch.bmm(_transform_data(padded, block), transformed)  # [36, T, O]
+        data = _transform_data(x, block, scratch)
+        products = torch.bmm(data, transformed, out=scratch("products", TILE**2, data.shape[1], out))
         target = tiled[block].permute(2, 4, 0, 1, 3, 5)  # [4, 4, B, rows, columns, O]
-        tiles = (A.to(x) @ products.flatten(1)).view(target.shape)
+        flat = products.flatten(1)
+        tiles = torch.mm(A.to(x), flat, out=scratch("tiles", STEP**2, flat.shape[1])).view(target.shape)
         if bias is None:
             target.copy_(tiles)
         else:
@@ -131,15 +133,31 @@ def _weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:
     """Take `[B, H, W, C]` and the gradient `[B, H, W, O]` of what it became to the gradient `[O, C, 3, 3]`."""
     (batch, height, width, channels), out = x.shape, gradient.shape[3]
     rows, columns = _tile_grid(height, width)
-    padded = _pad(x)
     filled = F.pad(gradient, (0, 0, 0, STEP * columns - width, 0, STEP * rows - height))
     tiled = filled.reshape(batch, rows, STEP, columns, STEP, out)
     total = x.new_zeros(TILE**2, channels, out)
+    scratch = _Scratch(x)
     for block in _blocks(batch, rows, columns):
-        tiles = tiled[block].permute(2, 4, 0, 1, 3, 5).reshape(STEP**2, -1)
-        products = (A.to(x).t() @ tiles).view(TILE**2, -1, out)
-        torch.baddbmm(total, _transform_data(padded, block).transpose(1, 2), products, out=total)
+        part = tiled[block].permute(2, 4, 0, 1, 3, 5)
+        tiles = scratch("tiles", *part.shape).copy_(part).view(STEP**2, -1)
+        products = torch.mm(A.to(x).t(), tiles, out=scratch("products", TILE**2, tiles.shape[1])).view(TILE**2, -1, out)
+        data = _transform_data(x, block, scratch)
+        torch.baddbmm(total, data.transpose(1, 2), products, out=total)
     return (G.to(x).t() @ total.flatten(1)).view(TAPS, TAPS, channels, out).permute(3, 2, 0, 1).contiguous()
+
+
+class _Scratch:
+    """Memory that every block of a map uses again: to ask the system for it anew would cost more than to fill it."""
+
+    def __init__(self, like: Tensor) -> None:
+        self.like = like
+        self.held: dict[str, Tensor] = {}
+
+    def __call__(self, name: str, *shape: int) -> Tensor:
+        numbers = math.prod(shape)
+        if name not in self.held or self.held[name].numel() < numbers:
+            self.held[name] = self.like.new_empty(numbers)
+        return self.held[name][:numbers].view(shape)
 
 
 def _tile_grid(height: int, width: int) -> tuple[int, int]:
@@ -156,23 +174,24 @@ def _blocks(batch: int, rows: int, columns: int) -> Iterator[tuple[slice, slice]
             yield slice(image, min(image + images_at_once, batch)), slice(row, min(row + rows_at_once, rows))
 
 
-def _pad(x: Tensor) -> Tensor:
-    """Put zeros around `[B, H, W, C]`: the convolution's border, and what the last tiles reach beyond the map."""
-    batch, height, width, channels = x.shape
-    rows, columns = _tile_grid(height, width)
-    border = TAPS - 1
-    padded = x.new_zeros(batch, STEP * rows + border, STEP * columns + border, channels)
-    padded[:, 1 : height + 1, 1 : width + 1] = x
-    return padded
+def _transform_data(x: Tensor, block: tuple[slice, slice], scratch: _Scratch) -> Tensor:
+    """Take the overlapping tiles of a block of `[B, H, W, C]` to `[36, T, C]`.
 
-
-def _transform_data(padded: Tensor, block: tuple[slice, slice]) -> Tensor:
-    """Take the overlapping tiles of a block to `[36, T, C]`."""
+    There are zeros around the map: the convolution's border, and what the last tiles reach beyond it.
+    """
     images, rows = block
-    part = padded[images, STEP * rows.start : STEP * rows.stop + TAPS - 1]
-    tiles = part.unfold(1, TILE, STEP).unfold(2, TILE, STEP)  # [B, rows, columns, C, 6, 6]
-    tiles = tiles.permute(4, 5, 0, 1, 2, 3).reshape(TILE**2, -1)
-    return (B.to(padded) @ tiles).view(TILE**2, -1, padded.shape[3])
+    _, height, width, channels = x.shape
+    columns = _tile_grid(height, width)[1]
+    first, stop = STEP * rows.start - 1, STEP * rows.stop + 1
+    top, bottom = max(first, 0), min(stop, height)
+    strip = scratch("strip", images.stop - images.start, stop - first, STEP * columns + TAPS - 1, channels)
+    for beyond in (strip[:, : top - first], strip[:, bottom - first :], strip[:, :, :1], strip[:, :, width + 1 :]):
+        beyond.zero_()
+    strip[:, top - first : bottom - first, 1 : width + 1] = x[images, top:bottom]
+    tiles = strip.unfold(1, TILE, STEP).unfold(2, TILE, STEP).permute(4, 5, 0, 1, 2, 3)  # [6, 6, B, rows, columns, C]
+    gathered = scratch("gathered", *tiles.shape).copy_(tiles).view(TILE**2, -1)
+    data = torch.mm(B.to(x), gathered, out=scratch("data", *gathered.shape))
+    return data.view(TILE**2, -1, channels)
 
 
 _convolve_op = torch.library.custom_op("fullscale::winograd_conv", _convolve, mutates_args=())
