@@ -17,6 +17,7 @@ FLOOR = {
     "evaluation": 3,
     "bundle": 3,
     "inference": 4,
+    "export": 4,
     "training": 5,
     "bench": 6,
     "cli": 7,
@@ -30,6 +31,9 @@ HOME = {
     "lightning": ["training/"],
     "monai": ["training/"],
     "timm": ["networks/encoders.py"],
+    "onnx": ["export.py"],
+    "onnxscript": ["export.py"],
+    "onnxruntime": ["networks/onnx_network.py"],
     "typer": ["cli/"],
     "rich": ["cli/"],
 }

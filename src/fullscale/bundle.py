@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from fullscale.data.preprocess import Recipe
 from fullscale.errors import DataError, FullscaleError
 from fullscale.networks import create_network
+from fullscale.networks.onnx_network import OnnxNetwork
 
 WEIGHTS = "model.safetensors"
 CARD = "model.json"
@@ -83,22 +85,22 @@ def find_bundle(path: Path) -> Path:
             return folder
     if not path.exists():
         raise DataError(f"{path} does not exist; give a run folder, or a folder with {CARD} and {WEIGHTS}")
+    if path.is_file():
+        raise DataError(f"{path} holds no model that is read here; give a run folder, a bundle or an .onnx file")
     raise DataError(f"{path} holds no model ({CARD} and {WEIGHTS}); has its training finished an epoch?")
 
 
 def load_bundle(path: Path) -> tuple[ModelCard, nn.Module]:
-    """Load a bundle, or the bundle of a run: its card, and its network in evaluation mode on the CPU.
+    """Load a bundle, the bundle of a run, or an exported `.onnx`: its card, and its network in evaluation mode (CPU).
 
     Raises:
-        DataError: no bundle is there, or it is damaged or of a newer format.
+        DataError: no model is there, or it is damaged or of a newer format.
+        UsageError: it is an ONNX model, and ONNX Runtime is not installed.
     """
+    if path.suffix == ".onnx" and not path.is_dir():
+        return load_exported(path)
     folder = find_bundle(path)
-    try:
-        card = ModelCard.model_validate_json((folder / CARD).read_bytes())
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "its text"
-        raise DataError(f"{folder / CARD} is not a model card of this version: {where}: {first['msg']}") from error
+    card = read_card(folder / CARD)
     network = card.build()
     try:
         network.load_state_dict(load_file(folder / WEIGHTS))
@@ -108,3 +110,46 @@ def load_bundle(path: Path) -> tuple[ModelCard, nn.Module]:
         first_line = str(error).splitlines()[1].strip()
         raise DataError(f"{folder / WEIGHTS} does not fit the network in {CARD}: {first_line}") from error
     return card, network.eval()
+
+
+def read_card(path: Path) -> ModelCard:
+    """Read a model card.
+
+    Raises:
+        DataError: it is not there, or not a card of this version.
+    """
+    try:
+        return ModelCard.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"cannot read the model card {path}: {error.strerror or error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "its text"
+        raise DataError(f"{path} is not a model card of this version: {where}: {first['msg']}") from error
+
+
+def card_beside(model: Path) -> Path:
+    """Return where the card of an exported model lies: `liver.json` for `liver.onnx`."""
+    return model.with_suffix(".json")
+
+
+def card_digest(card: bytes) -> str:
+    """Return what an exported model keeps of its card, to know it again."""
+    return hashlib.sha256(card).hexdigest()
+
+
+def load_exported(path: Path) -> tuple[ModelCard, OnnxNetwork]:
+    """Load an ONNX model written by `fullscale export`, with the card beside it.
+
+    Raises:
+        DataError: the model or its card is missing or damaged, or the card is another model's.
+        UsageError: ONNX Runtime is not installed.
+    """
+    network = OnnxNetwork(path)
+    beside = card_beside(path)
+    if not beside.is_file():
+        raise DataError(f"{beside} is missing: it says how scans are brought to {path.name}; copy both files together")
+    card = read_card(beside)
+    if network.card_digest != card_digest(beside.read_bytes()):
+        raise DataError(f"{beside} is not the card that {path.name} was exported with; copy both files together")
+    return card, network

@@ -15,7 +15,8 @@ from fullscale.data.preprocess import find_frame, image_slices, with_neighbours
 from fullscale.errors import DataError, UsageError
 from fullscale.geometry.transform import reorient
 from fullscale.geometry.volume import Volume
-from fullscale.inference.predictor import Predictor, choose_device, decide, probabilities, slice_logits
+from fullscale.inference.predictor import Predictor, choose_device, slice_logits
+from fullscale.networks.blocks import decide, probabilities
 
 
 @pytest.fixture(scope="module")

@@ -1,17 +1,42 @@
-"""Verbs about models and pictures: import-weights, overlay."""
+"""Verbs about models and pictures: export, import-weights, overlay."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fullscale.cli.show import Labels, parse_labels
+from fullscale.cli.show import Json, Labels, news, parse_labels, print_json
 
 if TYPE_CHECKING:
     from fullscale.geometry.volume import Volume
+
+
+def export(
+    model: Annotated[Path, typer.Argument(help="A run folder or a bundle.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file, model.onnx or model.pt2.")] = Path(
+        "model.onnx"
+    ),
+    format: Annotated[
+        Literal["onnx", "torch"], typer.Option(help="onnx, or torch: a program of torch.export, for your own code.")
+    ] = "onnx",
+    form: Annotated[
+        Literal["factored", "direct"], typer.Option(help="How up-sampled skips are computed; factored is quicker.")
+    ] = "factored",
+    json: Json = False,
+) -> None:
+    """Write a model for other runtimes, its card (.json) beside it, once it has answered like PyTorch.
+
+    Batch and size stay free. `fullscale predict model.onnx SCAN` segments with the file and its card alone.
+    """
+    from fullscale.export import export_model
+
+    done = export_model(model, output, format, form, None if json else lambda case: typer.echo(case.describe()))
+    if json:
+        print_json(done.as_dict())
+    news(f"answers like PyTorch: {done.model}, with its card {done.card}")
 
 
 def import_weights(
@@ -62,4 +87,4 @@ def _only(label_map: Volume, labels: Iterable[int]) -> Volume:
     return label_map.with_array(np.where(np.isin(label_map.array, list(labels)), label_map.array, 0))
 
 
-COMMANDS = {"import-weights": import_weights, "overlay": overlay}
+COMMANDS = {"export": export, "import-weights": import_weights, "overlay": overlay}

@@ -74,7 +74,7 @@ def settings() -> None:
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="A run folder or a bundle.", show_default=False)],
+    model: Annotated[Path, typer.Argument(help="A run folder, a bundle, or model.onnx.", show_default=False)],
     scans: Annotated[list[Path], typer.Argument(help="Scans, folders of scans, or DICOM series.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the masks.", show_default=False)],
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Write each organ's probability too.")] = False,

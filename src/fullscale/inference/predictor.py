@@ -17,6 +17,8 @@ from fullscale.data.preprocess import find_frame, image_slices, with_neighbours
 from fullscale.data.read import read_image
 from fullscale.errors import UsageError
 from fullscale.geometry.volume import Volume
+from fullscale.networks.blocks import decide, probabilities
+from fullscale.networks.onnx_network import OnnxNetwork
 
 VOXELS_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 21, "mps": 1 << 20}
 """Voxels of the slices in one batch."""
@@ -41,6 +43,18 @@ def choose_device(name: str = "auto") -> torch.device:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UsageError("device 'mps' is not here")
     return device
+
+
+def _device_for(network: nn.Module, name: str) -> torch.device:
+    if not isinstance(network, OnnxNetwork):
+        return choose_device(name)
+    if name not in ("auto", "cpu"):
+        raise UsageError(f"an ONNX model is computed on the CPU, not on {name!r}; use cpu, or the run it came from")
+    return network.device
+
+
+def _device_of(network: nn.Module) -> torch.device:
+    return network.device if isinstance(network, OnnxNetwork) else next(network.parameters()).device
 
 
 def mixed_precision(device: torch.device) -> AbstractContextManager[Any]:
@@ -69,7 +83,7 @@ def slice_logits(
     Yields:
         float32 logits `[B, C, *shape]` of consecutive slices, on the network's device.
     """
-    device = next(network.parameters()).device
+    device = _device_of(network)
     size = batch_size or max(1, VOXELS_AT_ONCE[device.type] // (slices.shape[1] * slices.shape[2]))
     with torch.inference_mode():
         for start in range(0, len(slices), size):
@@ -82,24 +96,13 @@ def slice_logits(
             yield logits
 
 
-def decide(logits: Tensor) -> Tensor:
-    """Turn logits `[B, C, H, W]` into class indices uint8 `[B, H, W]`: p > 1/2 for one class, else the arg-max."""
-    chosen = logits[:, 0] > 0 if logits.shape[1] == 1 else logits.argmax(dim=1)
-    return chosen.to(torch.uint8)
-
-
-def probabilities(logits: Tensor) -> Tensor:
-    """Turn logits `[B, C, H, W]` into foreground probabilities `[B, organs, H, W]`."""
-    return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)[:, 1:]
-
-
 class Predictor:
     """A trained model on a device. Calls leave no trace: the same scan always gives the same mask.
 
     Args:
         card: what the model is.
         network: with its weights.
-        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`; an ONNX model takes `auto` and `cpu`.
         batch_size: slices at once; default by the device's memory.
     """
 
@@ -107,13 +110,13 @@ class Predictor:
         self, card: ModelCard, network: nn.Module, device: str = "auto", batch_size: int | None = None
     ) -> None:
         self.card = card
-        self.device = choose_device(device)
+        self.device = _device_for(network, device)
         self.network = network.eval().to(self.device)
         self.batch_size = batch_size
 
     @classmethod
     def from_run(cls, folder: str | Path, device: str = "auto", batch_size: int | None = None) -> Predictor:
-        """Load a run folder or a bundle.
+        """Load a run folder, a bundle, or an exported `.onnx` with its `.json` beside it.
 
         Raises:
             DataError: it holds no model, or a damaged one.

@@ -18,8 +18,9 @@ from fullscale.config import OptimizerConfig
 from fullscale.data.cache import PreparedCase
 from fullscale.errors import DataError, FullscaleError
 from fullscale.evaluation.overlap import overlap_counts
-from fullscale.inference.predictor import decide, slice_logits
+from fullscale.inference.predictor import slice_logits
 from fullscale.losses.supervision import SupervisedLoss, SupervisedTerms, presence_of
+from fullscale.networks.blocks import decide
 
 
 class SegmentationModule(lightning.LightningModule):

@@ -1,0 +1,88 @@
+"""A network from an ONNX file, behind the signature of every other: images in, logits out. Home of ONNX Runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fullscale.errors import DataError, UsageError
+from fullscale.networks.blocks import check_image
+
+IMAGE, LOGITS = "image", "logits"
+"""Names of the input and the output in the file."""
+
+CARD_DIGEST = "model_card_sha256"
+"""Key of the file's metadata that tells which model card it belongs to."""
+
+
+class OnnxNetwork(nn.Module):
+    """An exported network, computed on the CPU with as many threads as torch uses.
+
+    Its gradients and weights stay in ONNX Runtime: it has no parameters, and does not train.
+
+    Args:
+        path: a file written by `fullscale export`.
+
+    Attributes:
+        device: the CPU.
+        in_channels: channels C of the images `[B, C, H, W]`.
+        classes: channels of the logits `[B, classes, H, W]`.
+        card_digest: SHA-256 of the model card it was exported with, or None.
+
+    Raises:
+        DataError: the file cannot be read, or is no network of this kind.
+        UsageError: ONNX Runtime is not installed.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._session = _open(path)
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        if [i.name for i in inputs] != [IMAGE] or [o.name for o in outputs] != [LOGITS]:
+            names = ", ".join(value.name for value in (*inputs, *outputs))
+            raise DataError(f"{path} has the inputs and outputs {names}: expected '{IMAGE}' and '{LOGITS}'")
+        self.in_channels: int = inputs[0].shape[1]
+        self.classes: int = outputs[0].shape[1]
+        self.card_digest: str | None = self._session.get_modelmeta().custom_metadata_map.get(CARD_DIGEST)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Segment images `[B, in_channels, H, W]`: float32 logits `[B, classes, H, W]`, absent organs gated.
+
+        Raises:
+            UsageError: the image has another rank, another number of channels, or integer values.
+        """
+        check_image(image, self.in_channels)
+        [logits] = self._session.run([LOGITS], {IMAGE: image.detach().float().cpu().numpy()})
+        return torch.from_numpy(logits)
+
+
+def require_runtime() -> Any:
+    """Import ONNX Runtime.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UsageError("ONNX models need ONNX Runtime: pip install 'fullscale[export]'") from error
+    return onnxruntime
+
+
+def _open(path: Path) -> Any:
+    runtime = require_runtime()
+    if not path.is_file():
+        raise DataError(f"{path} does not exist; give an .onnx file written by fullscale export")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 4
+    try:
+        return runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise DataError(f"{path} cannot be read as an ONNX model, export it again: {first_line}") from error
