@@ -1,7 +1,8 @@
 """A bundle as one file for other runtimes: ONNX, or a program of `torch.export`, proven to answer like PyTorch.
 
 What is exported is the network in evaluation mode: normalised slices `[B, 2n + 1, H, W]` in, gated logits
-`[B, classes, H, W]` out, float32, batch and size free. Beside the file lies the bundle's model card, which says how a scan becomes slices and what the classes are.
+`[B, classes, H, W]` out, float32, batch and size free. Beside the file lies the bundle's model card, which says how a
+scan becomes slices and what the classes are.
 
 Nothing takes its place before it has answered like PyTorch: on every case the logits within `LOGIT_TOLERANCE` of
 their scale and the same organs gated, and of all voxels no more than `VOXEL_TOLERANCE` decided otherwise.
@@ -13,7 +14,7 @@ import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -30,6 +31,8 @@ from fullscale.networks.scaled_conv import Form, set_form
 
 Format = Literal["onnx", "torch"]
 SUFFIX: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
+FORMS: tuple[Form, ...] = ("factored", "direct")
+"""One graph serves every size, so that none can be chosen by size; and a runtime has its own Winograd."""
 
 LOGIT_TOLERANCE = 1e-4
 """Largest difference of two logits, as a share of the largest logit that is not gated."""
@@ -128,8 +131,8 @@ def export_model(
 def _check_request(output: Path, format: Format, form: Form) -> None:
     if format not in SUFFIX:
         raise UsageError(f"format '{format}' is unknown: expected {' or '.join(SUFFIX)}")
-    if form == "auto" or form not in get_args(Form):
-        raise UsageError(f"form '{form}' cannot be exported: expected 'factored' or 'direct'")
+    if form not in FORMS:
+        raise UsageError(f"form '{form}' cannot be exported: expected {' or '.join(FORMS)}")
     if output.suffix != SUFFIX[format]:
         raise UsageError(
             f"{output} is not a name for the format '{format}': expected one that ends in {SUFFIX[format]}"
