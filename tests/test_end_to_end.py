@@ -150,7 +150,12 @@ def test_a_mask_of_another_shape_or_label_is_told_by_case(fullscale: Command, ph
 
 def start(*arguments: object, **options: object) -> "subprocess.Popen[str]":
     command = [Path(sys.executable).with_name("fullscale"), *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)  # type: ignore[call-overload, no-any-return]
+
+    def hear_ctrl_c() -> None:  # a shell starts what it puts in the background deaf to it, and children inherit that
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, text=True, preexec_fn=hear_ctrl_c, **pipes, **options)  # type: ignore[call-overload, no-any-return]
 
 
 def wait_for(condition: object, process: "subprocess.Popen[str]", seconds: float = 120) -> None:
