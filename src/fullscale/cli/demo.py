@@ -44,14 +44,13 @@ def demo(
     truth = scans / "labelsTs" / unseen.name
     [result] = predict_scans(Predictor.from_run(run), [(unseen.name.removesuffix(".nii.gz"), unseen)], masks)
     assert result.mask is not None
-    summary = evaluate(result.mask, truth)
+    organs = {1: "liver", 2: "spleen"}
+    summary = evaluate(result.mask, truth, organs)
     write_summary(summary, masks / "summary.json")
     picture = masks / "overlay.png"
     scan = read_image(unseen)
     found, wanted = read_label(result.mask, unseen), read_label(truth, unseen)
-    write_overlay(
-        picture, scan, found, wanted, window=(-150, 250), names={1: "liver", 2: "spleen"}, title="synthetic phantom"
-    )
+    write_overlay(picture, scan, found, wanted, window=(-150, 250), names=organs, title="synthetic phantom")
     print_summary(summary, "3. Scores of the scan it has not seen (a synthetic phantom, no patient)")
     typer.echo(
         f"mask:    {result.mask}\nscores:  {masks / 'summary.json'}\npicture: {picture}\nmodel:   {run / 'bundle'}"
