@@ -9,14 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fullscale.bench.measure import (
-    Timing,
-    alternate,
-    count_macs,
-    environment,
-    in_fresh_process,
-    roofline_gflops,
-)
+from fullscale.bench.measure import Timing, alternate, count_macs, in_fresh_process
 from fullscale.bench.workload import Workload
 from fullscale.networks.blocks import ConvNormAct
 from fullscale.networks.scaled_conv import Form, ScaledConv
@@ -32,7 +25,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def bench_decoder(
     work: Workload, repeats: int = 5, compiled: bool = False, report: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:
-    """Measure both forms of one network in one run.
+    """Measure the variants of one network in one run.
 
     Args:
         work: the network and its input; its own `form` is not looked at.
@@ -44,21 +37,12 @@ def bench_decoder(
         For JSON: environment, roofline, the whole network (inference, training step, peak memory, operations) in each
         of `VARIANTS`, and every up-sampled skip.
     """
-    device = work.torch_device
     report("matrix product, for the roofline")
-    roofline = roofline_gflops(device, torch.bfloat16 if work.bf16 else torch.float32)
+    roofline = work.roofline_gflops()
     network = _whole_network(work, repeats, compiled, roofline, report)
     report("each up-sampled skip")
     skips = _skips(work, repeats)
-    return {
-        "benchmark": "decoder",
-        "workload": {key: value for key, value in asdict(work).items() if key != "form"},
-        "repeats": repeats,
-        "environment": environment(device),
-        "roofline_gflops": roofline,
-        "network": network,
-        "skips": skips,
-    }
+    return work.head("decoder", "form", repeats, roofline) | {"network": network, "skips": skips}
 
 
 def _whole_network(

@@ -6,9 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
-import torch
-
-from fullscale.bench.measure import alternate, count_macs, environment, in_fresh_process, roofline_gflops
+from fullscale.bench.measure import alternate, count_macs, in_fresh_process
 from fullscale.bench.workload import Workload
 from fullscale.networks import list_networks
 
@@ -29,7 +27,7 @@ def bench_networks(
     """
     device = work.torch_device
     works = {name: replace(work, name=name) for name in names or list_networks()}
-    roofline = roofline_gflops(device, torch.bfloat16 if work.bf16 else torch.float32)
+    roofline = work.roofline_gflops()
     report(f"inference of {len(works)} networks")
     networks = {name: work.network().eval() for name, work in works.items()}
     inference = {name: works[name].inference(network) for name, network in networks.items()}
@@ -50,11 +48,4 @@ def bench_networks(
         }
         for name, network in networks.items()
     ]
-    return {
-        "benchmark": "networks",
-        "workload": {key: value for key, value in asdict(work).items() if key != "name"},
-        "repeats": repeats,
-        "environment": environment(device),
-        "roofline_gflops": roofline,
-        "networks": rows,
-    }
+    return work.head("networks", "name", repeats, roofline) | {"networks": rows}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from fullscale.bench.measure import environment, roofline_gflops
 from fullscale.errors import UsageError
 from fullscale.losses import create_loss
 from fullscale.losses.supervision import SupervisedLoss
@@ -58,6 +59,20 @@ class Workload:
         except (RuntimeError, AssertionError) as error:
             raise UsageError(f"device '{self.device}' is not here: {str(error).splitlines()[0]}") from error
         return device
+
+    def roofline_gflops(self) -> float:
+        """Measure what a matrix product reaches on the device, in the type that the network computes in."""
+        return roofline_gflops(self.torch_device, torch.bfloat16 if self.bf16 else torch.float32)
+
+    def head(self, benchmark: str, varied: str, repeats: int, roofline: float) -> dict[str, Any]:
+        """Say for JSON what was measured on what; `varied` is the attribute that differs within the benchmark."""
+        return {
+            "benchmark": benchmark,
+            "workload": {key: value for key, value in asdict(self).items() if key != varied},
+            "repeats": repeats,
+            "environment": environment(self.torch_device),
+            "roofline_gflops": roofline,
+        }
 
     def network(self) -> nn.Module:
         """Build the network, with the same random weights every time; its guidance, if any, finds every organ.

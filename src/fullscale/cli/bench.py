@@ -45,9 +45,6 @@ def decoder(
         require_figure_name(figure)
     work = _workload(size, batch, width, device, bf16, channels_first)
     result = bench_decoder(work, repeats, compiled, news)
-    _keep(result, json)
-    if figure is not None:
-        write_decoder_figure(figure, result)
     _print_network(result)
     table(
         "Each up-sampled skip, forward",
@@ -65,6 +62,9 @@ def decoder(
             for s in result["skips"]
         ],
     )
+    _keep(result, json)
+    if figure is not None:
+        write_decoder_figure(figure, result)
 
 
 @app.command()
@@ -83,7 +83,6 @@ def networks(
 
     work = _workload(size, batch, width, device, bf16, channels_first)
     result = bench_networks(work, repeats, report=news)
-    _keep(result, json)
     table(
         f"Networks of width {width} on {batch}x3x{size}x{size}, {result['environment']['device']}",
         ("network", "parameters", "GMAC", "inference s", "of roofline", "training step s", "peak MiB"),
@@ -100,6 +99,7 @@ def networks(
             for row in result["networks"]
         ],
     )
+    _keep(result, json)
 
 
 def _workload(size: int, batch: int, width: int, device: str, bf16: bool, channels_first: bool) -> Workload:
@@ -142,4 +142,6 @@ def _print_network(result: dict[str, Any]) -> None:
         "Peak memory of a training step: "
         + ", ".join(f"{variant} {mib:.0f} MiB ({100 * mib / peak['plain']:.0f} %)" for variant, mib in peak.items())
     )
-    typer.echo("plain: PyTorch as it comes; direct: channels last; factored: channels last, cheaper form of each skip")
+    typer.echo(
+        "plain: PyTorch as it comes; direct: channels last; factored: channels last, cheapest form of each convolution"
+    )

@@ -20,6 +20,7 @@ and the columns by its like. Nothing is approximated: all forms are the same fun
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, get_args
 
@@ -29,7 +30,6 @@ from torch.nn import functional as F
 
 from fullscale.errors import UsageError
 from fullscale.networks import winograd
-from fullscale.networks.winograd import winograd_conv
 
 Form = Literal["auto", "direct", "factored", "winograd"]
 
@@ -85,7 +85,7 @@ class ScaledConv(nn.Conv2d):
             return upsampled_conv_factored(x, weight, bias, 2**self.octaves)
         resized = resize(x, self.octaves)
         if form == "winograd":
-            return winograd_conv(resized, weight, bias)
+            return winograd.winograd_conv(resized, weight, bias)
         return F.conv2d(resized, weight, bias, padding=1)
 
     def choose(self, x: Tensor) -> Form:
@@ -310,7 +310,7 @@ def _winograd_cost(batch: int, in_channels: int, out_channels: int, height: int,
     In a cache: a tile's 16 inputs of a channel are read, its 36 written and read twice, as they are and transformed;
     its 36 products of an output channel are written and read, its 16 outputs written and read.
     """
-    tiles = batch * -(-height // winograd.STEP) * -(-width // winograd.STEP)
+    tiles = batch * math.prod(winograd.tile_grid(height, width))
     cached = tiles * (in_channels * (16 + 4 * 36) + out_channels * (2 * 36 + 2 * 16))
     moved = 16 * tiles * out_channels + 2 * 36 * in_channels * out_channels
     macs = winograd.multiply_accumulates(batch, in_channels, out_channels, height, width)

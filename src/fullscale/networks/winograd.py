@@ -102,7 +102,7 @@ def multiply_accumulates(batch: int, in_channels: int, out_channels: int, height
 
     The gradient of the weight takes as many.
     """
-    tiles, pairs = batch * math.prod(_tile_grid(height, width)), in_channels * out_channels
+    tiles, pairs = batch * math.prod(tile_grid(height, width)), in_channels * out_channels
     transforms = A.numel() * out_channels * tiles + B.numel() * in_channels * tiles + G.numel() * pairs
     return transforms + TILE**2 * pairs * tiles
 
@@ -110,7 +110,7 @@ def multiply_accumulates(batch: int, in_channels: int, out_channels: int, height
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Take `[B, H, W, C]` to `[B, H, W, O]`."""
     (batch, height, width, channels), out = x.shape, weight.shape[0]
-    rows, columns = _tile_grid(height, width)
+    rows, columns = tile_grid(height, width)
     transformed = (G.to(x) @ weight.permute(2, 3, 1, 0).reshape(TAPS**2, -1)).view(-1, channels, out)
     result = x.new_empty(batch, STEP * rows, STEP * columns, out)
     tiled = result.view(batch, rows, STEP, columns, STEP, out)
@@ -132,7 +132,7 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def _weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:
     """Take `[B, H, W, C]` and the gradient `[B, H, W, O]` of what it became to the gradient `[O, C, 3, 3]`."""
     (batch, height, width, channels), out = x.shape, gradient.shape[3]
-    rows, columns = _tile_grid(height, width)
+    rows, columns = tile_grid(height, width)
     filled = F.pad(gradient, (0, 0, 0, STEP * columns - width, 0, STEP * rows - height))
     tiled = filled.reshape(batch, rows, STEP, columns, STEP, out)
     total = x.new_zeros(TILE**2, channels, out)
@@ -160,7 +160,7 @@ class _Scratch:
         return self.held[name][:numbers].view(shape)
 
 
-def _tile_grid(height: int, width: int) -> tuple[int, int]:
+def tile_grid(height: int, width: int) -> tuple[int, int]:
     """Return how many tiles stand below and beside each other."""
     return -(-height // STEP), -(-width // STEP)
 
@@ -181,7 +181,7 @@ def _transform_data(x: Tensor, block: tuple[slice, slice], scratch: _Scratch) ->
     """
     images, rows = block
     _, height, width, channels = x.shape
-    columns = _tile_grid(height, width)[1]
+    columns = tile_grid(height, width)[1]
     first, stop = STEP * rows.start - 1, STEP * rows.stop + 1
     top, bottom = max(first, 0), min(stop, height)
     strip = scratch("strip", images.stop - images.start, stop - first, STEP * columns + TAPS - 1, channels)
