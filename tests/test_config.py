@@ -46,7 +46,6 @@ def test_what_is_written_reads_back_the_same(width: int, rate: float, deep: bool
         ("network.width=-1", "network.width=-1: Input should be greater than 0"),
         ("network.width=wide", "network.width='wide'"),
         ("augment.flip=2", "augment.flip=2"),
-        ("network.pretrained=true", "needs a timm encoder"),
         ("network", "key.sub=value"),
         ("network.width.more=1", "network.width"),
         ("network=[1, 2", "cannot be read"),
@@ -56,11 +55,6 @@ def test_a_wrong_setting_is_refused_in_one_line(override: str, message: str) -> 
     with pytest.raises(UsageError, match=message) as caught:
         load_config(None, [override])
     assert "\n" not in str(caught.value)
-
-
-def test_contradictions_are_refused_when_read() -> None:
-    with pytest.raises(UsageError, match="gate_in_training"):
-        load_config(None, ["network.classification_guided=false", "network.gate_in_training=true"])
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", "{a", "just words"])

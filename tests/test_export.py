@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from fullscale.bundle import load_bundle
+from fullscale.bundle import load_bundle, read_card, save_bundle
 from fullscale.errors import DataError, FullscaleError, UsageError
-from fullscale.export import LOGIT_TOLERANCE, compare, export_model
+from fullscale.export import LOGIT_TOLERANCE, SUFFIX, compare, export_model
+from fullscale.networks import list_networks, network_options
 from tests.conftest import Command
 
 
@@ -56,6 +57,19 @@ def test_a_torch_program_runs_in_code_of_ones_own(trained_run: Path, tmp_path: P
     with torch.inference_mode():
         logits = torch.export.load(tmp_path / "m.pt2").module()(image)
         assert compare("noise", image, network(image), logits).difference <= LOGIT_TOLERANCE
+
+
+@pytest.mark.parametrize("name", [name for name in list_networks() if name != "unet3+"])
+@pytest.mark.parametrize("format", ["onnx", "torch"])
+def test_every_network_exports(name: str, format: str, trained_run: Path, tmp_path: Path) -> None:
+    card = read_card(trained_run / "bundle" / "model.json")
+    sizes = {"encoder": "resnet18" if "lab" in name or "psp" in name else "plain", "width": 4}
+    card.network = name
+    card.options = {word: size for word, size in sizes.items() if word in network_options(name)}
+    torch.manual_seed(0)
+    save_bundle(tmp_path / "bundle", card, card.build().state_dict())
+    done = export_model(tmp_path / "bundle", tmp_path / f"m{SUFFIX[format]}", format)  # type: ignore[arg-type, index]
+    assert all(case.difference <= LOGIT_TOLERANCE for case in done.cases)
 
 
 def test_a_model_that_answers_otherwise_is_not_written(

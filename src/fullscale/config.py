@@ -1,7 +1,7 @@
 """What a run is: one typed model, written as YAML and changed with `key.sub=value`.
 
-A setting exists once, here, with one line of help. A value of None is filled in from the data set's plan (or from the
-machine) when the run starts; the run folder keeps the configuration with every value filled in.
+A setting exists once, here, with one line of help. A value of None is filled in from the network, the data set's plan or the
+machine when the run starts; the run folder keeps the configuration with every value filled in.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
 from fullscale.errors import UsageError
 
@@ -26,16 +26,29 @@ class Section(BaseModel):
 
 
 class NetworkConfig(Section):
-    """The network. Its channels and classes come from the plan and the data."""
+    """The network. Its channels and classes come from the plan and the data; an option it does not have is refused."""
 
     name: str = Field("unet3+", description="a name that list_networks() knows")
-    encoder: str = Field("plain", description='"plain" (the paper\'s VGG-16) or a timm backbone such as "resnet101"')
-    pretrained: bool | str = Field(False, description="ImageNet weights for a timm encoder: true, or a local file")
-    width: PositiveInt | None = Field(None, description="channels of the first level of the plain encoder; paper: 64")
-    skip_channels: PositiveInt | None = Field(None, description="channels of each full-scale skip; paper: 64")
-    deep_supervision: bool = Field(True, description="supervise all five decoder levels")
-    classification_guided: bool = Field(True, description="learn whether a slice holds each organ, and gate with it")
-    gate_in_training: bool = Field(False, description="gate the training outputs too, as the paper does")
+    encoder: str | None = Field(
+        None, description='"plain" (the paper\'s VGG-16) where a network has it, or a timm backbone such as "resnet101"'
+    )
+    pretrained: bool | str | None = Field(
+        None, description="ImageNet weights for a timm encoder: true, a local file, or its folder; default none"
+    )
+    width: PositiveInt | None = Field(None, description="channels of the finest level; paper: 64")
+    skip_channels: PositiveInt | None = Field(None, description="unet3+: channels of each full-scale skip; paper: 64")
+    normalization: Literal["none", "batch"] | None = Field(
+        None, description="unet, unet++: of the decoder; default none, as the paper counts them"
+    )
+    deep_supervision: bool | None = Field(
+        None, description="unet3+: supervise all five decoder levels; unet++: all four heads; default true"
+    )
+    classification_guided: bool | None = Field(
+        None, description="unet3+: learn whether a slice holds each organ, and gate with it; default true"
+    )
+    gate_in_training: bool | None = Field(
+        None, description="unet3+: gate the training outputs too, as the paper does; default false"
+    )
 
 
 class LossConfig(Section):
@@ -113,17 +126,6 @@ class Config(Section):
     augment: AugmentConfig = AugmentConfig()
     data: DataConfig = DataConfig()
     trainer: TrainerConfig = TrainerConfig()
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Config:
-        if self.network.encoder == "plain" and self.network.pretrained:
-            raise ValueError("network.pretrained needs a timm encoder; the plain one has no published weights")
-        if self.network.gate_in_training and not self.network.classification_guided:
-            raise ValueError("network.gate_in_training needs network.classification_guided")
-        levels = 5 if self.network.deep_supervision else 1
-        if self.loss.level_weights is not None and len(self.loss.level_weights) != levels:
-            raise ValueError(f"loss.level_weights has {len(self.loss.level_weights)} values for {levels} outputs")
-        return self
 
 
 def load_config(path: Path | None = None, overrides: Sequence[str] = ()) -> Config:

@@ -182,6 +182,13 @@ def test_unusable_cases_stop_the_run_unless_dropped(phantoms: Path, cache: Path,
         ("network.gate_in_training=true", "loss.name=hybrid"),
         ("optimizer.name=sgd", "optimizer.schedule=cosine", "trainer.precision=bf16"),
         ("network.encoder=resnet18", "network.skip_channels=4"),
+        ("network.name=unet", "network.normalization=batch"),
+        ("network.name=unet++",),
+        ("network.name=attention-unet",),
+        ("network.name=pspnet", "network.encoder=resnet18"),
+        ("network.name=deeplabv2", "network.encoder=resnet18", "network.width=null"),
+        ("network.name=deeplabv3", "network.encoder=resnet18"),
+        ("network.name=deeplabv3+", "network.encoder=resnet18"),
     ],
     ids=lambda s: s[0],
 )
@@ -214,6 +221,37 @@ def test_what_the_configuration_leaves_open_comes_from_the_plan(trained_run: Pat
     assert filled.loss.level_weights == (1, 0.5, 0.25, 0.125, 0.0625)
     assert resolve(filled, plan) == filled
     assert resolve(load_config(None, ["network.width=7"]), plan).network.skip_channels == 7
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["network.name=unet3"], r"network 'unet3' is unknown: expected 'unet3\+', perhaps\?"),
+        (
+            ["network.name=unet", "network.skip_channels=8"],
+            "network.skip_channels=8: network 'unet' has no such option",
+        ),
+        (["network.name=deeplabv3+", "network.encoder=plain"], "encoder 'plain' cannot be dilated"),
+        (["network.name=unet++", "network.encoder=resnet_18"], "'resnet18', perhaps"),
+        (["network.classification_guided=false", "network.gate_in_training=true"], "gate_in_training=True needs"),
+        (["loss.level_weights=[1,1]"], "loss.level_weights has 2 values for 5 supervised outputs"),
+        (["network.name=unet++", "loss.level_weights=[1]"], "has 1 values for 4 supervised outputs"),
+    ],
+)
+def test_a_network_that_cannot_be_is_refused_before_anything_is_written(
+    trained_run: Path, settings: list[str], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        resolve(load_config(None, settings), read_plan(trained_run / "plan.json"))
+    assert "\n" not in str(caught.value)
+
+
+def test_every_network_is_given_the_options_it_has_and_no_others(trained_run: Path) -> None:
+    plan = read_plan(trained_run / "plan.json")
+    filled = resolve(load_config(None, ["network.name=unet++"]), plan).network
+    assert (filled.encoder, filled.normalization, filled.deep_supervision) == ("plain", "none", True)
+    assert (filled.skip_channels, filled.classification_guided) == (None, None)
+    assert resolve(load_config(None, ["network.name=deeplabv2"]), plan).network.encoder == "resnet101"
 
 
 LEARNING = (

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fullscale.bench.measure import Timing, alternate, count_macs, in_fresh_process
+from fullscale.bench.measure import Timing, alternate, in_fresh_process
 from fullscale.bench.workload import Workload
 from fullscale.networks.blocks import ConvNormAct
+from fullscale.networks.parameters import count_macs
 from fullscale.networks.scaled_conv import Form, ScaledConv
 
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from fullscale.errors import FullscaleError
 
@@ -72,13 +71,6 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
-
-
-def count_macs(task: Callable[[], object]) -> int:
-    """Count the multiply-accumulates of the convolutions and matrix products in a task."""
-    with FlopCounterMode(display=False) as counter:
-        task()
-    return int(counter.get_total_flops()) // 2
 
 
 def roofline_gflops(device: torch.device, dtype: torch.dtype, repeats: int = 5) -> float:

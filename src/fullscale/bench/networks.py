@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
-from fullscale.bench.measure import alternate, count_macs, in_fresh_process
+from fullscale.bench.measure import alternate, in_fresh_process
 from fullscale.bench.workload import Workload
 from fullscale.networks import list_networks
+from fullscale.networks.parameters import count_macs
 
 
 def bench_networks(

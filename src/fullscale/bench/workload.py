@@ -14,7 +14,7 @@ from fullscale.bench.measure import environment, roofline_gflops
 from fullscale.errors import UsageError
 from fullscale.losses import create_loss
 from fullscale.losses.supervision import SupervisedLoss
-from fullscale.networks import create_network
+from fullscale.networks import create_network, network_options
 from fullscale.networks.blocks import Guidance
 from fullscale.networks.scaled_conv import Form, set_form
 
@@ -123,7 +123,7 @@ class Workload:
         return run
 
     def _options(self) -> dict[str, Any]:
-        return {"width": self.width} | ({"skip_channels": self.width} if self.name == "unet3+" else {})
+        return {word: self.width for word in ("width", "skip_channels") if word in network_options(self.name)}
 
     def _precision(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.torch_device.type, torch.bfloat16, enabled=self.bf16)

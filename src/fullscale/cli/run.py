@@ -69,7 +69,7 @@ def settings() -> None:
     rows = []
     for key, text in all_settings():
         section, name = key.split(".")
-        rows.append((key, "from the plan" if defaults[section][name] is None else defaults[section][name], text))
+        rows.append((key, "automatic" if defaults[section][name] is None else defaults[section][name], text))
     table("Settings", ["key", "default", "what it does"], [(k, str(v), t) for k, v, t in rows])
 
 

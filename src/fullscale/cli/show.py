@@ -162,7 +162,7 @@ def _labels(inspection: Inspection) -> list[tuple[Any, ...]]:
 
 def _is_number(value: Any) -> bool:
     text = "0" if value is None or value == "-" else str(value)
-    return text.replace(".", "", 1).replace("-", "", 1).isdecimal()
+    return text.replace(",", "").replace(".", "", 1).lstrip("+-").isdecimal()
 
 
 def _text(value: Any) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,8 @@ from torch.nn import functional as F
 
 from fullscale.errors import UsageError
 from fullscale.networks.scaled_conv import ScaledConv
+
+Normalization = Literal["none", "batch"]
 
 TRAINING_ABSENT_LOGIT = -16.0
 """Logit of a gated organ while training: a probability of about 1e-7, of which every loss stays finite."""
@@ -26,6 +29,18 @@ class SegmentationOutput(NamedTuple):
 
     logits: list[Tensor]
     presence: Tensor | None
+
+
+class ConvAct(nn.Module):
+    """3x3 convolution with bias, ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = ScaledConv(in_channels, out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Take `[B, C, H, W]` to `[B, out_channels, H, W]`."""
+        return F.relu(self.conv(x), inplace=True)
 
 
 class ConvNormAct(nn.Module):
@@ -50,6 +65,82 @@ class ConvNormAct(nn.Module):
         scale = self.norm.weight * torch.rsqrt(variance + self.norm.eps)
         bias = self.norm.bias + (conv.bias - mean) * scale
         return F.relu(conv.convolve(x, conv.weight * scale[:, None, None, None], bias), inplace=True)
+
+
+class UpNode(nn.Module):
+    """A decoder node of UNet and UNet++: a map one level deeper is brought up, joined to its level's, convolved twice.
+
+    It is brought up by a 4x4 transposed convolution of stride 2.
+
+    Args:
+        deeper_channels: of the map one level deeper.
+        skip_channels: of all maps of this level together.
+        out_channels: of the node.
+        normalization: "none", as the paper counts it, or "batch".
+    """
+
+    def __init__(
+        self, deeper_channels: int, skip_channels: int, out_channels: int, normalization: Normalization
+    ) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(deeper_channels, out_channels, kernel_size=4, stride=2, padding=1)
+        convolution = {"none": ConvAct, "batch": ConvNormAct}[normalization]
+        self.convs = nn.Sequential(
+            convolution(skip_channels + out_channels, out_channels), convolution(out_channels, out_channels)
+        )
+
+    def forward(self, deeper: Tensor, skips: list[Tensor]) -> Tensor:
+        """Take `[B, C, h, w]` and maps of this level `[B, ?, 2h, 2w]` to `[B, out_channels, 2h, 2w]`."""
+        return self.convs(torch.cat([*skips, self.up(deeper)], dim=1))  # type: ignore[no-any-return]
+
+
+class SegmentationNetwork(nn.Module):
+    """What the networks without guidance share: images of any size in, logits of that size out.
+
+    A subclass says in `_logits` how an image becomes logits.
+
+    Args:
+        in_channels: channels of the image.
+        classes: 1 for sigmoid; more for softmax with background as class 0.
+        stride: the image is padded until its sides are multiples of it.
+        supervised: how many logits there are in training.
+    """
+
+    def __init__(self, in_channels: int, classes: int, stride: int, supervised: int = 1) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.classes = classes
+        self.stride = stride
+        self.supervised = supervised
+
+    def forward(self, image: Tensor) -> Tensor | SegmentationOutput:
+        """Segment images `[B, in_channels, H, W]`.
+
+        Returns:
+            In evaluation mode logits `[B, classes, H, W]`; in training mode a `SegmentationOutput` without presence.
+
+        Raises:
+            UsageError: the image has another rank, another number of channels, or integer values.
+        """
+        if not self.training:
+            return self.segment(image)[0]
+        check_image(image, self.in_channels)
+        logits = self._logits(pad_to_stride(image, self.stride, training=True))
+        return SegmentationOutput([crop(level, *image.shape[2:]) for level in logits], None)
+
+    def segment(self, image: Tensor) -> tuple[Tensor, None]:
+        """Return the finest logits `[B, classes, H, W]`, and that nothing is said of presence.
+
+        Raises:
+            UsageError: the image has another rank, another number of channels, or integer values.
+        """
+        check_image(image, self.in_channels)
+        logits = self._logits(pad_to_stride(image, self.stride, self.training))
+        return crop(logits[0], *image.shape[2:]), None
+
+    def _logits(self, image: Tensor) -> list[Tensor]:
+        """Take `[B, C, H, W]`, sides multiples of the stride, to logits of that size, finest first."""
+        raise NotImplementedError
 
 
 class Guidance(nn.Module):
@@ -161,14 +252,28 @@ def require_positive(**numbers: int) -> None:
             raise UsageError(f"{name} is {number!r}: expected a whole number of at least 1")
 
 
+def require_normalization(normalization: str) -> None:
+    """Refuse what is not a `Normalization`.
+
+    Raises:
+        UsageError: it is neither "none" nor "batch".
+    """
+    if normalization not in get_args(Normalization):
+        raise UsageError(f"normalization is {normalization!r}: expected {' or '.join(get_args(Normalization))}")
+
+
 def initialise(module: nn.Module) -> None:
     """Draw fresh weights: Kaiming normal by fan-in for convolutions, N(1, 0.02) and bias 0 for batch norms.
 
-    This is what the authors' code does. Biases of convolutions keep torch's own uniform draw.
+    This is what the authors' code does. Biases of convolutions keep torch's own uniform draw. A transposed convolution
+    keeps the second moment of its input: no ReLU follows it, and of its 4x4 weights each output meets 2x2.
     """
     for part in module.modules():
         if isinstance(part, nn.Conv2d):
             nn.init.kaiming_normal_(part.weight, mode="fan_in")
+        elif isinstance(part, nn.ConvTranspose2d):
+            met = part.in_channels * math.prod(part.kernel_size) / math.prod(part.stride)
+            nn.init.normal_(part.weight, 0.0, met**-0.5)
         elif isinstance(part, nn.BatchNorm2d):
             nn.init.normal_(part.weight, 1.0, 0.02)
             nn.init.zeros_(part.bias)

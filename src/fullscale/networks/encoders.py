@@ -15,6 +15,8 @@ from fullscale.networks.blocks import ConvNormAct, initialise
 
 LEVELS = 5
 TIMM_STRIDES = (2, 4, 8, 16, 32)
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+"""Names under which model hubs keep the weights in a model's folder."""
 
 
 class PlainEncoder(nn.Module):
@@ -60,7 +62,7 @@ class TimmEncoder(nn.Module):
 
     def __init__(self, name: str, in_channels: int, pretrained: bool | str | Path) -> None:
         super().__init__()
-        self.backbone = _create_backbone(name, in_channels, pretrained)
+        self.backbone = create_backbone(name, in_channels, pretrained)
         info = self.backbone.feature_info
         self.channels = tuple(info.channels()[-LEVELS:])
         self.strides = tuple(info.reduction()[-LEVELS:])
@@ -83,7 +85,7 @@ class TimmEncoder(nn.Module):
         try:
             found = [list(features.shape) for features in self(torch.zeros(1, in_channels, side, side))]
         except (RuntimeError, ValueError, AssertionError) as error:
-            raise UsageError(f"encoder '{name}' refuses images of {side} pixels: {_first_line(error)}") from error
+            raise UsageError(f"encoder '{name}' refuses images of {side} pixels: {first_line(error)}") from error
         if found != expected:
             raise UsageError(f"encoder '{name}' gives maps {found} of {side} pixels: expected {expected}")
         self.train()
@@ -99,7 +101,8 @@ def create_encoder(
         in_channels: channels of the image.
         width: channels of the finest level of "plain"; a backbone has its own.
         pretrained: False draws weights and never touches the network; True lets timm fetch its own; a path reads a
-            local file of the backbone's weights (.safetensors, or .pth without executable content).
+            local file of the backbone's weights (.safetensors, or .pth without executable content), or a folder that
+            holds one, as a download from a model hub does.
 
     Raises:
         UsageError: unknown name, features at other strides, a backbone of fixed input size, "plain" pretrained.
@@ -113,26 +116,44 @@ def create_encoder(
     return PlainEncoder(in_channels, width)
 
 
-def _create_backbone(name: str, in_channels: int, pretrained: bool | str | Path) -> Any:
+def create_backbone(name: str, in_channels: int, pretrained: bool | str | Path, **options: Any) -> Any:
+    """Build a timm backbone that gives features.
+
+    Args:
+        name: of the backbone.
+        in_channels: channels of the image.
+        pretrained: see `create_encoder`.
+        options: of the backbone, such as `output_stride=8`.
+
+    Raises:
+        UsageError: unknown name, no features, an option it does not take, a fixed input size.
+        DataError: the file of weights cannot be read or is of another backbone.
+        FullscaleError: timm's weights cannot be fetched.
+    """
+    check_backbone(name)
+    if isinstance(pretrained, bool):
+        return (_fetch_backbone if pretrained else _build_backbone)(name, in_channels, **options)
+    return _load_backbone(name, in_channels, Path(pretrained), **options)
+
+
+def check_backbone(name: str) -> None:
+    """Refuse what is not the name of a timm backbone that takes images of any size.
+
+    Raises:
+        UsageError: it is none.
+    """
     import timm
 
+    if name == "plain":
+        raise UsageError("encoder 'plain' cannot be dilated: give this network a timm backbone such as resnet101")
     if not timm.is_model(name):
         nearest = difflib.get_close_matches(name, timm.list_models(), n=1)
-        hint = f"'{nearest[0]}', perhaps?" if nearest else "'plain' or a name of timm.list_models()"
+        hint = f"'{nearest[0]}', perhaps?" if nearest else "a name of timm.list_models()"
         raise UsageError(f"encoder '{name}' is unknown: expected {hint}")
-    _check_any_size(name)
-    if isinstance(pretrained, bool):
-        return _fetch_backbone(name, in_channels) if pretrained else _build_backbone(name, in_channels)
-    return _load_backbone(name, in_channels, Path(pretrained))
-
-
-def _check_any_size(name: str) -> None:
-    import timm
-
     try:
         default = timm.get_pretrained_cfg(name)
     except RuntimeError as error:
-        raise UsageError(f"encoder '{name}' is unknown to timm: {_first_line(error)}") from error
+        raise UsageError(f"encoder '{name}' is unknown to timm: {first_line(error)}") from error
     if default is not None and default.fixed_input_size:
         raise UsageError(f"encoder '{name}' takes images of one size only: choose a convolutional backbone")
 
@@ -143,34 +164,35 @@ def _build_backbone(name: str, in_channels: int, **options: Any) -> Any:
     try:
         return timm.create_model(name, features_only=True, in_chans=in_channels, **options)
     except (RuntimeError, TypeError, AttributeError, AssertionError) as error:
-        if options:
+        if options.get("pretrained"):
             raise
-        raise UsageError(f"encoder '{name}' gives no features at several strides: {_first_line(error)}") from error
+        how = f" with {', '.join(f'{key}={value}' for key, value in options.items())}" if options else ""
+        raise UsageError(f"encoder '{name}' gives no features at several strides{how}: {first_line(error)}") from error
 
 
-def _fetch_backbone(name: str, in_channels: int) -> Any:
+def _fetch_backbone(name: str, in_channels: int, **options: Any) -> Any:
     try:
-        return _build_backbone(name, in_channels, pretrained=True)
+        return _build_backbone(name, in_channels, pretrained=True, **options)
     except Exception as error:
         raise FullscaleError(
-            f"pretrained weights of '{name}' cannot be fetched ({_first_line(error)}): where there is no network, "
-            "give pretrained=PATH of a local .safetensors or .pth file"
+            f"pretrained weights of '{name}' cannot be fetched ({first_line(error)}): where there is no network, "
+            "give pretrained=PATH of a local .safetensors or .pth file, or of the folder that holds it"
         ) from error
 
 
-def _load_backbone(name: str, in_channels: int, path: Path) -> Any:
+def _load_backbone(name: str, in_channels: int, path: Path, **options: Any) -> Any:
     """Load a local file through timm, which renames old keys and adapts the first convolution to the channels.
 
     timm passes over keys that the file does not hold. So the backbone is built twice: a weight that comes out
     different was drawn at random, not read.
     """
-    state = read_state_dict(path)
+    options |= {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": read_state_dict(path)}}
     try:
-        backbone = _build_backbone(name, in_channels, pretrained=True, pretrained_cfg_overlay={"state_dict": state})
+        backbone = _build_backbone(name, in_channels, **options)
         with torch.random.fork_rng(devices=[]):
-            again = _build_backbone(name, in_channels, pretrained=True, pretrained_cfg_overlay={"state_dict": state})
+            again = _build_backbone(name, in_channels, **options)
     except Exception as error:
-        raise DataError(f"{path} does not hold weights of '{name}': {_first_line(error)}") from error
+        raise DataError(f"{path} does not hold weights of '{name}': {first_line(error)}") from error
     twin = again.state_dict()
     drawn = [key for key, value in backbone.state_dict().items() if not torch.equal(value, twin[key])]
     if drawn:
@@ -183,19 +205,21 @@ def read_state_dict(path: str | Path) -> dict[str, Any]:
     """Read a file of weights without executing anything in it, free of a wrapper and of DataParallel's prefix.
 
     Args:
-        path: a .safetensors file, or one written by `torch.save`.
+        path: a .safetensors file, one written by `torch.save`, or a folder with one of `HUB_FILES`.
 
     Raises:
         DataError: no such file, unreadable, or not a dictionary of weights.
     """
     path = Path(path)
+    if path.is_dir():
+        path = next((path / name for name in HUB_FILES if (path / name).is_file()), path / HUB_FILES[0])
     if not path.is_file():
         raise DataError(f"{path} is not there: expected a .safetensors or .pth file of weights")
     try:
         state = _read(path)
     except Exception as error:
         raise DataError(
-            f"{path} cannot be read as weights ({_first_line(error)}): expected .safetensors, or a state dict saved "
+            f"{path} cannot be read as weights ({first_line(error)}): expected .safetensors, or a state dict saved "
             "by torch without other objects"
         ) from error
     return unwrap_state_dict(state, str(path))
@@ -224,5 +248,6 @@ def _read(path: Path) -> Any:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, or its kind."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

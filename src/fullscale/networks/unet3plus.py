@@ -104,6 +104,7 @@ class UNet3Plus(nn.Module):
         )
         supervised = decoded if deep_supervision else decoded[:1]
         self.heads = nn.ModuleList(nn.Conv2d(source, classes, kernel_size=3, padding=1) for source in supervised)
+        self.supervised = len(self.heads)
         self.guidance = Guidance(encoded[-1], count_organs(classes)) if classification_guided else None
         for part in (self.decoders, self.heads, self.guidance):
             if part is not None:

@@ -34,7 +34,7 @@ from fullscale.files import only_one, write_json, write_text
 from fullscale.inference.predictor import Predictor, choose_device
 from fullscale.losses import create_loss
 from fullscale.losses.supervision import SupervisedLoss
-from fullscale.networks import create_network
+from fullscale.networks import create_network, network_options
 from fullscale.training.datamodule import SegmentationData
 from fullscale.training.history import Bar, History
 from fullscale.training.module import Budget, SegmentationModule, read_checkpoint
@@ -95,8 +95,7 @@ def train(request: Request) -> Summary:
     )
     lightning.seed_everything(config.trainer.seed, workers=True, verbose=False)
     card = _card(request, config, plan)
-    start = {"pretrained": config.network.pretrained}
-    network = create_network(card.network, card.recipe.in_channels, card.classes, **(card.options | start))
+    network = create_network(card.network, card.recipe.in_channels, card.classes, **_set_options(config))
     loss = create_loss(config.loss.name, **config.loss.options)
     if not helper:
         _claim(request.run, config, plan, record, splits)
@@ -186,15 +185,22 @@ def gpu_memory_gib(config: Config) -> float | None:
 
 
 def resolve(config: Config, plan: Plan) -> Config:
-    """Fill in what the configuration leaves open, from the plan and the machine."""
-    width = config.network.width or plan.width.value
+    """Fill in what the configuration leaves open, from the network, the plan and the machine.
+
+    Raises:
+        UsageError: the network is unknown, lacks an option that is set, or cannot be built.
+    """
+    options = _network_options(config, plan)
+    outputs = _supervised_outputs(config.network.name, options, plan)
+    weights = config.loss.level_weights or tuple(0.5**level for level in range(outputs))
+    if len(weights) != outputs:
+        raise UsageError(f"loss.level_weights has {len(weights)} values for {outputs} supervised outputs")
     trainer = config.trainer
     endless = trainer.max_minutes is None and trainer.max_epochs is None
     workers = config.data.workers
-    levels = 5 if config.network.deep_supervision else 1
     filled: dict[str, dict[str, Any]] = {
-        "network": {"width": width, "skip_channels": config.network.skip_channels or width},
-        "loss": {"level_weights": config.loss.level_weights or tuple(0.5**level for level in range(levels))},
+        "network": options,
+        "loss": {"level_weights": weights},
         "optimizer": {"learning_rate": config.optimizer.base_rate},
         "data": {
             "patch_size": config.data.patch_size or plan.patch_size.value,
@@ -208,6 +214,34 @@ def resolve(config: Config, plan: Plan) -> Config:
     }
     values = config.model_dump()
     return Config.model_validate({name: values[name] | filled.get(name, {}) for name in values})
+
+
+def _network_options(config: Config, plan: Plan) -> dict[str, Any]:
+    """Return every option of the network: as set, from the plan, or its own default."""
+    name, known = config.network.name, network_options(config.network.name)
+    given = _set_options(config)
+    for option, value in given.items():
+        if option not in known:
+            raise UsageError(f"network.{option}={value}: network '{name}' has no such option, only {', '.join(known)}")
+    width = config.network.width or plan.width.value
+    planned = {word: width for word in ("width", "skip_channels") if word in known}
+    return known | planned | given
+
+
+def _set_options(config: Config) -> dict[str, Any]:
+    return {k: v for k, v in config.network.model_dump(exclude={"name"}).items() if v is not None}
+
+
+def _supervised_outputs(name: str, options: dict[str, Any], plan: Plan) -> int:
+    """Count the logits that the network gives in training; it is built without weights for that."""
+    with torch.device("meta"):
+        network = create_network(name, plan.recipe.in_channels, plan.classes, **_untrained(options))
+    return network.supervised  # type: ignore[return-value]
+
+
+def _untrained(options: dict[str, Any]) -> dict[str, Any]:
+    """Ask for no pretrained weights: the shape of the network does not depend on them."""
+    return {option: False if option == "pretrained" else value for option, value in options.items()}
 
 
 def _claim(run: Path, config: Config, plan: Plan, record: dict[str, Any], splits: list[Split] | None) -> None:
@@ -263,10 +297,9 @@ def _splits(request: Request, cases: list[Case], config: Config) -> list[Split] 
 
 
 def _card(request: Request, config: Config, plan: Plan) -> ModelCard:
-    options = config.network.model_dump(exclude={"name"}) | {"pretrained": False}
     return ModelCard(
         network=config.network.name,
-        options=options,
+        options=_untrained(_set_options(config)),
         classes=plan.classes,
         labels=plan.organs,
         recipe=plan.recipe,
