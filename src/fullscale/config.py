@@ -1,7 +1,7 @@
 """What a run is: one typed model, written as YAML and changed with `key.sub=value`.
 
-A setting exists once, here, with one line of help. A value of None is filled in from the network, the data set's plan or the
-machine when the run starts; the run folder keeps the configuration with every value filled in.
+A setting exists once, here, with one line of help. A value of None is filled in from the network, the data set's plan
+or the machine when the run starts; the run folder keeps the configuration with every value filled in.
 """
 
 from __future__ import annotations

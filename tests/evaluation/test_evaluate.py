@@ -12,14 +12,8 @@ import pytest
 from fullscale.data.layouts import Case
 from fullscale.data.nifti import write_volume
 from fullscale.errors import DataError, FullscaleError, GeometryError, UsageError
-from fullscale.evaluation.evaluate import (
-    METRICS,
-    Summary,
-    evaluate,
-    score_arrays,
-    score_case,
-    write_summary,
-)
+from fullscale.evaluation.evaluate import evaluate, score_arrays, score_case
+from fullscale.evaluation.summary import METRICS, Summary, read_summary, write_summary
 from fullscale.geometry.transform import reorient
 from fullscale.geometry.volume import Volume
 
@@ -380,6 +374,32 @@ def test_a_summary_is_written_whole_and_the_same_twice(folders: tuple[Path, Path
     assert path.read_bytes() == first
     assert json.loads(first) == evaluate(*folders).as_dict()
     assert [file.name for file in path.parent.iterdir()] == ["summary.json"]
+
+
+def test_a_summary_is_read_back_as_it_was_written(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    shifted(folders[0] / "b.nii.gz")
+    summary = evaluate(*folders)
+    assert [failure.case for failure in summary.failures] == ["b"]
+    write_summary(summary, tmp_path / "summary.json")
+    assert read_summary(tmp_path / "summary.json") == summary
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, r"cannot read the scores .*No such file"),
+        ("{", r"is no summary\.json of this version \(JSONDecodeError"),
+        ("[]", "TypeError"),
+        ("{}", "KeyError: 'labels'"),
+        ('{"labels": {"liver": "1"}, "tolerance_mm": {}, "metric_per_case": [], "failures": []}', "ValueError"),
+    ],
+)
+def test_what_is_no_summary_is_refused_in_one_line(tmp_path: Path, text: str | None, message: str) -> None:
+    path = tmp_path / "summary.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_summary(path)
 
 
 def test_a_summary_that_cannot_be_written_is_one_clear_line(folders: tuple[Path, Path], tmp_path: Path) -> None:

@@ -22,8 +22,9 @@ def demo(
     from fullscale.config import load_config
     from fullscale.data.phantom import write_dataset
     from fullscale.data.read import read_image, read_label
-    from fullscale.evaluation.evaluate import evaluate, write_summary
+    from fullscale.evaluation.evaluate import evaluate
     from fullscale.evaluation.figures import write_overlay
+    from fullscale.evaluation.summary import write_summary
     from fullscale.inference.batch import predict_scans
     from fullscale.inference.predictor import Predictor
     from fullscale.training.run import Request, train

@@ -113,7 +113,8 @@ def evaluate(
 ) -> None:
     """Score masks against the truth: Dice, IoU, HD95, ASSD, NSD, volumes, per case and class."""
     from fullscale.errors import PartialFailure
-    from fullscale.evaluation.evaluate import evaluate, write_summary
+    from fullscale.evaluation.evaluate import evaluate
+    from fullscale.evaluation.summary import write_summary
 
     chosen = parse_labels(labels)
     with progress_bar("scoring", quiet=json) as advance:

@@ -16,7 +16,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from fullscale.data.checks import CaseFacts, Inspection
-    from fullscale.evaluation.evaluate import Summary
+    from fullscale.evaluation.summary import Summary
 
 MOST_ROWS = 40
 _EMPTY = ("missed", "false_positive", "true_negative")

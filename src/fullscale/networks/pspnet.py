@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import segmentation_models_pytorch as smp
 import torch
@@ -37,9 +38,9 @@ class PSPNet(SmpNetwork):
     ) -> None:
         build = partial(smp.PSPNet, encoder_depth=5, output_stride=8, upsampling=8, psp_out_channels=8 * width)
         super().__init__(build, in_channels, classes, encoder, width, 8, pretrained)
-        blocks = self.network.get_submodule("decoder.psp.blocks")
-        for index, block in enumerate(blocks.children()):
-            blocks[index] = PyramidLevel(block.get_submodule("pool.1"), block.pool_size)  # type: ignore[operator]
+        blocks = cast("nn.ModuleList", self.network.get_submodule("decoder.psp.blocks"))
+        for index, block in enumerate(blocks):
+            blocks[index] = PyramidLevel(block.get_submodule("pool.1"), cast("int", block.pool_size))
 
 
 class PyramidLevel(nn.Module):

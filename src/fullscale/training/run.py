@@ -29,7 +29,8 @@ from fullscale.data.nifti import write_volume
 from fullscale.data.plan import Plan, make_plan, read_plan
 from fullscale.data.splits import ALL, Split, choose_split, make_splits, read_splits
 from fullscale.errors import DataError, UsageError
-from fullscale.evaluation.evaluate import Summary, evaluate, write_summary
+from fullscale.evaluation.evaluate import evaluate
+from fullscale.evaluation.summary import Summary, write_summary
 from fullscale.files import only_one, write_json, write_text
 from fullscale.inference.predictor import Predictor, choose_device
 from fullscale.losses import create_loss

@@ -1,0 +1,166 @@
+"""Scores of a set of cases, in the form of nnU-Net's summary.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fullscale.errors import DataError
+from fullscale.evaluation.overlap import POLICY, Scores
+from fullscale.files import write_json
+
+METRICS = (
+    *("Dice", "IoU", "Precision", "Recall", "HD95", "ASSD", "NSD"),
+    *("TP", "FP", "FN", "TN", "n_pred", "n_ref"),
+    *(
+        "volume_ml",
+        "reference_volume_ml",
+        "volume_error_ml",
+        "absolute_volume_error_ml",
+        "volume_error_percent",
+    ),
+)
+"""What is scored: HD95 and ASSD in mm, volumes in ml, TP to n_ref in voxels, the others from 0 to 1."""
+
+_COUNTED = ("cases", "cases_with_organ", "true_negative_cases", "missed_cases", "false_positive_cases")
+
+
+@dataclass(frozen=True)
+class CaseScores:
+    """Scores of one case.
+
+    Attributes:
+        case: its name.
+        metrics: scores of each label.
+        prediction_file: what was scored.
+        reference_file: against what.
+    """
+
+    case: str
+    metrics: dict[int, Scores]
+    prediction_file: Path
+    reference_file: Path
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A case that could not be scored, and why, in one line."""
+
+    case: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Scores of a set of predictions.
+
+    Attributes:
+        labels: name of each scored label.
+        tolerance_mm: of the surface Dice, for each label.
+        cases: the scored cases, by name; each holds every label.
+        failures: the cases that could not be scored, by name.
+    """
+
+    labels: dict[int, str]
+    tolerance_mm: dict[int, float]
+    cases: list[CaseScores] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+    def mean(self, label: int) -> Scores:
+        """Means over the scored cases of one label, and how many cases they stand on.
+
+        A case is scored where truth or prediction holds the organ (`cases`); recall and the relative volume error are
+        means over `cases_with_organ`. `true_negative_cases` are left out. Of the scored cases, `missed_cases` have an
+        empty prediction and `false_positive_cases` an empty truth.
+        """
+        rows = [case.metrics[label] for case in self.cases]
+        scored = [row for row in rows if row["Dice"] is not None]
+        held = [(bool(row["n_ref"]), bool(row["n_pred"])) for row in rows]
+        counts = (
+            *(len(scored), sum(reference for reference, _ in held), len(rows) - len(scored)),
+            *(held.count((True, False)), held.count((False, True))),
+        )
+        return {name: _mean(row[name] for row in scored) for name in METRICS} | dict(zip(_COUNTED, counts, strict=True))
+
+    def foreground_mean(self) -> Scores:
+        """Means of the classes' means, as in nnU-Net, over the `classes` that were scored in at least one case.
+
+        `cases` counts the cases with at least one scored class; the other counts add up those of the classes.
+        """
+        means = [self.mean(label) for label in self.labels]
+        scored = [mean for mean in means if mean["cases"]]
+        content: Scores = {name: _mean(mean[name] for mean in scored) for name in METRICS}
+        content |= {name: sum(mean[name] or 0 for mean in means) for name in _COUNTED}
+        content["cases"] = sum(any(s["Dice"] is not None for s in case.metrics.values()) for case in self.cases)
+        return content | {"classes": len(scored)}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for strict JSON, in the form of nnU-Net's summary.json; what is not defined is None."""
+        return {
+            "foreground_mean": self.foreground_mean(),
+            "mean": {str(label): self.mean(label) for label in self.labels},
+            "metric_per_case": [
+                {
+                    "case": case.case,
+                    "metrics": {str(label): scores for label, scores in case.metrics.items()},
+                    "prediction_file": str(case.prediction_file),
+                    "reference_file": str(case.reference_file),
+                }
+                for case in self.cases
+            ],
+            "labels": {str(label): name for label, name in self.labels.items()},
+            "tolerance_mm": {str(label): tolerance for label, tolerance in self.tolerance_mm.items()},
+            "policy": POLICY,
+            "failures": [{"case": failure.case, "message": failure.message} for failure in self.failures],
+        }
+
+
+def write_summary(summary: Summary, path: str | Path) -> None:
+    """Write a summary as strict JSON, whole or not at all.
+
+    Raises:
+        FullscaleError: the file cannot be written.
+    """
+    write_json(Path(path), summary.as_dict())
+
+
+def read_summary(path: str | Path) -> Summary:
+    """Read what `write_summary` wrote.
+
+    Raises:
+        DataError: it is not there, or no summary of this form.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        return Summary(
+            labels=_by_label(content["labels"]),
+            tolerance_mm=_by_label(content["tolerance_mm"]),
+            cases=[
+                CaseScores(
+                    case["case"],
+                    _by_label(case["metrics"]),
+                    Path(case["prediction_file"]),
+                    Path(case["reference_file"]),
+                )
+                for case in content["metric_per_case"]
+            ],
+            failures=[Failure(**failure) for failure in content["failures"]],
+        )
+    except OSError as error:
+        raise DataError(f"cannot read the scores {path}: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} is no summary.json of this version ({type(error).__name__}: {error})") from error
+
+
+def _by_label(content: dict[str, Any]) -> dict[int, Any]:
+    return {int(label): value for label, value in content.items()}
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if defined else None
