@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fullscale.bench.decoder import bench_decoder
-from fullscale.bench.measure import Timing, alternate, count_macs, in_fresh_process, roofline_gflops
+from fullscale.bench.measure import Timing, alternate, in_fresh_process, roofline_gflops
 from fullscale.bench.networks import bench_networks
 from fullscale.bench.peak import resident_peak_mib
 from fullscale.bench.workload import Workload
@@ -26,11 +26,6 @@ def test_tasks_are_timed_in_turn_and_the_warm_up_is_not_counted() -> None:
     assert calls == ["a", "b"] * 5
     assert {name: len(timing.runs_s) for name, timing in timings.items()} == {"a": 3, "b": 3}
     assert Timing((3.0, 1.0, 2.0)).median_s == 2
-
-
-def test_operations_of_a_convolution_by_hand() -> None:
-    conv = torch.nn.Conv2d(3, 5, kernel_size=3, padding=1)
-    assert count_macs(lambda: conv(torch.randn(2, 3, 7, 8))) == 2 * 5 * 7 * 8 * 3 * 9
 
 
 def test_the_roofline_is_a_speed() -> None:

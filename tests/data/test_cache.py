@@ -17,6 +17,7 @@ from fullscale.data.preprocess import Intensity, Recipe
 from fullscale.errors import DataError, FullscaleError, GeometryError
 from fullscale.geometry.volume import Volume
 
+LABELS = {0: "background", 5: "organ"}
 RECIPE = Recipe(intensity=Intensity(per="dataset", low=-100, high=100, mean=0, std=50), spacing_mm=None)
 
 
@@ -33,9 +34,9 @@ def case(tmp_path: Path) -> Case:
 
 def test_a_case_is_prepared_once_and_read_by_slices(case: Case, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    [first] = prepare_cases([case], RECIPE, [0, 5], cache)
+    [first] = prepare_cases([case], RECIPE, LABELS, cache)
     stamp = (first.folder / "image.npy").stat().st_mtime_ns
-    [second] = prepare_cases([case], RECIPE, [0, 5], cache)
+    [second] = prepare_cases([case], RECIPE, LABELS, cache)
     assert second.folder == first.folder
     assert (second.folder / "image.npy").stat().st_mtime_ns == stamp
     assert isinstance(first.image, np.memmap)
@@ -48,14 +49,14 @@ def test_a_case_is_prepared_once_and_read_by_slices(case: Case, tmp_path: Path) 
 
 def test_a_changed_file_recipe_or_label_set_is_prepared_again(case: Case, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    folders = {prepare_cases([case], RECIPE, [0, 5], cache)[0].folder}
-    folders.add(prepare_cases([case], RECIPE, [0, 4, 5], cache)[0].folder)
-    folders.add(prepare_cases([case], RECIPE.model_copy(update={"spacing_mm": 0.9}), [0, 5], cache)[0].folder)
+    folders = {prepare_cases([case], RECIPE, LABELS, cache)[0].folder}
+    folders.add(prepare_cases([case], RECIPE, {0: "background", 4: "a", 5: "b"}, cache)[0].folder)
+    folders.add(prepare_cases([case], RECIPE.model_copy(update={"spacing_mm": 0.9}), LABELS, cache)[0].folder)
     other = Volume(np.zeros((12, 10, 6), dtype=np.int16), np.diag([1.0, 1, 3, 1]))
     before = case.image.stat()
     write_volume(case.image, other)
     os.utime(case.image, ns=(before.st_atime_ns, before.st_mtime_ns))
-    [changed] = prepare_cases([case], RECIPE, [0, 5], cache)
+    [changed] = prepare_cases([case], RECIPE, LABELS, cache)
     folders.add(changed.folder)
     assert len(folders) == 4
     assert not changed.image.any()
@@ -76,8 +77,8 @@ def slow(path, array):
     time.sleep(60)
 numpy.save = slow
 recipe = Recipe.model_validate_json('''{RECIPE.model_dump_json()}''')
-cache.prepare_cases([Case("one", Path({str(case.image)!r}), Path({str(case.label)!r}), "one")], recipe, [0, 5],
-                    Path({str(cache)!r}))
+case = Case("one", Path({str(case.image)!r}), Path({str(case.label)!r}), "one")
+cache.prepare_cases([case], recipe, {LABELS}, Path({str(cache)!r}))
 """
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -86,7 +87,7 @@ cache.prepare_cases([Case("one", Path({str(case.image)!r}), Path({str(case.label
     process.wait()
     time.sleep(0.1)
     assert not [p for p in cache.iterdir() if not p.name.startswith(".")]
-    [prepared] = prepare_cases([case], RECIPE, [0, 5], cache)
+    [prepared] = prepare_cases([case], RECIPE, LABELS, cache)
     assert (prepared.folder / "label.npy").is_file()
 
 
@@ -94,12 +95,12 @@ def test_a_mask_on_another_grid_is_refused_by_case(case: Case, tmp_path: Path) -
     assert case.label is not None
     write_volume(case.label, Volume(np.ones((12, 10, 5), dtype=np.uint8), np.diag([1.0, 1, 3, 1])))
     with pytest.raises(GeometryError, match=r"case one: image and mask lie on different grids"):
-        prepare_cases([case], RECIPE, [0, 5], tmp_path / "cache")
+        prepare_cases([case], RECIPE, LABELS, tmp_path / "cache")
     with pytest.raises(DataError, match="case one has no mask"):
-        prepare_cases([Case("one", case.image, None, "one")], RECIPE, [0, 5], tmp_path / "cache")
+        prepare_cases([Case("one", case.image, None, "one")], RECIPE, LABELS, tmp_path / "cache")
 
 
 def test_a_cache_that_cannot_be_written_is_named(case: Case, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file stands where the folder should be")
     with pytest.raises(FullscaleError, match="case one: cannot prepare it in"):
-        prepare_cases([case], RECIPE, [0, 5], tmp_path / "cache")
+        prepare_cases([case], RECIPE, LABELS, tmp_path / "cache")

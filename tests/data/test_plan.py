@@ -86,8 +86,9 @@ def test_one_organ_is_a_sigmoid_and_two_are_a_softmax() -> None:
     one = make_plan(inspection(facts("a")))
     two = make_plan(inspection(facts("a"), labels={0: "background", 2: "spleen", 1: "liver"}))
     assert (one.classes, two.classes) == (1, 3)
-    assert two.label_values == [0, 1, 2]
     assert two.organs == {1: "liver", 2: "spleen"}
+    merged = make_plan(inspection(facts("a"), labels={0: "background", 1: "liver", 2: "liver"}))
+    assert (merged.classes, merged.organs) == (1, {1: "liver"})
 
 
 def test_an_edited_plan_reads_back_and_a_broken_one_is_refused_by_key(tmp_path: Path) -> None:

@@ -42,10 +42,12 @@ def test_labels_come_back_to_the_voxels_they_were_cut_from(codes: str) -> None:
     labels = Volume(np.random.default_rng(5).choice([0, 2, 7], (6, 8, 5)).astype(np.uint8), np.diag([1.0, 2, 5, 1]))
     stored = reorient(labels, codes)
     frame = find_frame(stored, recipe)
-    classes = label_slices(stored, frame, [0, 2, 7])
+    classes = label_slices(stored, frame, {0: "background", 2: "a", 7: "b"})
     back = frame.to_volume(np.array([0, 2, 7], dtype=np.uint8)[classes], stored)
     np.testing.assert_array_equal(back.array, stored.array)
     np.testing.assert_array_equal(back.affine, stored.affine)
+    merged = label_slices(stored, frame, {0: "background", 2: "a", 7: "a"})
+    np.testing.assert_array_equal(merged, classes > 0)
 
 
 def test_slices_run_from_feet_to_head_rows_to_the_front_columns_to_the_right() -> None:

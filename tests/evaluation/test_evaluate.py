@@ -183,6 +183,18 @@ def test_a_label_that_only_a_prediction_holds_is_scored(tmp_path: Path) -> None:
     assert content["mean"]["3"]["false_positive_cases"] == 1
 
 
+def test_labels_of_one_name_are_scored_as_one_organ(tmp_path: Path) -> None:
+    predicted = write(tmp_path / "p.nii.gz", cube())
+    truth = cube()
+    truth[4:, 2:6, 2:6] *= 2  # the half of the liver that is tumour
+    reference = write(tmp_path / "t.nii.gz", truth)
+    [case] = evaluate(predicted, reference, {1: "liver", 2: "liver"}).cases
+    assert list(case.metrics) == [1]
+    assert case.metrics[1]["Dice"] == 1
+    [apart] = evaluate(predicted, reference, {1: "liver", 2: "tumour"}).cases
+    assert apart.metrics[1]["Dice"] == pytest.approx(2 / 3)
+
+
 def test_labels_not_asked_for_count_as_background(tmp_path: Path) -> None:
     files = write(tmp_path / "p.nii", cube() + cube(7, 3)), write(tmp_path / "t.nii")
     content = strict(evaluate(*files, labels={1: "liver", 2: "spleen"}))

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from fullscale.config import OptimizerConfig, load_config
 from fullscale.data.plan import read_plan
 from fullscale.errors import DataError, FullscaleError, UsageError
-from fullscale.training.module import Budget
+from fullscale.training.module import Budget, read_checkpoint
 from fullscale.training.run import Request, resolve, train
 from tests.conftest import QUICK, Command
 
@@ -82,6 +82,17 @@ def test_a_longer_budget_goes_on_and_the_same_one_is_done(phantoms: Path, cache:
     before = (tmp_path / "run" / "fold_0" / "last.ckpt").stat().st_mtime_ns
     train(request(phantoms, tmp_path / "run", cache, "trainer.max_epochs=3"))
     assert (tmp_path / "run" / "fold_0" / "last.ckpt").stat().st_mtime_ns == before
+
+
+def test_an_epoch_that_does_not_improve_is_kept_too(phantoms: Path, cache: Path, tmp_path: Path) -> None:
+    settings = ("optimizer.learning_rate=1e-12", "trainer.max_epochs=3")
+    train(request(phantoms, tmp_path / "run", cache, *settings))
+    best, last = (read_checkpoint(tmp_path / "run" / "fold_0" / name) for name in ("best.ckpt", "last.ckpt"))
+    assert (best["epoch"], last["epoch"]) == (0, 2)
+    assert last["global_step"] == 12
+    news: list[str] = []
+    train(request(phantoms, tmp_path / "run", cache, *settings, report=news.append))
+    assert not any("going on" in line for line in news)
 
 
 def test_a_run_folder_of_other_settings_data_or_plan_is_refused(

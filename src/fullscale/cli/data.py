@@ -104,7 +104,7 @@ def prepare(
     cases = inspection.usable_cases
     with progress_bar("preparing", len(cases), quiet=json) as advance:
         prepared = prepare_cases(
-            cases, chosen.recipe, chosen.label_values, cache or default_cache(), lambda _: advance()
+            cases, chosen.recipe, chosen.labels.value, cache or default_cache(), lambda _: advance()
         )
     summary = cache_summary(prepared) | {"cache": str(cache or default_cache())}
     if json:

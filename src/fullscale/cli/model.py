@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -103,6 +102,7 @@ def overlay(
     slices: Annotated[int, typer.Option(help="Axial slices to show.", min=1)] = 6,
 ) -> None:
     """Draw a mask over its scan; with the truth, what was found, missed and invented."""
+    from fullscale.data.labels import keep_labels
     from fullscale.data.read import read_image, read_label
     from fullscale.errors import UsageError
     from fullscale.evaluation.figures import write_overlay
@@ -118,17 +118,11 @@ def overlay(
     def read(path: Path) -> Volume:
         label_map = read_label(path, scan)
         require_same_grid(volume, label_map, f"{scan} and {path}")
-        return label_map if names is None else _only(label_map, names)
+        return label_map if names is None else keep_labels(label_map, names)
 
     reference = None if truth is None else read(truth)
     write_overlay(output, volume, read(mask), reference, window=limits, names=names, slices=slices)
     typer.echo(str(output))
-
-
-def _only(label_map: Volume, labels: Iterable[int]) -> Volume:
-    import numpy as np
-
-    return label_map.with_array(np.where(np.isin(label_map.array, list(labels)), label_map.array, 0))
 
 
 COMMANDS = {"export": export, "import-weights": import_weights, "params": params, "overlay": overlay}

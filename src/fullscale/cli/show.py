@@ -26,7 +26,7 @@ _HEADS = ("Dice", "NSD", "HD95", "ASSD", "ml", "true ml")
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Labels = Annotated[
     str | None,
-    typer.Option("--labels", help="These labels alone, 1=liver,2=spleen or 1,2; others count as background."),
+    typer.Option("--labels", help="These alone, 1=liver,2=spleen or 1,2; 1=liver,2=liver is one organ."),
 ]
 
 

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fullscale.data.labels import merge_labels, organs_of
 from fullscale.data.layouts import Case
 from fullscale.data.preprocess import Recipe, find_frame, image_slices, label_slices
 from fullscale.data.read import read_image, read_label
@@ -67,7 +68,7 @@ class PreparedCase:
 def prepare_cases(
     cases: Sequence[Case],
     recipe: Recipe,
-    labels: Sequence[int],
+    labels: Mapping[int, str],
     cache: Path,
     progress: Callable[[str], None] | None = None,
 ) -> list[PreparedCase]:
@@ -76,7 +77,7 @@ def prepare_cases(
     Args:
         cases: labelled cases.
         recipe: what is done to each scan.
-        labels: label values in the order of the classes, background first.
+        labels: name of each label value, background included; values of one name are one class.
         cache: folder of prepared cases, shared between runs.
         progress: called with each case's id when it is ready.
 
@@ -85,13 +86,13 @@ def prepare_cases(
     """
     prepared = []
     for case in cases:
-        prepared.append(_prepare_case(case, recipe, list(labels), cache))
+        prepared.append(_prepare_case(case, recipe, labels, cache))
         if progress is not None:
             progress(case.id)
     return prepared
 
 
-def _prepare_case(case: Case, recipe: Recipe, labels: list[int], cache: Path) -> PreparedCase:
+def _prepare_case(case: Case, recipe: Recipe, labels: Mapping[int, str], cache: Path) -> PreparedCase:
     try:
         folder = cache / f"{case.id.replace('/', '_')}-{_digest(case, recipe, labels)}"
         if not folder.is_dir():
@@ -104,7 +105,7 @@ def _prepare_case(case: Case, recipe: Recipe, labels: list[int], cache: Path) ->
     return PreparedCase(case.id, folder, (a, b, c), np.asarray(meta["voxels"], dtype=np.int64))
 
 
-def _fill(folder: Path, case: Case, recipe: Recipe, labels: list[int]) -> None:
+def _fill(folder: Path, case: Case, recipe: Recipe, labels: Mapping[int, str]) -> None:
     if case.label is None:
         raise DataError(f"case {case.id} has no mask, so it cannot be trained on")
     scan = read_image(case.image)
@@ -118,15 +119,15 @@ def _fill(folder: Path, case: Case, recipe: Recipe, labels: list[int]) -> None:
     label = label_slices(mask, frame, labels)
     np.save(folder / "image.npy", image)
     np.save(folder / "label.npy", label)
-    voxels = [np.bincount(s.ravel(), minlength=len(labels)).tolist() for s in label]
+    voxels = [np.bincount(s.ravel(), minlength=1 + len(organs_of(labels))).tolist() for s in label]
     resized = (frame.spacing_mm[i] * frame.shape[i] / frame.network_shape[i] for i in range(3))
     meta = {"case": case.id, "spacing_mm": list(resized), "voxels": voxels}
     (folder / "case.json").write_text(json.dumps(meta))
 
 
-def _digest(case: Case, recipe: Recipe, labels: list[int]) -> str:
+def _digest(case: Case, recipe: Recipe, labels: Mapping[int, str]) -> str:
     digest = hashlib.blake2b(digest_size=12)
-    digest.update(json.dumps([FORMAT, recipe.model_dump(mode="json"), labels]).encode())
+    digest.update(json.dumps([FORMAT, recipe.model_dump(mode="json"), list(merge_labels(labels).items())]).encode())
     for source in (case.image, case.label):
         for file in _files(source):
             digest.update(file.name.encode())

@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, ValidationError, field_validator
 
 from fullscale.data.checks import CaseFacts, Inspection
+from fullscale.data.labels import organs_of
 from fullscale.data.preprocess import Intensity, Neighbours, Recipe
 from fullscale.errors import DataError
 
@@ -44,7 +45,7 @@ class Plan(BaseModel):
     Attributes:
         dataset: its name.
         modality: `"CT"` (intensities are HU), `"MRI"` or `"unknown"`.
-        labels: values in the masks and their names, background first.
+        labels: values in the masks and their names, background first; values of one name are one organ.
         intensity: clipping and normalisation.
         spacing_mm: in-plane voxel size that slices are resized to; null keeps each scan's own.
         neighbours: slices above and below that are shown with each.
@@ -68,7 +69,7 @@ class Plan(BaseModel):
     @field_validator("labels")
     @classmethod
     def _labels_with_background(cls, labels: Choice[dict[int, str]]) -> Choice[dict[int, str]]:
-        if 0 not in labels.value or len(labels.value) < 2 or min(labels.value) < 0:
+        if 0 not in labels.value or min(labels.value) < 0 or not organs_of(labels.value):
             raise ValueError("expected 0 for the background and at least one organ of a higher value")
         return labels
 
@@ -82,14 +83,9 @@ class Plan(BaseModel):
         )
 
     @property
-    def label_values(self) -> list[int]:
-        """Label values in the order of the classes, background first."""
-        return sorted(self.labels.value)
-
-    @property
     def organs(self) -> dict[int, str]:
-        """Value and name of each foreground label, in the order of the classes."""
-        return {value: self.labels.value[value] for value in self.label_values if value != 0}
+        """Value and name of each organ, in the order of the classes; values of one name are one organ."""
+        return organs_of(self.labels.value)
 
     @property
     def classes(self) -> int:

@@ -7,6 +7,7 @@ clipped and normalised. Nothing is resampled across slices: a network of this fa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, PositiveFloat, model_validator
 
+from fullscale.data.labels import merge_labels
 from fullscale.errors import DataError
 from fullscale.geometry.transform import Reorientation, reorientation, resize_label_slices, resize_slices
 from fullscale.geometry.volume import Volume
@@ -142,16 +144,17 @@ def image_slices(scan: Volume, frame: Frame, recipe: Recipe) -> npt.NDArray[np.f
     return np.ascontiguousarray(resize_slices(normalised, frame.network_shape[1:]))
 
 
-def label_slices(mask: Volume, frame: Frame, values: list[int]) -> npt.NDArray[np.uint8]:
-    """Cut and resize a label volume: class indices uint8 `[S, H, W]`, the position of each label in `values`.
+def label_slices(mask: Volume, frame: Frame, labels: Mapping[int, str]) -> npt.NDArray[np.uint8]:
+    """Cut and resize a label volume: class indices uint8 `[S, H, W]`, the place of each organ among the `labels`.
 
-    Labels that are not in `values` become background.
+    Values of one name are one organ; values that have no name become background.
     """
+    merged = merge_labels(labels)
+    organs = sorted(set(merged.values()))
     stored = _slices(mask, frame)
     classes = np.zeros(stored.shape, dtype=np.uint8)
-    for index, value in enumerate(values):
-        if value != 0:
-            classes[stored == value] = index
+    for value, written in merged.items():
+        classes[stored == value] = organs.index(written)
     return np.ascontiguousarray(resize_label_slices(classes, frame.network_shape[1:]))
 
 

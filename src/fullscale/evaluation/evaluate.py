@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fullscale.data.labels import merge_label_map, organs_of
 from fullscale.data.layouts import Case, find_dataset
 from fullscale.data.nifti import volume_stem, volume_suffix
 from fullscale.data.read import read_label
@@ -127,8 +128,8 @@ def evaluate(
     Args:
         predictions: a label map, or a folder of them.
         references: a label map, a folder of them, a data set that `find_dataset` knows, or the cases by name.
-        labels: name of each label to score, any other counting as background. By default every label that the data
-            set declares and every one that occurs.
+        labels: name of each label to score, any other counting as background; values of one name are one organ,
+            scored as the lowest. By default every label that the data set declares and every one that occurs.
         tolerance_mm: of the surface Dice.
         progress: called after each case with the number done, the number in all, and its name.
 
@@ -141,12 +142,14 @@ def evaluate(
         UsageError: a label has no tolerance, or is below 1.
     """
     pairs, failures, declared = _pairs(Path(predictions), references)
-    names = dict(declared if labels is None else labels)
+    known = dict(declared if labels is None else labels)
+    names = organs_of(known)
     scored: list[tuple[CaseScores, int]] = []
     for done, (name, pair) in enumerate(sorted(pairs.items()), 1):
         try:
-            prediction, reference = (read_label(file, pair.image) for file in (pair.prediction, pair.reference))
-            names |= {} if labels is not None else _new_labels(prediction, reference, names)
+            files = (pair.prediction, pair.reference)
+            prediction, reference = (merge_label_map(read_label(file, pair.image), known) for file in files)
+            names |= {} if labels is not None else _new_labels(prediction, reference, known)
             scores = score_case(prediction, reference, names, tolerance_mm)
         except DataError as error:
             if len(pairs) == 1:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 from lightning.pytorch.callbacks import TQDMProgressBar
 
 from fullscale.evaluation.figures import write_progress
@@ -31,6 +33,8 @@ class Bar(TQDMProgressBar):
 class History(lightning.Callback):
     """Keeps a row per epoch. The rows travel in the checkpoint, so a resumed run goes on where it was.
 
+    `step_s` is the median of the seconds from the end of one step to the end of the next, waiting for data included.
+
     Args:
         folder: receives `metrics.csv` and `progress.png`.
         budget: tells the time.
@@ -43,11 +47,11 @@ class History(lightning.Callback):
         self.report = report
         self.rows: list[dict[str, float]] = []
         self.sums: dict[str, float] = {}
-        self.steps = 0
+        self.ended_s: list[float] = []
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Add up what the step logged."""
-        self.steps += 1
+        """Add up what the step logged, and note when it ended."""
+        self.ended_s.append(time.monotonic())
         for name in ("loss", "presence_loss", "presence_accuracy"):
             if name in trainer.callback_metrics:
                 self.sums[name] = self.sums.get(name, 0.0) + float(trainer.callback_metrics[name])
@@ -59,10 +63,11 @@ class History(lightning.Callback):
             "epoch": float(trainer.current_epoch),
             "step": float(trainer.global_step),
             "elapsed_s": round(self.budget.elapsed_s, 1),
+            "step_s": float(np.median(np.diff(self.ended_s))) if len(self.ended_s) > 1 else float("nan"),
             "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
         }
-        row |= {f"train_{name}": total / max(1, self.steps) for name, total in self.sums.items()}
-        self.sums, self.steps = {}, 0
+        row |= {f"train_{name}": total / max(1, len(self.ended_s)) for name, total in self.sums.items()}
+        self.sums, self.ended_s = {}, []
         row["val_dice_mean"] = metrics["val_dice"]
         row |= {name: value for name, value in metrics.items() if name.startswith("val_dice_")}
         self.rows = [*(r for r in self.rows if r["epoch"] < row["epoch"]), row]

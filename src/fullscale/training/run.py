@@ -102,7 +102,7 @@ def train(request: Request) -> Summary:
         _claim(request.run, config, plan, record, splits)
 
     request.report(f"preparing {len(cases)} cases in {request.cache}")
-    prepared = {c.id: c for c in prepare_cases(cases, plan.recipe, plan.label_values, request.cache)}
+    prepared = {c.id: c for c in prepare_cases(cases, plan.recipe, plan.labels.value, request.cache)}
     module = SegmentationModule(
         network,
         SupervisedLoss(loss, config.loss.level_weights, config.loss.presence_weight),
@@ -118,24 +118,16 @@ def train(request: Request) -> Summary:
         raise SystemExit(0)  # the process that was started by hand goes on alone
     with only_one(fold, "training"):
         checkpoint = _fit(request, config, fold, module, data)
-        return _hand_over(request, config, fold, checkpoint, module, card, [c for c in cases if c.id in split["val"]])
+        _hand_over(request.run, checkpoint, module, card)
+        return _validate(request, config, fold, [c for c in cases if c.id in split["val"]], plan.labels.value)
 
 
-def _hand_over(
-    request: Request,
-    config: Config,
-    fold: Path,
-    checkpoint: Path,
-    module: SegmentationModule,
-    card: ModelCard,
-    cases: list[Case],
-) -> Summary:
-    """Write the bundle of a checkpoint, and return the scores of the validation cases."""
+def _hand_over(run: Path, checkpoint: Path, module: SegmentationModule, card: ModelCard) -> None:
+    """Write the bundle of a checkpoint."""
     best = read_checkpoint(checkpoint)
     module.load_state_dict(best["state_dict"])
     card.provenance |= {"epoch": best["epoch"], "step": best["global_step"]}
-    save_bundle(request.run / "bundle", card, module.network.state_dict())
-    return _validate(request, config, fold, cases, card.labels)
+    save_bundle(run / "bundle", card, module.network.state_dict())
 
 
 def look_at_data(request: Request) -> tuple[list[Case], Plan, dict[str, Any]]:
@@ -333,11 +325,12 @@ def _fit(request: Request, config: Config, fold: Path, module: SegmentationModul
     """Train until the budget is spent, and return the checkpoint to hand over."""
     steps = config.trainer.max_epochs and config.trainer.max_epochs * (config.trainer.steps_per_epoch or 0)
     budget = Budget(config.trainer.max_minutes, steps, config.optimizer)
-    best = ModelCheckpoint(fold, "best", monitor="val_dice", mode="max", save_last=True, enable_version_counter=False)
+    best = ModelCheckpoint(fold, "best", monitor="val_dice", mode="max", enable_version_counter=False)
+    newest = ModelCheckpoint(fold, "last", save_on_train_epoch_end=False, enable_version_counter=False)
     last = fold / "last.ckpt"
     if config.trainer.compile:
         module.network.compile()
-    trainer = _trainer(request, config, fold, [budget, History(fold, budget, request.report), best])
+    trainer = _trainer(request, config, fold, [budget, History(fold, budget, request.report), best, newest])
     if not (last.is_file() and budget.spent_in(last)):
         if last.is_file():
             request.report(f"going on from {last}")
@@ -378,13 +371,13 @@ def _precision(wanted: str, device: torch.device) -> str:
     return {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[wanted]
 
 
-def _validate(request: Request, config: Config, fold: Path, cases: list[Case], organs: dict[int, str]) -> Summary:
+def _validate(request: Request, config: Config, fold: Path, cases: list[Case], labels: dict[int, str]) -> Summary:
     """Predict the validation cases as a user would, from the files and with the bundle, and score them."""
     predictor = Predictor.from_run(request.run, device=config.trainer.device)
     folder = fold / "validation"
     request.report(f"predicting {len(cases)} validation cases")
     for case in cases:
         write_volume(folder / f"{case.id}.nii.gz", predictor.predict(case.image))
-    summary = evaluate(folder, {case.id: case for case in cases}, organs)
+    summary = evaluate(folder, {case.id: case for case in cases}, labels)
     write_summary(summary, folder / "summary.json")
     return summary
