@@ -13,6 +13,7 @@ from fullscale.data.layouts import Case
 from fullscale.data.nifti import write_volume
 from fullscale.errors import DataError, FullscaleError, GeometryError, UsageError
 from fullscale.evaluation.evaluate import evaluate, score_arrays, score_case
+from fullscale.evaluation.slices import SLICES
 from fullscale.evaluation.summary import METRICS, Summary, read_summary, write_summary
 from fullscale.geometry.transform import reorient
 from fullscale.geometry.volume import Volume
@@ -62,7 +63,8 @@ def test_a_shifted_cube_scored_by_hand() -> None:
     assert scores["NSD"] == 1.0
     assert scores["volume_ml"] == scores["reference_volume_ml"] == pytest.approx(64 * 2.5 / 1000)
     assert scores["volume_error_ml"] == 0
-    assert set(scores) == set(METRICS)
+    assert [scores[name] for name in SLICES] == [8, 4, 0, 0]
+    assert set(scores) == {*METRICS, *SLICES}
 
 
 @pytest.mark.parametrize("codes", ["LPS", "RAS", "SAR", "PIR", "ILP"])
@@ -164,7 +166,8 @@ def test_the_mean_of_classes_weighs_each_class_once(tmp_path: Path, both: str, o
     assert content["foreground_mean"]["Dice"] == pytest.approx((0.875 + 0.75) / 2)
     assert (content["foreground_mean"]["cases"], content["foreground_mean"]["classes"]) == (2, 2)
     without = {case["case"]: case["metrics"]["2"] for case in content["metric_per_case"]}[one]
-    assert set(without) == set(METRICS)
+    assert set(without) == {*METRICS, *SLICES}
+    assert [without[name] for name in SLICES] == [8, 8, 0, 0]
     assert (without["TN"], without["Dice"], without["volume_ml"]) == (np.prod(SHAPE), None, 0)
 
 

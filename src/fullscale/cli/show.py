@@ -123,8 +123,16 @@ def print_summary(summary: Summary, title: str) -> None:
     table(title, ["class", "cases", *_HEADS], means)
     empty = ", ".join(f"{everything[f'{kind}_cases']} {kind.replace('_', ' ')}" for kind in _EMPTY)
     typer.echo(f"Distances in mm. Organs: {empty}; a missed one scores Dice 0 and the volume's diagonal.")
+    typer.echo(_slices_line("Slices without the organ", everything))
+    for label, scores in content.get("guidance", {}).get("classes", {}).items():
+        typer.echo(_slices_line(f"  {names[label]}, without the gate of the guidance", scores["ungated"]))
     for failure in content["failures"]:
         news(f"not scored: {failure['case']}: {failure['message']}")
+
+
+def _slices_line(title: str, scores: Mapping[str, Any]) -> str:
+    without, invented = scores["slices_without_organ"], scores["false_positive_slices"]
+    return f"{title}: {without}; {invented} of them got some of it, {scores['false_positive_slices_ml']:.1f} ml in all."
 
 
 def _scores(scores: Mapping[str, float | None]) -> list[str]:

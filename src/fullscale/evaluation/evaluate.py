@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from fullscale.evaluation.overlap import (
     unscored,
     volume_scores,
 )
+from fullscale.evaluation.slices import slice_scores, unscored_slices
 from fullscale.evaluation.summary import CaseScores, Failure, Summary
 from fullscale.evaluation.surface import (
     TOLERANCE_MM,
@@ -45,7 +46,7 @@ from fullscale.geometry.volume import Volume, describe_mismatch
 class _Pair:
     prediction: Path
     reference: Path
-    image: Path
+    image: Path | None
 
 
 def score_arrays(
@@ -97,7 +98,7 @@ def score_arrays(
 def score_case(
     prediction: Volume, reference: Volume, labels: Iterable[int], tolerance_mm: Tolerance = TOLERANCE_MM
 ) -> dict[int, Scores]:
-    """Score a label map against the truth; see `score_arrays`.
+    """Score a label map against the truth; see `score_arrays`, and `SLICES` for the slices without an organ.
 
     Raises:
         GeometryError: the two do not lie on one grid; nothing is resampled.
@@ -108,8 +109,10 @@ def score_case(
             f"prediction and truth lie on different grids: {mismatch} (prediction {_grid(prediction)}; truth "
             f"{_grid(reference)}); bring the prediction onto the truth's grid first"
         )
-    axes = reference.affine[:3, :3]
-    return score_arrays(prediction.array, reference.array, axes, labels, tolerance_mm=tolerance_mm)
+    axes, wanted = reference.affine[:3, :3], list(labels)
+    scores = score_arrays(prediction.array, reference.array, axes, wanted, tolerance_mm=tolerance_mm)
+    slices = slice_scores(prediction, reference, wanted)
+    return {label: scores[label] | slices[label] for label in wanted}
 
 
 def evaluate(
@@ -144,11 +147,11 @@ def evaluate(
     pairs, failures, declared = _pairs(Path(predictions), references)
     known = dict(declared if labels is None else labels)
     names = organs_of(known)
-    scored: list[tuple[CaseScores, int]] = []
+    scored: list[tuple[CaseScores, Scores]] = []
     for done, (name, pair) in enumerate(sorted(pairs.items()), 1):
         try:
             files = (pair.prediction, pair.reference)
-            prediction, reference = (merge_label_map(read_label(file, pair.image), known) for file in files)
+            prediction, reference = (merge_label_map(read_label(file, pair.image or file), known) for file in files)
             names |= {} if labels is not None else _new_labels(prediction, reference, known)
             scores = score_case(prediction, reference, names, tolerance_mm)
         except DataError as error:
@@ -156,7 +159,8 @@ def evaluate(
                 raise
             failures.append(Failure(name, str(error)))
         else:
-            scored.append((CaseScores(name, scores, pair.prediction, pair.reference), reference.array.size))
+            case = CaseScores(name, scores, pair.prediction, pair.reference, pair.image)
+            scored.append((case, unscored(reference.array.size) | unscored_slices(reference)))
         if progress is not None:
             progress(done, len(pairs), name)
     if not scored:
@@ -166,14 +170,13 @@ def evaluate(
 
 
 def _summary(
-    scored: list[tuple[CaseScores, int]], failures: list[Failure], names: dict[int, str], tolerance_mm: Tolerance
+    scored: list[tuple[CaseScores, Scores]], failures: list[Failure], names: dict[int, str], tolerance_mm: Tolerance
 ) -> Summary:
     """Give every case every label: what occurs in later cases only is empty in truth and prediction here."""
     names = dict(sorted(names.items()))
     cases = []
-    for case, voxels in scored:
-        metrics = {label: case.metrics.get(label) or unscored(voxels) for label in names}
-        cases.append(CaseScores(case.case, metrics, case.prediction_file, case.reference_file))
+    for case, nothing in scored:
+        cases.append(replace(case, metrics={label: case.metrics.get(label) or nothing for label in names}))
     tolerances = {label: tolerance_of(label, tolerance_mm) for label in names}
     return Summary(names, tolerances, cases, sorted(failures, key=lambda failure: failure.case))
 
@@ -227,20 +230,20 @@ def _predictions(path: Path) -> dict[str, Path]:
     return _label_maps(path)
 
 
-def _truth(references: str | Path | Mapping[str, Case]) -> tuple[dict[str, tuple[Path, Path]], dict[int, str]]:
-    """List the true label map of each case and the image it belongs to, and the labels that are declared."""
+def _truth(references: str | Path | Mapping[str, Case]) -> tuple[dict[str, tuple[Path, Path | None]], dict[int, str]]:
+    """List the true label map of each case, its scan where it is known, and the labels that are declared."""
     if isinstance(references, Mapping):
         return {name: (case.label, case.image) for name, case in references.items() if case.label is not None}, {}
     path = Path(references)
     if path.is_file() and volume_suffix(path):
-        return {volume_stem(path): (path, path)}, {}
+        return {volume_stem(path): (path, None)}, {}
     try:
         dataset = find_dataset(path)
     except DataError:
         files = _label_maps(path) if path.is_dir() else {}
         if not files:
             raise
-        return {name: (file, file) for name, file in files.items()}, {}
+        return {name: (file, None) for name, file in files.items()}, {}
     declared = {label: name for label, name in (dataset.labels or {}).items() if label != 0}
     return {case.id: (case.label, case.image) for case in dataset.cases if case.label is not None}, declared
 
@@ -260,7 +263,7 @@ def _label_maps(folder: Path) -> dict[str, Path]:
     return {name: file for name, file in files.items() if name not in soft}
 
 
-def _match(files: Iterable[str], truth: Mapping[str, tuple[Path, Path]]) -> dict[str, str]:
+def _match(files: Iterable[str], truth: Mapping[str, tuple[Path, Path | None]]) -> dict[str, str]:
     """Find the case of each prediction: by its name, by that of the label map, then without what layouts add."""
     matched: dict[str, str] = {}
     for key in (str, _plain_name):

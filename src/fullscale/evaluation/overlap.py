@@ -147,6 +147,13 @@ def unscored(voxels: int) -> Scores:
     return (empty_mask_scores(counts, 0.0) or {}) | counts.as_scores() | volume_scores(counts, 0.0)
 
 
+def class_index(values: npt.NDArray[Any], classes: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
+    """Return the place of each value among the sorted `classes`; a value that is none of them gets their number."""
+    values = values.astype(np.int64)
+    index = np.minimum(np.searchsorted(classes, values), len(classes) - 1)
+    return np.where(classes[index] == values, index, len(classes))
+
+
 def _require_comparable(prediction: npt.NDArray[Any], reference: npt.NDArray[Any], labels: list[int]) -> None:
     if prediction.shape != reference.shape:
         raise GeometryError(f"a prediction of shape {prediction.shape} and a truth of shape {reference.shape}")
@@ -166,11 +173,5 @@ def _confusion(
     """
     either = (prediction != 0) | (reference != 0)
     n = len(classes) + 1
-    cells = _class_index(prediction[either], classes) * n + _class_index(reference[either], classes)
+    cells = class_index(prediction[either], classes) * n + class_index(reference[either], classes)
     return np.bincount(cells, minlength=n * n).reshape(n, n)
-
-
-def _class_index(values: npt.NDArray[Any], classes: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
-    values = values.astype(np.int64)
-    index = np.minimum(np.searchsorted(classes, values), len(classes) - 1)
-    return np.where(classes[index] == values, index, len(classes))

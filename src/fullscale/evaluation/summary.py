@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from fullscale.errors import DataError
+from fullscale.evaluation.guidance import GuidedScores, guidance_summary
 from fullscale.evaluation.overlap import POLICY, Scores
+from fullscale.evaluation.slices import SLICES
 from fullscale.files import write_json
 
 METRICS = (
@@ -39,12 +41,14 @@ class CaseScores:
         metrics: scores of each label.
         prediction_file: what was scored.
         reference_file: against what.
+        image_file: the scan, where it is known; pictures need it.
     """
 
     case: str
     metrics: dict[int, Scores]
     prediction_file: Path
     reference_file: Path
+    image_file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -64,19 +68,21 @@ class Summary:
         tolerance_mm: of the surface Dice, for each label.
         cases: the scored cases, by name; each holds every label.
         failures: the cases that could not be scored, by name.
+        guidance: what the gate changed in each case, where a network with guidance made the predictions.
     """
 
     labels: dict[int, str]
     tolerance_mm: dict[int, float]
     cases: list[CaseScores] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    guidance: list[GuidedScores] = field(default_factory=list)
 
     def mean(self, label: int) -> Scores:
         """Means over the scored cases of one label, and how many cases they stand on.
 
         A case is scored where truth or prediction holds the organ (`cases`); recall and the relative volume error are
         means over `cases_with_organ`. `true_negative_cases` are left out. Of the scored cases, `missed_cases` have an
-        empty prediction and `false_positive_cases` an empty truth.
+        empty prediction and `false_positive_cases` an empty truth. The counts of `SLICES` are sums over all cases.
         """
         rows = [case.metrics[label] for case in self.cases]
         scored = [row for row in rows if row["Dice"] is not None]
@@ -85,7 +91,9 @@ class Summary:
             *(len(scored), sum(reference for reference, _ in held), len(rows) - len(scored)),
             *(held.count((True, False)), held.count((False, True))),
         )
-        return {name: _mean(row[name] for row in scored) for name in METRICS} | dict(zip(_COUNTED, counts, strict=True))
+        means = {name: _mean(row[name] for row in scored) for name in METRICS}
+        sums: Scores = {name: sum(row[name] or 0 for row in rows) for name in SLICES}
+        return means | dict(zip(_COUNTED, counts, strict=True)) | sums
 
     def foreground_mean(self) -> Scores:
         """Means of the classes' means, as in nnU-Net, over the `classes` that were scored in at least one case.
@@ -95,13 +103,13 @@ class Summary:
         means = [self.mean(label) for label in self.labels]
         scored = [mean for mean in means if mean["cases"]]
         content: Scores = {name: _mean(mean[name] for mean in scored) for name in METRICS}
-        content |= {name: sum(mean[name] or 0 for mean in means) for name in _COUNTED}
+        content |= {name: sum(mean[name] or 0 for mean in means) for name in (*_COUNTED, *SLICES)}
         content["cases"] = sum(any(s["Dice"] is not None for s in case.metrics.values()) for case in self.cases)
         return content | {"classes": len(scored)}
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for strict JSON, in the form of nnU-Net's summary.json; what is not defined is None."""
-        return {
+        content = {
             "foreground_mean": self.foreground_mean(),
             "mean": {str(label): self.mean(label) for label in self.labels},
             "metric_per_case": [
@@ -110,6 +118,7 @@ class Summary:
                     "metrics": {str(label): scores for label, scores in case.metrics.items()},
                     "prediction_file": str(case.prediction_file),
                     "reference_file": str(case.reference_file),
+                    "image_file": None if case.image_file is None else str(case.image_file),
                 }
                 for case in self.cases
             ],
@@ -118,6 +127,7 @@ class Summary:
             "policy": POLICY,
             "failures": [{"case": failure.case, "message": failure.message} for failure in self.failures],
         }
+        return content | ({"guidance": guidance_summary(self.guidance, self.labels)} if self.guidance else {})
 
 
 def write_summary(summary: Summary, path: str | Path) -> None:
@@ -146,10 +156,15 @@ def read_summary(path: str | Path) -> Summary:
                     _by_label(case["metrics"]),
                     Path(case["prediction_file"]),
                     Path(case["reference_file"]),
+                    Path(case["image_file"]) if case["image_file"] else None,
                 )
                 for case in content["metric_per_case"]
             ],
             failures=[Failure(**failure) for failure in content["failures"]],
+            guidance=[
+                GuidedScores(case["case"], _by_label(case["metrics"]))
+                for case in content.get("guidance", {}).get("cases", [])
+            ],
         )
     except OSError as error:
         raise DataError(f"cannot read the scores {path}: {error.strerror or error}") from error

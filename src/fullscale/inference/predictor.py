@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fullscale.bundle import ModelCard, load_bundle
-from fullscale.data.preprocess import find_frame, image_slices, with_neighbours
+from fullscale.data.preprocess import Frame, find_frame, image_slices, with_neighbours
 from fullscale.data.read import read_image
 from fullscale.errors import UsageError
 from fullscale.geometry.volume import Volume
@@ -83,17 +83,29 @@ def slice_logits(
     Yields:
         float32 logits `[B, C, *shape]` of consecutive slices, on the network's device.
     """
-    device = _device_of(network)
+    for batch in slice_batches(slices, neighbours, _device_of(network), batch_size):
+        with torch.inference_mode(), mixed_precision(batch.device):
+            logits = network(batch).float()
+        yield resize_logits(logits, shape)
+
+
+def slice_batches(
+    slices: npt.NDArray[Any], neighbours: int, device: torch.device, batch_size: int | None = None
+) -> Iterator[Tensor]:
+    """Yield images `[B, 2 neighbours + 1, H, W]` of consecutive slices of `[S, H, W]`, on the device."""
     size = batch_size or max(1, VOXELS_AT_ONCE[device.type] // (slices.shape[1] * slices.shape[2]))
+    for start in range(0, len(slices), size):
+        indices = range(start, min(start + size, len(slices)))
+        batch = np.stack([with_neighbours(slices, i, neighbours) for i in indices]).astype(np.float32)
+        yield torch.from_numpy(batch).to(device)
+
+
+def resize_logits(logits: Tensor, shape: tuple[int, int] | None) -> Tensor:
+    """Bring logits `[B, C, H, W]` to other rows and columns, edge to edge."""
+    if shape is None or logits.shape[2:] == shape:
+        return logits
     with torch.inference_mode():
-        for start in range(0, len(slices), size):
-            indices = range(start, min(start + size, len(slices)))
-            batch = np.stack([with_neighbours(slices, i, neighbours) for i in indices]).astype(np.float32)
-            with mixed_precision(device):
-                logits = network(torch.from_numpy(batch).to(device)).float()
-            if shape is not None and logits.shape[2:] != shape:
-                logits = nn.functional.interpolate(logits, shape, mode="bilinear", align_corners=False)
-            yield logits
+        return nn.functional.interpolate(logits, shape, mode="bilinear", align_corners=False)
 
 
 class Predictor:
@@ -174,5 +186,9 @@ class Predictor:
             start = stop
             if progress is not None:
                 progress(stop / len(labels))
+        return self.label_volume(labels, frame, volume)
+
+    def label_volume(self, classes: npt.NDArray[np.uint8], frame: Frame, scan: Volume) -> Volume:
+        """Turn class indices `[S, H, W]` of `frame.shape` into label values on the scan's own grid."""
         values = np.array([0, *self.card.labels])
-        return frame.to_volume(values.astype(np.min_scalar_type(values.max()))[labels], volume)
+        return frame.to_volume(values.astype(np.min_scalar_type(values.max()))[classes], scan)

@@ -25,12 +25,10 @@ from fullscale.config import Config, dump_yaml, load_config
 from fullscale.data.cache import PreparedCase, default_cache, prepare_cases
 from fullscale.data.checks import inspect_dataset
 from fullscale.data.layouts import Case, Dataset, find_dataset
-from fullscale.data.nifti import write_volume
 from fullscale.data.plan import Plan, make_plan, read_plan
 from fullscale.data.splits import ALL, Split, choose_split, make_splits, read_splits
 from fullscale.errors import DataError, UsageError
-from fullscale.evaluation.evaluate import evaluate
-from fullscale.evaluation.summary import Summary, write_summary
+from fullscale.evaluation.summary import Summary
 from fullscale.files import only_one, write_json, write_text
 from fullscale.inference.predictor import Predictor, choose_device
 from fullscale.losses import create_loss
@@ -40,6 +38,7 @@ from fullscale.training.datamodule import SegmentationData
 from fullscale.training.history import Bar, History
 from fullscale.training.module import Budget, SegmentationModule, read_checkpoint
 from fullscale.training.samples import CropDataset
+from fullscale.training.validate import validate
 
 DEFAULT_EPOCHS = 100
 DEFAULT_STEPS = 250
@@ -119,7 +118,10 @@ def train(request: Request) -> Summary:
     with only_one(fold, "training"):
         checkpoint = _fit(request, config, fold, module, data)
         _hand_over(request.run, checkpoint, module, card)
-        return _validate(request, config, fold, [c for c in cases if c.id in split["val"]], plan.labels.value)
+        held_back = [c for c in cases if c.id in split["val"]]
+        request.report(f"predicting {len(held_back)} validation cases")
+        predictor = Predictor.from_run(request.run, device=config.trainer.device)
+        return validate(predictor, fold / "validation", held_back, plan.labels.value)
 
 
 def _hand_over(run: Path, checkpoint: Path, module: SegmentationModule, card: ModelCard) -> None:
@@ -369,15 +371,3 @@ def _precision(wanted: str, device: torch.device) -> str:
     if wanted == "auto":
         wanted = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "32"
     return {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[wanted]
-
-
-def _validate(request: Request, config: Config, fold: Path, cases: list[Case], labels: dict[int, str]) -> Summary:
-    """Predict the validation cases as a user would, from the files and with the bundle, and score them."""
-    predictor = Predictor.from_run(request.run, device=config.trainer.device)
-    folder = fold / "validation"
-    request.report(f"predicting {len(cases)} validation cases")
-    for case in cases:
-        write_volume(folder / f"{case.id}.nii.gz", predictor.predict(case.image))
-    summary = evaluate(folder, {case.id: case for case in cases}, labels)
-    write_summary(summary, folder / "summary.json")
-    return summary
