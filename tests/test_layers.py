@@ -27,7 +27,7 @@ HOME = {
     "nibabel": ["data/nifti.py"],
     "SimpleITK": ["data/nifti.py"],
     "pydicom": ["data/dicom.py"],
-    "matplotlib": ["evaluation/figures.py", "bench/figure.py"],
+    "matplotlib": ["evaluation/figures.py", "evaluation/overlay.py", "evaluation/progress.py", "bench/figure.py"],
     "lightning": ["training/"],
     "monai": ["training/", "networks/attention_unet.py"],
     "segmentation_models_pytorch": ["networks/pspnet.py", "networks/deeplab.py"],

@@ -424,6 +424,6 @@ def test_a_summary_that_cannot_be_written_is_one_clear_line(folders: tuple[Path,
 
 
 def test_scoring_loads_neither_torch_nor_matplotlib() -> None:
-    code = "import sys, fullscale.evaluation.evaluate, fullscale.evaluation.figures\n"
+    code = "import sys, fullscale.evaluation.evaluate, fullscale.evaluation.overlay, fullscale.evaluation.progress\n"
     code += "sys.exit(bool({'torch', 'matplotlib', 'monai'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

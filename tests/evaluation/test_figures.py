@@ -14,13 +14,14 @@ from fullscale.evaluation.figures import (
     FALSE_NEGATIVE,
     FALSE_POSITIVE,
     LABEL_COLOURS,
+    PALETTES,
     TRUE_POSITIVE,
     WRONG_CLASS,
-    overlay_figure,
-    progress_figure,
-    write_overlay,
-    write_progress,
+    save_figure,
 )
+from fullscale.evaluation.overlay import overlay_figure, slice_figure
+from fullscale.evaluation.progress import progress_figure, write_progress
+from fullscale.evaluation.scene import AXIAL, CORONAL, SAGITTAL, Look
 from fullscale.geometry.transform import reorient
 from fullscale.geometry.volume import Volume
 
@@ -97,7 +98,7 @@ def test_the_same_anatomy_looks_the_same_whatever_orientation_is_stored(codes: s
 def test_patient_right_and_front_are_left_and_head_is_up(view: int, bright: Any, corner: tuple[str, str]) -> None:
     scan = np.zeros(SHAPE, np.int16)
     scan[bright] = 100
-    figure = overlay_figure(volume(scan), volume(np.zeros(SHAPE, np.uint8)), window=(0, 100), slices=1)
+    figure = overlay_figure(volume(scan), volume(np.zeros(SHAPE, np.uint8)), look=Look(window=(0, 100)), slices=1)
     image = panel(figure, view)
     brightness = {(v, h): quarter(image, v, h) for v in ("top", "bottom") for h in ("left", "right")}
     assert max(brightness, key=lambda place: brightness[place]) == corner
@@ -126,7 +127,7 @@ def test_a_ball_is_round_although_its_voxels_are_not() -> None:
     x, y, z = np.ogrid[:40, :60, :20]
     ball = ((x - 19.5) * 2) ** 2 + ((y - 29.5) * 1.5) ** 2 + ((z - 9.5) * 4) ** 2 <= 30**2
     scan = volume(np.zeros(SHAPE, np.int16))
-    figure = overlay_figure(scan, volume(ball.astype(np.uint8)), window=(0, 1), slices=1)
+    figure = overlay_figure(scan, volume(ball.astype(np.uint8)), look=Look(window=(0, 1)), slices=1)
     for number in range(3):
         red = panel(figure, number).astype(int)
         painted = red[..., 0] - red[..., 1] > 40
@@ -161,7 +162,7 @@ def test_found_missed_invented_and_confused_have_the_colours_of_the_paper() -> N
 def test_without_truth_each_label_has_its_colour_and_name() -> None:
     labels = phantom()[2].array.copy()
     labels[labels == 2] = 9
-    figure = overlay_figure(phantom()[0], volume(labels), names={1: "liver"})
+    figure = overlay_figure(phantom()[0], volume(labels), look=Look(names={1: "liver"}))
     [legend] = figure.legends
     assert [text.get_text() for text in legend.texts] == ["liver", "label 9"]
     assert [patch.get_facecolor()[:3] for patch in legend.get_patches()] == [to_rgb(c) for c in LABEL_COLOURS[:2]]
@@ -211,7 +212,7 @@ def limits(scan: npt.NDArray[Any], **options: Any) -> tuple[float, float]:
 
 
 def test_a_window_that_is_given_is_used() -> None:
-    assert limits(phantom()[0].array, window=(-100, 240)) == (-100, 240)
+    assert limits(phantom()[0].array, look=Look(window=(-100, 240))) == (-100, 240)
 
 
 def test_without_a_window_outliers_do_not_darken_the_picture() -> None:
@@ -243,17 +244,60 @@ def test_other_grids_are_refused() -> None:
         overlay_figure(scan, mask, moved)
 
 
-@pytest.mark.parametrize("options", [{"window": (240, -100)}, {"window": (5, 5)}, {"slices": 0}])
-def test_wishes_that_make_no_picture_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(UsageError):
-        overlay_figure(*phantom()[:2], **options)
+@pytest.mark.parametrize("window", [(240, -100), (5, 5)])
+def test_an_empty_window_is_refused(window: tuple[float, float]) -> None:
+    with pytest.raises(UsageError, match="is empty"):
+        Look(window=window)
+
+
+def test_slices_that_are_not_there_are_refused() -> None:
+    with pytest.raises(UsageError, match="at least 1"):
+        overlay_figure(*phantom()[:2], slices=0)
+    with pytest.raises(UsageError, match="no slice at 400 mm: the scan goes from 100 to 176 mm"):
+        slice_figure(*phantom()[:2], at_mm=400)
+
+
+@pytest.mark.parametrize(
+    ("view", "at_mm", "place"),
+    [
+        (AXIAL, 121.0, "S 120.0 mm"),
+        (CORONAL, -20.6, "P 20.0 mm"),
+        (SAGITTAL, 3.2, "R 4.0 mm"),
+        (AXIAL, None, "S 140.0 mm"),
+    ],
+)
+@pytest.mark.parametrize("codes", ["RAS", "LPI", "SAR"])
+def test_one_slice_is_the_one_at_that_place_however_stored(
+    view: int, at_mm: float | None, place: str, codes: str
+) -> None:
+    figure = slice_figure(*(reorient(v, codes) for v in phantom()), view=view, at_mm=at_mm)
+    assert len(figure.axes) == 1
+    assert place in texts(figure, 0)
+    assert {text for text in texts(figure, 0) if len(text) == 1} == set(("APSI", "RLSI", "RLAP")[view])
+    straight = slice_figure(*phantom(), view=view, at_mm=at_mm)
+    np.testing.assert_array_equal(pixels(figure), pixels(straight))
+
+
+def test_contours_leave_the_inside_of_the_organ_open() -> None:
+    scan, mask, _ = phantom()
+    drawn = {c: slice_figure(scan, mask, look=Look(contour=c)).axes[0].images[1].get_array() for c in (True, False)}
+    outline, filled = drawn[True][..., 3] > 0, drawn[False][..., 3] > 0
+    assert filled.sum() == 14 * 30
+    assert outline.sum() == 2 * 14 + 2 * 28
+    assert (filled & outline == outline).all()
+
+
+def test_the_safe_palette_is_used_on_request() -> None:
+    figure = overlay_figure(*phantom(), look=Look(palette="safe"))
+    colours = [patch.get_facecolor()[:3] for patch in figure.legends[0].get_patches()]
+    assert colours == [to_rgb(colour) for colour in PALETTES["safe"].agreement[: len(colours)]]
 
 
 def test_a_picture_is_written_whole_and_the_same_twice(tmp_path: Path) -> None:
     path = tmp_path / "out" / "overlay.png"
-    write_overlay(path, *phantom(), title="a case")
+    save_figure(overlay_figure(*phantom(), title="a case"), path)
     first = path.read_bytes()
-    write_overlay(path, *phantom(), title="a case")
+    save_figure(overlay_figure(*phantom(), title="a case"), path)
     assert path.read_bytes() == first
     with Image.open(path) as image:
         assert image.format == "PNG"
@@ -261,7 +305,7 @@ def test_a_picture_is_written_whole_and_the_same_twice(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["overlay.png"]
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(FullscaleError, match=r"x\.png"):
-        write_overlay(tmp_path / "file" / "x.png", *phantom())
+        save_figure(overlay_figure(*phantom()), tmp_path / "file" / "x.png")
 
 
 def rows(epochs: int) -> list[dict[str, Any]]:
@@ -301,7 +345,7 @@ def test_the_first_epochs_are_drawn(epochs: int, tmp_path: Path) -> None:
 
 
 def test_drawing_leaves_no_global_state_of_pyplot() -> None:
-    code = "import sys; from fullscale.evaluation.figures import progress_figure\n"
+    code = "import sys; from fullscale.evaluation.progress import progress_figure\n"
     code += "progress_figure([{'epoch': 0, 'train_loss': 1.0}]).canvas.draw()\n"
     code += "sys.exit(bool({'matplotlib.pyplot', 'torch'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

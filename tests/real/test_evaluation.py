@@ -11,7 +11,8 @@ from fullscale.data.layouts import Case
 from fullscale.data.nifti import read_volume, volume_stem, write_volume
 from fullscale.data.read import read_image, read_label
 from fullscale.evaluation.evaluate import evaluate
-from fullscale.evaluation.figures import overlay_figure
+from fullscale.evaluation.overlay import overlay_figure
+from fullscale.evaluation.scene import Look
 from fullscale.geometry.volume import Volume
 
 
@@ -78,7 +79,7 @@ def test_png_truth_of_chaos_is_scored_on_the_grid_of_its_dicom_series(shared_dat
 @pytest.mark.parametrize("source", ["lits", "chaos", "totalsegmentator"])
 def test_the_liver_is_drawn_on_the_left_of_the_picture_and_the_table_below(shared_data: Path, source: str) -> None:
     scan, liver = _scan_and_liver(shared_data, source)
-    figure = overlay_figure(scan, liver, window=(-160, 240), slices=3)
+    figure = overlay_figure(scan, liver, look=Look(window=(-160, 240)), slices=3)
     height, width = figure.axes[1].images[0].get_array().shape
     painted = [np.argwhere(axes.images[1].get_array()[..., 3] > 0) for axes in figure.axes[:3]]
     assert np.mean([part[:, 1].mean() for part in painted]) < 0.45 * width

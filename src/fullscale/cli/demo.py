@@ -23,7 +23,9 @@ def demo(
     from fullscale.data.phantom import write_dataset
     from fullscale.data.read import read_image, read_label
     from fullscale.evaluation.evaluate import evaluate
-    from fullscale.evaluation.figures import write_overlay
+    from fullscale.evaluation.figures import save_figure
+    from fullscale.evaluation.overlay import overlay_figure
+    from fullscale.evaluation.scene import Look
     from fullscale.evaluation.summary import write_summary
     from fullscale.inference.batch import predict_scans
     from fullscale.inference.predictor import Predictor
@@ -51,7 +53,8 @@ def demo(
     picture = masks / "overlay.png"
     scan = read_image(unseen)
     found, wanted = read_label(result.mask, unseen), read_label(truth, unseen)
-    write_overlay(picture, scan, found, wanted, window=(-150, 250), names=organs, title="synthetic phantom")
+    look = Look(window=(-150, 250), names=organs)
+    save_figure(overlay_figure(scan, found, wanted, look, title="synthetic phantom"), picture)
     print_summary(summary, "3. Scores of the scan it has not seen (a synthetic phantom, no patient)")
     typer.echo(
         f"mask:    {result.mask}\nscores:  {masks / 'summary.json'}\npicture: {picture}\nmodel:   {run / 'bundle'}"

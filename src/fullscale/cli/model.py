@@ -1,4 +1,4 @@
-"""Verbs about models and pictures: export, import-weights, params, overlay."""
+"""Verbs about models: export, import-weights, params."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fullscale.cli.show import Json, Labels, news, parse_labels, print_json, table
+from fullscale.cli.show import Json, news, print_json, table
 
 if TYPE_CHECKING:
-    from fullscale.geometry.volume import Volume
     from fullscale.networks.parameters import Cost
 
 
@@ -92,37 +91,4 @@ def _cost_row(cost: Cost) -> tuple[str, ...]:
     return (cost.title, encoder, decoder, formula, heads, total, published, more, f"{cost.macs / 1e9:.1f}")
 
 
-def overlay(
-    scan: Annotated[Path, typer.Argument(help="The scan.", show_default=False)],
-    mask: Annotated[Path, typer.Argument(help="Its mask.", show_default=False)],
-    truth: Annotated[Path | None, typer.Argument(help="The true mask.", show_default=False)] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The PNG to write.")] = Path("overlay.png"),
-    window: Annotated[str | None, typer.Option(help="Grey values from,to (HU for CT), such as -100,240.")] = None,
-    labels: Labels = None,
-    slices: Annotated[int, typer.Option(help="Axial slices to show.", min=1)] = 6,
-) -> None:
-    """Draw a mask over its scan; with the truth, what was found, missed and invented."""
-    from fullscale.data.labels import keep_labels
-    from fullscale.data.read import read_image, read_label
-    from fullscale.errors import UsageError
-    from fullscale.evaluation.figures import write_overlay
-    from fullscale.geometry.volume import require_same_grid
-
-    try:
-        limits = None if window is None else (float(window.split(",")[0]), float(window.split(",")[1]))
-    except (ValueError, IndexError) as error:
-        raise UsageError(f"--window {window!r} is not two numbers, such as -100,240") from error
-    names = parse_labels(labels)
-    volume = read_image(scan)
-
-    def read(path: Path) -> Volume:
-        label_map = read_label(path, scan)
-        require_same_grid(volume, label_map, f"{scan} and {path}")
-        return label_map if names is None else keep_labels(label_map, names)
-
-    reference = None if truth is None else read(truth)
-    write_overlay(output, volume, read(mask), reference, window=limits, names=names, slices=slices)
-    typer.echo(str(output))
-
-
-COMMANDS = {"export": export, "import-weights": import_weights, "params": params, "overlay": overlay}
+COMMANDS = {"export": export, "import-weights": import_weights, "params": params}

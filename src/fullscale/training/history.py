@@ -13,7 +13,7 @@ import lightning
 import numpy as np
 from lightning.pytorch.callbacks import TQDMProgressBar
 
-from fullscale.evaluation.figures import write_progress
+from fullscale.evaluation.progress import write_progress
 from fullscale.files import write_text
 from fullscale.training.module import Budget
 

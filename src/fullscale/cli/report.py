@@ -1,0 +1,84 @@
+"""Verbs that show what came out: overlay."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from fullscale.cli.show import Json, Labels, parse_labels, print_json
+
+if TYPE_CHECKING:
+    from fullscale.geometry.volume import Volume
+
+Palette = Annotated[
+    Literal["paper", "safe"],
+    typer.Option(help="paper: purple, yellow, green; safe: told apart with any kind of colour vision."),
+]
+
+
+def overlay(
+    scan: Annotated[Path, typer.Argument(help="The scan.", show_default=False)],
+    mask: Annotated[Path, typer.Argument(help="Its mask.", show_default=False)],
+    truth: Annotated[Path | None, typer.Argument(help="The true mask.", show_default=False)] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The PNG to write.")] = Path("overlay.png"),
+    window: Annotated[str | None, typer.Option(help="Grey values from,to (HU for CT), such as -100,240.")] = None,
+    labels: Labels = None,
+    slices: Annotated[int, typer.Option(help="Axial slices to show.", min=1)] = 6,
+    view: Annotated[
+        Literal["sheet", "axial", "coronal", "sagittal"], typer.Option(help="A contact sheet, or one slice alone.")
+    ] = "sheet",
+    at: Annotated[
+        float | None, typer.Option(help="Place of that slice in mm toward head, front or right; default the fullest.")
+    ] = None,
+    contour: Annotated[bool, typer.Option("--contour", help="Outlines alone.")] = False,
+    palette: Palette = "paper",
+    json: Json = False,
+) -> None:
+    """Draw a mask over its scan; with the truth, what was found, missed and invented."""
+    from fullscale.data.labels import keep_labels
+    from fullscale.data.read import read_image, read_label
+    from fullscale.errors import UsageError
+    from fullscale.evaluation.figures import save_figure
+    from fullscale.evaluation.overlay import overlay_figure, slice_figure
+    from fullscale.evaluation.scene import AXIAL, CORONAL, SAGITTAL, Look
+    from fullscale.geometry.volume import require_same_grid
+
+    if at is not None and view == "sheet":
+        raise UsageError(f"--at {at:g} is the place of one slice: say which with --view axial, coronal or sagittal")
+    names = parse_labels(labels)
+    look = Look(_window(window), names or {}, palette, contour)
+    volume = read_image(scan)
+
+    def read(path: Path) -> Volume:
+        label_map = read_label(path, scan)
+        require_same_grid(volume, label_map, f"{scan} and {path}")
+        return label_map if names is None else keep_labels(label_map, names)
+
+    found, real = read(mask), None if truth is None else read(truth)
+    if view == "sheet":
+        figure = overlay_figure(volume, found, real, look, slices)
+    else:
+        axis = {"axial": AXIAL, "coronal": CORONAL, "sagittal": SAGITTAL}[view]
+        figure = slice_figure(volume, found, real, look, axis, at)
+    save_figure(figure, output)
+    if json:
+        print_json({"picture": str(output)})
+    else:
+        typer.echo(str(output))
+
+
+def _window(text: str | None) -> tuple[float, float] | None:
+    from fullscale.errors import UsageError
+
+    if text is None:
+        return None
+    try:
+        low, high = (float(value) for value in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"--window {text!r} is not two numbers, such as -100,240") from error
+    return low, high
+
+
+COMMANDS = {"overlay": overlay}
