@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from fullscale.data.labels import Algorithm
 from fullscale.data.preprocess import Recipe
 from fullscale.errors import DataError, FullscaleError
 from fullscale.networks import create_network
@@ -47,6 +49,12 @@ class ModelCard(BaseModel):
     recipe: Recipe
     modality: str
     provenance: dict[str, Any] = {}
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """How masks name the model that made them: the network, this package's version, a digest of the card."""
+        digest = card_digest(self.model_dump_json().encode())[:12]
+        return Algorithm(f"fullscale {self.network}", f"{version('fullscale')} model {digest}")
 
     def build(self) -> nn.Module:
         """Create the network, with fresh weights."""

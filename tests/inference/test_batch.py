@@ -4,11 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
+from tests.dicom_slices import write_slice
 
+from fullscale.data.dicom import read_series
+from fullscale.data.dicom_seg import read_seg
 from fullscale.data.nifti import read_volume, write_volume
 from fullscale.errors import DataError, UsageError
+from fullscale.geometry.transform import reorient
 from fullscale.geometry.volume import Volume
-from fullscale.inference.batch import find_scans, predict_scans
+from fullscale.inference.batch import Writing, find_scans, predict_scans
 from fullscale.inference.predictor import Predictor
 
 
@@ -54,3 +59,52 @@ def test_a_mask_never_replaces_its_scan(trained_run: Path, phantoms: Path, tmp_p
     with pytest.raises(UsageError, match="would replace the scan itself"):
         predict_scans(Predictor.from_run(trained_run, "cpu"), find_scans([scan]), tmp_path)
     assert scan.read_bytes() == before
+
+
+@pytest.fixture(scope="module")
+def series(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The phantom as a DICOM series, its slices named from head to feet."""
+    scan = reorient(read_volume(phantoms / "imagesTs" / "phantom_006.nii.gz"), "LPS")
+    folder = tmp_path_factory.mktemp("dicom") / "phantom"
+    folder.mkdir()
+    x, y, z = scan.spacing_mm
+    orientation = [f"{v:.9f}" for v in ((scan.affine[:3, :2] / (x, y)).T * (-1, -1, 1)).ravel()]
+    for k in range(scan.shape[2]):
+        position = (scan.affine @ (0, 0, k, 1))[:3] * (-1, -1, 1)
+        write_slice(
+            folder / f"{99 - k}.dcm",
+            scan.array[:, :, k].T,
+            position,
+            orientation,
+            PixelSpacing=[y, x],
+            SliceThickness=z,
+        )
+    return folder
+
+
+def test_a_dicom_study_and_the_same_scan_as_nifti_get_the_same_labels(
+    trained_run: Path, series: Path, tmp_path: Path
+) -> None:
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(series)))
+    sitk.WriteImage(reader.Execute(), str(tmp_path / "phantom.nii.gz"))
+    predictor = Predictor.from_run(trained_run, "cpu")
+    out = tmp_path / "out"
+    [dicom] = predict_scans(predictor, find_scans([series]), out / "dicom", Writing("both"))
+    [nifti] = predict_scans(predictor, find_scans([tmp_path / "phantom.nii.gz"]), out / "nifti")
+    assert dicom.mask is not None
+    assert nifti.mask is not None
+    assert dicom.segmentation is not None
+    expected = reorient(read_volume(nifti.mask))
+    assert expected.array.any()
+    placed = read_seg(dicom.segmentation, read_series(series))
+    for found in (read_volume(dicom.mask), placed):
+        np.testing.assert_array_equal(reorient(found).array, expected.array)
+        np.testing.assert_allclose(reorient(found).affine, expected.affine, atol=1e-3)
+
+
+def test_a_segmentation_needs_a_dicom_scan(trained_run: Path, phantoms: Path, tmp_path: Path) -> None:
+    scans = find_scans([phantoms / "imagesTs"])
+    [result] = predict_scans(Predictor.from_run(trained_run, "cpu"), scans, tmp_path / "out", Writing("seg"))
+    assert "no DICOM series" in str(result.error)
+    assert not (tmp_path / "out").exists()

@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from fullscale.data.checks import inspect_dataset
 from fullscale.data.dicom import read_series, series_info
+from fullscale.data.dicom_seg import read_seg, require_sources, segment_names
 from fullscale.data.layouts import find_dataset
 from fullscale.data.nifti import read_volume, write_volume
 from fullscale.data.read import read_image, read_label
@@ -137,3 +138,18 @@ def test_a_real_mask_written_on_its_own_header_comes_back_unchanged(shared_data:
     np.testing.assert_array_equal(again.array, mask.array)
     for code in ("qform_code", "sform_code", "xyzt_units"):
         assert again.header[code] == mask.header[code]
+
+
+def test_dcmqi_a_segmentation_and_its_nrrd_are_one_mask_in_patient_space(shared_data: Path):
+    scan = read_series(shared_data / "dcmqi/ct-3slice")
+    nrrd = read_label(shared_data / "dcmqi/liver_seg.nrrd", shared_data / "dcmqi/ct-3slice")
+    placed = read_seg(shared_data / "dcmqi/liver.dcm", scan)
+    np.testing.assert_array_equal(placed.array, nrrd.array)
+    assert segment_names(shared_data / "dcmqi/liver.dcm") == {1: "Liver"}
+    alone = read_seg(shared_data / "dcmqi/liver.dcm")
+    np.testing.assert_allclose(centre_mm(alone, alone.array == 1), centre_mm(nrrd, nrrd.array == 1), atol=1e-3)
+
+
+def test_blank_identifiers_of_a_real_series_are_named_when_a_segmentation_is_asked_for(shared_data: Path):
+    with pytest.raises(DataError, match=r"SOPClassUID, SOPInstanceUID, .*StudyInstanceUID.* is blank"):
+        require_sources(read_series(shared_data / "totalsegmentator/example_ct_dicom"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -77,6 +77,12 @@ def predict(
     model: Annotated[Path, typer.Argument(help="A run folder, a bundle, or model.onnx.", show_default=False)],
     scans: Annotated[list[Path], typer.Argument(help="Scans, folders of scans, or DICOM series.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the masks.", show_default=False)],
+    format: Annotated[
+        Literal["nifti", "seg", "both"], typer.Option(help="nifti (a file keeps its own format), DICOM SEG, or both.")
+    ] = "nifti",
+    seg_type: Annotated[
+        Literal["labelmap", "binary"], typer.Option(help="Of DICOM SEG: labelmap is small, binary for older viewers.")
+    ] = "labelmap",
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Write each organ's probability too.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     batch_size: Annotated[int | None, typer.Option(help="Slices at once; default by the device.", min=1)] = None,
@@ -84,20 +90,21 @@ def predict(
 ) -> None:
     """Segment scans; each mask lies on its scan's own grid. A bad scan does not stop the others (exit code 4)."""
     from fullscale.errors import PartialFailure
-    from fullscale.inference.batch import find_scans, predict_scans
+    from fullscale.inference.batch import Writing, find_scans, predict_scans
     from fullscale.inference.predictor import Predictor
 
     found = find_scans(scans)
     predictor = Predictor.from_run(model, device, batch_size)
+    writing = Writing(format, seg_type, probabilities)
     with progress_bar("predicting", len(found), quiet=json) as advance:
-        results = predict_scans(predictor, found, output, probabilities, lambda _: advance())
+        results = predict_scans(predictor, found, output, writing, lambda _: advance())
     if json:
         print_json({"results": [result.as_dict() for result in results]})
     for result in results:
         if result.error is not None:
             news(f"failed: {result.scan}: {result.error}")
         elif not json:
-            typer.echo(f"{result.mask}  {result.describe()}")
+            typer.echo(f"{' '.join(map(str, result.written))}  {result.describe()}")
     failed = [result for result in results if result.error is not None]
     if failed:
         raise PartialFailure(f"{len(failed)} of {len(results)} scans failed, the others are in {output}")

@@ -7,23 +7,21 @@ direction in which the column index grows, and PixelSpacing gives the distance b
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pydicom
 
-from fullscale.data.nifti import one_line, smallest_integer_type
+from fullscale.data.dicom_files import has_dicom_mark, quietly
+from fullscale.data.dicom_pixels import read_plane
 from fullscale.errors import DataError, GeometryError
 from fullscale.geometry.volume import Affine, Volume
 
-T = TypeVar("T")
 Vector = npt.NDArray[np.float64]
 
 _UNEVEN = 1e-2
@@ -107,7 +105,7 @@ class _Stack:
 def is_dicom_folder(path: str | Path) -> bool:
     """Tell whether a folder holds at least one file with the DICOM mark."""
     path = Path(path)
-    return path.is_dir() and any(_has_dicom_mark(file) for file in _files(path))
+    return path.is_dir() and any(has_dicom_mark(file) for file in _files(path))
 
 
 def series_info(folder: str | Path) -> list[SeriesInfo]:
@@ -166,11 +164,6 @@ def _files(folder: Path) -> list[Path]:
     return sorted(f for f in folder.iterdir() if not f.name.startswith(".") and f.is_file())
 
 
-def _has_dicom_mark(path: Path) -> bool:
-    with path.open("rb") as stream:
-        return stream.read(132)[128:] == b"DICM"
-
-
 def _find_series(folder: Path) -> dict[str, list[_Slice]]:
     """Read the headers of all images in a folder, by series, the longest series first."""
     if not folder.is_dir():
@@ -190,8 +183,8 @@ def _read_header(path: Path) -> _Slice | None:
 
     A slice that was cut short must not vanish from its stack, so a file that calls itself an image has to be one.
     """
-    if _has_dicom_mark(path):
-        return _quietly(path, _parse_header, path)
+    if has_dicom_mark(path):
+        return quietly(path, _parse_header, path)
     if path.suffix.lower() in _IMAGE_SUFFIXES:
         raise DataError(f"{path.name} is named like a slice but lacks the DICOM mark; is it cut short?")
     return None
@@ -209,23 +202,6 @@ def _parse_header(path: Path) -> _Slice | None:
     tags |= {name: int(tags[name] or 1) for name in ("NumberOfFrames", "SamplesPerPixel")}
     uid, modality, description = (str(tags[name] or "") for name in _HEADER_TAGS[:3])
     return _Slice(path, uid, modality, description, size, tags)
-
-
-def _quietly(path: Path, read: Callable[..., T], *arguments: Any) -> T:
-    """Run a step of pydicom without its warnings; its errors become one line with the file's name."""
-    logger = logging.getLogger("pydicom")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return read(*arguments)
-    except DataError as error:
-        raise type(error)(f"{path.name} {error}") from error
-    except Exception as error:
-        raise DataError(f"{path.name} cannot be read: {one_line(error)}") from error
-    finally:
-        logger.setLevel(level)
 
 
 def _choose_series(folder: Path, series_uid: str | None) -> list[_Slice]:
@@ -369,31 +345,5 @@ def _refuse_tilt(positions: Vector, heights: Vector, normal: Vector) -> None:
 
 
 def _stack_pixels(stack: _Stack) -> npt.NDArray[Any]:
-    planes = [_quietly(s.path, _read_plane, s) for s in stack.slices]
+    planes = [quietly(s.path, read_plane, s.path, s.size, s.modality) for s in stack.slices]
     return np.stack(planes).transpose(2, 1, 0)
-
-
-def _read_plane(image: _Slice) -> npt.NDArray[Any]:
-    """Read one slice `[row, column]` with its rescale slope and intercept applied."""
-    dataset = pydicom.dcmread(image.path)
-    if "ModalityLUTSequence" in dataset:
-        raise DataError("maps its values by a table (ModalityLUTSequence), expected rescale slope and intercept")
-    pixels = dataset.pixel_array
-    if pixels.shape != image.size:
-        raise DataError(f"holds pixels of shape {pixels.shape}, its header says {image.size}")
-    slope, intercept = _rescale(dataset, image.modality)
-    if pixels.dtype.kind in "iu" and slope.is_integer() and intercept.is_integer():
-        values: npt.NDArray[Any] = pixels.astype(np.int64) * int(slope) + int(intercept)
-        return values.astype(np.result_type(np.int16, smallest_integer_type(values)))
-    scaled: npt.NDArray[Any] = (pixels.astype(np.float64) * slope + intercept).astype(np.float32)
-    return scaled
-
-
-def _rescale(dataset: Any, modality: str) -> tuple[float, float]:
-    stored = [dataset.get(name) for name in ("RescaleSlope", "RescaleIntercept")]
-    if modality == "CT" and None in stored:
-        raise DataError("is CT without RescaleSlope and RescaleIntercept: its HU are unknown")
-    slope, intercept = (default if v is None else float(v) for v, default in zip(stored, (1.0, 0.0), strict=True))
-    if slope == 0 or not np.isfinite([slope, intercept]).all():
-        raise DataError(f"has rescale slope {slope} and intercept {intercept}, expected numbers other than slope 0")
-    return slope, intercept

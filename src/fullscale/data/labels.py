@@ -6,12 +6,26 @@ So `{1: "liver", 2: "liver"}` counts a liver's tumours as liver, and `{3: "backg
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
 from fullscale.geometry.volume import Volume
 
 BACKGROUND = {0: "background"}
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """What made a label map.
+
+    Attributes:
+        name: such as "fullscale unet3+".
+        version: tells one trained model from another.
+    """
+
+    name: str
+    version: str
 
 
 def merge_labels(labels: Mapping[int, str]) -> dict[int, int]:

@@ -6,17 +6,35 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from fullscale.data.dicom import is_dicom_folder
+from fullscale.data.dicom_seg import SegType, require_sources, write_seg
 from fullscale.data.layouts import find_dataset
 from fullscale.data.nifti import volume_stem, volume_suffix, write_volume
 from fullscale.data.read import read_image
 from fullscale.errors import DataError, UsageError
 from fullscale.geometry.volume import Volume
 from fullscale.inference.predictor import Predictor
+
+MaskFormat = Literal["nifti", "seg", "both"]
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How masks are written.
+
+    Attributes:
+        format: "nifti" (a scan's own format where it is a file), "seg" (DICOM SEG, of DICOM scans alone), or "both".
+        seg_type: "labelmap" or "binary"; see `write_seg`.
+        probabilities: each organ's probability too, beside the mask, never as SEG.
+    """
+
+    format: MaskFormat = "nifti"
+    seg_type: SegType = "labelmap"
+    probabilities: bool = False
 
 
 @dataclass
@@ -25,7 +43,8 @@ class Result:
 
     Attributes:
         scan: the file or DICOM folder.
-        mask: the file that was written.
+        mask: the file that was written; with both formats, the volume.
+        segmentation: the DICOM SEG that was written.
         error: why there is none.
         organ_ml: volume of each organ.
         elapsed_s: from reading the scan to writing the mask.
@@ -33,9 +52,15 @@ class Result:
 
     scan: Path
     mask: Path | None = None
+    segmentation: Path | None = None
     error: str | None = None
     organ_ml: dict[str, float] = field(default_factory=dict)
     elapsed_s: float = 0.0
+
+    @property
+    def written(self) -> list[Path]:
+        """The masks that were written."""
+        return [path for path in (self.segmentation, self.mask) if path is not None]
 
     def describe(self) -> str:
         """Say each organ's volume and the time."""
@@ -44,7 +69,7 @@ class Result:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return vars(self) | {"scan": str(self.scan), "mask": None if self.mask is None else str(self.mask)}
+        return {name: str(value) if isinstance(value, Path) else value for name, value in vars(self).items()}
 
 
 def find_scans(paths: Sequence[Path]) -> list[tuple[str, Path]]:
@@ -94,12 +119,12 @@ def predict_scans(
     predictor: Predictor,
     scans: Sequence[tuple[str, Path]],
     output: Path,
-    probabilities: bool = False,
+    writing: Writing | None = None,
     progress: Callable[[Result], None] | None = None,
 ) -> list[Result]:
-    """Segment scans into `output`: `NAME` with the scan's own suffix (`.nii.gz` for DICOM).
+    """Segment scans into `output`: `NAME` with the scan's own suffix (`.nii.gz` for DICOM), or `NAME.dcm`.
 
-    With `probabilities`, each organ's probability is written beside it as `NAME_ORGAN_probability`.
+    Each organ's probability, where it is asked for, is written beside it as `NAME_ORGAN_probability`.
 
     Raises:
         FullscaleError: `output` cannot be written.
@@ -109,17 +134,9 @@ def predict_scans(
         result = Result(path)
         started = time.perf_counter()
         try:
-            scan = read_image(path)
-            suffix = (volume_suffix(path) if path.is_file() else None) or ".nii.gz"
-            labels, soft = predictor.predict_probabilities(scan) if probabilities else (predictor.predict(scan), {})
+            _predict(predictor, result, output, name, writing or Writing())
         except DataError as error:
             result.error = str(error)
-        else:
-            _write(result, output, name, suffix, labels, soft)
-            result.organ_ml = {
-                organ: float((labels.array == value).sum() * labels.voxel_ml)
-                for value, organ in predictor.card.labels.items()
-            }
         result.elapsed_s = round(time.perf_counter() - started, 2)
         results.append(result)
         if progress is not None:
@@ -127,12 +144,31 @@ def predict_scans(
     return results
 
 
-def _write(result: Result, output: Path, name: str, suffix: str, labels: Volume, soft: dict[str, Volume]) -> None:
-    mask = output / f"{name}{suffix}"
-    if mask.exists() and mask.resolve() == result.scan.resolve():
-        raise UsageError(f"the mask of {result.scan} would replace the scan itself; choose another output folder")
+def _predict(predictor: Predictor, result: Result, output: Path, name: str, writing: Writing) -> None:
+    scan = read_image(result.scan)
+    if writing.format != "nifti":
+        require_sources(scan)
+    soft: dict[str, Volume] = {}
+    if writing.probabilities:
+        labels, soft = predictor.predict_probabilities(scan)
+    else:
+        labels = predictor.predict(scan)
+    suffix = (volume_suffix(result.scan) if result.scan.is_file() else None) or ".nii.gz"
+    if writing.format != "nifti":
+        result.segmentation = _target(result, output / f"{name}.dcm")
+        write_seg(result.segmentation, labels, predictor.card.labels, predictor.card.algorithm, writing.seg_type)
+    if writing.format != "seg":
+        result.mask = _target(result, output / f"{name}{suffix}")
+        write_volume(result.mask, labels)
     for organ, volume in soft.items():
         probability = volume.with_array(volume.array.astype(np.float32))
         write_volume(output / f"{name}_{organ.replace(' ', '_')}_probability{suffix}", probability)
-    write_volume(mask, labels)
-    result.mask = mask
+    result.organ_ml = {
+        organ: float((labels.array == value).sum() * labels.voxel_ml) for value, organ in predictor.card.labels.items()
+    }
+
+
+def _target(result: Result, mask: Path) -> Path:
+    if mask.exists() and mask.resolve() == result.scan.resolve():
+        raise UsageError(f"the mask of {result.scan} would replace the scan itself; choose another output folder")
+    return mask
