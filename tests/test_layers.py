@@ -29,6 +29,7 @@ HOME = {
     "pydicom": ["data/dicom", "data/organ_codes.py"],
     "highdicom": ["data/dicom_seg.py"],
     "matplotlib": ["evaluation/figures.py", "evaluation/overlay.py", "evaluation/progress.py", "bench/figure.py"],
+    "jinja2": ["evaluation/report.py"],
     "lightning": ["training/"],
     "monai": ["training/", "networks/attention_unet.py"],
     "segmentation_models_pytorch": ["networks/pspnet.py", "networks/deeplab.py"],

@@ -1,4 +1,4 @@
-"""Verbs that show what came out: overlay."""
+"""Verbs that show what came out: report, overlay."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fullscale.cli.show import Json, Labels, parse_labels, print_json
+from fullscale.cli.show import Json, Labels, news, parse_labels, print_json, progress_bar
 
 if TYPE_CHECKING:
     from fullscale.geometry.volume import Volume
@@ -16,6 +16,31 @@ Palette = Annotated[
     Literal["paper", "safe"],
     typer.Option(help="paper: purple, yellow, green; safe: told apart with any kind of colour vision."),
 ]
+
+
+def report(
+    scores: Annotated[Path, typer.Argument(help="A run folder, or what evaluate wrote.", show_default=False)],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The HTML to write; default report.html beside the scores.")
+    ] = None,
+    case: Annotated[list[str] | None, typer.Option(help="A further case to show; repeat it.")] = None,
+    window: Annotated[str | None, typer.Option(help="Grey values from,to (HU for CT), such as -100,240.")] = None,
+    palette: Palette = "paper",
+    json: Json = False,
+) -> None:
+    """Write one HTML file: how good, how reliable, what it looks like, how it was trained, where it fails."""
+    from fullscale.evaluation.report import write_report
+    from fullscale.evaluation.scene import Look
+
+    look = Look(_window(window), palette=palette)
+    with progress_bar("drawing", quiet=json) as advance:
+        written = write_report(scores, output, case or [], look, advance)
+    for note in written.notes:
+        news(f"no picture of {note}")
+    if json:
+        print_json(written.as_dict())
+    else:
+        typer.echo(str(written.report))
 
 
 def overlay(
@@ -81,4 +106,4 @@ def _window(text: str | None) -> tuple[float, float] | None:
     return low, high
 
 
-COMMANDS = {"overlay": overlay}
+COMMANDS = {"report": report, "overlay": overlay}

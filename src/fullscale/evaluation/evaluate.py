@@ -159,7 +159,8 @@ def evaluate(
                 raise
             failures.append(Failure(name, str(error)))
         else:
-            case = CaseScores(name, scores, pair.prediction, pair.reference, pair.image)
+            image = None if pair.image is None else pair.image.absolute()
+            case = CaseScores(name, scores, pair.prediction.absolute(), pair.reference.absolute(), image)
             scored.append((case, unscored(reference.array.size) | unscored_slices(reference)))
         if progress is not None:
             progress(done, len(pairs), name)

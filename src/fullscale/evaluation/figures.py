@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -58,6 +59,13 @@ def new_figure(size: tuple[float, float], colour: str) -> Figure:
     return figure
 
 
+def figure_png(figure: Figure) -> bytes:
+    """Draw a figure as PNG in memory."""
+    memory = io.BytesIO()
+    figure.savefig(memory, format="png", facecolor=figure.get_facecolor())
+    return memory.getvalue()
+
+
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, whole or not at all.
 
@@ -65,4 +73,4 @@ def save_figure(figure: Figure, path: Path) -> None:
         FullscaleError: the file cannot be written.
     """
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", facecolor=figure.get_facecolor())
+        temporary.write_bytes(figure_png(figure))

@@ -31,6 +31,9 @@ METRICS = (
 
 _COUNTED = ("cases", "cases_with_organ", "true_negative_cases", "missed_cases", "false_positive_cases")
 
+_SPREAD = ("Dice", "NSD", "HD95")
+_QUANTILES = {"lowest": 0, "quarter": 25, "median": 50, "three_quarters": 75, "highest": 100}
+
 
 @dataclass(frozen=True)
 class CaseScores:
@@ -95,6 +98,16 @@ class Summary:
         sums: Scores = {name: sum(row[name] or 0 for row in rows) for name in SLICES}
         return means | dict(zip(_COUNTED, counts, strict=True)) | sums
 
+    def spread(self, label: int) -> dict[str, Scores]:
+        """Lowest, quartiles and highest of Dice, NSD and HD95 over the scored cases of one label."""
+        spread: dict[str, Scores] = {}
+        for name in _SPREAD:
+            values = [case.metrics[label][name] for case in self.cases]
+            scored = [value for value in values if value is not None]
+            found = np.percentile(scored, list(_QUANTILES.values())).tolist() if scored else [None] * len(_QUANTILES)
+            spread[name] = dict(zip(_QUANTILES, found, strict=True))
+        return spread
+
     def foreground_mean(self) -> Scores:
         """Means of the classes' means, as in nnU-Net, over the `classes` that were scored in at least one case.
 
@@ -112,6 +125,7 @@ class Summary:
         content = {
             "foreground_mean": self.foreground_mean(),
             "mean": {str(label): self.mean(label) for label in self.labels},
+            "spread": {str(label): self.spread(label) for label in self.labels},
             "metric_per_case": [
                 {
                     "case": case.case,
