@@ -54,6 +54,12 @@ def test_from_a_folder_of_scans_to_scores(fullscale: Command, phantoms: Path, tm
     assert spleen.returncode == DONE, spleen.stderr
     alone = json.loads((tmp_path / "spleen.json").read_text())
     assert alone["mean"] == {"2": summary["mean"]["2"]}
+    strict = fullscale("evaluate", masks, phantoms / "labelsTs", "--tolerance-mm", "1=8,2=0", "--json")
+    assert json.loads(strict.stdout)["tolerance_mm"] == {"1": 8, "2": 0}
+    assert json.loads(strict.stdout)["mean"]["1"]["NSD"] >= summary["mean"]["1"]["NSD"]
+    for wrong in ("1=8,2", "-1", "1=-1", "liver"):
+        one_line(fullscale("evaluate", masks, phantoms / "labelsTs", f"--tolerance-mm={wrong}"), USAGE, "tolerance")
+    one_line(fullscale("evaluate", masks, phantoms / "labelsTs", "--tolerance-mm=2=1"), USAGE, "label 1 is None")
     drawn = fullscale(
         "overlay",
         phantoms / "imagesTs" / "phantom_006.nii.gz",

@@ -340,6 +340,17 @@ def test_other_grids_are_refused_with_both_geometries() -> None:
         score_case(other, Volume(cube(), AFFINE), [1])
 
 
+def test_other_grids_are_scored_on_request_and_said_to_be(folders: tuple[Path, Path]) -> None:
+    predictions, truth = folders
+    turned = reorient(Volume(cube(3), AFFINE), "SPL")
+    write_volume(predictions / "b.nii.gz", turned)
+    assert [failure.case for failure in evaluate(predictions, truth).failures] == ["b"]
+    summary = evaluate(predictions, truth, resample=True)
+    assert [(case.case, case.resampled) for case in summary.cases] == [("a", False), ("b", True)]
+    assert summary.cases[1].metrics[1]["Dice"] == 0.75
+    assert [case["resampled"] for case in strict(summary)["metric_per_case"]] == [False, True]
+
+
 def test_no_case_scored_is_an_error(folders: tuple[Path, Path]) -> None:
     predictions, truth = folders
     for name in ("a", "b"):

@@ -16,6 +16,7 @@ from fullscale.geometry.transform import (
     interpolation_matrix,
     reorient,
     reorientation,
+    resample_labels,
     resize_label_slices,
     resize_slices,
 )
@@ -116,3 +117,25 @@ def test_grids_that_differ_are_named_with_numbers() -> None:
         require_same_grid(a, Volume(np.zeros((10, 10, 9)), a.affine))
     np.testing.assert_allclose(a.spacing_mm, (1, 1, 5))
     assert a.voxel_ml == pytest.approx(0.005)
+
+
+@pytest.mark.parametrize("codes", ["LPS", "SAR", "ILP"])
+def test_labels_on_a_turned_grid_come_back_as_they_were(codes: str) -> None:
+    rng = np.random.default_rng(0)
+    mask = Volume(rng.integers(0, 5, (7, 9, 5)).astype(np.uint8), np.diag([0.7, 1.3, 4, 1]))
+    back = resample_labels(reorient(mask, codes), mask)
+    np.testing.assert_array_equal(back.array, mask.array)
+    np.testing.assert_array_equal(back.affine, mask.affine)
+
+
+def test_labels_on_a_coarser_grid_cover_the_same_place() -> None:
+    fine = np.zeros((20, 20, 10), np.uint8)
+    fine[4:12, 4:12, 2:6] = 3
+    affine = np.diag([1.0, 1, 2, 1])
+    coarse_affine = affine @ np.diag([2.0, 2, 1, 1])
+    coarse_affine[:2, 3] = 0.5  # edge to edge: the first coarse centre lies between the first two fine ones
+    coarse = Volume(fine[::2, ::2], coarse_affine)
+    np.testing.assert_array_equal(resample_labels(coarse, Volume(fine, affine)).array, fine)
+    far = np.eye(4)
+    far[0, 3] = 1000
+    assert not resample_labels(coarse, Volume(fine, far)).array.any()

@@ -8,7 +8,16 @@ from typing import Annotated, Literal
 
 import typer
 
-from fullscale.cli.show import Json, Labels, news, parse_labels, print_json, print_summary, progress_bar
+from fullscale.cli.show import (
+    Json,
+    Labels,
+    news,
+    parse_labels,
+    parse_tolerance,
+    print_json,
+    print_summary,
+    progress_bar,
+)
 
 Output = typer.Option("--output", "-o", show_default=False)
 
@@ -115,7 +124,8 @@ def evaluate(
     truth: Annotated[Path, typer.Argument(help="The true mask, a folder of them, or a data set.", show_default=False)],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write summary.json here.")] = None,
     labels: Labels = None,
-    tolerance_mm: Annotated[float, typer.Option(help="Of NSD, the surface Dice, in mm.", min=0)] = 1.0,
+    tolerance_mm: Annotated[str, typer.Option(help="Of NSD, the surface Dice, in mm: 1, or 1=3,2=1.5 by label.")] = "1",
+    resample: Annotated[bool, typer.Option("--resample", help="Bring masks on other grids onto the truth's.")] = False,
     json: Json = False,
 ) -> None:
     """Score masks against the truth: Dice, IoU, HD95, ASSD, NSD, volumes, per case and class."""
@@ -123,9 +133,9 @@ def evaluate(
     from fullscale.evaluation.evaluate import evaluate
     from fullscale.evaluation.summary import write_summary
 
-    chosen = parse_labels(labels)
+    chosen, tolerance = parse_labels(labels), parse_tolerance(tolerance_mm)
     with progress_bar("scoring", quiet=json) as advance:
-        summary = evaluate(predictions, truth, chosen, tolerance_mm, progress=lambda *done: advance(done[1]))
+        summary = evaluate(predictions, truth, chosen, tolerance, lambda *done: advance(done[1]), resample)
     where = output or (predictions / "summary.json" if predictions.is_dir() else None)
     if where is not None:
         write_summary(summary, where)

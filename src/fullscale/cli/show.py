@@ -50,6 +50,24 @@ def parse_labels(text: str | None) -> dict[int, str] | None:
     return labels
 
 
+def parse_tolerance(text: str) -> float | dict[int, float]:
+    """Read `1.5`, or `1=3,2=1.5` with a tolerance in mm for each label.
+
+    Raises:
+        UsageError: it is not of this form, or a tolerance is negative.
+    """
+    from fullscale.errors import UsageError
+    from fullscale.evaluation.surface import tolerance_of
+
+    try:
+        if "=" not in text:
+            return tolerance_of(1, float(text))
+        by_label = {int(label): float(mm) for label, _, mm in (part.partition("=") for part in text.split(","))}
+        return {label: tolerance_of(label, by_label) for label in by_label}
+    except ValueError as error:
+        raise UsageError(f"--tolerance-mm {text!r} is not of the form 1.5 or 1=3,2=1.5") from error
+
+
 def news(line: str) -> None:
     """Tell what is happening, on standard error, so that standard output holds results alone."""
     typer.echo(line, err=True)
@@ -126,6 +144,12 @@ def print_summary(summary: Summary, title: str) -> None:
     typer.echo(_slices_line("Slices without the organ", everything))
     for label, scores in content.get("guidance", {}).get("classes", {}).items():
         typer.echo(_slices_line(f"  {names[label]}, without the gate of the guidance", scores["ungated"]))
+    for label, mean in content["mean"].items():
+        if not mean["cases_with_organ"] and mean["cases"]:
+            news(f"{names[label]}: in no truth, but in {mean['false_positive_cases']} of the predictions")
+    resampled = [case["case"] for case in content["metric_per_case"] if case["resampled"]]
+    if resampled:
+        news(f"brought onto the truth's grid first: {len(resampled)} cases, such as {resampled[0]}")
     for failure in content["failures"]:
         news(f"not scored: {failure['case']}: {failure['message']}")
 

@@ -38,7 +38,7 @@ from fullscale.evaluation.surface import (
     tolerance_of,
     voxel_axes,
 )
-from fullscale.geometry.transform import axis_codes
+from fullscale.geometry.transform import axis_codes, resample_labels
 from fullscale.geometry.volume import Volume, describe_mismatch
 
 
@@ -107,7 +107,7 @@ def score_case(
     if mismatch is not None:
         raise GeometryError(
             f"prediction and truth lie on different grids: {mismatch} (prediction {_grid(prediction)}; truth "
-            f"{_grid(reference)}); bring the prediction onto the truth's grid first"
+            f"{_grid(reference)}); score it on the truth's grid with --resample, or bring it there yourself"
         )
     axes, wanted = reference.affine[:3, :3], list(labels)
     scores = score_arrays(prediction.array, reference.array, axes, wanted, tolerance_mm=tolerance_mm)
@@ -121,6 +121,7 @@ def evaluate(
     labels: Mapping[int, str] | None = None,
     tolerance_mm: Tolerance = TOLERANCE_MM,
     progress: Callable[[int, int, str], None] | None = None,
+    resample: bool = False,
 ) -> Summary:
     """Score predicted label maps against the truth, one case in memory at a time.
 
@@ -135,6 +136,8 @@ def evaluate(
             scored as the lowest. By default every label that the data set declares and every one that occurs.
         tolerance_mm: of the surface Dice.
         progress: called after each case with the number done, the number in all, and its name.
+        resample: bring predictions on other grids onto the truth's (nearest neighbour) instead of refusing them; the
+            scores say of which case that was done.
 
     Returns:
         The scores. A case is among the `failures` where a file cannot be read, the grids differ, or only one of
@@ -152,6 +155,8 @@ def evaluate(
         try:
             files = (pair.prediction, pair.reference)
             prediction, reference = (merge_label_map(read_label(file, pair.image or file), known) for file in files)
+            moved = resample and describe_mismatch(prediction, reference) is not None
+            prediction = resample_labels(prediction, reference) if moved else prediction
             names |= {} if labels is not None else _new_labels(prediction, reference, known)
             scores = score_case(prediction, reference, names, tolerance_mm)
         except DataError as error:
@@ -160,7 +165,7 @@ def evaluate(
             failures.append(Failure(name, str(error)))
         else:
             image = None if pair.image is None else pair.image.absolute()
-            case = CaseScores(name, scores, pair.prediction.absolute(), pair.reference.absolute(), image)
+            case = CaseScores(name, scores, pair.prediction.absolute(), pair.reference.absolute(), image, moved)
             scored.append((case, unscored(reference.array.size) | unscored_slices(reference)))
         if progress is not None:
             progress(done, len(pairs), name)

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from fullscale.evaluation.overlap import Scores, class_index
-from fullscale.evaluation.surface import joint_boxes
 from fullscale.geometry.transform import reorient, reorientation
 from fullscale.geometry.volume import Volume
 
@@ -26,9 +25,7 @@ def slice_voxels(volume: Volume, labels: Sequence[int]) -> npt.NDArray[np.intp]:
     classes = np.unique(labels)
     columns = np.searchsorted(classes, labels)
     counts = np.zeros((array.shape[2], len(classes) + 1), dtype=np.intp)
-    [*boxes] = joint_boxes(array, array, [int(label) for label in classes]).values()
-    filled = range(min((b[2].start for b in boxes), default=0), max((b[2].stop for b in boxes), default=0))
-    for s in filled:
+    for s in range(array.shape[2]):
         plane = array[:, :, s]
         counts[s] = np.bincount(class_index(plane[plane != 0], classes), minlength=len(classes) + 1)
     return counts[:, columns]

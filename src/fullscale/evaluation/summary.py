@@ -45,6 +45,7 @@ class CaseScores:
         prediction_file: what was scored.
         reference_file: against what.
         image_file: the scan, where it is known; pictures need it.
+        resampled: whether the prediction was brought onto the truth's grid first.
     """
 
     case: str
@@ -52,6 +53,7 @@ class CaseScores:
     prediction_file: Path
     reference_file: Path
     image_file: Path | None = None
+    resampled: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,7 @@ class Summary:
                     "prediction_file": str(case.prediction_file),
                     "reference_file": str(case.reference_file),
                     "image_file": None if case.image_file is None else str(case.image_file),
+                    "resampled": case.resampled,
                 }
                 for case in self.cases
             ],
@@ -171,6 +174,7 @@ def read_summary(path: str | Path) -> Summary:
                     Path(case["prediction_file"]),
                     Path(case["reference_file"]),
                     Path(case["image_file"]) if case["image_file"] else None,
+                    case["resampled"],
                 )
                 for case in content["metric_per_case"]
             ],

@@ -136,7 +136,7 @@ def tolerance_of(label: int, tolerance_mm: Tolerance) -> float:
     """
     tolerance = tolerance_mm.get(label) if isinstance(tolerance_mm, Mapping) else tolerance_mm
     if tolerance is None or not 0 <= tolerance < np.inf:
-        raise UsageError(f"the surface tolerance of label {label} is {tolerance}, expected a distance in mm from 0")
+        raise UsageError(f"the surface tolerance of label {label} is {tolerance}, expected a distance in mm from 0 on")
     return float(tolerance)
 
 

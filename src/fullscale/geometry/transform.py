@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from fullscale.errors import UsageError
 from fullscale.geometry.volume import Affine, Volume
@@ -106,6 +107,18 @@ def resize_label_slices(labels: npt.NDArray[np.uint8], shape: tuple[int, int]) -
         cover = np.stack([resize_slices((label_slice == v).astype(np.float32)[None], shape)[0] for v in values])
         resized[s] = values[cover.argmax(axis=0)]
     return resized
+
+
+def resample_labels(mask: Volume, like: Volume) -> Volume:
+    """Bring a label map onto another grid: each new voxel takes the label at its centre, 0 outside the mask's grid.
+
+    No label is invented, whatever the two grids' orientations and spacings; detail finer than the new grid is lost.
+    """
+    to_mask = np.linalg.inv(mask.affine) @ like.affine
+    array = ndimage.affine_transform(
+        mask.array, to_mask[:3, :3], to_mask[:3, 3], output_shape=like.shape, order=0, mode="grid-constant", cval=0
+    )
+    return Volume(array, like.affine)
 
 
 @lru_cache(maxsize=64)
