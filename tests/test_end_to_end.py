@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import QUICK, Command
+from tests.dicom_slices import write_series
 
 DONE, FAILED, USAGE, DATA, PARTIAL, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -262,3 +263,31 @@ def test_help_is_quick_to_load_and_names_every_verb(fullscale: Command) -> None:
     )
     loaded = {line.split("|")[-1].strip() for line in listing.stderr.splitlines()}
     assert not {"torch", "numpy", "monai", "lightning", "nibabel"} & loaded
+
+
+def test_a_dicom_study_from_its_listing_to_its_segmentation(
+    fullscale: Command, trained_run: Path, tmp_path: Path
+) -> None:
+    study, out = tmp_path / "study", tmp_path / "out"
+    write_series(study / "thin", SeriesDescription="thin")
+    write_series(study / "holed", slices=[0, 1, 3, 4], SeriesDescription="holed", SeriesInstanceUID="1.2.9")
+    listed = json.loads(fullscale("inspect", study, "--json").stdout)["series"]
+    assert [(series["description"], series["problem"] is None) for series in listed] == [
+        ("thin", True),
+        ("holed", False),
+    ]
+    assert "slices that seem to be missing: 1" in listed[1]["problem"]
+    shown = fullscale("inspect", study)
+    assert shown.returncode == DONE
+    assert "1.25 x 0.5 x 3" in shown.stdout
+    one_line(fullscale("inspect", study / "holed"), DATA, "--allow-gaps")
+    predict = ("predict", trained_run, study, "-o", out, "--format", "seg")
+    result = fullscale(*predict)
+    one_line(result, PARTIAL, "1 of 1 scans failed")
+    assert "choose one by its UID (--series)" in result.stderr
+    assert not out.exists()
+    filled = fullscale(*predict, "--series", "holed", "--allow-gaps", "--seg-type", "binary")
+    assert filled.returncode == DONE, filled.stderr
+    assert "gaps filled: 1 of 5 slices" in filled.stderr
+    assert [path.name for path in out.iterdir()] == ["study.dcm"]
+    one_line(fullscale("inspect", out), DATA, "no scan but SEG")

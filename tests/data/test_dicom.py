@@ -24,6 +24,7 @@ from tests.dicom_slices import (
 )
 
 from fullscale.data.dicom import DicomHeader, is_dicom_folder, read_series, read_series_grid, series_info
+from fullscale.data.dicom_stack import Choices
 from fullscale.data.nifti import read_volume, write_volume
 from fullscale.data.read import read_image, read_label, read_png_stack
 from fullscale.errors import DataError, GeometryError
@@ -32,7 +33,7 @@ from fullscale.geometry.volume import Volume
 
 def refusal(folder: Path, error: type[DataError] = GeometryError, **options: Any) -> str:
     with pytest.raises(error) as caught:
-        read_series(folder, **options)
+        read_series(folder, Choices(**options))
     assert "\n" not in str(caught.value)
     assert str(folder) in str(caught.value)
     return str(caught.value)
@@ -183,18 +184,6 @@ def test_mixed_sizes_orientations_and_spacings_are_refused(tmp_path: Path):
     assert "another pixel spacing than" in refusal(spacing)
 
 
-def test_of_several_series_one_is_chosen_by_its_uid(tmp_path: Path):
-    write_series(tmp_path, SeriesDescription="thin")
-    write_slice(tmp_path / "localizer", slice_hu(7), slice_position(0), SeriesInstanceUID="9.8", Modality="OT")
-    text = refusal(tmp_path, DataError)
-    assert "holds 2 series" in text
-    assert "CT 'thin' (5 slices), UID '1.2.3'" in text
-    assert "UID '9.8'" in text
-    assert read_series(tmp_path, "1.2.3").shape[2] == SLICES
-    assert read_series_grid(tmp_path, "9.8").shape[2] == 1
-    assert "holds no series '5'" in refusal(tmp_path, DataError, series_uid="5")
-
-
 def test_series_are_described_with_what_is_wrong_with_them(tmp_path: Path):
     write_series(tmp_path, SeriesDescription="thin")
     for k in (0, 1, 3, 4, 6, 7):
@@ -202,6 +191,7 @@ def test_series_are_described_with_what_is_wrong_with_them(tmp_path: Path):
     holed, whole = series_info(tmp_path)
     assert (whole.uid, whole.modality, whole.description, whole.slices) == ("1.2.3", "CT", "thin", SLICES)
     assert whole.spacing_mm == (COLUMN_MM, ROW_MM, STEP_MM)
+    assert whole.orientation == "LPS"
     assert whole.problem is None
     assert holed.spacing_mm is None
     assert "seem to be missing: 2" in str(holed.problem)

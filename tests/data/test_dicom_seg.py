@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from tests.dicom_slices import AXIAL, ORIENTATIONS, SLICES, slice_position, write_slice
 
 from fullscale.data.dicom import read_series
+from fullscale.data.dicom_identifiers import write_with_identifiers
 from fullscale.data.dicom_seg import is_seg, read_seg, segment_names, write_seg
 from fullscale.data.labels import Algorithm
 from fullscale.errors import DataError, GeometryError
@@ -186,14 +187,14 @@ def test_labels_with_gaps_in_their_numbers(tmp_path: Path):
 @pytest.mark.parametrize("blank", ["SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"])
 def test_blank_identifiers_are_named_and_nothing_is_written(tmp_path: Path, blank: str):
     scan = write_scan(tmp_path / "scan", **{blank: ""})
-    with pytest.raises(DataError, match=f"^[^\n]*{blank}[^\n]*is blank[^\n]*$"):
+    with pytest.raises(DataError, match=rf"^[^\n]*blank or not unique here \({blank}\)[^\n]*$"):
         write_labels(tmp_path / "out" / "seg.dcm", scan)
     assert not (tmp_path / "out").exists()
 
 
 def test_one_identifier_for_several_images_is_refused(tmp_path: Path):
     scan = write_scan(tmp_path / "scan", SOPInstanceUID="1.2.9")
-    with pytest.raises(DataError, match="one for several images"):
+    with pytest.raises(DataError, match=r"blank or not unique here \(SOPInstanceUID\)"):
         write_labels(tmp_path / "seg.dcm", scan)
 
 
@@ -227,3 +228,36 @@ def test_a_segmentation_cut_short_is_refused_in_one_line(tmp_path: Path, length:
     (tmp_path / "seg.dcm").write_bytes((tmp_path / "seg.dcm").read_bytes()[:length])
     with pytest.raises(DataError, match=r"^[^\n]*seg.dcm[^\n]*$"):
         read_seg(tmp_path / "seg.dcm")
+
+
+def test_a_copy_with_new_identifiers_is_the_same_scan(tmp_path: Path):
+    blanks = {"SOPInstanceUID": "", "StudyInstanceUID": "", "SOPClassUID": "", "SeriesInstanceUID": ""}
+    scan = write_scan(tmp_path / "scan", ORIENTATIONS["oblique"], **blanks)
+    header = write_with_identifiers(scan.header, tmp_path / "copy")
+    again = read_series(tmp_path / "copy")
+    np.testing.assert_array_equal(again.array, scan.array)
+    np.testing.assert_array_equal(again.affine, scan.affine)
+    assert again.header.files == header.files
+    labels = Volume(draw(scan.shape), scan.affine, header)
+    write_seg(tmp_path / "seg.dcm", labels, ORGANS, ALGORITHM)
+    assert complaints(tmp_path / "seg.dcm") == []
+    written = pydicom.dcmread(tmp_path / "seg.dcm")
+    told = [item.get("ContributionDescription", "") for item in written.ContributingEquipmentSequence]
+    assert any("New identifiers" in text and "StudyInstanceUID" in text for text in told)
+    copy = pydicom.dcmread(header.files[0])
+    assert written.StudyInstanceUID == copy.StudyInstanceUID
+    assert copy.FrameOfReferenceUID == "1.2.2", "what was there stays"
+    second = write_with_identifiers(scan.header, tmp_path / "second")
+    assert pydicom.dcmread(second.files[0]).SOPInstanceUID == copy.SOPInstanceUID, "the same scan, the same identifiers"
+    np.testing.assert_array_equal(read_series(tmp_path / "scan").array, scan.array)
+
+
+def test_a_kind_of_image_that_cannot_be_known_is_not_guessed(tmp_path: Path):
+    scan = write_scan(tmp_path / "scan", SOPClassUID="", Modality="XX", SOPInstanceUID="")
+    for file in scan.header.files:
+        dataset = pydicom.dcmread(file)
+        dataset.file_meta.MediaStorageSOPClassUID = ""
+        pydicom.dcmwrite(file, dataset, enforce_file_format=False)
+    with pytest.raises(DataError, match="does not follow from the modality 'XX'"):
+        write_with_identifiers(scan.header, tmp_path / "copy")
+    assert [path.name for path in tmp_path.iterdir()] == ["scan"]

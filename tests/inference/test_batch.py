@@ -1,14 +1,16 @@
 """Which scans are meant, and what their masks are called."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from tests.dicom_slices import write_slice
+from tests.dicom_slices import write_series, write_slice
 
 from fullscale.data.dicom import read_series
 from fullscale.data.dicom_seg import read_seg
+from fullscale.data.dicom_stack import Choices
 from fullscale.data.nifti import read_volume, write_volume
 from fullscale.errors import DataError, UsageError
 from fullscale.geometry.transform import reorient
@@ -108,3 +110,44 @@ def test_a_segmentation_needs_a_dicom_scan(trained_run: Path, phantoms: Path, tm
     [result] = predict_scans(Predictor.from_run(trained_run, "cpu"), scans, tmp_path / "out", Writing("seg"))
     assert "no DICOM series" in str(result.error)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_study_is_one_scan_and_a_folder_of_patients_is_many(series: Path, tmp_path: Path) -> None:
+    for patient, study in (("one", "1.1"), ("two", "1.2")):
+        for part in ("ct", "scout"):
+            write_series(tmp_path / patient / part, StudyInstanceUID=study, SeriesInstanceUID=f"{study}.{len(part)}")
+    assert find_scans([tmp_path / "one"]) == [("one", tmp_path / "one")]
+    patients = tmp_path / "patients"
+    for name, study in (("a", "1.1"), ("b", "1.2")):
+        write_series(patients / name, StudyInstanceUID=study)
+    assert [name for name, _ in find_scans([patients])] == ["a", "b"]
+    deep = tmp_path / "deep"
+    write_series(deep / "x" / "y" / "z")
+    assert find_scans([deep]) == [("deep", deep)]
+    with zipfile.ZipFile(tmp_path / "study.zip", "w") as archive:
+        for file in series.iterdir():
+            archive.write(file, file.name)
+    assert find_scans([tmp_path / "study.zip"]) == [("study", tmp_path / "study.zip")]
+
+
+def test_a_zip_a_pet_and_a_series_without_identifiers(trained_run: Path, series: Path, tmp_path: Path) -> None:
+    predictor = Predictor.from_run(trained_run, "cpu")
+    with zipfile.ZipFile(tmp_path / "study.zip", "w") as archive:
+        for file in series.iterdir():
+            archive.write(file, file.name)
+    [whole] = predict_scans(predictor, find_scans([tmp_path / "study.zip"]), tmp_path / "out", Writing("seg"))
+    assert whole.error is None
+    [pet] = predict_scans(
+        predictor, [("pet", write_series(tmp_path / "pet", Modality="PT"))], tmp_path / "out", Writing("seg")
+    )
+    assert pet.notes == ["the scan is PET, the model was trained on CT: do not trust the mask"]
+    blank = [("blank", write_series(tmp_path / "blank", SOPInstanceUID="", StudyInstanceUID=""))]
+    [refused] = predict_scans(predictor, blank, tmp_path / "no", Writing("seg"))
+    assert "(SOPInstanceUID, StudyInstanceUID)" in str(refused.error)
+    assert not (tmp_path / "no").exists()
+    [fixed] = predict_scans(predictor, blank, tmp_path / "fix", Writing("both"), Choices(fix_identifiers=True))
+    assert fixed.error is None
+    assert "new ones are in the copy" in fixed.notes[0]
+    assert {path.name for path in (tmp_path / "fix").iterdir()} == {"blank.dcm", "blank.nii.gz", "blank_dicom"}
+    [copy] = predict_scans(predictor, [("again", tmp_path / "fix" / "blank_dicom")], tmp_path / "fix", Writing("seg"))
+    assert (copy.error, copy.notes) == (None, [])

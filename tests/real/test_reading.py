@@ -151,5 +151,5 @@ def test_dcmqi_a_segmentation_and_its_nrrd_are_one_mask_in_patient_space(shared_
 
 
 def test_blank_identifiers_of_a_real_series_are_named_when_a_segmentation_is_asked_for(shared_data: Path):
-    with pytest.raises(DataError, match=r"SOPClassUID, SOPInstanceUID, .*StudyInstanceUID.* is blank"):
+    with pytest.raises(DataError, match=r"\(SOPClassUID, SOPInstanceUID, .*StudyInstanceUID"):
         require_sources(read_series(shared_data / "totalsegmentator/example_ct_dicom"))

@@ -19,14 +19,22 @@ def inspect(
 ) -> None:
     """Tell what a folder of scans holds, and every problem in it.
 
-    Recognises Medical Segmentation Decathlon, nnU-Net raw, LiTS, CHAOS, two folders of equal names, and lists.
+    Recognises Medical Segmentation Decathlon, nnU-Net raw, LiTS, CHAOS, two folders of equal names, and lists. Of a
+    DICOM study, a folder or a zip, it lists the series.
     """
     from fullscale.cli.show import print_inspection
     from fullscale.data.checks import inspect_dataset
+    from fullscale.data.dicom import is_study
     from fullscale.data.layouts import find_dataset
     from fullscale.errors import DataError
 
-    dataset = find_dataset(data)
+    try:
+        dataset = find_dataset(data)
+    except DataError:
+        if not is_study(data):
+            raise
+        _inspect_study(data, json)
+        return
     with progress_bar("inspecting", len(dataset.cases), quiet=json) as advance:
         inspection = inspect_dataset(dataset, lambda *_: advance(), workers)
     if json:
@@ -35,6 +43,32 @@ def inspect(
         print_inspection(inspection)
     if not inspection.facts:
         raise DataError(f"no case of {data} can be used for training")
+
+
+def _inspect_study(study: Path, json: bool) -> None:
+    from fullscale.data.dicom import series_info
+    from fullscale.errors import DataError
+
+    found = series_info(study)
+    if json:
+        print_json({"study": str(study), "series": [vars(series) for series in found]})
+    else:
+        rows = [
+            (
+                series.modality or "-",
+                series.description or "-",
+                series.slices,
+                " x ".join(f"{step:.4g}" for step in series.spacing_mm or ()) or "-",
+                series.orientation or "-",
+                series.uid or "blank",
+                series.problem or "none",
+            )
+            for series in found
+        ]
+        heads = ["modality", "description", "slices", "spacing mm", "axes", "UID", "problem"]
+        table(f"DICOM study {study}: {len(found)} series", heads, rows)
+    if all(series.problem for series in found):
+        raise DataError(f"no series of {study} can be read as it is: {found[0].problem}")
 
 
 def phantom(

@@ -93,23 +93,35 @@ def predict(
         Literal["labelmap", "binary"], typer.Option(help="Of DICOM SEG: labelmap is small, binary for older viewers.")
     ] = "labelmap",
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Write each organ's probability too.")] = False,
+    series: Annotated[str | None, typer.Option(help="Of a DICOM study: the UID or description of a series.")] = None,
+    allow_gaps: Annotated[
+        bool, typer.Option("--allow-gaps", help="Fill missing DICOM slices by interpolation.")
+    ] = False,
+    untilt: Annotated[bool, typer.Option("--untilt", help="Resample DICOM slices of a tilted gantry.")] = False,
+    fix_identifiers: Annotated[
+        bool, typer.Option("--fix-identifiers", help="For seg: give a copy of an anonymised series new identifiers.")
+    ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     batch_size: Annotated[int | None, typer.Option(help="Slices at once; default by the device.", min=1)] = None,
     json: Json = False,
 ) -> None:
     """Segment scans; each mask lies on its scan's own grid. A bad scan does not stop the others (exit code 4)."""
+    from fullscale.data.dicom_stack import Choices
     from fullscale.errors import PartialFailure
     from fullscale.inference.batch import Writing, find_scans, predict_scans
     from fullscale.inference.predictor import Predictor
 
-    found = find_scans(scans)
+    choices = Choices(series, allow_gaps, untilt, fix_identifiers)
+    found = find_scans(scans, choices)
     predictor = Predictor.from_run(model, device, batch_size)
     writing = Writing(format, seg_type, probabilities)
     with progress_bar("predicting", len(found), quiet=json) as advance:
-        results = predict_scans(predictor, found, output, writing, lambda _: advance())
+        results = predict_scans(predictor, found, output, writing, choices, lambda _: advance())
     if json:
         print_json({"results": [result.as_dict() for result in results]})
     for result in results:
+        for note in result.notes:
+            news(f"note: {result.scan}: {note}")
         if result.error is not None:
             news(f"failed: {result.scan}: {result.error}")
         elif not json:

@@ -6,10 +6,7 @@ instance numbers plays no part.
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +21,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from fullscale.data.dicom import DicomHeader
-from fullscale.data.dicom_files import has_dicom_mark, header_tags
+from fullscale.data.dicom_files import has_dicom_mark, header_tags, silence
 from fullscale.data.dicom_identifiers import missing_identifiers, source_headers
 from fullscale.data.labels import Algorithm
 from fullscale.data.nifti import one_line, smallest_integer_type
@@ -48,7 +45,6 @@ def write_seg(
     organs: Mapping[int, str],
     algorithm: Algorithm,
     seg_type: SegType = "labelmap",
-    description: str | None = None,
 ) -> None:
     """Write a label map as DICOM SEG of the DICOM series that it lies on.
 
@@ -59,7 +55,6 @@ def write_seg(
             numbered from 1 in the order of the values, as the standard demands.
         algorithm: what made the label map.
         seg_type: "labelmap" (one small RLE compressed volume) or "binary" (uncompressed bits, for older viewers).
-        description: a sentence kept in the file (cut at 64 letters).
 
     Raises:
         DataError: the labels do not come from a DICOM series, or its identifiers are blank; there is no other value
@@ -68,7 +63,7 @@ def write_seg(
     """
     path = Path(path)
     sources = require_sources(labels)
-    segmentation = _quietly(_segmentation, labels, sources, organs, algorithm, seg_type, description)
+    segmentation = _quietly(_segmentation, labels, sources, organs, algorithm, seg_type)
     with atomic_path(path) as temporary:
         segmentation.save_as(temporary)
 
@@ -85,8 +80,8 @@ def require_sources(scan: Volume) -> list[Any]:
     blank = missing_identifiers(sources)
     if blank:
         raise DataError(
-            f"{scan.header.files[0].parent}: a DICOM SEG refers to its images by identifiers, but {', '.join(blank)} "
-            "is blank; write --format nifti instead"
+            f"{scan.header.files[0].parent}: a DICOM SEG refers to its images by identifiers, blank or not unique here "
+            f"({', '.join(blank)}); --fix-identifiers writes a copy with new ones, --format nifti needs none"
         )
     return sources
 
@@ -142,7 +137,6 @@ def _segmentation(
     organs: Mapping[int, str],
     algorithm: Algorithm,
     seg_type: SegType,
-    description: str | None,
 ) -> Segmentation:
     values = sorted(organs)
     numbers = values if seg_type == "labelmap" else list(range(1, len(values) + 1))
@@ -150,7 +144,7 @@ def _segmentation(
     affine = _LPS_AND_RAS @ labels.affine @ _SLICE_ROW_COLUMN
     frame_of_reference = sources[0].FrameOfReferenceUID
     volume = hd.Volume(array.transpose(2, 1, 0), affine, "PATIENT", frame_of_reference_uid=frame_of_reference)
-    return Segmentation(
+    segmentation = Segmentation(
         source_images=sources,
         pixel_array=volume,
         segmentation_type=seg_type.upper(),
@@ -166,11 +160,12 @@ def _segmentation(
         software_versions=version("fullscale"),
         device_serial_number="none",
         transfer_syntax_uid=RLELossless if seg_type == "labelmap" else ExplicitVRLittleEndian,
-        content_description=None if description is None else description[:64],
         content_label="SEGMENTATION",
         specific_character_set="ISO_IR 192",
         series_description=f"{algorithm.name} segmentation"[:64],
     )
+    segmentation.ContributingEquipmentSequence.extend(sources[0].get("ContributingEquipmentSequence") or [])
+    return segmentation
 
 
 def _numbered(array: npt.NDArray[Any], number_of: Mapping[int, int]) -> npt.NDArray[Any]:
@@ -275,24 +270,9 @@ def _mm(affine: Affine) -> str:
 def _quietly(work: Any, *arguments: Any) -> Any:
     """Run a step of highdicom without its warnings; its errors become one line."""
     try:
-        with _silence():
+        with silence():
             return work(*arguments)
     except FullscaleError:
         raise
     except Exception as error:
         raise DataError(f"cannot be read or written as DICOM SEG: {one_line(error)}") from error
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in ("highdicom", "pydicom")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -11,13 +11,19 @@ import numpy.typing as npt
 from PIL import Image
 
 from fullscale.data.dicom import DicomHeader, read_series, read_series_grid
+from fullscale.data.dicom_stack import Choices
+from fullscale.data.dicom_zip import is_zip
 from fullscale.data.nifti import one_line, read_volume, smallest_integer_type
 from fullscale.errors import DataError
 from fullscale.geometry.volume import Volume
 
 
-def read_image(path: str | Path) -> Volume:
-    """Read a scan from a volume file or a folder of DICOM slices.
+def read_image(path: str | Path, choices: Choices | None = None) -> Volume:
+    """Read a scan from a volume file, or from a DICOM study: a folder or a zip.
+
+    Args:
+        path: a volume file, a folder of DICOM slices or of series, or a zip of them.
+        choices: which series, and which remedies; they concern DICOM alone.
 
     Returns:
         Voxels `[X, Y, Z]`, CT in HU; affine RAS+ mm.
@@ -26,7 +32,7 @@ def read_image(path: str | Path) -> Volume:
         DataError: the path is missing or cannot be read; see `read_volume` and `read_series`.
     """
     path = Path(path)
-    return read_series(path) if path.is_dir() else read_volume(path)
+    return read_series(path, choices) if path.is_dir() or is_zip(path) else read_volume(path)
 
 
 def read_label(path: str | Path, image_path: str | Path) -> Volume:

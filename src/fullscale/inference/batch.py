@@ -10,8 +10,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fullscale.data.dicom import is_dicom_folder
+from fullscale.data.dicom import DicomHeader, is_dicom_folder, is_study, study_uid
+from fullscale.data.dicom_identifiers import missing_identifiers, source_headers, write_with_identifiers
 from fullscale.data.dicom_seg import SegType, require_sources, write_seg
+from fullscale.data.dicom_stack import Choices
+from fullscale.data.dicom_zip import is_zip
 from fullscale.data.layouts import find_dataset
 from fullscale.data.nifti import volume_stem, volume_suffix, write_volume
 from fullscale.data.read import read_image
@@ -46,6 +49,7 @@ class Result:
         mask: the file that was written; with both formats, the volume.
         segmentation: the DICOM SEG that was written.
         error: why there is none.
+        notes: what is to be known about it: what was chosen, resampled, or looks wrong.
         organ_ml: volume of each organ.
         elapsed_s: from reading the scan to writing the mask.
     """
@@ -54,6 +58,7 @@ class Result:
     mask: Path | None = None
     segmentation: Path | None = None
     error: str | None = None
+    notes: list[str] = field(default_factory=list)
     organ_ml: dict[str, float] = field(default_factory=dict)
     elapsed_s: float = 0.0
 
@@ -72,17 +77,17 @@ class Result:
         return {name: str(value) if isinstance(value, Path) else value for name, value in vars(self).items()}
 
 
-def find_scans(paths: Sequence[Path]) -> list[tuple[str, Path]]:
+def find_scans(paths: Sequence[Path], choices: Choices | None = None) -> list[tuple[str, Path]]:
     """List the scans that are meant, each with the name its mask will have.
 
-    A file is a scan, and a folder of DICOM slices is one. A data set stands for the scans of its cases, labelled or
-    not, and any other folder for the scans in it.
+    A file is a scan, and so is a folder of DICOM slices, a zip, or a DICOM study with its series in folders. A data set
+    stands for the scans of its cases, labelled or not, and any other folder for the scans in it.
 
     Raises:
         DataError: a path does not exist or holds no scan.
         UsageError: two scans would write the same mask.
     """
-    found = [(name, scan) for path in paths for name, scan in _scans_at(path)]
+    found = [(name, scan) for path in paths for name, scan in _scans_at(path, choices or Choices())]
     names = [name for name, _ in found]
     for name in names:
         if names.count(name) > 1:
@@ -91,12 +96,12 @@ def find_scans(paths: Sequence[Path]) -> list[tuple[str, Path]]:
     return found
 
 
-def _scans_at(path: Path) -> list[tuple[str, Path]]:
+def _scans_at(path: Path, choices: Choices) -> list[tuple[str, Path]]:
     if not path.exists():
         raise DataError(f"{path} does not exist; give a scan, a folder of scans or a DICOM series")
     if path.is_file():
-        return [(volume_stem(path), path)]
-    if is_dicom_folder(path):
+        return [(path.stem if is_zip(path) else volume_stem(path), path)]
+    if choices.series is not None or is_dicom_folder(path) or _is_one_study(path):
         return [(path.resolve().name, path)]
     try:
         dataset = find_dataset(path)
@@ -104,15 +109,26 @@ def _scans_at(path: Path) -> list[tuple[str, Path]]:
         scans = _volumes_in(path)
     else:
         scans = [(case.id, case.image) for case in (*dataset.cases, *dataset.unlabelled)]
+    if not scans and is_study(path):
+        scans = [(path.resolve().name, path)]
     if not scans:
         raise DataError(f"{path} holds no scan (.nii, .nii.gz, .nrrd, .mha, or folders of DICOM slices)")
     return scans
 
 
+def _is_one_study(path: Path) -> bool:
+    """Tell a study, its series each in a folder, from a folder of patients."""
+    folders = [p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")]
+    series = [folder for folder in folders if is_dicom_folder(folder)]
+    studies = {study_uid(folder) for folder in series}
+    return len(series) > 1 and len(studies) == 1 and studies != {""}
+
+
 def _volumes_in(folder: Path) -> list[tuple[str, Path]]:
     inside = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".")]
     files = [(volume_stem(p), p) for p in inside if p.is_file() and volume_suffix(p)]
-    return files + [(p.name, p) for p in inside if p.is_dir() and is_dicom_folder(p)]
+    zips = [(p.stem, p) for p in inside if is_zip(p)]
+    return files + zips + [(p.name, p) for p in inside if p.is_dir() and is_dicom_folder(p)]
 
 
 def predict_scans(
@@ -120,6 +136,7 @@ def predict_scans(
     scans: Sequence[tuple[str, Path]],
     output: Path,
     writing: Writing | None = None,
+    choices: Choices | None = None,
     progress: Callable[[Result], None] | None = None,
 ) -> list[Result]:
     """Segment scans into `output`: `NAME` with the scan's own suffix (`.nii.gz` for DICOM), or `NAME.dcm`.
@@ -134,7 +151,7 @@ def predict_scans(
         result = Result(path)
         started = time.perf_counter()
         try:
-            _predict(predictor, result, output, name, writing or Writing())
+            _predict(predictor, result, output, name, writing or Writing(), choices or Choices())
         except DataError as error:
             result.error = str(error)
         result.elapsed_s = round(time.perf_counter() - started, 2)
@@ -144,9 +161,11 @@ def predict_scans(
     return results
 
 
-def _predict(predictor: Predictor, result: Result, output: Path, name: str, writing: Writing) -> None:
-    scan = read_image(result.scan)
-    if writing.format != "nifti":
+def _predict(predictor: Predictor, result: Result, output: Path, name: str, writing: Writing, choices: Choices) -> None:
+    scan = read_image(result.scan, choices)
+    if isinstance(scan.header, DicomHeader):
+        result.notes = [*scan.header.notes, *_strange_modality(scan.header.modality, predictor.card.modality)]
+    if writing.format != "nifti" and not choices.fix_identifiers:
         require_sources(scan)
     soft: dict[str, Volume] = {}
     if writing.probabilities:
@@ -156,6 +175,7 @@ def _predict(predictor: Predictor, result: Result, output: Path, name: str, writ
     suffix = (volume_suffix(result.scan) if result.scan.is_file() else None) or ".nii.gz"
     if writing.format != "nifti":
         result.segmentation = _target(result, output / f"{name}.dcm")
+        labels = _with_identifiers(result, labels, output / f"{name}_dicom")
         write_seg(result.segmentation, labels, predictor.card.labels, predictor.card.algorithm, writing.seg_type)
     if writing.format != "seg":
         result.mask = _target(result, output / f"{name}{suffix}")
@@ -166,6 +186,24 @@ def _predict(predictor: Predictor, result: Result, output: Path, name: str, writ
     result.organ_ml = {
         organ: float((labels.array == value).sum() * labels.voxel_ml) for value, organ in predictor.card.labels.items()
     }
+
+
+def _with_identifiers(result: Result, labels: Volume, folder: Path) -> Volume:
+    """Let a label map belong to a copy of its series with identifiers, where its own are blank."""
+    if not isinstance(labels.header, DicomHeader) or not missing_identifiers(source_headers(labels.header)):
+        return labels
+    header = write_with_identifiers(labels.header, folder)
+    result.notes = [*result.notes, header.notes[-1]]
+    return Volume(labels.array, labels.affine, header)
+
+
+def _strange_modality(modality: str, trained_on: str) -> list[str]:
+    """Warn where a scan is of another modality than the model's."""
+    known = {"MR": "MRI", "PT": "PET"}
+    here, there = known.get(modality, modality), known.get(trained_on, trained_on)
+    if not here or there in ("unknown", "") or here.upper() == there.upper():
+        return []
+    return [f"the scan is {here}, the model was trained on {there}: do not trust the mask"]
 
 
 def _target(result: Result, mask: Path) -> Path:
