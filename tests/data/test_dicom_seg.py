@@ -11,11 +11,17 @@ import pytest
 import SimpleITK as sitk
 from tests.dicom_slices import AXIAL, ORIENTATIONS, SLICES, slice_position, write_slice
 
+from fullscale.data.checks import inspect_dataset
 from fullscale.data.dicom import read_series
+from fullscale.data.dicom_files import is_seg, segment_names
 from fullscale.data.dicom_identifiers import write_with_identifiers
-from fullscale.data.dicom_seg import is_seg, read_seg, segment_names, write_seg
+from fullscale.data.dicom_seg import read_seg, write_seg
 from fullscale.data.labels import Algorithm
+from fullscale.data.layouts import find_dataset
+from fullscale.data.nifti import write_volume
+from fullscale.data.read import read_label
 from fullscale.errors import DataError, GeometryError
+from fullscale.evaluation.evaluate import evaluate
 from fullscale.geometry.transform import reorient
 from fullscale.geometry.volume import Volume
 
@@ -261,3 +267,51 @@ def test_a_kind_of_image_that_cannot_be_known_is_not_guessed(tmp_path: Path):
     with pytest.raises(DataError, match="does not follow from the modality 'XX'"):
         write_with_identifiers(scan.header, tmp_path / "copy")
     assert [path.name for path in tmp_path.iterdir()] == ["scan"]
+
+
+def write_labelled_set(root: Path) -> Path:
+    """Three DICOM scans with DICOM SEG as their truth, in two folders of equal names."""
+    (root / "images").mkdir(parents=True)
+    for k, orientation in enumerate(("supine", "feet first", "oblique")):
+        scan = write_scan(root / "images" / f"case{k}", ORIENTATIONS[orientation])
+        write_labels(root / "labels" / f"case{k}.dcm", scan, "labelmap" if k else "binary")
+    return root
+
+
+def test_segmentations_are_the_truth_of_a_data_set_with_their_names(tmp_path: Path):
+    inspection = inspect_dataset(find_dataset(write_labelled_set(tmp_path / "set")))
+    assert inspection.problems == []
+    assert inspection.labels == {0: "background", **ORGANS}
+    assert [case.id for case in inspection.usable_cases] == ["case0", "case1", "case2"]
+    drawn = draw((7, 9, SLICES))
+    assert inspection.facts["case2"].label_voxels == {v: int((drawn == v).sum()) for v in (0, 1, 2)}
+    listed = tmp_path / "list.csv"
+    listed.write_text("image,label\nset/images/case1,set/labels/case1.dcm\n")
+    assert [case.id for case in inspect_dataset(find_dataset(listed)).usable_cases] == ["case1"]
+
+
+def test_one_number_for_two_organs_is_refused(tmp_path: Path):
+    root = write_labelled_set(tmp_path / "set")
+    scan = read_series(root / "images" / "case1")
+    write_seg(root / "labels" / "case1.dcm", scan.with_array(draw(scan.shape)), {1: "spleen", 2: "liver"}, ALGORITHM)
+    with pytest.raises(DataError, match=r"case1.dcm: segment 1 is 'spleen', in another case 'liver'"):
+        find_dataset(root)
+
+
+def test_masks_in_either_format_are_scored_alike(tmp_path: Path):
+    root = write_labelled_set(tmp_path / "set")
+    (tmp_path / "seg").mkdir()
+    for k in range(3):
+        truth = read_label(root / "labels" / f"case{k}.dcm", root / "images" / f"case{k}")
+        missed = truth.array.copy()
+        missed[0] = 0
+        found = read_series(root / "images" / f"case{k}").with_array(missed)
+        write_volume(tmp_path / "nifti" / f"case{k}.nii.gz", Volume(missed, truth.affine))
+        write_seg(tmp_path / "seg" / f"case{k}.dcm", found, ORGANS, ALGORITHM)
+    by_nifti, by_seg = (evaluate(tmp_path / kind, root) for kind in ("nifti", "seg"))
+    assert by_nifti.failures == by_seg.failures == []
+    assert [case.metrics for case in by_nifti.cases] == [case.metrics for case in by_seg.cases]
+    assert by_nifti.labels == ORGANS
+    assert 0 < by_seg.cases[0].metrics[1]["Dice"] < 1
+    alone = evaluate(tmp_path / "nifti" / "case1.nii.gz", root / "labels" / "case1.dcm", ORGANS)
+    assert alone.cases[0].metrics[1]["Dice"] == by_seg.cases[1].metrics[1]["Dice"]

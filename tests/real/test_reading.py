@@ -9,7 +9,8 @@ from scipy import ndimage
 
 from fullscale.data.checks import inspect_dataset
 from fullscale.data.dicom import read_series, series_info
-from fullscale.data.dicom_seg import read_seg, require_sources, segment_names
+from fullscale.data.dicom_files import segment_names
+from fullscale.data.dicom_seg import read_seg, require_sources
 from fullscale.data.layouts import find_dataset
 from fullscale.data.nifti import read_volume, write_volume
 from fullscale.data.read import read_image, read_label

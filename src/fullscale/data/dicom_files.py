@@ -116,6 +116,25 @@ def header_tags(path: Path, names: list[str]) -> dict[str, Any]:
     return quietly(path, read)
 
 
+def is_seg(path: Path) -> bool:
+    """Tell whether a file is a DICOM segmentation, by its header."""
+    return path.is_file() and has_dicom_mark(path) and header_tags(path, ["Modality"]).get("Modality") == "SEG"
+
+
+def segment_names(path: Path) -> dict[int, str]:
+    """Return number and label of each segment of a DICOM SEG, background left out.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+
+    def read() -> dict[int, str]:
+        segments = header_tags(path, ["SegmentSequence"]).get("SegmentSequence") or []
+        return {int(s.SegmentNumber): str(s.SegmentLabel) for s in segments if int(s.SegmentNumber) != 0}
+
+    return quietly(path, read)
+
+
 def read_slices(path: Path) -> list[Slice]:
     """Read the header of one file: its slices, none where it is not DICOM or not an image.
 

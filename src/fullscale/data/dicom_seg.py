@@ -21,7 +21,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from fullscale.data.dicom import DicomHeader
-from fullscale.data.dicom_files import has_dicom_mark, header_tags, silence
+from fullscale.data.dicom_files import is_seg, silence
 from fullscale.data.dicom_identifiers import missing_identifiers, source_headers
 from fullscale.data.labels import Algorithm
 from fullscale.data.nifti import one_line, smallest_integer_type
@@ -107,28 +107,6 @@ def read_seg(path: str | Path, like: Volume | None = None) -> Volume:
         return volume if like is None else _place(volume, like)
     except FullscaleError as error:
         raise type(error)(f"{path}: {error}") from error
-
-
-def segment_names(path: str | Path) -> dict[int, str]:
-    """Return number and label of each segment of a DICOM SEG.
-
-    Raises:
-        DataError: it is no SEG, or unreadable.
-    """
-    try:
-        segmentation = _quietly(_open, Path(path))
-    except FullscaleError as error:
-        raise type(error)(f"{path}: {error}") from error
-    described = [segmentation.get_segment_description(number) for number in segmentation.segment_numbers]
-    return {int(item.SegmentNumber): str(item.SegmentLabel) for item in described}
-
-
-def is_seg(path: str | Path) -> bool:
-    """Tell whether a file is a DICOM segmentation, by its header."""
-    path = Path(path)
-    if not (path.is_file() and has_dicom_mark(path)):
-        return False
-    return header_tags(path, ["Modality"]).get("Modality") == "SEG"
 
 
 def _segmentation(

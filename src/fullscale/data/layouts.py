@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 from fullscale.data.dicom import is_dicom_folder
+from fullscale.data.dicom_files import is_seg, segment_names
 from fullscale.data.lists import COLUMNS, Description, Row, read_description, read_list
 from fullscale.data.nifti import volume_stem, volume_suffix
+from fullscale.data.read import label_name
 from fullscale.errors import DataError
 
 WHOLE_SET = "data set"
@@ -37,7 +39,7 @@ class Case:
     Attributes:
         id: unique name within the data set.
         image: a volume file or a folder of DICOM slices.
-        label: a volume file or a folder of PNG masks, or None.
+        label: a volume file, a DICOM SEG or a folder of PNG masks, or None.
         group: the patient; cases of one group never stand on both sides of a split.
     """
 
@@ -125,11 +127,27 @@ def _finish(dataset: Dataset) -> Dataset:
                     f"{dataset.root}: the case name '{first.id}' stands for two images, {first.image} and "
                     f"{second.image}; remove one, or give a CSV file with a column 'case'"
                 )
+    if dataset.labels is None:
+        dataset = replace(dataset, labels=_segment_labels(dataset))
     litter = _litter(dataset)
     if litter:
         message = f"files left by the operating system are passed over: {len(litter)}, such as {litter[0]}"
         dataset.problems.append(Problem(WHOLE_SET, message, "warning"))
     return dataset
+
+
+def _segment_labels(dataset: Dataset) -> dict[int, str] | None:
+    """Take the labels' names from the DICOM SEGs among the masks; None where there is none.
+
+    Raises:
+        DataError: one number is another organ from file to file.
+    """
+    labels: dict[int, str] = {}
+    for case in dataset.cases:
+        for number, name in segment_names(case.label).items() if case.label and is_seg(case.label) else ():
+            if labels.setdefault(number, name) != name:
+                raise DataError(f"{case.label}: segment {number} is {name!r}, in another case {labels[number]!r}")
+    return {0: "background", **dict(sorted(labels.items()))} if labels else None
 
 
 def _litter(dataset: Dataset) -> list[Path]:
@@ -261,7 +279,7 @@ def _two_folders(root: Path) -> Dataset | None:
         named = ", ".join(folder.name for folder in image_folders + label_folders)
         raise DataError(f"{root}: which folder holds what? Several fit ({named}); give a CSV file of the pairs")
     images = [(volume_stem(file), file) for file in _scans(image_folders[0])]
-    labels = {volume_stem(file): file for file in _volumes(label_folders[0])}
+    labels = {name: file for file in _visible(label_folders[0]) if file.is_file() and (name := label_name(file))}
     if not labels.keys() & dict(images).keys():
         raise DataError(
             f"{root}: {image_folders[0].name}/ and {label_folders[0].name}/ hold no volumes of equal names; "

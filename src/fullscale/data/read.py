@@ -11,11 +11,16 @@ import numpy.typing as npt
 from PIL import Image
 
 from fullscale.data.dicom import DicomHeader, read_series, read_series_grid
+from fullscale.data.dicom_files import is_seg
+from fullscale.data.dicom_seg import read_seg
 from fullscale.data.dicom_stack import Choices
 from fullscale.data.dicom_zip import is_zip
-from fullscale.data.nifti import one_line, read_volume, smallest_integer_type
+from fullscale.data.nifti import one_line, read_volume, smallest_integer_type, volume_stem, volume_suffix
 from fullscale.errors import DataError
 from fullscale.geometry.volume import Volume
+
+SEG_SUFFIXES = (".dcm", ".dicom")
+"""The file types of a DICOM SEG among label maps, in lower case."""
 
 
 def read_image(path: str | Path, choices: Choices | None = None) -> Volume:
@@ -36,11 +41,12 @@ def read_image(path: str | Path, choices: Choices | None = None) -> Volume:
 
 
 def read_label(path: str | Path, image_path: str | Path) -> Volume:
-    """Read a label map from a volume file, or from a folder of PNG masks beside a DICOM folder.
+    """Read a label map from a volume file, from a DICOM SEG, or from a folder of PNG masks beside a DICOM folder.
 
     Args:
         path: the label map.
-        image_path: the scan it belongs to; only a PNG folder takes its grid from there.
+        image_path: the scan it belongs to, or a mask on its grid; a PNG folder and a DICOM SEG, which may store a few
+            slices only, take their grid from there. A DICOM SEG that is its own image lies on its own grid.
 
     Returns:
         Integers `[X, Y, Z]`, 0 for background, whatever number type the file has. That it lies on the scan's grid is
@@ -52,6 +58,8 @@ def read_label(path: str | Path, image_path: str | Path) -> Volume:
     path = Path(path)
     if path.is_dir():
         return read_png_stack(path, read_series_grid(image_path))
+    if path.suffix.lower() in SEG_SUFFIXES:
+        return read_seg(path, None if path == Path(image_path) else _read_grid(Path(image_path)))
     label = read_volume(path)
     if label.array.dtype.kind in "iu":
         return label
@@ -61,6 +69,18 @@ def read_label(path: str | Path, image_path: str | Path) -> Volume:
         values = ", ".join(f"{v:.6g}" for v in np.unique(label.array[broken])[:5])
         raise DataError(f"{path}: labels are whole numbers, found {values} in {int(broken.sum())} voxels")
     return label.with_array(label.array.astype(smallest_integer_type(label.array)))
+
+
+def label_name(path: str | Path) -> str | None:
+    """Return the name of the case that a file may be the label map of: `case_1` for `case_1.nii.gz` or a SEG `.dcm`."""
+    path = Path(path)
+    if volume_suffix(path):
+        return volume_stem(path)
+    return path.stem if path.suffix.lower() in SEG_SUFFIXES and is_seg(path) else None
+
+
+def _read_grid(image: Path) -> Volume:
+    return read_series_grid(image) if image.is_dir() or is_zip(image) else read_volume(image)
 
 
 def read_png_stack(folder: str | Path, like: Volume) -> Volume:

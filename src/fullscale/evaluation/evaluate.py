@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from fullscale.data.labels import merge_label_map, organs_of
 from fullscale.data.layouts import Case, find_dataset
-from fullscale.data.nifti import volume_stem, volume_suffix
-from fullscale.data.read import read_label
+from fullscale.data.nifti import volume_suffix
+from fullscale.data.read import label_name, read_label
 from fullscale.errors import DataError, GeometryError
 from fullscale.evaluation.overlap import (
     Scores,
@@ -47,6 +47,11 @@ class _Pair:
     prediction: Path
     reference: Path
     image: Path | None
+
+    def grid_of(self, mask: Path) -> Path:
+        """Where a mask that stores a few slices only lies: on the scan, or on the other mask."""
+        other = self.reference if mask == self.prediction else self.prediction
+        return self.image or (other if volume_suffix(other) else mask)
 
 
 def score_arrays(
@@ -154,7 +159,7 @@ def evaluate(
     for done, (name, pair) in enumerate(sorted(pairs.items()), 1):
         try:
             files = (pair.prediction, pair.reference)
-            prediction, reference = (merge_label_map(read_label(file, pair.image or file), known) for file in files)
+            prediction, reference = (merge_label_map(read_label(file, pair.grid_of(file)), known) for file in files)
             moved = resample and describe_mismatch(prediction, reference) is not None
             prediction = resample_labels(prediction, reference) if moved else prediction
             names |= {} if labels is not None else _new_labels(prediction, reference, known)
@@ -211,7 +216,7 @@ def _pairs(
     """Pair predictions with the truth by case; also what has no counterpart, and the labels that are declared."""
     files = _predictions(predictions)
     truth, declared = _truth(references)
-    if predictions.is_file() and not isinstance(references, Mapping) and volume_suffix(references):
+    if predictions.is_file() and not isinstance(references, Mapping) and label_name(references):
         truth = dict(zip(files, truth.values(), strict=True))
     matched = _match(files, truth)
     if not matched:
@@ -230,7 +235,7 @@ def _pairs(
 
 def _predictions(path: Path) -> dict[str, Path]:
     if path.is_file():
-        return {volume_stem(path): path}
+        return {label_name(path) or path.stem: path}
     if not path.is_dir():
         raise DataError(f"{path}: no such file or folder")
     return _label_maps(path)
@@ -241,8 +246,9 @@ def _truth(references: str | Path | Mapping[str, Case]) -> tuple[dict[str, tuple
     if isinstance(references, Mapping):
         return {name: (case.label, case.image) for name, case in references.items() if case.label is not None}, {}
     path = Path(references)
-    if path.is_file() and volume_suffix(path):
-        return {volume_stem(path): (path, None)}, {}
+    name = label_name(path) if path.is_file() else None
+    if name is not None:
+        return {name: (path, None)}, {}
     try:
         dataset = find_dataset(path)
     except DataError:
@@ -261,8 +267,9 @@ def _label_maps(folder: Path) -> dict[str, Path]:
         DataError: two files have one name.
     """
     files: dict[str, Path] = {}
-    for file in sorted(f for f in folder.iterdir() if volume_suffix(f) and f.is_file() and f.name[0] != "."):
-        other = files.setdefault(volume_stem(file), file)
+    for file in sorted(f for f in folder.iterdir() if f.is_file() and f.name[0] != "."):
+        name = label_name(file)
+        other = file if name is None else files.setdefault(name, file)
         if other != file:
             raise DataError(f"{folder}: {other.name} and {file.name} stand for one case; remove one")
     soft = {n for n in files if n.endswith("_probability") and any(n.startswith(f"{m}_") for m in files if m != n)}
@@ -276,7 +283,7 @@ def _match(files: Iterable[str], truth: Mapping[str, tuple[Path, Path | None]]) 
         taken = set(matched.values())
         free = {key(file): file for file in files if file not in matched}
         for case in [case for case in truth if case not in taken]:
-            names = (key(case), key(volume_stem(truth[case][0])))
+            names = (key(case), key(label_name(truth[case][0]) or case))
             found = next((free.pop(name) for name in names if name in free), None)
             if found is not None:
                 matched[found] = case
