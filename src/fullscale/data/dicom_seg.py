@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from highdicom.seg import Segmentation, SegmentDescription, segread
 from highdicom.sr import CodedConcept
+from pydicom.pixels.encoders import RLELosslessEncoder
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
@@ -63,6 +64,7 @@ def write_seg(
     """
     path = Path(path)
     sources = require_sources(labels)
+    _avoid_gdcm()
     segmentation = _quietly(_segmentation, labels, sources, organs, algorithm, seg_type)
     with atomic_path(path) as temporary:
         segmentation.save_as(temporary)
@@ -109,6 +111,12 @@ def read_seg(path: str | Path, like: Volume | None = None) -> Volume:
         raise type(error)(f"{path}: {error}") from error
 
 
+def _avoid_gdcm() -> None:
+    """Keep pydicom from encoding RLE by GDCM, where that is installed: it ends the process on odd frame sizes."""
+    if "gdcm" in RLELosslessEncoder.available_plugins:
+        RLELosslessEncoder.remove_plugin("gdcm")
+
+
 def _segmentation(
     labels: Volume,
     sources: Sequence[Any],
@@ -148,10 +156,14 @@ def _segmentation(
 
 def _numbered(array: npt.NDArray[Any], number_of: Mapping[int, int]) -> npt.NDArray[Any]:
     """Write each label's value as its segment's number."""
-    strange = sorted(set(np.unique(array).tolist()) - {0, *number_of})
+    found = {int(value) for k in range(array.shape[2]) for value in np.unique(array[:, :, k])}
+    strange = sorted(found - {0, *number_of})
     if strange:
         raise DataError(f"the labels hold the values {strange[:5]}, which name no organ")
-    table = np.zeros(max(number_of) + 1, np.min_scalar_type(max(number_of.values())))
+    stored = np.min_scalar_type(max(number_of.values()))
+    if all(value == number for value, number in number_of.items()):
+        return array.astype(stored, copy=False)
+    table = np.zeros(max(number_of) + 1, stored)
     for value, number in number_of.items():
         table[value] = number
     numbered: npt.NDArray[Any] = table[array]
