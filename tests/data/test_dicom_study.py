@@ -38,7 +38,9 @@ from tests.dicom_slices import (
 )
 
 from fullscale.data.dicom import is_study, read_series, read_series_grid, series_info
+from fullscale.data.dicom_seg import read_seg, write_seg
 from fullscale.data.dicom_stack import Choices
+from fullscale.data.labels import Algorithm
 from fullscale.data.read import read_image
 from fullscale.errors import DataError, GeometryError
 
@@ -388,3 +390,41 @@ def test_a_strange_header_is_read_right_or_refused_in_one_line(tmp_path_factory,
         except DataError as error:
             caught = error
         assert caught is None or ("\n" not in str(caught) and len(str(caught)) < 700)
+
+
+@pytest.fixture(scope="module")
+def whole_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """One whole file of each kind, to be damaged."""
+    folder = tmp_path_factory.mktemp("whole")
+    series = write_series(folder / "series")
+    enhanced = write_enhanced(folder / "enhanced", [0, 1, 2])
+    archive = zipped(series, folder / "study.zip")
+    scan = read_series(series)
+    write_seg(
+        folder / "seg.dcm", scan.with_array((scan.array > 200).astype(np.uint8)), {1: "liver"}, Algorithm("a", "1")
+    )
+    files = {"enhanced.dcm": enhanced / "enhanced.dcm", "study.zip": archive, "seg.dcm": folder / "seg.dcm"}
+    return {name: file.read_bytes() for name, file in files.items()}
+
+
+@pytest.mark.parametrize("name", ["enhanced.dcm", "study.zip", "seg.dcm"])
+@settings(deadline=None, max_examples=60)
+@given(data=st.data())
+def test_a_damaged_file_of_any_kind_is_read_or_refused_in_one_line(
+    tmp_path_factory: pytest.TempPathFactory, whole_files: dict[str, bytes], name: str, data: st.DataObject
+):
+    folder = tmp_path_factory.mktemp("damaged")
+    content = bytearray(whole_files[name])
+    if data.draw(st.booleans()):
+        content = content[: data.draw(st.integers(0, len(content) - 1))]
+    else:
+        for _ in range(data.draw(st.integers(1, 3))):
+            content[data.draw(st.integers(132, len(content) - 1))] = data.draw(st.integers(0, 255))
+    (folder / name).write_bytes(bytes(content))
+    read = {"enhanced.dcm": lambda: read_series(folder), "study.zip": lambda: read_image(folder / name)}
+    caught: DataError | None = None
+    try:
+        assert read.get(name, lambda: read_seg(folder / name))().array.ndim == 3
+    except DataError as error:
+        caught = error
+    assert caught is None or ("\n" not in str(caught) and str(folder) in str(caught))

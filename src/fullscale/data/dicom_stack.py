@@ -24,6 +24,8 @@ _UNEVEN = 1e-2
 """Largest deviation of a slice from its even place, as a share of the slice distance."""
 _TILT = 1e-3
 """Largest tangent of the angle between the slice normal and the line of slice positions (0.06 degrees)."""
+_WIDEST = 4
+"""Times the size of a slice that straightening may add to it."""
 _STEEPEST_TILT = 45.0
 """Degrees beyond which a stack is no tilted one."""
 _OFF_LINE = 5e-2
@@ -93,32 +95,46 @@ def stack_slices(slices: list[Slice], choices: Choices) -> Stack:
     positions = np.array([_vector(s, "ImagePositionPatient", 3) for s in slices])
     order = np.argsort(positions @ normal, kind="stable")
     ordered, positions = [slices[i] for i in order], positions[order]
-    lps = np.eye(4)
-    lps[:3, 0], lps[:3, 1], lps[:3, 3] = column_step, row_step, positions[0]
-    rows, columns = ordered[0].size
     if len(ordered) == 1:
-        lps[:3, 2] = normal * _single_slice_mm(ordered[0])
-        return Stack(ordered, _LPS_AND_RAS @ lps, (columns, rows, 1))
+        step = normal * _single_slice_mm(ordered[0])
+        return Stack(ordered, _affine(row_step, column_step, step, positions[0]), _shape(ordered[0], 1))
     heights = positions @ normal
     _refuse_duplicates(ordered, heights)
     places = _even_places(heights, choices)
     sideways = _sideways(ordered, positions, heights, normal, choices)
     count = len(ordered) if places is None else len(places)
-    notes: list[str] = []
-    if places is not None:
-        notes.append(_gap_note(heights, places))
+    notes = [] if places is None else [_gap_note(heights, places)]
     if sideways is None:
-        lps[:3, 2] = (positions[-1] - positions[0]) / (count - 1)
-        return Stack(ordered, _LPS_AND_RAS @ lps, (columns, rows, count), None, places, tuple(notes))
+        affine = _affine(row_step, column_step, (positions[-1] - positions[0]) / (count - 1), positions[0])
+        return Stack(ordered, affine, _shape(ordered[0], count), None, places, tuple(notes))
     steps = np.stack([row_step, column_step], axis=1)
-    shifts = sideways @ steps / (steps**2).sum(axis=0)
-    first = np.floor(shifts.min(axis=0) + 1e-6)
-    margin = np.ceil((shifts - first).max(axis=0) - 1e-6).astype(int)
-    lps[:3, 2] = normal * (heights[-1] - heights[0]) / (count - 1)
-    lps[:3, 3] += steps @ first
+    first, shifts = _whole_and_rest(sideways @ steps / (steps**2).sum(axis=0))
+    step = normal * (heights[-1] - heights[0]) / (count - 1)
+    affine = _affine(row_step, column_step, step, positions[0] + steps @ first)
     notes.append(f"untilted: slices resampled in their plane by {np.abs(sideways).max():.4g} mm at most, linearly")
-    shape = columns + int(margin[1]), rows + int(margin[0]), count
-    return Stack(ordered, _LPS_AND_RAS @ lps, shape, shifts - first, places, tuple(notes))
+    return Stack(ordered, affine, _shape(ordered[0], count, shifts), shifts, places, tuple(notes))
+
+
+def _affine(row_step: Vector, column_step: Vector, slice_step: Vector, first: Vector) -> Affine:
+    """The affine of `[column, row, slice]`, RAS+ mm, from steps and the first pixel's position in LPS mm."""
+    lps = np.eye(4)
+    lps[:3, :] = np.stack([column_step, row_step, slice_step, first], axis=1)
+    return _LPS_AND_RAS @ lps
+
+
+def _shape(image: Slice, count: int, shifts: Vector | None = None) -> tuple[int, int, int]:
+    """Columns, rows and slices of the volume; shifted slices need a larger plane."""
+    rows, columns = image.size
+    down, right = (0, 0) if shifts is None else np.ceil(shifts.max(axis=0) - 1e-6).astype(int).tolist()
+    if down > _WIDEST * rows or right > _WIDEST * columns:
+        raise GeometryError(f"straightened, slices of {rows}x{columns} would become {rows + down}x{columns + right}")
+    return columns + right, rows + down, count
+
+
+def _whole_and_rest(shifts: Vector) -> tuple[Vector, Vector]:
+    """Split shifts `[N, 2]` in pixels into the whole pixels of the least one, `[2]`, and what is left, none below 0."""
+    first: Vector = np.floor(shifts.min(axis=0) + 1e-6)
+    return first, shifts - first
 
 
 def _require_plain(slices: list[Slice]) -> None:
