@@ -31,6 +31,8 @@ _STEEPEST_TILT = 45.0
 _OFF_LINE = 5e-2
 """Largest distance of a slice from its place on the even, straight line, as a share of the slice distance."""
 _SAME_POSITION_MM = 1e-3
+_FARTHEST_MM = 1e6
+"""No scanner is a kilometre long."""
 _LPS_AND_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -177,7 +179,7 @@ def _vector(image: Slice, name: str, length: int) -> Vector:
         vector = np.array([float(v) for v in image.tags[name]], np.float64)
     except (TypeError, ValueError):
         vector = np.empty(0)
-    if vector.shape != (length,) or not np.isfinite(vector).all():
+    if vector.shape != (length,) or not (np.abs(vector) < _FARTHEST_MM).all():
         raise GeometryError(f"{image.name} has no {name} of {length} numbers: the slice cannot be placed")
     return vector
 
