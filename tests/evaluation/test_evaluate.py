@@ -417,6 +417,11 @@ def test_a_summary_is_read_back_as_it_was_written(folders: tuple[Path, Path], tm
         ("{", r"is no summary\.json of this version \(JSONDecodeError"),
         ("[]", "TypeError"),
         ("{}", "KeyError: 'labels'"),
+        (
+            '{"labels": {"1": "liver"}, "tolerance_mm": {}, "metric_per_case": [{"case": "a", "metrics": '
+            '{"1": {"Dice": 1}}, "prediction_file": "a", "reference_file": "a"}], "failures": []}',
+            "case a lacks ASSD, .*fullscale evaluate",
+        ),
         ('{"labels": {"liver": "1"}, "tolerance_mm": {}, "metric_per_case": [], "failures": []}', "ValueError"),
     ],
 )

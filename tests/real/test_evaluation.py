@@ -12,7 +12,9 @@ from fullscale.data.nifti import read_volume, volume_stem, write_volume
 from fullscale.data.read import read_image, read_label
 from fullscale.evaluation.evaluate import evaluate
 from fullscale.evaluation.overlay import overlay_figure
+from fullscale.evaluation.report import write_report
 from fullscale.evaluation.scene import Look
+from fullscale.evaluation.summary import write_summary
 from fullscale.geometry.volume import Volume
 
 
@@ -88,6 +90,21 @@ def test_the_liver_is_drawn_on_the_left_of_the_picture_and_the_table_below(share
     )
     bone = np.argwhere(grey)
     assert np.average(bone[:, 0], weights=grey[grey > 0]) > 0.5 * height  # the spine, behind
+
+
+def test_hippocampi_are_shown_best_median_and_worst(shared_data: Path, tmp_path: Path) -> None:
+    folder = shared_data / "Task04_Hippocampus" / "labelsTr"
+    files = sorted(folder.glob("hippocampus_*.nii.gz"))[:4]
+    for shift, file in enumerate(files):
+        write_volume(tmp_path / "masks" / file.name, moved(read_volume(file), shift, 0, 0))
+    images = {volume_stem(file): folder.parent / "imagesTr" / file.name for file in files}
+    cases = {name: Case(name, images[name], folder / f"{name}.nii.gz", name) for name in images}
+    write_summary(evaluate(tmp_path / "masks", cases, {1: "anterior", 2: "posterior"}), tmp_path / "summary.json")
+    written = write_report(tmp_path / "summary.json", cases=list(images))
+    assert written.notes == []
+    assert sorted(written.pictures) == sorted(images)
+    assert written.pictures[0] == volume_stem(files[0])
+    assert (tmp_path / "report.html").read_text().count("data:image/png") == len(written.pictures)
 
 
 def _scan_and_liver(shared_data: Path, source: str) -> tuple[Volume, Volume]:

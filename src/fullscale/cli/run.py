@@ -1,10 +1,10 @@
-"""Verbs of the main job: train, predict, evaluate."""
+"""Verbs of the main job: train, predict, evaluate, test."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -19,7 +19,12 @@ from fullscale.cli.show import (
     progress_bar,
 )
 
-Output = typer.Option("--output", "-o", show_default=False)
+if TYPE_CHECKING:
+    from fullscale.evaluation.summary import Failure
+
+ToleranceMm = Annotated[
+    str, typer.Option("--tolerance-mm", help="Of NSD, the surface Dice, in mm: 1, or 1=3,2=1.5 by label.")
+]
 
 
 def train(
@@ -131,17 +136,47 @@ def predict(
         raise PartialFailure(f"{len(failed)} of {len(results)} scans failed, the others are in {output}")
 
 
+def score_model(
+    model: Annotated[Path, typer.Argument(help="A run folder, a bundle, or model.onnx.", show_default=False)],
+    data: Annotated[Path, typer.Argument(help="Labelled scans: a data set, or a list.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for masks and scores.", show_default=False)],
+    labels: Labels = None,
+    tolerance_mm: ToleranceMm = "1",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    json: Json = False,
+) -> None:
+    """Segment labelled scans and score the masks; of a network with guidance, with and without its gate."""
+    from fullscale.data.layouts import find_dataset
+    from fullscale.data.plan import read_plan
+    from fullscale.inference.predictor import Predictor
+    from fullscale.inference.scored import predict_and_score
+
+    chosen, tolerance = parse_labels(labels), parse_tolerance(tolerance_mm)
+    cases = find_dataset(data).cases
+    predictor = Predictor.from_run(model, device)
+    if chosen is None:
+        plan = model / "plan.json"
+        chosen = read_plan(plan).labels.value if plan.is_file() else predictor.card.labels
+    with progress_bar("testing", len(cases), quiet=json) as advance:
+        summary = predict_and_score(predictor, output, cases, chosen, tolerance, advance)
+    if json:
+        print_json(summary.as_dict())
+    else:
+        print_summary(summary, "Scores")
+        news(f"scores: {output / 'summary.json'}; fullscale report {output} shows them")
+    _fail_in_part(summary.failures)
+
+
 def evaluate(
     predictions: Annotated[Path, typer.Argument(help="A mask, or a folder of masks.", show_default=False)],
     truth: Annotated[Path, typer.Argument(help="The true mask, a folder of them, or a data set.", show_default=False)],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write summary.json here.")] = None,
     labels: Labels = None,
-    tolerance_mm: Annotated[str, typer.Option(help="Of NSD, the surface Dice, in mm: 1, or 1=3,2=1.5 by label.")] = "1",
+    tolerance_mm: ToleranceMm = "1",
     resample: Annotated[bool, typer.Option("--resample", help="Bring masks on other grids onto the truth's.")] = False,
     json: Json = False,
 ) -> None:
     """Score masks against the truth: Dice, IoU, HD95, ASSD, NSD, volumes, per case and class."""
-    from fullscale.errors import PartialFailure
     from fullscale.evaluation.evaluate import evaluate
     from fullscale.evaluation.summary import write_summary
 
@@ -157,8 +192,14 @@ def evaluate(
         print_summary(summary, "Scores")
         if where is not None:
             news(f"scores: {where}")
-    if summary.failures:
-        raise PartialFailure(f"{len(summary.failures)} cases could not be scored; the others are done")
+    _fail_in_part(summary.failures)
 
 
-COMMANDS = {"train": train, "settings": settings, "predict": predict, "evaluate": evaluate}
+def _fail_in_part(failures: list[Failure]) -> None:
+    from fullscale.errors import PartialFailure
+
+    if failures:
+        raise PartialFailure(f"{len(failures)} cases could not be scored; the others are done")
+
+
+COMMANDS = {"train": train, "settings": settings, "predict": predict, "evaluate": evaluate, "test": score_model}

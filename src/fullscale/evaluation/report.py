@@ -18,18 +18,18 @@ from fullscale.evaluation.guidance import CONFUSION
 from fullscale.evaluation.overlap import POLICY
 from fullscale.evaluation.overlay import overlay_figure
 from fullscale.evaluation.scene import Look
-from fullscale.evaluation.source import Source, find_source, read_case, read_curves, read_record
-from fullscale.evaluation.summary import CaseScores
+from fullscale.evaluation.source import SUMMARY, Source, find_source, read_case, read_curves, read_record
+from fullscale.evaluation.summary import CaseScores, write_summary
 from fullscale.files import write_text
 
 TEMPLATE = "report.html.jinja"
 
 _MEANS = {
-    "Dice": ("Dice", ".4f"),
-    "IoU": ("IoU", ".4f"),
-    "Precision": ("precision", ".4f"),
-    "Recall": ("recall", ".4f"),
-    "NSD": ("NSD", ".4f"),
+    "Dice": ("Dice", ".3f"),
+    "IoU": ("IoU", ".3f"),
+    "Precision": ("precision", ".3f"),
+    "Recall": ("recall", ".3f"),
+    "NSD": ("NSD", ".3f"),
     "HD95": ("HD95 mm", ".2f"),
     "ASSD": ("ASSD mm", ".2f"),
     "volume_ml": ("ml", ".1f"),
@@ -92,6 +92,8 @@ def write_report(
 ) -> Written:
     """Write the report of a run or an evaluation, whole or not at all.
 
+    Of a run with several folds, the scores of all folds together are written into its folder as `summary.json` too.
+
     Args:
         path: a run folder, the folder of an evaluation, or its summary.json.
         output: the file; default `report.html` in that folder.
@@ -106,6 +108,8 @@ def write_report(
     """
     source = find_source(path)
     pictures = _pictures(source, cases, look or Look(), progress)
+    if len(source.folds) > 1:
+        write_summary(source.summary, source.path / SUMMARY)
     where = output or (source.path if source.is_run else source.path.parent) / "report.html"
     write_text(where, render(source, list(pictures.values())))
     notes = [f"{name}: {picture.note}" for name, picture in pictures.items() if picture.note]
@@ -182,9 +186,9 @@ def _pictures(
     for what, case in chosen.items():
         if progress is not None:
             progress(len(chosen))
-        title = case.case if what.startswith("chosen") else f"{what}: {case.case}"
+        title = case.case if what.startswith("chosen") else f"{what.capitalize()}: {case.case}"
         dice = ", ".join(
-            f"{source.summary.labels[label]} {_text(scores['Dice'], '.4f')}" for label, scores in case.metrics.items()
+            f"{source.summary.labels[label]} {_text(scores['Dice'], '.3f')}" for label, scores in case.metrics.items()
         )
         title = f"{title} (Dice: {dice})"
         try:
@@ -276,15 +280,15 @@ def _guidance(content: dict[str, Any]) -> dict[str, Table] | None:
             scores = parts[side]
             counts = [_cell(scores[key], "d") for key in ("FP", "FN", "false_positive_slices")]
             volume = _cell(scores["false_positive_slices_ml"], ".2f")
-            gate.rows.append([_name(name), _name(said), _cell(scores["Dice"], ".4f"), *counts, volume])
+            gate.rows.append([_name(name), _name(said), _cell(scores["Dice"], ".3f"), *counts, volume])
     return {"presence": presence, "gate": gate}
 
 
 def _training(source: Source) -> dict[str, Any]:
     """Curves, settings, plan, data and versions of a run; what is not there is left out."""
     records = {name: read_record(source.path / name) for name in ("config.yaml", "plan.json", "dataset.json")}
-    settings = {f"{s}.{k}": v for s, part in records["config.yaml"].items() for k, v in part.items()}
-    plan = [(k, v["value"], v["reason"]) for k, v in records["plan.json"].items() if isinstance(v, dict)]
+    settings = {f"{s}.{k}": _plain(v) for s, part in records["config.yaml"].items() for k, v in part.items()}
+    plan = [(k, _plain(v["value"]), v["reason"]) for k, v in records["plan.json"].items() if isinstance(v, dict)]
     environment = read_record(source.path / "environment.json")
     packages = environment.pop("packages", {})
     return {
@@ -295,6 +299,16 @@ def _training(source: Source) -> dict[str, Any]:
         "environment": environment | packages,
         "model": read_record(source.path / "bundle" / "model.json").get("provenance", {}),
     }
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_plain(part)}" for key, part in value.items()) or "–"
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "–" if value is None else str(value)
 
 
 def _curves(rows: list[dict[str, float]]) -> dict[str, Any] | None:

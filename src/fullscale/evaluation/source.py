@@ -53,12 +53,12 @@ def find_source(path: Path) -> Source:
         return _evaluation(path)
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; give a run folder, or what fullscale evaluate wrote")
-    if (path / SUMMARY).is_file():
-        return _evaluation(path / SUMMARY)
     folds = {file.parents[1].name: file.parents[1] for file in sorted(path.glob(f"fold_*/{_VALIDATION}"))}
     numbered = {name: folder for name, folder in folds.items() if name != "fold_all"}
     if folds:
         return _run(path, numbered or folds)
+    if (path / SUMMARY).is_file():
+        return _evaluation(path / SUMMARY)
     if (path / "config.yaml").is_file():
         raise DataError(f"{path}: the run has no scores yet; repeat its fullscale train command to finish it")
     raise DataError(f"{path}: holds neither a run nor {SUMMARY}; fullscale evaluate MASKS TRUTH writes one")

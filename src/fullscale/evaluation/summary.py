@@ -167,17 +167,7 @@ def read_summary(path: str | Path) -> Summary:
         return Summary(
             labels=_by_label(content["labels"]),
             tolerance_mm=_by_label(content["tolerance_mm"]),
-            cases=[
-                CaseScores(
-                    case["case"],
-                    _by_label(case["metrics"]),
-                    Path(case["prediction_file"]),
-                    Path(case["reference_file"]),
-                    Path(case["image_file"]) if case["image_file"] else None,
-                    case["resampled"],
-                )
-                for case in content["metric_per_case"]
-            ],
+            cases=[_case(case) for case in content["metric_per_case"]],
             failures=[Failure(**failure) for failure in content["failures"]],
             guidance=[
                 GuidedScores(case["case"], _by_label(case["metrics"]))
@@ -187,7 +177,26 @@ def read_summary(path: str | Path) -> Summary:
     except OSError as error:
         raise DataError(f"cannot read the scores {path}: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} is no summary.json of this version ({type(error).__name__}: {error})") from error
+        raise DataError(
+            f"{path} is no summary.json of this version ({type(error).__name__}: {error}); score the masks again with "
+            "fullscale evaluate, or repeat the run's fullscale train"
+        ) from error
+
+
+def _case(content: dict[str, Any]) -> CaseScores:
+    metrics = _by_label(content["metrics"])
+    absent = {name for scores in metrics.values() for name in (*METRICS, *SLICES) if name not in scores}
+    if absent:
+        raise ValueError(f"case {content['case']} lacks {', '.join(sorted(absent))}")
+    image = content.get("image_file")
+    return CaseScores(
+        content["case"],
+        metrics,
+        Path(content["prediction_file"]),
+        Path(content["reference_file"]),
+        None if image is None else Path(image),
+        content.get("resampled", False),
+    )
 
 
 def _by_label(content: dict[str, Any]) -> dict[int, Any]:

@@ -31,6 +31,7 @@ from fullscale.errors import DataError, UsageError
 from fullscale.evaluation.summary import Summary
 from fullscale.files import only_one, write_json, write_text
 from fullscale.inference.predictor import Predictor, choose_device
+from fullscale.inference.scored import predict_and_score
 from fullscale.losses import create_loss
 from fullscale.losses.supervision import SupervisedLoss
 from fullscale.networks import create_network, network_options
@@ -38,7 +39,6 @@ from fullscale.training.datamodule import SegmentationData
 from fullscale.training.history import Bar, History
 from fullscale.training.module import Budget, SegmentationModule, read_checkpoint
 from fullscale.training.samples import CropDataset
-from fullscale.training.validate import validate
 
 DEFAULT_EPOCHS = 100
 DEFAULT_STEPS = 250
@@ -121,7 +121,7 @@ def train(request: Request) -> Summary:
         held_back = [c for c in cases if c.id in split["val"]]
         request.report(f"predicting {len(held_back)} validation cases")
         predictor = Predictor.from_run(request.run, device=config.trainer.device)
-        return validate(predictor, fold / "validation", held_back, plan.labels.value)
+        return predict_and_score(predictor, fold / "validation", held_back, plan.labels.value)
 
 
 def _hand_over(run: Path, checkpoint: Path, module: SegmentationModule, card: ModelCard) -> None:

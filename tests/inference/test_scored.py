@@ -1,0 +1,46 @@
+import json
+from pathlib import Path
+
+import pytest
+from tests.conftest import Command
+
+from fullscale.data.layouts import Case, find_dataset
+from fullscale.errors import DataError
+from fullscale.evaluation.summary import read_summary
+from fullscale.inference.predictor import Predictor
+from fullscale.inference.scored import predict_and_score
+
+
+def test_a_model_tested_on_a_data_set_scores_as_its_validation_did(
+    fullscale: Command, trained_run: Path, phantoms: Path, tmp_path: Path
+) -> None:
+    done = fullscale("test", trained_run, phantoms, "-o", tmp_path, "--device", "cpu", "--json")
+    assert done.returncode == 0, done.stderr
+    content = json.loads(done.stdout)
+    assert content == json.loads((tmp_path / "summary.json").read_text())
+    held_back = read_summary(trained_run / "fold_0" / "validation" / "summary.json")
+    tested = read_summary(tmp_path / "summary.json")
+    assert len(tested.cases) == len(tested.guidance) == 6
+    by_name = {case.case: case.metrics for case in tested.cases}
+    for case in held_back.cases:
+        assert by_name[case.case] == case.metrics
+    shown = fullscale("report", tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "Scores with and without the gate" in (tmp_path / "report.html").read_text()
+
+
+def test_a_bad_scan_does_not_stop_the_others(trained_run: Path, phantoms: Path, tmp_path: Path) -> None:
+    predictor = Predictor.from_run(trained_run, "cpu")
+    good, *_ = find_dataset(phantoms).cases
+    (tmp_path / "bad.nii.gz").write_text("not a scan")
+    bad = Case("bad", tmp_path / "bad.nii.gz", good.label, "bad")
+    told: list[int] = []
+    summary = predict_and_score(predictor, tmp_path / "out", [bad, good], predictor.card.labels, progress=told.append)
+    assert [case.case for case in summary.cases] == [good.id]
+    assert [failure.case for failure in summary.failures] == ["bad"]
+    assert told == [2, 2]
+    with pytest.raises(DataError, match=r"none of 1 cases.*bad: .*bad\.nii\.gz"):
+        predict_and_score(predictor, tmp_path / "none", [bad], predictor.card.labels)
+    with pytest.raises(DataError, match="there are no labelled cases"):
+        predict_and_score(predictor, tmp_path / "none", [], predictor.card.labels)
+    assert not (tmp_path / "none").exists()
