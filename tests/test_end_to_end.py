@@ -121,7 +121,7 @@ def test_wrong_requests_get_one_line_and_leave_nothing(
     one_line(fullscale("inspect", empty), DATA, "empty")
     one_line(fullscale("train", empty, "-o", out), DATA, "empty")
     one_line(fullscale("train", phantoms, "-o", out, "trainer.max_minuts=1"), USAGE, "trainer.max_minutes")
-    one_line(fullscale("train", phantoms, "-o", out, "network.name=unet4", *QUICK), USAGE, "unet3+")
+    one_line(fullscale("train", phantoms, "-o", out, "network.name=unet3", *QUICK), USAGE, "unet3+")
     one_line(fullscale("train", phantoms, "-o", out, "loss.name=hybrd", *QUICK), USAGE, "hybrid")
     one_line(fullscale("predict", empty, scan, "-o", out), DATA, "holds no model")
     one_line(fullscale("predict", trained_run, empty, "-o", out), DATA, "holds no scan")
