@@ -258,6 +258,8 @@ def test_an_enhanced_ct_is_the_same_volume_frame_by_frame(tmp_path: Path):
     slopes = np.arange(1, SLICES + 1)
     np.testing.assert_array_equal(enhanced.array, plain.array * slopes)
     np.testing.assert_allclose(enhanced.affine, plain.affine)
+    alone = read_image(tmp_path / "enhanced" / "enhanced.dcm")
+    np.testing.assert_array_equal(alone.array, enhanced.array)
     assert "frame 2 " in refusal_of_frames(tmp_path / "twice", [0, 1, 1])
     assert "from 700.00 to 706.00 mm" in refusal_of_frames(tmp_path / "gap", [0, 2, 3, 4])
 
@@ -428,3 +430,9 @@ def test_a_damaged_file_of_any_kind_is_read_or_refused_in_one_line(
     except DataError as error:
         caught = error
     assert caught is None or ("\n" not in str(caught) and str(folder) in str(caught))
+
+
+def test_a_file_that_calls_itself_a_zip_is_refused_in_one_line(tmp_path: Path):
+    (tmp_path / "study.zip").write_text("no zip")
+    with pytest.raises(DataError, match=r"^[^\n]*study.zip: the zip is damaged \(File is not a zip file\)"):
+        read_image(tmp_path / "study.zip")

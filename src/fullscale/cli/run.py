@@ -128,7 +128,7 @@ def predict(
         for note in result.notes:
             news(f"note: {result.scan}: {note}")
         if result.error is not None:
-            news(f"failed: {result.scan}: {result.error}")
+            news(f"failed: {result.scan}: {result.error.removeprefix(f'{result.scan}: ')}")
         elif not json:
             typer.echo(f"{' '.join(map(str, result.written))}  {result.describe()}")
     failed = [result for result in results if result.error is not None]

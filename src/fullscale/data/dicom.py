@@ -70,9 +70,9 @@ def is_dicom_folder(path: str | Path) -> bool:
 
 
 def is_study(path: str | Path) -> bool:
-    """Tell whether a path is a zip, or a folder that holds DICOM files at any depth."""
+    """Tell whether a path is a zip, a DICOM file, or a folder that holds DICOM files at any depth."""
     path = Path(path)
-    return is_zip(path) or (path.is_dir() and any(has_dicom_mark(file) for file in study_files(path)))
+    return is_zip(path) or (path.exists() and any(has_dicom_mark(file) for file in study_files(path)))
 
 
 def study_uid(folder: Path) -> str:
@@ -88,7 +88,7 @@ def series_info(study: str | Path) -> list[SeriesInfo]:
     """List the series of a study, the longest first.
 
     Args:
-        study: a folder, with whatever folders in it, or a zip.
+        study: a folder, with whatever folders in it, a zip, or one file.
 
     Raises:
         DataError: the study is missing, damaged, or holds no DICOM image.
@@ -101,7 +101,7 @@ def read_series(study: str | Path, choices: Choices | None = None) -> Volume:
     """Read one series of a study.
 
     Args:
-        study: a folder, with whatever folders in it, or a zip. Files that are no DICOM images are passed over.
+        study: a folder, with whatever folders in it, a zip, or one file. What is no DICOM image is passed over.
         choices: which series, and which remedies for slices that make no even, straight stack.
 
     Returns:

@@ -78,18 +78,19 @@ class Slice:
 
 
 def study_files(study: Path) -> Iterator[Path]:
-    """List the files of a folder, of those nested in it, or of a zip; hidden ones are passed over.
+    """List the files of a folder, of those nested in it, or of a zip; hidden ones are passed over. A file is itself.
 
     Raises:
-        DataError: the path is neither a folder nor a zip, or the zip is refused.
+        DataError: the path does not exist, or is a zip that is refused.
     """
-    if study.is_file():
-        if not is_zip(study):
-            raise DataError("is a file, expected a folder or a zip of DICOM slices")
+    if is_zip(study):
         yield from zip_files(study)
         return
+    if study.is_file():
+        yield study
+        return
     if not study.is_dir():
-        raise DataError("no such folder")
+        raise DataError("no such folder or file")
     for folder, inner, names in os.walk(study):
         inner[:] = sorted(name for name in inner if not name.startswith("."))
         files = (Path(folder, name) for name in sorted(names) if not name.startswith("."))
@@ -99,6 +100,11 @@ def study_files(study: Path) -> Iterator[Path]:
 def has_dicom_mark(path: Path) -> bool:
     """Tell whether a file begins as DICOM files do."""
     return first_bytes(path, 132)[128:] == b"DICM"
+
+
+def is_dicom_file(path: Path) -> bool:
+    """Tell whether a path is a file that begins as DICOM files do."""
+    return path.is_file() and has_dicom_mark(path)
 
 
 def header_tags(path: Path, names: list[str]) -> dict[str, Any]:
@@ -118,7 +124,7 @@ def header_tags(path: Path, names: list[str]) -> dict[str, Any]:
 
 def is_seg(path: Path) -> bool:
     """Tell whether a file is a DICOM segmentation, by its header."""
-    return path.is_file() and has_dicom_mark(path) and header_tags(path, ["Modality"]).get("Modality") == "SEG"
+    return is_dicom_file(path) and header_tags(path, ["Modality"]).get("Modality") == "SEG"
 
 
 def segment_names(path: Path) -> dict[int, str]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from fullscale.data.dicom import DicomHeader, read_series, read_series_grid
-from fullscale.data.dicom_files import is_seg
+from fullscale.data.dicom_files import is_dicom_file, is_seg
 from fullscale.data.dicom_seg import read_seg
 from fullscale.data.dicom_stack import Choices
 from fullscale.data.dicom_zip import is_zip
@@ -27,7 +27,7 @@ def read_image(path: str | Path, choices: Choices | None = None) -> Volume:
     """Read a scan from a volume file, or from a DICOM study: a folder or a zip.
 
     Args:
-        path: a volume file, a folder of DICOM slices or of series, or a zip of them.
+        path: a volume file, a folder of DICOM slices or of series, a zip of them, or one DICOM file.
         choices: which series, and which remedies; they concern DICOM alone.
 
     Returns:
@@ -37,7 +37,7 @@ def read_image(path: str | Path, choices: Choices | None = None) -> Volume:
         DataError: the path is missing or cannot be read; see `read_volume` and `read_series`.
     """
     path = Path(path)
-    return read_series(path, choices) if path.is_dir() or is_zip(path) else read_volume(path)
+    return read_series(path, choices) if _is_study(path) else read_volume(path)
 
 
 def read_label(path: str | Path, image_path: str | Path) -> Volume:
@@ -80,7 +80,12 @@ def label_name(path: str | Path) -> str | None:
 
 
 def _read_grid(image: Path) -> Volume:
-    return read_series_grid(image) if image.is_dir() or is_zip(image) else read_volume(image)
+    return read_series_grid(image) if _is_study(image) else read_volume(image)
+
+
+def _is_study(path: Path) -> bool:
+    """Tell a DICOM study, be it a folder, a zip or one multi-frame file, from a volume file."""
+    return path.is_dir() or is_zip(path) or (volume_suffix(path) is None and is_dicom_file(path))
 
 
 def read_png_stack(folder: str | Path, like: Volume) -> Volume:

@@ -100,7 +100,7 @@ def _scans_at(path: Path, choices: Choices) -> list[tuple[str, Path]]:
     if not path.exists():
         raise DataError(f"{path} does not exist; give a scan, a folder of scans or a DICOM series")
     if path.is_file():
-        return [(path.stem if is_zip(path) else volume_stem(path), path)]
+        return [(volume_stem(path) if volume_suffix(path) else path.stem, path)]
     if choices.series is not None or is_dicom_folder(path) or _is_one_study(path):
         return [(path.resolve().name, path)]
     try:
