@@ -39,12 +39,12 @@ class Page(HTMLParser):
         if tag == "img":
             self.pictures.append(found["src"] or "")
         self.addresses += [value or "" for key, value in attributes if key in ("src", "href")]
-        self._in_cell = tag == "td" and "data-v" in found
+        self._in_cell = (tag == "td" and "data-v" in found) or tag == "small"
 
     def handle_data(self, data: str) -> None:
         self.words += data
         if self._in_cell:
-            self.cells.append(data)
+            self.cells += data.split("–")
         self._in_cell = False
 
 

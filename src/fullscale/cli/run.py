@@ -14,6 +14,7 @@ from fullscale.cli.show import (
     news,
     parse_labels,
     parse_tolerance,
+    print_against,
     print_json,
     print_summary,
     progress_bar,
@@ -171,28 +172,47 @@ def evaluate(
     predictions: Annotated[Path, typer.Argument(help="A mask, or a folder of masks.", show_default=False)],
     truth: Annotated[Path, typer.Argument(help="The true mask, a folder of them, or a data set.", show_default=False)],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write summary.json here.")] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Other masks of the same cases, or their summary.json, to compare with.")
+    ] = None,
     labels: Labels = None,
     tolerance_mm: ToleranceMm = "1",
     resample: Annotated[bool, typer.Option("--resample", help="Bring masks on other grids onto the truth's.")] = False,
     json: Json = False,
 ) -> None:
-    """Score masks against the truth: Dice, IoU, HD95, ASSD, NSD, volumes, per case and class."""
+    """Score masks against the truth: Dice, IoU, HD95, ASSD, NSD, volumes, per case and class.
+
+    With --against, the two sets of masks are also compared case by case.
+    """
+    from fullscale.evaluation.against import compare_summaries
     from fullscale.evaluation.evaluate import evaluate
-    from fullscale.evaluation.summary import write_summary
+    from fullscale.evaluation.summary import Summary, read_summary
+    from fullscale.files import write_json
 
     chosen, tolerance = parse_labels(labels), parse_tolerance(tolerance_mm)
-    with progress_bar("scoring", quiet=json) as advance:
-        summary = evaluate(predictions, truth, chosen, tolerance, lambda *done: advance(done[1]), resample)
+
+    def score(masks: Path) -> Summary:
+        if masks.suffix == ".json":
+            return read_summary(masks)
+        with progress_bar(f"scoring {masks.name}", quiet=json) as advance:
+            return evaluate(masks, truth, chosen, tolerance, lambda *done: advance(done[1]), resample)
+
+    summary = score(predictions)
+    other = None if against is None else score(against)
+    compared = None if other is None else compare_summaries(summary, other)
+    content = summary.as_dict() | ({} if compared is None else {"against": compared.as_dict() | {"file": str(against)}})
     where = output or (predictions / "summary.json" if predictions.is_dir() else None)
     if where is not None:
-        write_summary(summary, where)
+        write_json(where, content)
     if json:
-        print_json(summary.as_dict())
+        print_json(content)
     else:
         print_summary(summary, "Scores")
+        if compared is not None:
+            print_against(compared, summary.labels, f"Dice against {against}")
         if where is not None:
             news(f"scores: {where}")
-    _fail_in_part(summary.failures)
+    _fail_in_part([*summary.failures, *(other.failures if other is not None else [])])
 
 
 def _fail_in_part(failures: list[Failure]) -> None:

@@ -16,6 +16,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from fullscale.data.checks import CaseFacts, Inspection
+    from fullscale.evaluation.against import Against
     from fullscale.evaluation.summary import Summary
 
 MOST_ROWS = 40
@@ -135,10 +136,13 @@ def print_summary(summary: Summary, title: str) -> None:
     ]
     if len(rows) <= MOST_ROWS:
         table(f"{title}, per case", ["case", "class", *_HEADS], rows)
-    means = [(names[label], m["cases"], *_scores(m)) for label, m in content["mean"].items()]
-    everything = content["foreground_mean"]
-    means.append(("mean", everything["cases"], *_scores(everything)))
-    table(title, ["class", "cases", *_HEADS], means)
+    everything, intervals = content["foreground_mean"], content["interval"]
+    means = [
+        (names[label], m["cases"], *_with_interval(_scores(m), intervals[label]))
+        for label, m in content["mean"].items()
+    ]
+    means.append(("mean", everything["cases"], *_with_interval(_scores(everything), content["foreground_interval"])))
+    table(title, ["class", "cases", *_with_interval(_HEADS, None, "95 % interval")], means)
     empty = ", ".join(f"{everything[f'{kind}_cases']} {kind.replace('_', ' ')}" for kind in _EMPTY)
     typer.echo(f"Distances in mm. Organs: {empty}; a missed one scores Dice 0 and the volume's diagonal.")
     typer.echo(_slices_line("Slices without the organ", everything))
@@ -152,6 +156,36 @@ def print_summary(summary: Summary, title: str) -> None:
         news(f"brought onto the truth's grid first: {len(resampled)} cases, such as {resampled[0]}")
     for failure in content["failures"]:
         news(f"not scored: {failure['case']}: {failure['message']}")
+
+
+def print_against(compared: Against, names: Mapping[int, str], title: str) -> None:
+    """Print a paired comparison: means, their difference with its interval, and what so many cases could show."""
+    rows = {names[label]: comparison for label, comparison in compared.classes.items()}
+    if compared.mean is not None and len(rows) > 1:
+        rows["mean"] = compared.mean
+    heads = ["class", "cases", "these", "those", "difference", "95 % interval", "p", "could show", "verdict"]
+    lines = []
+    for name, found in rows.items():
+        p = found.p_value if found.adjusted_p is None else found.adjusted_p
+        could = "-" if found.smallest_difference is None else f"{found.smallest_difference:.4f}"
+        means = (f"{found.mean:.4f}", f"{found.other_mean:.4f}", f"{found.difference:+.4f}")
+        lines.append((name, found.cases, *means, _range(found.interval, "+.4f"), f"{p:.2g}", could, found.verdict))
+    table(title, heads, lines)
+    typer.echo(
+        "p: Wilcoxon's signed-rank test over cases, of the classes adjusted for their number (Holm). Could show: the "
+        "difference that so many cases, differing as much as these, would show four times in five."
+    )
+    if compared.alone:
+        news(f"not compared, only one of the two has them: {len(compared.alone)} cases, such as {compared.alone[0]}")
+
+
+def _with_interval(cells: Sequence[str], intervals: Mapping[str, Any] | None, head: str = "") -> list[str]:
+    """Put the interval of the Dice, or the head of its column, behind the Dice."""
+    return [cells[0], head if intervals is None else _range(intervals["Dice"], ".4f"), *cells[1:]]
+
+
+def _range(interval: Sequence[float] | None, form: str) -> str:
+    return "-" if interval is None else f"{interval[0]:{form}} to {interval[1]:{form}}"
 
 
 def _slices_line(title: str, scores: Mapping[str, Any]) -> str:

@@ -41,10 +41,11 @@ _CONFUSION = ("present, told so", "present, called absent", "absent, called pres
 
 
 class Cell(NamedTuple):
-    """What stands in a table, and what it is sorted by."""
+    """What stands in a table, what it is sorted by, and what stands small below it."""
 
     text: str
     value: float | str
+    below: str = ""
 
 
 @dataclass(frozen=True)
@@ -213,14 +214,20 @@ def _name(text: str) -> Cell:
 
 
 def _means(content: dict[str, Any]) -> Table:
+    """Means of each class, and below those that have an interval, the interval."""
     table = Table(["class", "cases", *(head for head, _ in _MEANS.values())])
-    rows = {content["labels"][label]: scores for label, scores in content["mean"].items()}
+    rows = [(content["labels"][k], scores, content["interval"][k]) for k, scores in content["mean"].items()]
     if len(rows) > 1:
-        rows["mean of the classes"] = content["foreground_mean"]
-    for name, scores in rows.items():
-        cells = [_cell(scores[metric], form) for metric, (_, form) in _MEANS.items()]
+        rows.append(("mean of the classes", content["foreground_mean"], content["foreground_interval"]))
+    for name, scores, intervals in rows:
+        cells = [_mean_cell(scores[metric], intervals.get(metric), form) for metric, (_, form) in _MEANS.items()]
         table.rows.append([_name(name), _cell(scores["cases"], "d"), *cells])
     return table
+
+
+def _mean_cell(value: float | None, interval: list[float] | None, form: str) -> Cell:
+    below = "" if interval is None else f"{interval[0]:{form}}–{interval[1]:{form}}"
+    return _cell(value, form)._replace(below=below)
 
 
 def _spread(content: dict[str, Any]) -> Table:

@@ -31,6 +31,7 @@ METRICS = (
 
 _COUNTED = ("cases", "cases_with_organ", "true_negative_cases", "missed_cases", "false_positive_cases")
 
+_WITH_INTERVAL = ("Dice", "IoU", "Precision", "Recall", "HD95", "ASSD", "NSD")
 _SPREAD = ("Dice", "NSD", "HD95")
 _QUANTILES = {"lowest": 0, "quarter": 25, "median": 50, "three_quarters": 75, "highest": 100}
 
@@ -100,6 +101,24 @@ class Summary:
         sums: Scores = {name: sum(row[name] or 0 for row in rows) for name in SLICES}
         return means | dict(zip(_COUNTED, counts, strict=True)) | sums
 
+    def interval(self, label: int) -> dict[str, list[float] | None]:
+        """Intervals (95 %, bootstrapped over cases) of the means of one label; None for fewer than two cases."""
+        rows = [case.metrics[label] for case in self.cases]
+        return {name: _interval(row[name] for row in rows if row["Dice"] is not None) for name in _WITH_INTERVAL}
+
+    def foreground_interval(self) -> dict[str, list[float] | None]:
+        """Intervals of the means over the classes, where every case scores every class; None elsewhere.
+
+        Only there is the mean of the classes' means also a mean over cases.
+        """
+        cases = [list(case.metrics.values()) for case in self.cases]
+        return {
+            name: None
+            if any(row[name] is None for rows in cases for row in rows)
+            else _interval(_mean(row[name] for row in rows) for rows in cases)
+            for name in _WITH_INTERVAL
+        }
+
     def spread(self, label: int) -> dict[str, Scores]:
         """Lowest, quartiles and highest of Dice, NSD and HD95 over the scored cases of one label."""
         spread: dict[str, Scores] = {}
@@ -127,6 +146,8 @@ class Summary:
         content = {
             "foreground_mean": self.foreground_mean(),
             "mean": {str(label): self.mean(label) for label in self.labels},
+            "interval": {str(label): self.interval(label) for label in self.labels},
+            "foreground_interval": self.foreground_interval(),
             "spread": {str(label): self.spread(label) for label in self.labels},
             "metric_per_case": [
                 {
@@ -201,6 +222,13 @@ def _case(content: dict[str, Any]) -> CaseScores:
 
 def _by_label(content: dict[str, Any]) -> dict[int, Any]:
     return {int(label): value for label, value in content.items()}
+
+
+def _interval(values: Iterable[float | None]) -> list[float] | None:
+    from fullscale.evaluation.statistics import bootstrap_interval  # scipy.stats takes a second to load
+
+    found = bootstrap_interval([value for value in values if value is not None])
+    return None if found is None else list(found)
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
