@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from monai.data import MetaTensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -91,3 +92,12 @@ def test_it_compiles_into_one_graph_and_passes_the_checks_of_a_custom_operator()
     compiled = torch.compile(winograd_conv, fullgraph=True, backend="aot_eager")
     image = torch.randn(2, 3, 9, 10)
     torch.testing.assert_close(compiled(image, weight, bias), winograd_conv(image, weight, bias))
+
+
+def test_a_tensor_of_monai_is_convolved_like_any_other():
+    x, weight = torch.randn(2, 3, 16, 16, dtype=torch.float64), torch.randn(4, 3, 3, 3, dtype=torch.float64)
+    weight.requires_grad_()
+    found, expected = winograd_conv(MetaTensor(x), weight, None), F.conv2d(x, weight, padding=1)
+    assert relative_error(found, expected) < 1e-12
+    (ours,), (theirs,) = (torch.autograd.grad(y.square().sum(), weight) for y in (found, expected))
+    assert relative_error(ours, theirs) < 1e-12

@@ -121,3 +121,8 @@ def test_image_and_label_move_together() -> None:
         assert (inside == moved.bool()).float().mean() > 0.97
     untouched = Augmentation(STILL, (32, 32))(image, label, 1)
     np.testing.assert_array_equal(untouched[0].numpy(), image)
+
+
+def test_what_the_network_is_given_is_plain(cases: list[PreparedCase]) -> None:
+    image, label = dataset(cases)[0]
+    assert type(image) is type(label) is torch.Tensor

@@ -112,7 +112,7 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     (batch, height, width, channels), out = x.shape, weight.shape[0]
     rows, columns = tile_grid(height, width)
     transformed = (G.to(x) @ weight.permute(2, 3, 1, 0).reshape(TAPS**2, -1)).view(-1, channels, out)
-    result = x.new_empty(batch, STEP * rows, STEP * columns, out)
+    result = x.new_empty((batch, STEP * rows, STEP * columns, out))
     tiled = result.view(batch, rows, STEP, columns, STEP, out)
     scratch = _Scratch(x)
     for block in _blocks(batch, rows, columns):
@@ -156,7 +156,7 @@ class _Scratch:
     def __call__(self, name: str, *shape: int) -> Tensor:
         numbers = math.prod(shape)
         if name not in self.held or self.held[name].numel() < numbers:
-            self.held[name] = self.like.new_empty(numbers)
+            self.held[name] = self.like.new_empty((numbers,))
         return self.held[name][:numbers].view(shape)
 
 
@@ -200,12 +200,12 @@ _weight_gradient_op = torch.library.custom_op("fullscale::winograd_weight_gradie
 
 @_convolve_op.register_fake
 def _(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: ARG001
-    return x.new_empty(*x.shape[:3], weight.shape[0])
+    return x.new_empty((*x.shape[:3], weight.shape[0]))
 
 
 @_weight_gradient_op.register_fake
 def _(x: Tensor, gradient: Tensor) -> Tensor:
-    return x.new_empty(gradient.shape[3], x.shape[3], TAPS, TAPS)
+    return x.new_empty((gradient.shape[3], x.shape[3], TAPS, TAPS))
 
 
 def _keep(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:  # noqa: ARG001

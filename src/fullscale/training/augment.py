@@ -14,6 +14,7 @@ from monai.transforms import (
     RandScaleIntensityd,
     RandShiftIntensityd,
 )
+from monai.utils import convert_to_tensor
 from torch import Tensor
 
 from fullscale.config import AugmentConfig
@@ -47,9 +48,10 @@ class Augmentation:
     def __call__(
         self, image: npt.NDArray[np.float32], label: npt.NDArray[np.uint8], seed: int
     ) -> tuple[Tensor, Tensor]:
-        """Change an image `[C, H, W]` and its label `[H, W]` alike; returns float32 and int64 tensors."""
+        """Change an image `[C, H, W]` and its label `[H, W]` alike; returns plain float32 and int64 tensors."""
         self.transforms.set_random_state(seed=seed)
         changed = self.transforms(
             {"image": torch.from_numpy(image), "label": torch.from_numpy(label.astype(np.float32))[None]}
         )
-        return changed["image"].float(), changed["label"][0].round().long()
+        plain = {name: convert_to_tensor(value, track_meta=False) for name, value in changed.items()}
+        return plain["image"].float(), plain["label"][0].round().long()
