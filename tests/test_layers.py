@@ -20,6 +20,7 @@ FLOOR = {
     "export": 4,
     "training": 5,
     "bench": 6,
+    "compare": 6,
     "cli": 7,
 }
 HOME = {
@@ -29,7 +30,13 @@ HOME = {
     "pydicom": ["data/dicom", "data/organ_codes.py", "data/jpeg_lossless.py"],
     "imagecodecs": ["data/jpeg_lossless.py"],
     "highdicom": ["data/dicom_seg.py"],
-    "matplotlib": ["evaluation/figures.py", "evaluation/overlay.py", "evaluation/progress.py", "bench/figure.py"],
+    "matplotlib": [
+        "evaluation/figures.py",
+        "evaluation/overlay.py",
+        "evaluation/progress.py",
+        "bench/figure.py",
+        "compare/figure.py",
+    ],
     "jinja2": ["evaluation/report.py"],
     "lightning": ["training/"],
     "monai": ["training/", "networks/attention_unet.py"],

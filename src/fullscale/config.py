@@ -96,6 +96,9 @@ class DataConfig(Section):
     """Cases, folds and slices."""
 
     folds: PositiveInt = Field(5, description="number of cross-validation folds")
+    validation: tuple[str, ...] | None = Field(
+        None, description="cases that validate, as [case_1, case_2?]; all others train, as the one fold 0"
+    )
     patch_size: tuple[PositiveInt, PositiveInt] | None = Field(None, description="rows and columns of a training crop")
     batch_size: PositiveInt | None = Field(None, description="crops a step")
     organ_share: Probability = Field(0.67, ge=0, le=1, description="share of crops centred on an organ voxel")

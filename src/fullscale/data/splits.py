@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TypedDict
 
@@ -44,6 +45,31 @@ def make_splits(cases: Sequence[Case], folds: int, seed: int) -> list[Split]:
         )
         for fold in range(min(folds, len(groups)))
     ]
+
+
+def fixed_split(cases: Sequence[Case], validation: Sequence[str]) -> Split:
+    """Hold back the cases that are named; all others train.
+
+    Args:
+        cases: all of them.
+        validation: names of cases; `?` stands for any character, `*` for any number, `[0-7]` for one of a range.
+
+    Raises:
+        UsageError: a name fits no case, all cases are held back, or a patient would stand on both sides.
+    """
+    for pattern in validation:
+        if not any(fnmatchcase(case.id, pattern) for case in cases):
+            raise UsageError(f"data.validation names {pattern!r}, which is no case of this data set")
+    held = {case.id for case in cases if any(fnmatchcase(case.id, pattern) for pattern in validation)}
+    split = Split(
+        train=[case.id for case in cases if case.id not in held], val=[case.id for case in cases if case.id in held]
+    )
+    if not split["train"] or not split["val"]:
+        raise UsageError(f"data.validation leaves {len(split['train'])} cases to train on and {len(held)} to validate")
+    both = {case.group for case in cases if case.id in held} & {case.group for case in cases if case.id not in held}
+    if both:
+        raise UsageError(f"data.validation puts the patient {min(both)!r} on both sides; name all scans of a patient")
+    return split
 
 
 def choose_split(splits: list[Split], fold: str) -> Split:

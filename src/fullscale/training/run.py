@@ -26,7 +26,7 @@ from fullscale.data.cache import PreparedCase, default_cache, prepare_cases
 from fullscale.data.checks import inspect_dataset
 from fullscale.data.layouts import Case, Dataset, find_dataset
 from fullscale.data.plan import Plan, make_plan, read_plan
-from fullscale.data.splits import ALL, Split, choose_split, make_splits, read_splits
+from fullscale.data.splits import ALL, Split, choose_split, fixed_split, make_splits, read_splits
 from fullscale.errors import DataError, UsageError
 from fullscale.evaluation.summary import Summary
 from fullscale.files import only_one, write_json, write_text
@@ -288,6 +288,18 @@ def _splits(request: Request, cases: list[Case], config: Config) -> list[Split] 
     stored = request.run / "splits.json"
     if stored.is_file():
         return read_splits(stored, cases)
+    return splits_of(cases, config)
+
+
+def splits_of(cases: list[Case], config: Config) -> list[Split]:
+    """Deal the cases out as the configuration says: into folds, or into one split of named validation cases.
+
+    Raises:
+        DataError: nothing can be held back.
+        UsageError: a name of `data.validation` fits no case.
+    """
+    if config.data.validation is not None:
+        return [fixed_split(cases, config.data.validation)]
     return make_splits(cases, config.data.folds, config.trainer.seed)
 
 

@@ -1,0 +1,82 @@
+"""Verb compare: several networks on the same data, at the same cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fullscale.cli.show import Json, news, print_json, table
+
+
+def compare(
+    data: Annotated[Path, typer.Argument(help="Folder of labelled scans, or a CSV or JSON list.", show_default=False)],
+    settings: Annotated[
+        list[str] | None, typer.Argument(help="Settings of every row, such as network.width=16.", show_default=False)
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the runs and the results.")] = Path(
+        "comparison"
+    ),
+    networks: Annotated[str | None, typer.Option(help="Names, such as unet,unet++,unet3+.", show_default=False)] = None,
+    rows: Annotated[
+        Path | None, typer.Option(help="YAML of the rows instead: each a name and its settings.", show_default=False)
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Folds to train and score, of data.folds; default 3.", min=1)
+    ] = None,
+    minutes_each: Annotated[
+        float | None, typer.Option(help="Minutes of each row and fold.", min=0.01, show_default=False)
+    ] = None,
+    steps_each: Annotated[
+        int | None, typer.Option(help="Or steps of each row and fold.", min=1, show_default=False)
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="Row that the others are tested against; default unet3+, or the last.")
+    ] = None,
+    plan: Annotated[Path | None, typer.Option(help="An edited plan.json to follow.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder of prepared cases; default the user's cache.")] = None,
+    drop_bad_cases: Annotated[bool, typer.Option("--drop-bad-cases", help="Train without unusable cases.")] = False,
+    json: Json = False,
+) -> None:
+    """Train several networks on the same splits, seed and budget; score, test and draw them side by side.
+
+    The same command again goes on where it stopped. A row that fails does not stop the others (exit code 4).
+    """
+    from fullscale.compare.comparison import load_comparison, rows_of, settings_of
+    from fullscale.errors import PartialFailure, UsageError
+
+    if (networks is None) == (rows is None):
+        raise UsageError("say what to compare: --networks unet,unet3+ or --rows FILE.yaml, one of the two")
+    comparison = load_comparison(
+        rows,
+        rows=None if networks is None else rows_of([name.strip() for name in networks.split(",")]),
+        folds=folds,
+        minutes_each=minutes_each,
+        steps_each=steps_each,
+        reference=reference,
+        settings=settings_of(settings or []),
+    )
+    from fullscale.compare.figure import write_figure
+    from fullscale.compare.results import gather
+    from fullscale.compare.run import Job, run_comparison
+    from fullscale.compare.tables import header, notes, write_results
+    from fullscale.compare.tables import rows as lines_of
+    from fullscale.data.cache import default_cache
+
+    job = Job(data, output, comparison, plan, cache or default_cache(), drop_bad_cases, news)
+    results = gather(comparison, *run_comparison(job))
+    written = write_results(results, output)
+    write_figure(results, output / "results.png")
+    if json:
+        print_json(results.as_dict())
+    else:
+        table(f"{results.dataset}, {results.budget}", header(results), lines_of(results))
+        for note in notes(results):
+            typer.echo(note)
+    news(f"results: {', '.join(map(str, [*written, output / 'results.png']))}")
+    if results.failed:
+        raise PartialFailure(f"{len(results.failed)} of {len(results.lines)} rows lack scores; the others are done")
+
+
+COMMANDS = {"compare": compare}

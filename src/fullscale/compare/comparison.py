@@ -1,0 +1,166 @@
+"""What is compared: rows, each a name and its settings, and the budget that all of them have."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator, model_validator
+
+from fullscale.config import Config, Section, load_config, nearest
+from fullscale.errors import UsageError
+from fullscale.networks import list_networks
+
+STEPS_BETWEEN_VALIDATIONS = 250
+
+
+class Row(Section):
+    """One line of the table.
+
+    Attributes:
+        name: in the table, and of its run folder.
+        settings: what sets it apart, such as `{"network.name": "unet"}`.
+    """
+
+    name: str = Field(pattern=r"^\w[\w.+ -]*$")
+    settings: dict[str, Any] = {}
+
+
+class Comparison(Section):
+    """Rows that are trained on the same cases, splits, seed and budget.
+
+    Attributes:
+        rows: at least one, of different names.
+        reference: the row that the others are tested against; default `unet3+` where a row has that name, or the last.
+        folds: how many of the `data.folds` folds are trained and scored.
+        minutes_each: training and validation of each row and fold, or
+        steps_each: its steps.
+        settings: of every row; a row's own come on top.
+    """
+
+    rows: list[Row] = Field(min_length=1)
+    reference: str = ""
+    folds: PositiveInt = 3
+    minutes_each: PositiveFloat | None = None
+    steps_each: PositiveInt | None = None
+    settings: dict[str, Any] = {}
+
+    @field_validator("rows")
+    @classmethod
+    def _different_names(cls, rows: list[Row]) -> list[Row]:
+        names = [row.name for row in rows]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two rows are called {twice[0]!r}; give each its own name")
+        return rows
+
+    @model_validator(mode="before")
+    @classmethod
+    def _choose_reference(cls, values: Any) -> Any:
+        rows = values.get("rows") if isinstance(values, dict) else None
+        if not isinstance(rows, list) or values.get("reference"):
+            return values
+        names = [row.get("name") if isinstance(row, dict) else getattr(row, "name", None) for row in rows]
+        return values | {"reference": "unet3+" if "unet3+" in names else (names or [""])[-1]}
+
+    @model_validator(mode="after")
+    def _fits(self) -> Comparison:
+        if (self.minutes_each is None) == (self.steps_each is None):
+            raise ValueError("give every row minutes_each or steps_each, one of the two")
+        if self.reference not in (row.name for row in self.rows):
+            raise ValueError(f"the reference {self.reference!r} is none of the rows")
+        return self
+
+    @property
+    def budget(self) -> str:
+        """The budget in words."""
+        return f"{self.minutes_each:g} minutes each" if self.minutes_each else f"{self.steps_each} steps each"
+
+    def config(self, row: Row) -> Config:
+        """Return the configuration of a row.
+
+        Raises:
+            UsageError: a setting is unknown or does not fit, or speaks of the budget.
+        """
+        settings = self.settings | row.settings
+        own = [
+            key for key in ("trainer.max_minutes", "trainer.max_epochs", "trainer.steps_per_epoch") if key in settings
+        ]
+        if own:
+            raise UsageError(f"row {row.name}: {own[0]} is the budget, which all rows share; use minutes or steps each")
+        try:
+            return load_config(
+                None, [f"{key}={yaml.safe_dump(v, default_flow_style=True)}" for key, v in self._all(settings)]
+            )
+        except UsageError as error:
+            raise UsageError(f"row {row.name}: {error}") from error
+
+    def _all(self, settings: dict[str, Any]) -> list[tuple[str, Any]]:
+        if self.minutes_each is not None:
+            return [*settings.items(), ("trainer.max_minutes", self.minutes_each)]
+        assert self.steps_each is not None
+        epochs = max(1, round(self.steps_each / STEPS_BETWEEN_VALIDATIONS))
+        steps = math.ceil(self.steps_each / epochs)
+        return [*settings.items(), ("trainer.max_epochs", epochs), ("trainer.steps_per_epoch", steps)]
+
+
+def rows_of(names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return a row for each network name.
+
+    Raises:
+        UsageError: a network is unknown; the nearest name is offered.
+    """
+    for name in names:
+        if name not in list_networks():
+            raise UsageError(f"network {name!r} is unknown{nearest(name, list_networks())}")
+    return [{"name": name, "settings": {"network.name": name}} for name in names]
+
+
+def settings_of(texts: Sequence[str]) -> dict[str, Any]:
+    """Take `key.sub=value` apart; keys and values are checked when a row's configuration is read.
+
+    Raises:
+        UsageError: a text has no `=`.
+    """
+    for text in texts:
+        if "=" not in text:
+            raise UsageError(f"{text!r} is not of the form key.sub=value, such as network.width=16")
+    return {key: yaml.safe_load(value) for key, _, value in (text.partition("=") for text in texts)}
+
+
+def load_comparison(file: Path | None = None, **changes: Any) -> Comparison:
+    """Read a YAML file of rows, or start with none, and put `changes` that are not None on top.
+
+    A budget among the changes replaces the file's.
+
+    Raises:
+        UsageError: the file cannot be read, or what it says does not fit together.
+    """
+    values: dict[str, Any] = {} if file is None else _read(file)
+    given = {key: value for key, value in changes.items() if value is not None}
+    if given.keys() & {"minutes_each", "steps_each"}:
+        values = {key: value for key, value in values.items() if key not in ("minutes_each", "steps_each")}
+    settings = values.get("settings") or {}
+    values |= given | {"settings": settings | given.get("settings", {})}
+    try:
+        return Comparison.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        text = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"{f'{file}: ' if file else ''}{f'{where}: ' if where else ''}{text}") from error
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read the comparison {file}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{file} must hold rows and a budget, it holds {type(values).__name__}")
+    return values

@@ -1,0 +1,164 @@
+"""A whole comparison, in reading order: look at the data once, check every row, train them in turn, gather."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fullscale.compare.comparison import Comparison, Row
+from fullscale.config import Config
+from fullscale.data.cache import default_cache
+from fullscale.data.layouts import Case
+from fullscale.data.plan import Plan
+from fullscale.data.splits import choose_split
+from fullscale.errors import DataError, UsageError
+from fullscale.files import only_one, write_json, write_text
+from fullscale.training.run import Request, look_at_data, resolve, splits_of, train
+
+CLAIM = "comparison.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to compare on what.
+
+    Attributes:
+        data: folder or list of labelled scans.
+        output: receives a run folder for each row, and the results.
+        comparison: the rows and their budget.
+        plan: an edited plan to use instead of one made from the data.
+        cache: folder of prepared cases.
+        drop_bad_cases: leave out the cases that cannot be used, instead of refusing.
+        report: takes one line of news at a time.
+    """
+
+    data: Path
+    output: Path
+    comparison: Comparison
+    plan: Path | None = None
+    cache: Path = field(default_factory=default_cache)
+    drop_bad_cases: bool = False
+    report: Callable[[str], None] = lambda _: None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a row.
+
+    Attributes:
+        row: its name and settings.
+        config: with every value filled in.
+        run: its run folder.
+        failures: why a fold has no scores, by fold.
+    """
+
+    row: Row
+    config: Config
+    run: Path
+    failures: dict[int, str]
+
+
+def run_comparison(job: Job) -> tuple[Plan, list[Outcome]]:
+    """Train every row on every fold; what is done already is left alone, so the same command goes on.
+
+    A row that fails does not stop the others.
+
+    Raises:
+        UsageError: a row cannot be built, a fold does not exist, or the folder holds another comparison; nothing is
+            written then.
+        DataError: the data cannot be trained on.
+    """
+    look = Request(job.data, job.output, plan=job.plan, drop_bad_cases=job.drop_bad_cases, report=job.report)
+    cases, plan, record = look_at_data(look)
+    configs = [_resolve(job.comparison, row, plan) for row in job.comparison.rows]
+    _require_folds(job, cases, configs[0])
+    _claim(job, plan, record)
+    outcomes = [
+        Outcome(row, config, job.output / row.name, {})
+        for row, config in zip(job.comparison.rows, configs, strict=True)
+    ]
+    with only_one(job.output, "comparing"):
+        for fold in range(job.comparison.folds):
+            for outcome in outcomes:
+                _train(job, outcome, fold, plan, record)
+    return plan, outcomes
+
+
+def _resolve(comparison: Comparison, row: Row, plan: Plan) -> Config:
+    config = comparison.config(row)
+    try:
+        return resolve(config, plan)
+    except UsageError as error:
+        raise UsageError(f"row {row.name}: {error}") from error
+
+
+def _require_folds(job: Job, cases: list[Case], config: Config) -> None:
+    splits = splits_of(cases, config)
+    if job.comparison.folds > len(splits):
+        raise UsageError(
+            f"{job.comparison.folds} folds are wanted, these cases have {len(splits)} with data.folds={config.data.folds}: "
+            "ask for fewer, or set data.folds"
+        )
+    choose_split(splits, str(job.comparison.folds - 1))
+
+
+def _claim(job: Job, plan: Plan, record: dict[str, Any]) -> None:
+    """Write down what is compared, or find that the folder holds the same comparison.
+
+    Raises:
+        UsageError: it holds another one; nothing is changed.
+    """
+    new = json.loads(job.comparison.model_dump_json())
+    file = job.output / CLAIM
+    if file.is_file():
+        old = _read_claim(file)
+        changed = [key for key in new if old.get(key) != new[key]]
+        if changed:
+            raise UsageError(
+                f"{job.output} compares with another {changed[0]} ({_short(old.get(changed[0]))}, not "
+                f"{_short(new[changed[0]])}): repeat the command as it was to go on, or choose another folder with -o"
+            )
+    write_json(job.output / "dataset.json", record)
+    write_text(job.output / "plan.json", plan.model_dump_json(indent=2) + "\n")
+    write_json(file, new)
+
+
+def _read_claim(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {file}: {' '.join(str(error).split())}; choose another folder with -o") from error
+    return content if isinstance(content, dict) else {}
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _train(job: Job, outcome: Outcome, fold: int, plan: Plan, record: dict[str, Any]) -> None:
+    """Train one fold of one row, unless it has its scores already; whatever stops it is written down, and no more."""
+    what = f"{outcome.row.name}, fold {fold}"
+    if (outcome.run / f"fold_{fold}" / "validation" / "summary.json").is_file():
+        job.report(f"{what}: done already")
+        return
+    job.report(f"{what}: {job.comparison.budget}")
+    try:
+        write_json(outcome.run / "dataset.json", record)  # spares every row the look at the data
+        write_text(outcome.run / "plan.json", plan.model_dump_json(indent=2) + "\n")
+        train(
+            Request(
+                job.data,
+                outcome.run,
+                str(fold),
+                job.comparison.config(outcome.row),
+                cache=job.cache,
+                report=lambda line: job.report(f"{what}: {line}"),
+            )
+        )
+    except Exception as error:
+        outcome.failures[fold] = " ".join(f"{error or type(error).__name__}".split())
+        job.report(f"{what} failed: {outcome.failures[fold]}")

@@ -1,0 +1,173 @@
+"""The table of a comparison, as in Tables 1 and 2 of the paper: for the terminal, Markdown, LaTeX and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from fullscale.compare.results import Line, Results, Score
+from fullscale.files import write_json, write_text
+
+_LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "\\": r"\textbackslash{}",
+}
+
+
+def header(results: Results) -> list[str]:
+    """Name the columns."""
+    organs = _organs(results)
+    costs = ["parameters M", "GMAC", "s a step", "steps"]
+    return ["network", *costs, *(f"Dice {organ}" for organ in organs), "HD95 mm", "NSD", f"against {results.reference}"]
+
+
+def rows(results: Results) -> list[list[str]]:
+    """Write out every line; Dice with its 95 % interval over cases."""
+    organs = _organs(results)
+    return [
+        [
+            line.name,
+            f"{line.parameters / 1e6:.2f}",
+            f"{line.macs / 1e9:.3g}",
+            "-" if line.step_s is None else f"{line.step_s:.2f}",
+            "-" if not line.steps else _range(line.steps),
+            *(_with_interval(line.dice.get(organ)) for organ in organs),
+            _plain(line.hd95_mm.get("mean"), ".2f"),
+            _plain(line.nsd.get("mean"), ".3f"),
+            against(line, results),
+        ]
+        for line in results.lines
+    ]
+
+
+def against(line: Line, results: Results) -> str:
+    """Say how a line compares with the reference, and whether a difference is shown."""
+    if line.name == results.reference:
+        return "reference"
+    compared = line.against_reference
+    if compared is None:
+        return "no scores"
+    p = compared.p_value if compared.adjusted_p is None else compared.adjusted_p
+    return f"{compared.difference:+.4f}, p {_p(p)}, r {compared.effect_size:+.2f}: {compared.verdict}"
+
+
+def notes(results: Results) -> list[str]:
+    """Say what the table stands on, and which rows failed."""
+    cases = max((len(line.by_case) for line in results.lines), default=0)
+    lines = [
+        f"{results.dataset}: {results.budget}, {results.folds} folds, {cases} cases held back and scored. Dice, HD95 and "
+        "NSD are means over cases; in brackets the 95 % bootstrap interval. GMAC: one slice of "
+        f"{results.crop[0]}x{results.crop[1]}, as the paper draws the network.",
+        f"Against {results.reference}: difference of the mean Dice by case, p of the Wilcoxon signed-rank test after "
+        "Holm's correction, r the rank-biserial correlation.",
+    ]
+    lines += [
+        f"{line.name}, fold {fold} failed: {why}" for line in results.failed for fold, why in line.failures.items()
+    ]
+    return lines
+
+
+def write_results(results: Results, folder: Path) -> list[Path]:
+    """Write `results.json`, `.md`, `.csv` and `.tex`, and say where they are.
+
+    Raises:
+        FullscaleError: the folder cannot be written.
+    """
+    written = {"results.md": markdown(results), "results.tex": latex(results), "results.csv": numbers(results)}
+    write_json(folder / "results.json", results.as_dict())
+    for name, text in written.items():
+        write_text(folder / name, text)
+    return [folder / name for name in ("results.json", *written)]
+
+
+def markdown(results: Results) -> str:
+    """The table as Markdown."""
+    lines = [header(results), ["---"] * len(header(results)), *rows(results)]
+    table = "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+    return table + "\n\n" + "\n\n".join(notes(results)) + "\n"
+
+
+def latex(results: Results) -> str:
+    """The table as LaTeX, for the package booktabs."""
+    body = [" & ".join(map(_escape, line)) + r" \\" for line in rows(results)]
+    head = " & ".join(map(_escape, header(results))) + r" \\"
+    columns = "l" + "r" * (len(header(results)) - 2) + "l"
+    comments = [f"% {note}" for note in notes(results)]
+    table = [
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        head,
+        r"\midrule",
+        *body,
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join([*comments, *table]) + "\n"
+
+
+def numbers(results: Results) -> str:
+    """The table as CSV, with a column for each number and none rounded."""
+    text = io.StringIO()
+    records = [_record(line) for line in results.lines]
+    names = list(dict.fromkeys(name for record in records for name in record))
+    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()
+
+
+def _record(line: Line) -> dict[str, object]:
+    record: dict[str, object] = {
+        "network": line.name,
+        "parameters": line.parameters,
+        "macs": line.macs,
+        "step_s": line.step_s,
+        "steps": " ".join(map(str, line.steps)),
+        "failed_folds": " ".join(map(str, line.failures)),
+    }
+    for metric, scores in (("dice", line.dice), ("nsd", line.nsd), ("hd95_mm", line.hd95_mm)):
+        for organ, score in scores.items():
+            low, high = score.interval or (None, None)
+            record |= {f"{metric} {organ}": score.mean, f"{metric} {organ} low": low, f"{metric} {organ} high": high}
+    compared = line.against_reference
+    if compared is not None:
+        record |= {
+            "difference": compared.difference,
+            "p": compared.p_value,
+            "adjusted_p": compared.adjusted_p,
+            "effect_size": compared.effect_size,
+            "verdict": compared.verdict,
+        }
+    return record
+
+
+def _organs(results: Results) -> list[str]:
+    """Name the columns of Dice; one organ is its own mean."""
+    organs = list(next(line.dice for line in results.lines if line.dice))
+    return organs[:1] if len(organs) == 2 else organs
+
+
+def _range(steps: Sequence[int]) -> str:
+    return str(steps[0]) if len(set(steps)) == 1 else f"{min(steps)}-{max(steps)}"
+
+
+def _with_interval(score: Score | None) -> str:
+    if score is None or score.mean is None:
+        return "-"
+    interval = f" ({score.interval.low:.3f}-{score.interval.high:.3f})" if score.interval else ""
+    return f"{score.mean:.4f}{interval}"
+
+
+def _plain(score: Score | None, form: str) -> str:
+    return "-" if score is None or score.mean is None else format(score.mean, form)
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _escape(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)
