@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,12 +20,27 @@ class Row(Section):
     """One line of the table.
 
     Attributes:
-        name: in the table, and of its run folder.
+        name: in the table, and of its run folder; where the settings name no network, the network.
         settings: what sets it apart, such as `{"network.name": "unet"}`.
     """
 
     name: str = Field(pattern=r"^\w[\w.+ -]*$")
     settings: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_a_name(cls, values: Any) -> Any:
+        return {"name": values} if isinstance(values, str) else values
+
+    @model_validator(mode="after")
+    def _has_a_network(self) -> Row:
+        if "network.name" not in self.settings:
+            if self.name not in list_networks():
+                raise ValueError(
+                    f"row {self.name!r} names no network: set network.name{nearest(self.name, list_networks())}"
+                )
+            self.settings["network.name"] = self.name
+        return self
 
 
 class Comparison(Section):
@@ -63,13 +77,18 @@ class Comparison(Section):
         rows = values.get("rows") if isinstance(values, dict) else None
         if not isinstance(rows, list) or values.get("reference"):
             return values
-        names = [row.get("name") if isinstance(row, dict) else getattr(row, "name", None) for row in rows]
+        names = [row.get("name") if isinstance(row, dict) else getattr(row, "name", row) for row in rows]
         return values | {"reference": "unet3+" if "unet3+" in names else (names or [""])[-1]}
 
     @model_validator(mode="after")
     def _fits(self) -> Comparison:
         if (self.minutes_each is None) == (self.steps_each is None):
             raise ValueError("give every row minutes_each or steps_each, one of the two")
+        between = STEPS_BETWEEN_VALIDATIONS
+        if self.steps_each and self.steps_each > between and self.steps_each % between:
+            raise ValueError(f"steps_each={self.steps_each} is no multiple of {between}, the steps between validations")
+        if self.settings.get("trainer.devices", 1) != 1:
+            raise ValueError("trainer.devices: a comparison trains its rows one after the other on one device")
         if self.reference not in (row.name for row in self.rows):
             raise ValueError(f"the reference {self.reference!r} is none of the rows")
         return self
@@ -102,8 +121,8 @@ class Comparison(Section):
         if self.minutes_each is not None:
             return [*settings.items(), ("trainer.max_minutes", self.minutes_each)]
         assert self.steps_each is not None
-        epochs = max(1, round(self.steps_each / STEPS_BETWEEN_VALIDATIONS))
-        steps = math.ceil(self.steps_each / epochs)
+        epochs = max(1, self.steps_each // STEPS_BETWEEN_VALIDATIONS)
+        steps = self.steps_each // epochs
         return [*settings.items(), ("trainer.max_epochs", epochs), ("trainer.steps_per_epoch", steps)]
 
 

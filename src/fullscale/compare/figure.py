@@ -44,7 +44,7 @@ def _cases(axes: Axes, lines: list[Line], reference: str) -> None:
         if score.mean is not None and score.interval is not None:
             axes.plot(score.interval, (place, place), color=INK, linewidth=2.4, solid_capstyle="butt")
             axes.plot(score.mean, place, "|", color=INK, markersize=13, markeredgewidth=2)
-    axes.set_yticks(range(len(lines)), [line.name for line in lines])
+    axes.set_yticks(range(len(lines)), [f"{line.name}  {number}" for number, line in enumerate(lines, 1)])
     axes.invert_yaxis()
     axes.set_xlabel("Dice of a case (a dot); mean and its 95 % interval over cases (bar)")
     axes.grid(axis="x", alpha=0.25)
@@ -52,17 +52,22 @@ def _cases(axes: Axes, lines: list[Line], reference: str) -> None:
 
 
 def _costs(axes: Axes, lines: list[Line], results: Results) -> None:
-    for line in lines:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    for number, line in enumerate(lines, 1):
         score = line.dice["mean"]
         assert score.mean is not None
         low, high = score.interval or (score.mean, score.mean)
         colour = _colour(line, results.reference)
         gmacs = line.macs / 1e9
         axes.errorbar(gmacs, score.mean, [[score.mean - low], [high - score.mean]], fmt="o", color=colour, capsize=2)
-        axes.annotate(line.name, (gmacs, score.mean), (6, 4), textcoords="offset points", fontsize="small", color=INK)
+        axes.annotate(str(number), (gmacs, score.mean), (6, 4), textcoords="offset points", fontsize="small", color=INK)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.25)
-    axes.set_xlabel(f"10^9 multiply-accumulates, one slice of {results.crop[0]}x{results.crop[1]} (logarithmic)")
+    axes.set_xlabel(f"GMAC of a {results.crop[0]}x{results.crop[1]} slice (log scale)")
     axes.set_ylabel("mean Dice")
     axes.grid(alpha=0.25, which="major")
     axes.spines[["top", "right"]].set_visible(False)
