@@ -21,7 +21,7 @@ def bench_networks(
     """Measure each network on the same input in one run, in turn.
 
     Args:
-        work: input and width; its own `name` is not looked at.
+        work: input and width; its own `name` is not looked at. PSPNet and DeepLabV3 do not train on a batch of one.
         repeats: timed rounds.
         names: of the networks; default all.
         report: takes one line of news at a time.

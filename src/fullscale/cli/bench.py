@@ -70,7 +70,7 @@ def decoder(
 @app.command()
 def networks(
     size: Size = 320,
-    batch: Batch = 1,
+    batch: Batch = 2,
     width: Width = 64,
     device: Device = "cpu",
     repeats: Repeats = 5,
