@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fullscale.data.layouts import Case
-from fullscale.data.splits import choose_split, make_splits, read_splits
+from fullscale.data.splits import choose_split, fixed_split, make_splits, read_splits
 from fullscale.errors import DataError, UsageError
 from fullscale.files import write_json
 
@@ -57,3 +57,17 @@ def test_stored_folds_are_held_against_the_cases(tmp_path: Path) -> None:
     path.write_text('{"train": 1}')
     with pytest.raises(DataError, match=r"splits\.json is not a list"):
         read_splits(path, cases)
+
+
+def test_named_cases_are_held_back_and_all_others_train() -> None:
+    cases = [Case(f"volume-{n}", Path("i"), Path("l"), f"volume-{n}") for n in (0, 9, 10, 27, 28, 100, 130)]
+    split = fixed_split(cases, ["volume-?", "volume-1?", "volume-2[0-7]"])
+    assert split["val"] == ["volume-0", "volume-9", "volume-10", "volume-27"]
+    assert split["train"] == ["volume-28", "volume-100", "volume-130"]
+    with pytest.raises(UsageError, match="'volume-3', which is no case"):
+        fixed_split(cases, ["volume-3"])
+    with pytest.raises(UsageError, match="leaves 0 cases to train on"):
+        fixed_split(cases, ["*"])
+    same = [Case(name, Path("i"), Path("l"), "one patient") for name in ("a", "b")]
+    with pytest.raises(UsageError, match="on both sides"):
+        fixed_split(same, ["a"])

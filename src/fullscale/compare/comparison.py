@@ -25,7 +25,7 @@ class Row(Section):
     """
 
     name: str = Field(pattern=r"^\w[\w.+ -]*$")
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field({})
 
     @model_validator(mode="before")
     @classmethod
@@ -60,7 +60,7 @@ class Comparison(Section):
     folds: PositiveInt = 3
     minutes_each: PositiveFloat | None = None
     steps_each: PositiveInt | None = None
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field({})
 
     @field_validator("rows")
     @classmethod

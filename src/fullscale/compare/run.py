@@ -99,8 +99,8 @@ def _require_folds(job: Job, cases: list[Case], config: Config) -> None:
     splits = splits_of(cases, config)
     if job.comparison.folds > len(splits):
         raise UsageError(
-            f"{job.comparison.folds} folds are wanted, these cases have {len(splits)} with data.folds={config.data.folds}: "
-            "ask for fewer, or set data.folds"
+            f"{job.comparison.folds} folds are wanted, these cases have {len(splits)} with "
+            f"data.folds={config.data.folds}: ask for fewer, or set data.folds"
         )
     choose_split(splits, str(job.comparison.folds - 1))
 

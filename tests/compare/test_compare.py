@@ -1,0 +1,106 @@
+"""A comparison from start to end on small phantoms."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fullscale.compare.comparison import load_comparison
+from fullscale.compare.results import gather
+from fullscale.compare.run import Job, run_comparison
+from fullscale.compare.tables import latex, markdown, numbers, rows
+from fullscale.errors import UsageError
+from fullscale.evaluation.summary import read_summary
+from tests.conftest import QUICK, Command
+
+SETTINGS = [s for s in QUICK if "epoch" not in s]
+HEAD = ("compare", "--networks", "unet,unet3+", "--folds", "2", "--steps-each", "2")
+
+
+@pytest.fixture(scope="module")
+def compared(fullscale: Command, phantoms: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("comparison") / "out"
+    done = fullscale(*HEAD, phantoms, *SETTINGS, "--cache", cache, "-o", output)
+    assert done.returncode == 0, done.stderr
+    assert "reference" in done.stdout
+    return output
+
+
+def test_the_results_are_those_of_the_runs(compared: Path) -> None:
+    content = json.loads((compared / "results.json").read_text())
+    assert [row["name"] for row in content["rows"]] == ["unet", "unet3+"]
+    assert content["reference"] == "unet3+"
+    for row in content["rows"]:
+        folds = [compared / row["name"] / f"fold_{k}" / "validation" / "summary.json" for k in range(2)]
+        cases = [case for fold in folds for case in read_summary(fold).cases]
+        assert sorted(row["by_case"]) == sorted(case.case for case in cases)
+        means = [
+            np.mean([s["Dice"] for s in case.metrics.values() if s["Dice"] is not None])  # type: ignore[misc]
+            for case in cases
+        ]
+        assert row["dice"]["mean"]["mean"] == pytest.approx(np.mean(means))
+        assert row["dice"]["mean"]["cases"] == len(cases)
+        assert row["steps"] == [2, 2]
+    assert "too few to show any" in content["rows"][0]["against_reference"]["verdict"]
+    assert content["rows"][1]["against_reference"] is None
+    table = list(csv.DictReader((compared / "results.csv").read_text().splitlines()))
+    assert [line["network"] for line in table] == ["unet", "unet3+"]
+    assert float(table[0]["dice mean"]) == content["rows"][0]["dice"]["mean"]["mean"]
+    assert (compared / "results.md").read_text().count("\n| ") >= 3
+    assert r"\toprule" in (compared / "results.tex").read_text()
+    assert (compared / "results.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_all_rows_have_the_same_splits(compared: Path) -> None:
+    first, second = ((compared / name / "splits.json").read_text() for name in ("unet", "unet3+"))
+    assert first == second
+
+
+def test_the_same_command_again_trains_nothing_and_another_one_is_refused(
+    fullscale: Command, compared: Path, phantoms: Path, cache: Path
+) -> None:
+    before = (compared / "unet" / "fold_0" / "last.ckpt").stat().st_mtime_ns
+    again = fullscale(*HEAD, phantoms, *SETTINGS, "--cache", cache, "-o", compared)
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.count("done already") == 4
+    assert (compared / "unet" / "fold_0" / "last.ckpt").stat().st_mtime_ns == before
+    results = (compared / "results.json").read_bytes()
+    other = fullscale(*HEAD[:-1], "3", phantoms, *SETTINGS, "--cache", cache, "-o", compared)
+    assert other.returncode == 2
+    assert "another steps_each (2, not 3)" in other.stderr
+    assert (compared / "results.json").read_bytes() == results
+
+
+def test_a_row_that_fails_is_told_and_the_others_are_done(phantoms: Path, cache: Path, tmp_path: Path) -> None:
+    diverging = {"network.name": "unet", "optimizer.learning_rate": 1e30, "optimizer.warmup_steps": 0}
+    quick = dict(setting.split("=") for setting in SETTINGS if not setting.startswith("data.patch"))
+    comparison = load_comparison(
+        None,
+        rows=[{"name": "diverging", "settings": diverging}, "unet3+"],
+        folds=1,
+        steps_each=6,
+        settings=quick | {"data.patch_size": [32, 32]},
+    )
+    plan, outcomes = run_comparison(Job(phantoms, tmp_path / "out", comparison, cache=cache))
+    results = gather(comparison, plan, outcomes)
+    assert [line.name for line in results.failed] == ["diverging"]
+    assert "the loss became" in results.lines[0].failures[0]
+    assert rows(results)[0][-1] == "no scores"
+    for text in (markdown(results), latex(results), numbers(results)):
+        assert "diverging" in text
+
+
+def test_what_cannot_be_compared_is_refused_before_anything_is_written(
+    phantoms: Path, cache: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    for changes, message in (
+        ({"rows": ["unet"], "folds": 7}, "7 folds are wanted, these cases have 5"),
+        ({"rows": ["unet", "attention-unet"], "settings": {"network.encoder": "resnet18"}}, "row attention-unet: "),
+    ):
+        comparison = load_comparison(None, **({"folds": 1, "steps_each": 2} | changes))
+        with pytest.raises(UsageError, match=message):
+            run_comparison(Job(phantoms, output, comparison, cache=cache))
+        assert not output.exists()

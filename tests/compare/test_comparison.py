@@ -1,0 +1,71 @@
+"""What may be compared, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from fullscale.compare.comparison import load_comparison, rows_of
+from fullscale.errors import UsageError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_a_row_of_one_name_is_that_network_and_settings_are_laid_over_each_other() -> None:
+    comparison = load_comparison(
+        None,
+        rows=["unet", {"name": "guided", "settings": {"network.name": "unet3+", "network.width": 8}}],
+        steps_each=500,
+        settings={"network.width": 16, "optimizer.learning_rate": "1e-3"},
+    )
+    assert comparison.reference == "guided"
+    unet, guided = (comparison.config(row) for row in comparison.rows)
+    assert (unet.network.name, unet.network.width) == ("unet", 16)
+    assert (guided.network.name, guided.network.width) == ("unet3+", 8)
+    assert unet.optimizer.learning_rate == 1e-3
+    assert (unet.trainer.max_epochs, unet.trainer.steps_per_epoch) == (2, 250)
+    assert comparison.budget == "500 steps each"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rows": ["unet"]}, "minutes_each or steps_each"),
+        ({"rows": ["unet"], "steps_each": 4, "minutes_each": 1}, "one of the two"),
+        ({"rows": ["unet", "unet"], "steps_each": 4}, "two rows are called 'unet'"),
+        ({"rows": ["unet"], "steps_each": 4, "reference": "pspnet"}, "none of the rows"),
+        ({"rows": ["unett"], "steps_each": 4}, "did you mean 'unet'"),
+        ({"rows": ["unet"], "steps_each": 1001}, "no multiple of 250"),
+        ({"rows": [], "steps_each": 4}, "rows"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        load_comparison(None, **changes)
+
+
+def test_a_row_may_not_set_the_budget_and_an_unknown_setting_names_its_row() -> None:
+    rows = [{"name": "unet", "settings": {"trainer.max_minutes": 3}}]
+    comparison = load_comparison(None, rows=rows, minutes_each=1)
+    with pytest.raises(UsageError, match=r"row unet: trainer\.max_minutes is the budget"):
+        comparison.config(comparison.rows[0])
+    comparison = load_comparison(None, rows=["unet"], minutes_each=1, settings={"network.widht": 3})
+    with pytest.raises(UsageError, match=r"row unet: unknown setting 'network\.widht'; did you mean"):
+        comparison.config(comparison.rows[0])
+    with pytest.raises(UsageError, match="did you mean 'unet3\\+'"):
+        rows_of(["unet", "unet3"])
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda f: f.name)
+def test_every_row_of_a_recipe_is_a_configuration(file: Path) -> None:
+    comparison = load_comparison(file)
+    names = {comparison.config(row).network.name for row in comparison.rows}
+    assert {"unet", "unet++", "attention-unet", "deeplabv3+", "unet3+"} <= names
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot read the comparison"):
+        load_comparison(tmp_path / "none.yaml")
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("rows: [")
+    with pytest.raises(UsageError, match="is not YAML"):
+        load_comparison(broken)
