@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fullscale.cli.show import Json, news, print_json, table
+
+if TYPE_CHECKING:
+    from fullscale.compare.results import Results
 
 
 def compare(
@@ -60,8 +63,7 @@ def compare(
     from fullscale.compare.figure import write_figure
     from fullscale.compare.results import gather
     from fullscale.compare.run import Job, run_comparison
-    from fullscale.compare.tables import header, notes, write_results
-    from fullscale.compare.tables import rows as lines_of
+    from fullscale.compare.tables import write_results
     from fullscale.data.cache import default_cache
 
     job = Job(data, output, comparison, plan, cache or default_cache(), drop_bad_cases, news)
@@ -71,12 +73,24 @@ def compare(
     if json:
         print_json(results.as_dict())
     else:
-        table(f"{results.dataset}, {results.budget}", header(results), lines_of(results))
-        for note in notes(results):
-            typer.echo(note)
+        _print(results)
     news(f"results: {', '.join(map(str, [*written, output / 'results.png']))}")
     if results.failed:
         raise PartialFailure(f"{len(results.failed)} of {len(results.lines)} rows lack scores; the others are done")
+
+
+def _print(results: Results) -> None:
+    """Print costs and surfaces, then Dice with its intervals, then the tests: one table would not fit a terminal."""
+    from fullscale.compare.tables import header, notes, rows
+
+    names, lines = header(results), rows(results)
+    costs, dice = [*range(5), len(names) - 3, len(names) - 2], [0, *range(5, len(names) - 3)]
+    for title, columns in ((f"{results.dataset}, {results.budget}", costs), ("Dice, 95 % interval", dice)):
+        table(title, [names[k] for k in columns], [[line[k] for k in columns] for line in lines])
+    for line in lines:
+        typer.echo(f"{line[0]}: {line[-1]}" if line[0] == results.reference else f"{line[0]} {names[-1]}: {line[-1]}")
+    for note in notes(results):
+        typer.echo(note)
 
 
 COMMANDS = {"compare": compare}

@@ -30,7 +30,7 @@ def write_figure(results: Results, path: Path) -> None:
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     _cases(left, lines, results.reference)
     _costs(right, lines, results)
-    figure.suptitle(f"{results.dataset}: {results.budget}, {results.folds} folds", fontsize="medium")
+    figure.suptitle(f"{results.dataset}: {results.budget}, folds: {results.folds}", fontsize="medium")
     with atomic_path(path) as part:
         figure.savefig(part, format="png")
 

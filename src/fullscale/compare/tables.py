@@ -58,7 +58,7 @@ def notes(results: Results) -> list[str]:
     """Say what the table stands on, and which rows failed."""
     cases = max((len(line.by_case) for line in results.lines), default=0)
     lines = [
-        f"{results.dataset}: {results.budget}, {results.folds} folds, {cases} cases held back and scored. Dice, HD95 "
+        f"{results.dataset}: {results.budget}, folds: {results.folds}, {cases} cases held back and scored. Dice, HD95 "
         "and NSD are means over cases; in brackets the 95 % bootstrap interval. The epoch that is scored was chosen on "
         "the same cases, which favours every row a little. GMAC: one slice of "
         f"{results.crop[0]}x{results.crop[1]}, as the paper draws the network.",
