@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +15,8 @@ from torch import Tensor, nn
 
 from fullscale.data.labels import Algorithm
 from fullscale.data.preprocess import Recipe
-from fullscale.errors import DataError, FullscaleError
+from fullscale.errors import DataError
+from fullscale.files import atomic_folder
 from fullscale.networks import create_network
 from fullscale.networks.onnx_network import OnnxNetwork
 
@@ -63,23 +61,9 @@ class ModelCard(BaseModel):
 
 def save_bundle(folder: Path, card: ModelCard, state: Mapping[str, Tensor]) -> None:
     """Write a bundle; an older one in its place is replaced only when the new one is whole."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".bundle-", dir=folder.parent))
-    try:
+    with atomic_folder(folder) as temporary:
         save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, temporary / WEIGHTS)
         (temporary / CARD).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        temporary.chmod(0o755)
-        if folder.exists():
-            old = Path(tempfile.mkdtemp(prefix=".bundle-old-", dir=folder.parent))
-            os.replace(folder, old)
-            os.replace(temporary, folder)
-            shutil.rmtree(old)
-        else:
-            os.replace(temporary, folder)
-    except OSError as error:
-        raise FullscaleError(f"cannot write the model to {folder}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def find_bundle(path: Path) -> Path:

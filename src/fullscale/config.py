@@ -7,7 +7,7 @@ or the machine when the run starts; the run folder keeps the configuration with 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -137,13 +137,32 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = ()) -> Conf
     Raises:
         UsageError: the file cannot be read, a key is unknown (the nearest known one is named), or a value is wrong.
     """
-    values = _read_yaml(path) if path is not None else {}
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals:
-            raise UsageError(f"{override!r} is not of the form key.sub=value, such as trainer.max_minutes=20")
-        _assign(values, key.strip(), _parse_value(text, override))
+    values = {} if path is None else read_yaml(path, "the configuration", "a mapping of settings")
+    return configure([parse_override(text) for text in overrides], values)
+
+
+def configure(settings: Iterable[tuple[str, Any]], values: dict[str, Any] | None = None) -> Config:
+    """Lay settings, each a dotted key and its value, over `values` by section and over the defaults.
+
+    Raises:
+        UsageError: a key is unknown (the nearest known one is named), or a value is wrong.
+    """
+    values = {} if values is None else values
+    for key, value in settings:
+        _assign(values, key, value)
     return _validate(values)
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Take `key.sub=value` apart.
+
+    Raises:
+        UsageError: it has no `=`, or the value is no YAML.
+    """
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(f"{text!r} is not of the form key.sub=value, such as trainer.max_minutes=20")
+    return key.strip(), _parse_value(value, text)
 
 
 def _validate(values: dict[str, Any]) -> Config:
@@ -179,15 +198,20 @@ def nearest(name: str, known: Sequence[str]) -> str:
     return f"; known: {', '.join(sorted(known))}"
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, what: str, holding: str) -> dict[str, Any]:
+    """Read a YAML mapping; `what` the file is and what it must be `holding` go into the error.
+
+    Raises:
+        UsageError: it cannot be read, or holds something else.
+    """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"cannot read the configuration {path}: {error.strerror}") from error
+        raise UsageError(f"cannot read {what} {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
-        raise UsageError(f"{path} must hold a mapping of settings, it holds {type(values).__name__}")
+        raise UsageError(f"{path} must hold {holding}, it holds {type(values).__name__}")
     return values
 
 

@@ -46,7 +46,8 @@ def compare(
 
     The same command again goes on where it stopped. A row that fails does not stop the others (exit code 4).
     """
-    from fullscale.compare.comparison import load_comparison, rows_of, settings_of
+    from fullscale.compare.comparison import load_comparison, rows_of
+    from fullscale.config import parse_override
     from fullscale.errors import PartialFailure, UsageError
 
     if (networks is None) == (rows is None):
@@ -58,7 +59,7 @@ def compare(
         minutes_each=minutes_each,
         steps_each=steps_each,
         reference=reference,
-        settings=settings_of(settings or []),
+        settings=dict(map(parse_override, settings or [])),
     )
     from fullscale.compare.figure import write_figure
     from fullscale.compare.results import gather

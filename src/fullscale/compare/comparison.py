@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator, model_validator
 
-from fullscale.config import Config, Section, load_config, nearest
+from fullscale.config import Config, Section, configure, nearest, read_yaml
 from fullscale.errors import UsageError
 from fullscale.networks import list_networks
 
@@ -111,9 +110,7 @@ class Comparison(Section):
         if own:
             raise UsageError(f"row {row.name}: {own[0]} is the budget, which all rows share; use minutes or steps each")
         try:
-            return load_config(
-                None, [f"{key}={yaml.safe_dump(v, default_flow_style=True)}" for key, v in self._all(settings)]
-            )
+            return configure(self._all(settings))
         except UsageError as error:
             raise UsageError(f"row {row.name}: {error}") from error
 
@@ -138,18 +135,6 @@ def rows_of(names: Sequence[str]) -> list[dict[str, Any]]:
     return [{"name": name, "settings": {"network.name": name}} for name in names]
 
 
-def settings_of(texts: Sequence[str]) -> dict[str, Any]:
-    """Take `key.sub=value` apart; keys and values are checked when a row's configuration is read.
-
-    Raises:
-        UsageError: a text has no `=`.
-    """
-    for text in texts:
-        if "=" not in text:
-            raise UsageError(f"{text!r} is not of the form key.sub=value, such as network.width=16")
-    return {key: yaml.safe_load(value) for key, _, value in (text.partition("=") for text in texts)}
-
-
 def load_comparison(file: Path | None = None, **changes: Any) -> Comparison:
     """Read a YAML file of rows, or start with none, and put `changes` that are not None on top.
 
@@ -158,7 +143,7 @@ def load_comparison(file: Path | None = None, **changes: Any) -> Comparison:
     Raises:
         UsageError: the file cannot be read, or what it says does not fit together.
     """
-    values: dict[str, Any] = {} if file is None else _read(file)
+    values: dict[str, Any] = {} if file is None else read_yaml(file, "the comparison", "rows and a budget")
     given = {key: value for key, value in changes.items() if value is not None}
     if given.keys() & {"minutes_each", "steps_each"}:
         values = {key: value for key, value in values.items() if key not in ("minutes_each", "steps_each")}
@@ -171,15 +156,3 @@ def load_comparison(file: Path | None = None, **changes: Any) -> Comparison:
         where = ".".join(str(part) for part in first["loc"])
         text = first["msg"].removeprefix("Value error, ")
         raise UsageError(f"{f'{file}: ' if file else ''}{f'{where}: ' if where else ''}{text}") from error
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read the comparison {file}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise UsageError(f"{file} must hold rows and a budget, it holds {type(values).__name__}")
-    return values
