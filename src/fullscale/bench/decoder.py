@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fullscale.bench.measure import Timing, alternate, in_fresh_process
 from fullscale.bench.workload import Workload
-from fullscale.networks.blocks import ConvNormAct
+from fullscale.networks.blocks import ConvNorm
 from fullscale.networks.parameters import count_macs
 from fullscale.networks.scaled_conv import Form, ScaledConv
 
@@ -97,8 +97,8 @@ def _freeze(network: nn.Module) -> Callable[[Tensor], Any]:
 def _skips(work: Workload, repeats: int) -> list[dict[str, Any]]:
     """Time every up-sampled skip of the network by itself, forward, on maps of the sizes it meets there."""
     network = work.network().eval()
-    met: dict[ConvNormAct, Tensor] = {}
-    skips = [part for part in network.modules() if isinstance(part, ConvNormAct) and part.conv.octaves > 0]
+    met: dict[ConvNorm, Tensor] = {}
+    skips = [part for part in network.modules() if isinstance(part, ConvNorm) and part.conv.octaves > 0]
     hooks = [skip.register_forward_pre_hook(lambda skip, x: met.__setitem__(skip, x[0])) for skip in skips]
     work.inference(network)()
     for hook in hooks:

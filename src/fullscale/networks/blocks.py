@@ -43,8 +43,8 @@ class ConvAct(nn.Module):
         return F.relu(self.conv(x), inplace=True)
 
 
-class ConvNormAct(nn.Module):
-    """3x3 convolution with bias over a map resized by `2**octaves`, batch normalisation, ReLU.
+class ConvNorm(nn.Module):
+    """3x3 convolution with bias over a map resized by `2**octaves`, batch normalisation.
 
     In evaluation mode the batch normalisation is folded into the weight and the bias of the convolution.
     """
@@ -57,14 +57,22 @@ class ConvNormAct(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Take `[B, C, H, W]` to `[B, out_channels, H * 2**octaves, W * 2**octaves]`."""
         if self.training:
-            return F.relu(self.norm(self.conv(x)), inplace=True)
+            return self.norm(self.conv(x))  # type: ignore[no-any-return]
         mean, variance, conv = self.norm.running_mean, self.norm.running_var, self.conv
         assert mean is not None
         assert variance is not None
         assert conv.bias is not None
         scale = self.norm.weight * torch.rsqrt(variance + self.norm.eps)
         bias = self.norm.bias + (conv.bias - mean) * scale
-        return F.relu(conv.convolve(x, conv.weight * scale[:, None, None, None], bias), inplace=True)
+        return conv.convolve(x, conv.weight * scale[:, None, None, None], bias)
+
+
+class ConvNormAct(ConvNorm):
+    """3x3 convolution with bias over a map resized by `2**octaves`, batch normalisation, ReLU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Take `[B, C, H, W]` to `[B, out_channels, H * 2**octaves, W * 2**octaves]`."""
+        return F.relu(super().forward(x), inplace=True)
 
 
 class UpNode(nn.Module):

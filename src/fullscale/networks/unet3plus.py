@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from fullscale.errors import UsageError
 from fullscale.networks.blocks import (
     TRAINING_ABSENT_LOGIT,
+    ConvNorm,
     ConvNormAct,
     Guidance,
     SegmentationOutput,
@@ -35,12 +36,15 @@ from fullscale.networks.encoders import LEVELS, create_encoder
 
 
 class DecoderLevel(nn.Module):
-    """One decoder level (equation 1): five maps brought to its scale, S channels each, fused to F = 5 S."""
+    """One decoder level (equation 1): five maps brought to its scale, S channels each, fused to F = 5 S.
+
+    The ReLU of the five skips is taken once they are joined: it is the same, and the backward pass keeps one map less.
+    """
 
     def __init__(self, level: int, channels: Sequence[int], skip_channels: int) -> None:
         super().__init__()
         self.skips = nn.ModuleList(
-            ConvNormAct(source_channels, skip_channels, octaves=source - level)
+            ConvNorm(source_channels, skip_channels, octaves=source - level)
             for source, source_channels in enumerate(channels)
         )
         self.fuse = ConvNormAct(LEVELS * skip_channels, LEVELS * skip_channels)
@@ -48,7 +52,7 @@ class DecoderLevel(nn.Module):
     def forward(self, maps: list[Tensor]) -> Tensor:
         """Fuse five maps, finest first, into `[B, F, h, w]`, the size of the map at this level."""
         skips = [skip(source) for skip, source in zip(self.skips, maps, strict=True)]
-        return self.fuse(torch.cat(skips, dim=1))  # type: ignore[no-any-return]
+        return self.fuse(F.relu(torch.cat(skips, dim=1), inplace=True))  # type: ignore[no-any-return]
 
 
 class UNet3Plus(nn.Module):

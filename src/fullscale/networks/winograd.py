@@ -9,8 +9,9 @@ Complexity of Computations", 1980; for networks: Lavin and Gray, CVPR 2016):
     Y = A^T [ (G w G^T) * (B^T d B) ] A        w 3x3, d 6x6, Y 4x4, * element by element
 
 Summed over C, the elementwise products are 36 matrix products `[T, C] [C, O]`. The transforms of data and result are
-matrix products too, by `B^T (x) B^T` `[36, 36]` and `A^T (x) A^T` `[16, 36]`. A few tiles at a time, so that what lies
-between stays in the processor's cache.
+matrix products too, by `B^T (x) B^T` `[36, 36]` and `A^T (x) A^T` `[16, 36]`. They are done a block of tiles at a time,
+so that what lies between stays in the processor's cache; the 36 products are done for a group of blocks, because a
+matrix product likes many rows, and its weights then come from memory less often.
 
 The finite points 0, +-3/4, +-3/2 keep the error in float32 at about twice that of the direct convolution; the usual
 0, +-1, +-2 make it four times.
@@ -21,7 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,7 +36,9 @@ TILE = len(POINTS) + 1
 STEP = TILE - TAPS + 1
 """Side of its outputs, and the distance of two tiles."""
 
-TILES_AT_ONCE = 80
+NUMBERS_OF_A_BLOCK, TILES_OF_A_GROUP = 12_000, 320
+"""Numbers of one position in a tile that are transformed together (tiles times channels), and tiles that are multiplied
+together."""
 
 
 def cook_toom(points: tuple[Fraction, ...], taps: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -115,16 +118,17 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     result = x.new_empty((batch, STEP * rows, STEP * columns, out))
     tiled = result.view(batch, rows, STEP, columns, STEP, out)
     scratch = _Scratch(x)
-    for block in _blocks(batch, rows, columns):
-        data = _transform_data(x, block, scratch)
+    for group in _groups(batch, rows, columns, channels):
+        data = _transform_data(x, group, scratch)
         products = torch.bmm(data, transformed, out=scratch("products", TILE**2, data.shape[1], out))
-        target = tiled[block].permute(2, 4, 0, 1, 3, 5)  # [4, 4, B, rows, columns, O]
-        flat = products.flatten(1)
-        tiles = torch.mm(A.to(x), flat, out=scratch("tiles", STEP**2, flat.shape[1])).view(target.shape)
-        if bias is None:
-            target.copy_(tiles)
-        else:
-            torch.add(tiles, bias, out=target)
+        for images, rows_, at in group:
+            target = tiled[images, rows_].permute(2, 4, 0, 1, 3, 5)  # [4, 4, B, rows, columns, O]
+            tiles = scratch("tiles", *target.shape)
+            torch.mm(A.to(x), products[:, at].flatten(1), out=tiles.view(STEP**2, -1))
+            if bias is None:
+                target.copy_(tiles)
+            else:
+                torch.add(tiles, bias, out=target)
     exact = result.shape[1:3] == (height, width)
     return result if exact else result[:, :height, :width].contiguous()
 
@@ -133,15 +137,19 @@ def _weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:
     """Take `[B, H, W, C]` and the gradient `[B, H, W, O]` of what it became to the gradient `[O, C, 3, 3]`."""
     (batch, height, width, channels), out = x.shape, gradient.shape[3]
     rows, columns = tile_grid(height, width)
-    filled = F.pad(gradient, (0, 0, 0, STEP * columns - width, 0, STEP * rows - height))
-    tiled = filled.reshape(batch, rows, STEP, columns, STEP, out)
+    below, beside = STEP * rows - height, STEP * columns - width
+    if below or beside:  # torch copies even what needs no padding
+        gradient = F.pad(gradient, (0, 0, 0, beside, 0, below))
+    tiled = gradient.reshape(batch, rows, STEP, columns, STEP, out)
     total = x.new_zeros(TILE**2, channels, out)
     scratch = _Scratch(x)
-    for block in _blocks(batch, rows, columns):
-        part = tiled[block].permute(2, 4, 0, 1, 3, 5)
-        tiles = scratch("tiles", *part.shape).copy_(part).view(STEP**2, -1)
-        products = torch.mm(A.to(x).t(), tiles, out=scratch("products", TILE**2, tiles.shape[1])).view(TILE**2, -1, out)
-        data = _transform_data(x, block, scratch)
+    for group in _groups(batch, rows, columns, channels):
+        data = _transform_data(x, group, scratch)
+        products = scratch("products", TILE**2, data.shape[1], out)
+        for images, rows_, at in group:
+            part = tiled[images, rows_].permute(2, 4, 0, 1, 3, 5)
+            tiles = scratch("tiles", *part.shape).copy_(part)
+            torch.mm(A.to(x).t(), tiles.view(STEP**2, -1), out=products[:, at].flatten(1))
         torch.baddbmm(total, data.transpose(1, 2), products, out=total)
     return (G.to(x).t() @ total.flatten(1)).view(TAPS, TAPS, channels, out).permute(3, 2, 0, 1).contiguous()
 
@@ -165,33 +173,58 @@ def tile_grid(height: int, width: int) -> tuple[int, int]:
     return -(-height // STEP), -(-width // STEP)
 
 
-def _blocks(batch: int, rows: int, columns: int) -> Iterator[tuple[slice, slice]]:
-    """Cut images and rows of tiles into blocks of about `TILES_AT_ONCE`: several images, or some rows of one."""
-    images_at_once = max(1, TILES_AT_ONCE // (rows * columns))
-    rows_at_once = rows if images_at_once > 1 else max(1, TILES_AT_ONCE // columns)
+class _Block(NamedTuple):
+    """Tiles that are transformed together: whole rows of them, of some images or of one.
+
+    Attributes:
+        images: which images.
+        rows: which rows of tiles.
+        at: which tiles of its group they are.
+    """
+
+    images: slice
+    rows: slice
+    at: slice
+
+
+def _groups(batch: int, rows: int, columns: int, channels: int) -> Iterator[list[_Block]]:
+    """Cut images and rows of tiles into blocks of about `NUMBERS_OF_A_BLOCK`, gathered up to `TILES_OF_A_GROUP`."""
+    tiles_at_once = NUMBERS_OF_A_BLOCK // channels
+    images_at_once = max(1, tiles_at_once // (rows * columns))
+    rows_at_once = rows if images_at_once > 1 else max(1, tiles_at_once // columns)
+    group: list[_Block] = []
     for image in range(0, batch, images_at_once):
+        images = slice(image, min(image + images_at_once, batch))
         for row in range(0, rows, rows_at_once):
-            yield slice(image, min(image + images_at_once, batch)), slice(row, min(row + rows_at_once, rows))
+            some_rows = slice(row, min(row + rows_at_once, rows))
+            first = group[-1].at.stop if group else 0
+            stop = first + (images.stop - image) * (some_rows.stop - row) * columns
+            if group and stop > TILES_OF_A_GROUP:
+                yield group
+                group, first, stop = [], 0, stop - first
+            group.append(_Block(images, some_rows, slice(first, stop)))
+    yield group
 
 
-def _transform_data(x: Tensor, block: tuple[slice, slice], scratch: _Scratch) -> Tensor:
-    """Take the overlapping tiles of a block of `[B, H, W, C]` to `[36, T, C]`.
+def _transform_data(x: Tensor, group: list[_Block], scratch: _Scratch) -> Tensor:
+    """Take the overlapping tiles of a group of blocks of `[B, H, W, C]` to `[36, T, C]`.
 
     There are zeros around the map: the convolution's border, and what the last tiles reach beyond it.
     """
-    images, rows = block
     _, height, width, channels = x.shape
     columns = tile_grid(height, width)[1]
-    first, stop = STEP * rows.start - 1, STEP * rows.stop + 1
-    top, bottom = max(first, 0), min(stop, height)
-    strip = scratch("strip", images.stop - images.start, stop - first, STEP * columns + TAPS - 1, channels)
-    for beyond in (strip[:, : top - first], strip[:, bottom - first :], strip[:, :, :1], strip[:, :, width + 1 :]):
-        beyond.zero_()
-    strip[:, top - first : bottom - first, 1 : width + 1] = x[images, top:bottom]
-    tiles = strip.unfold(1, TILE, STEP).unfold(2, TILE, STEP).permute(4, 5, 0, 1, 2, 3)  # [6, 6, B, rows, columns, C]
-    gathered = scratch("gathered", *tiles.shape).copy_(tiles).view(TILE**2, -1)
-    data = torch.mm(B.to(x), gathered, out=scratch("data", *gathered.shape))
-    return data.view(TILE**2, -1, channels)
+    data = scratch("data", TILE**2, group[-1].at.stop, channels)
+    for images, rows, at in group:
+        first, stop = STEP * rows.start - 1, STEP * rows.stop + 1
+        top, bottom = max(first, 0), min(stop, height)
+        strip = scratch("strip", images.stop - images.start, stop - first, STEP * columns + TAPS - 1, channels)
+        for beyond in (strip[:, : top - first], strip[:, bottom - first :], strip[:, :, :1], strip[:, :, width + 1 :]):
+            beyond.zero_()
+        strip[:, top - first : bottom - first, 1 : width + 1] = x[images, top:bottom]
+        tiles = strip.unfold(1, TILE, STEP).unfold(2, TILE, STEP).permute(4, 5, 0, 1, 2, 3)  # [6, 6, B, h, w, C]
+        gathered = scratch("gathered", *tiles.shape).copy_(tiles).view(TILE**2, -1)
+        torch.mm(B.to(x), gathered, out=data[:, at].flatten(1))
+    return data
 
 
 _convolve_op = torch.library.custom_op("fullscale::winograd_conv", _convolve, mutates_args=())
