@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator
 
 from fullscale.errors import UsageError
 
@@ -93,8 +93,13 @@ class AugmentConfig(Section):
 
 
 class DataConfig(Section):
-    """Cases, folds and slices."""
+    """Cases, labels, folds and slices."""
 
+    labels: dict[PositiveInt, str] | None = Field(
+        None,
+        min_length=1,
+        description="organs by label value, instead of the data set's, as {1: liver, 2: liver}: one name, one organ",
+    )
     folds: PositiveInt = Field(5, description="number of cross-validation folds")
     validation: tuple[str, ...] | None = Field(
         None, description="cases that validate, as [case_1, case_2?]; all others train, as the one fold 0"
@@ -103,6 +108,13 @@ class DataConfig(Section):
     batch_size: PositiveInt | None = Field(None, description="crops a step")
     organ_share: Probability = Field(0.67, ge=0, le=1, description="share of crops centred on an organ voxel")
     workers: int | None = Field(None, ge=0, description="processes that prepare crops; default by the machine")
+
+    @field_validator("labels")
+    @classmethod
+    def _names_an_organ(cls, labels: dict[int, str] | None) -> dict[int, str] | None:
+        if labels is not None and set(labels.values()) <= {"background"}:
+            raise ValueError("expected at least one organ, not background alone")
+        return labels
 
 
 class TrainerConfig(Section):

@@ -7,8 +7,6 @@ import pytest
 from fullscale.compare.comparison import load_comparison, rows_of
 from fullscale.errors import UsageError
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 def test_a_row_of_one_name_is_that_network_and_settings_are_laid_over_each_other() -> None:
     comparison = load_comparison(
@@ -55,11 +53,22 @@ def test_a_row_may_not_set_the_budget_and_an_unknown_setting_names_its_row() -> 
         rows_of(["unet", "unet3"])
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda f: f.name)
-def test_every_row_of_a_recipe_is_a_configuration(file: Path) -> None:
-    comparison = load_comparison(file)
-    names = {comparison.config(row).network.name for row in comparison.rows}
-    assert {"unet", "unet++", "attention-unet", "deeplabv3+", "unet3+"} <= names
+def test_a_row_may_not_set_what_makes_rows_comparable() -> None:
+    rows = [{"name": "unet", "settings": {"data.labels": {1: "liver"}}}]
+    comparison = load_comparison(None, rows=rows, minutes_each=1)
+    with pytest.raises(UsageError, match=r"row unet: data\.labels must be the same for all rows"):
+        comparison.config(comparison.rows[0])
+
+
+def test_the_common_settings_may_name_the_network() -> None:
+    comparison = load_comparison(None, rows=["plain"], steps_each=4, settings={"network.name": "unet3+"})
+    assert comparison.config(comparison.rows[0]).network.name == "unet3+"
+
+
+def test_validations_are_as_far_apart_as_asked() -> None:
+    for budget in ({"steps_each": 60}, {"minutes_each": 1}):
+        comparison = load_comparison(None, rows=["unet"], validate_every=20, **budget)
+        assert comparison.config(comparison.rows[0]).trainer.steps_per_epoch == 20
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:

@@ -71,3 +71,34 @@ def test_a_written_set_is_recognised_whole_and_says_that_it_is_synthetic(tmp_pat
 def test_a_phantom_too_small_to_draw_is_refused() -> None:
     with pytest.raises(UsageError, match="at least 16"):
         make_case(0, size=4)
+
+
+def test_a_longer_scan_has_more_slices_without_the_organ() -> None:
+    _, short = make_case(1, **SMALL, organs=(1,), length_mm=200)
+    _, long = make_case(1, **SMALL, organs=(1,), length_mm=400)
+    empty = []
+    for labels in (short, long):
+        z = next(axis for axis, code in enumerate(axis_codes(labels.affine)) if code in "SI")
+        assert labels.spacing_mm[z] * labels.shape[z] == pytest.approx(200 if labels is short else 400)
+        empty.append((~labels.array.any(axis=tuple(axis for axis in range(3) if axis != z))).sum())
+    assert empty[1] > empty[0] + 5
+
+
+def test_tumours_lie_within_the_liver_and_are_darker() -> None:
+    _, plain = make_case(2, **SMALL)
+    scan, labels = make_case(2, **SMALL, organs=(1, 5))
+    tumour, liver = labels.array == 5, labels.array == 1
+    assert tumour.sum() > 3
+    np.testing.assert_array_equal(tumour | liver, plain.array == 1)
+    assert scan.array[tumour].mean() < scan.array[liver].mean() - 15
+
+
+def test_the_layout_of_lits(tmp_path: Path) -> None:
+    list(write_dataset(tmp_path / "lits", 2, test_cases=1, layout="lits", **SMALL))
+    dataset = find_dataset(tmp_path / "lits")
+    assert (dataset.layout, [case.id for case in dataset.cases]) == ("LiTS", ["volume-0", "volume-1"])
+    assert [case.id for case in dataset.unlabelled] == ["test-volume-2"]
+    assert not dataset.problems
+    assert set(inspect_dataset(dataset).labels) == {0, 1, 2}
+    with pytest.raises(UsageError, match="liver and tumour"):
+        next(write_dataset(tmp_path / "other", 1, layout="lits", organs=(2,), **SMALL))

@@ -115,6 +115,22 @@ def test_a_run_folder_of_other_settings_data_or_plan_is_refused(
     assert (trained_run / "config.yaml").read_bytes() == config
 
 
+def test_labels_that_are_set_take_the_place_of_the_plans(phantoms: Path, cache: Path, tmp_path: Path) -> None:
+    both = "data.labels={1: organ, 2: organ}"
+    summary = train(request(phantoms, tmp_path / "run", cache, both))
+    assert summary.labels == {1: "organ"}
+    plan = tmp_path / "run" / "plan.json"
+    assert read_plan(plan).labels.value == {0: "background", 1: "organ", 2: "organ"}
+    assert train(request(phantoms, tmp_path / "run", cache, both, plan=plan)).labels == {1: "organ"}
+    with pytest.raises(UsageError, match=r"was begun with data\.labels="):
+        train(request(phantoms, tmp_path / "run", cache))
+    with pytest.raises(UsageError, match=r"data\.labels names 7, which .* does not have; it has 1 \(liver\), 2"):
+        train(request(phantoms, tmp_path / "other", cache, "data.labels={7: kidney}"))
+    assert not (tmp_path / "other").exists()
+    with pytest.raises(UsageError, match="at least one organ"):
+        load_config(None, ["data.labels={1: background}"])
+
+
 def test_a_loss_that_explodes_stops_in_one_line_and_keeps_the_last_checkpoint(
     phantoms: Path, cache: Path, tmp_path: Path
 ) -> None:

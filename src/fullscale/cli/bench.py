@@ -102,6 +102,40 @@ def networks(
     _keep(result, json)
 
 
+@app.command()
+def scan(
+    scan: Annotated[Path, typer.Argument(help="A volume file or a DICOM folder.", show_default=False)],
+    widths: Annotated[str, typer.Option(help="Of UNet 3+ with random weights.")] = "16,32,64",
+    model: Annotated[Path | None, typer.Option(help="A run or bundle to measure instead.", show_default=False)] = None,
+    repeats: Repeats = 1,
+    json: JsonFile = None,
+) -> None:
+    """Seconds from a scan to its mask on the CPU: PyTorch, compiled, and ONNX Runtime with either form of the skips."""
+    from fullscale.bench.scan import bench_scan
+    from fullscale.errors import UsageError
+
+    if not all(width.strip().isdecimal() and int(width) for width in widths.split(",")):
+        raise UsageError(f"--widths {widths!r} must list whole numbers, such as 16,32")
+    result = bench_scan(scan, [int(width) for width in widths.split(",")], model, repeats, news)
+    shape = "x".join(map(str, result["scan"]["shape"]))
+    table(
+        f"{result['scan']['name']}, {shape} voxels: {result['environment']['device']}, "
+        f"{result['environment']['threads']} threads",
+        ("model", "runtime", "ready s", "scan to mask s", "voxels otherwise"),
+        [
+            (
+                row["model"],
+                row["runtime"],
+                row["ready_s"],
+                row["scan_to_mask"]["median_s"],
+                row["voxels_otherwise"],
+            )
+            for row in result["models"]
+        ],
+    )
+    _keep(result, json)
+
+
 def _workload(size: int, batch: int, width: int, device: str, bf16: bool, channels_first: bool) -> Workload:
     from fullscale.bench.workload import Workload
 

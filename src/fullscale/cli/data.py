@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -77,18 +77,33 @@ def phantom(
     test_cases: Annotated[int, typer.Option(help="Further cases, labels apart in labelsTs.", min=0)] = 2,
     size: Annotated[int, typer.Option(help="Voxels along each in-plane axis.", min=16)] = 128,
     slices: Annotated[int, typer.Option(help="Slices a scan.", min=1)] = 48,
-    organs: Annotated[str, typer.Option(help="Labels to write: 1 liver, 2 spleen, 3 and 4 kidneys.")] = "1,2",
+    layout: Annotated[
+        Literal["msd", "lits"], typer.Option(help="Of the Medical Segmentation Decathlon, or of LiTS.")
+    ] = "msd",
+    organs: Annotated[
+        str | None,
+        typer.Option(
+            help="Labels of msd: 1 liver, 2 spleen, 3 and 4 kidneys, 5 liver tumour; default 1,2.", show_default=False
+        ),
+    ] = None,
+    length: Annotated[
+        float | None,
+        typer.Option(
+            help="Millimetres from the first slice to the last; default 230 to 280.", min=1, show_default=False
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same data set.", min=0)] = 0,
 ) -> None:
-    """Draw synthetic abdominal CT scans with their labels, as a Medical Segmentation Decathlon folder."""
+    """Draw synthetic abdominal CT scans with their labels."""
     from fullscale.data.phantom import ORGANS, write_dataset
     from fullscale.errors import UsageError
 
-    chosen = tuple(int(o) if o.strip().isdecimal() else -1 for o in organs.split(","))
-    if not set(chosen) <= set(ORGANS):
+    chosen = None if organs is None else tuple(int(o) if o.strip().isdecimal() else -1 for o in organs.split(","))
+    if not set(chosen or ()) <= set(ORGANS):
         raise UsageError(f"--organs {organs!r} must list numbers of {ORGANS}")
+    drawn: dict[str, Any] = {"size": size, "slices": slices, "organs": chosen, "length_mm": length}
     with progress_bar("drawing", cases + test_cases) as advance:
-        for _ in write_dataset(output, cases, seed, test_cases, size=size, slices=slices, organs=chosen):
+        for _ in write_dataset(output, cases, seed, test_cases, layout, **drawn):
             advance()
     news(f"{cases} synthetic scans with labels and {test_cases} test scans are in {output}")
 

@@ -12,14 +12,16 @@ from fullscale.config import Config, Section, configure, nearest, read_yaml
 from fullscale.errors import UsageError
 from fullscale.networks import list_networks
 
-STEPS_BETWEEN_VALIDATIONS = 250
+BUDGET = ("trainer.max_minutes", "trainer.max_epochs", "trainer.steps_per_epoch")
+SHARED = ("data.labels", "data.folds", "data.validation", "trainer.seed")
+"""Settings that say what is learned and on which cases: rows that differ in one of them cannot be compared."""
 
 
 class Row(Section):
     """One line of the table.
 
     Attributes:
-        name: in the table, and of its run folder; where the settings name no network, the network.
+        name: in the table, and of its run folder; where no settings name a network, the network.
         settings: what sets it apart, such as `{"network.name": "unet"}`.
     """
 
@@ -31,16 +33,6 @@ class Row(Section):
     def _from_a_name(cls, values: Any) -> Any:
         return {"name": values} if isinstance(values, str) else values
 
-    @model_validator(mode="after")
-    def _has_a_network(self) -> Row:
-        if "network.name" not in self.settings:
-            if self.name not in list_networks():
-                raise ValueError(
-                    f"row {self.name!r} names no network: set network.name{nearest(self.name, list_networks())}"
-                )
-            self.settings["network.name"] = self.name
-        return self
-
 
 class Comparison(Section):
     """Rows that are trained on the same cases, splits, seed and budget.
@@ -51,6 +43,7 @@ class Comparison(Section):
         folds: how many of the `data.folds` folds are trained and scored.
         minutes_each: training and validation of each row and fold, or
         steps_each: its steps.
+        validate_every: steps between validations, after which the best epoch is chosen.
         settings: of every row; a row's own come on top.
     """
 
@@ -59,6 +52,7 @@ class Comparison(Section):
     folds: PositiveInt = 3
     minutes_each: PositiveFloat | None = None
     steps_each: PositiveInt | None = None
+    validate_every: PositiveInt = 250
     settings: dict[str, Any] = Field({})
 
     @field_validator("rows")
@@ -80,10 +74,21 @@ class Comparison(Section):
         return values | {"reference": "unet3+" if "unet3+" in names else (names or [""])[-1]}
 
     @model_validator(mode="after")
+    def _every_row_has_a_network(self) -> Comparison:
+        for row in self.rows:
+            if "network.name" not in self.settings | row.settings:
+                if row.name not in list_networks():
+                    raise ValueError(
+                        f"row {row.name!r} names no network: set network.name{nearest(row.name, list_networks())}"
+                    )
+                row.settings["network.name"] = row.name
+        return self
+
+    @model_validator(mode="after")
     def _fits(self) -> Comparison:
         if (self.minutes_each is None) == (self.steps_each is None):
             raise ValueError("give every row minutes_each or steps_each, one of the two")
-        between = STEPS_BETWEEN_VALIDATIONS
+        between = self.validate_every
         if self.steps_each and self.steps_each > between and self.steps_each % between:
             raise ValueError(f"steps_each={self.steps_each} is no multiple of {between}, the steps between validations")
         if self.settings.get("trainer.devices", 1) != 1:
@@ -104,11 +109,15 @@ class Comparison(Section):
             UsageError: a setting is unknown or does not fit, or speaks of the budget.
         """
         settings = self.settings | row.settings
-        own = [
-            key for key in ("trainer.max_minutes", "trainer.max_epochs", "trainer.steps_per_epoch") if key in settings
-        ]
-        if own:
-            raise UsageError(f"row {row.name}: {own[0]} is the budget, which all rows share; use minutes or steps each")
+        for key in settings:
+            if key in BUDGET:
+                raise UsageError(
+                    f"row {row.name}: {key} is the budget, which all rows share; use minutes or steps each"
+                )
+            if key in SHARED and key in row.settings:
+                raise UsageError(
+                    f"row {row.name}: {key} must be the same for all rows; put it under the common settings"
+                )
         try:
             return configure(self._all(settings))
         except UsageError as error:
@@ -116,9 +125,13 @@ class Comparison(Section):
 
     def _all(self, settings: dict[str, Any]) -> list[tuple[str, Any]]:
         if self.minutes_each is not None:
-            return [*settings.items(), ("trainer.max_minutes", self.minutes_each)]
+            return [
+                *settings.items(),
+                ("trainer.max_minutes", self.minutes_each),
+                ("trainer.steps_per_epoch", self.validate_every),
+            ]
         assert self.steps_each is not None
-        epochs = max(1, self.steps_each // STEPS_BETWEEN_VALIDATIONS)
+        epochs = max(1, self.steps_each // self.validate_every)
         steps = self.steps_each // epochs
         return [*settings.items(), ("trainer.max_epochs", epochs), ("trainer.steps_per_epoch", steps)]
 

@@ -71,7 +71,10 @@ def run_comparison(job: Job) -> tuple[Plan, list[Outcome]]:
             written then.
         DataError: the data cannot be trained on.
     """
-    look = Request(job.data, job.output, plan=job.plan, drop_bad_cases=job.drop_bad_cases, report=job.report)
+    first = job.comparison.config(job.comparison.rows[0])  # what it says of the data, all rows say
+    look = Request(
+        job.data, job.output, config=first, plan=job.plan, drop_bad_cases=job.drop_bad_cases, report=job.report
+    )
     cases, plan, record = look_at_data(look)
     configs = [_resolve(job.comparison, row, plan) for row in job.comparison.rows]
     _require_folds(job, cases, configs[0])
@@ -111,14 +114,14 @@ def _claim(job: Job, plan: Plan, record: dict[str, Any]) -> None:
     Raises:
         UsageError: it holds another one; nothing is changed.
     """
-    new = json.loads(job.comparison.model_dump_json())
+    new = job.comparison.model_dump(mode="json")
     file = job.output / CLAIM
     if file.is_file():
         old = _read_claim(file)
-        changed = [key for key in new if old.get(key) != new[key]]
+        changed = [key for key in new if old[key] != new[key]]
         if changed:
             raise UsageError(
-                f"{job.output} compares with another {changed[0]} ({_short(old.get(changed[0]))}, not "
+                f"{job.output} compares with another {changed[0]} ({_short(old[changed[0]])}, not "
                 f"{_short(new[changed[0]])}): repeat the command as it was to go on, or choose another folder with -o"
             )
     write_json(job.output / "dataset.json", record)
@@ -127,11 +130,11 @@ def _claim(job: Job, plan: Plan, record: dict[str, Any]) -> None:
 
 
 def _read_claim(file: Path) -> dict[str, Any]:
+    """Return what a folder compares, with every value filled in that its version did not have yet."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        return Comparison.model_validate_json(file.read_bytes()).model_dump(mode="json")
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read {file}: {' '.join(str(error).split())}; choose another folder with -o") from error
-    return content if isinstance(content, dict) else {}
 
 
 def _short(value: Any) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,13 @@ from fullscale.files import write_json
 from fullscale.geometry.transform import reorient
 from fullscale.geometry.volume import Affine, Volume
 
-ORGANS = {1: "liver", 2: "spleen", 3: "right kidney", 4: "left kidney"}
+ORGANS = {1: "liver", 2: "spleen", 3: "right kidney", 4: "left kidney", 5: "liver tumour"}
+TUMOUR = 5
+"""Drawn in place of liver, and only where it is labelled."""
+
+Layout = Literal["msd", "lits"]
+LABELS: dict[Layout, dict[int, int]] = {"msd": {1: 1, 2: 2}, "lits": {1: 1, TUMOUR: 2}}
+"""What each layout labels when nothing else is said: key of `ORGANS`, and its value in the file."""
 NAME = "Phantom (synthetic)"
 NOTE = "SYNTHETIC phantom, no patient"
 
@@ -91,7 +97,13 @@ class Body:
         return np.asarray((self.points[0] - x) ** 2 + (self.points[1] - y) ** 2 < radius**2)
 
 
-def make_case(seed: int, size: int = 128, slices: int = 48, organs: tuple[int, ...] = (1, 2)) -> tuple[Volume, Volume]:
+def make_case(
+    seed: int,
+    size: int = 128,
+    slices: int = 48,
+    organs: tuple[int, ...] = (1, 2),
+    length_mm: float | None = None,
+) -> tuple[Volume, Volume]:
     """Draw one scan (int16, HU) and its labels (uint8), both on one grid.
 
     Args:
@@ -99,42 +111,63 @@ def make_case(seed: int, size: int = 128, slices: int = 48, organs: tuple[int, .
         size: voxels along each in-plane axis.
         slices: voxels along the head-foot axis.
         organs: keys of `ORGANS` to label; the others stay in the scan, unlabelled.
+        length_mm: of the scan along the head-foot axis; by default drawn from 230 to 280.
     """
     if size < 16 or slices < 1:
         raise UsageError(f"a phantom needs at least 16 voxels a side and 1 slice, got {size} and {slices}")
     rng = np.random.default_rng(seed)
     patient = Patient.draw(rng)
-    affine = _draw_grid(rng, patient, size, slices)
+    affine = _draw_grid(rng, patient, size, slices, length_mm)
     index = np.indices((size, size, slices), dtype=np.float32)
     points = np.tensordot(affine[:3, :3].astype(np.float32), index, axes=1)
     points += affine[:3, 3].astype(np.float32)[:, None, None, None]
     body = Body(points, patient)
     labels = _draw_organs(body)
+    if TUMOUR in organs:
+        _draw_tumours(body, labels, np.random.default_rng([seed, TUMOUR]))
     scan = _scan_noise(_draw_tissues(body, labels, patient, rng), patient, rng)
     kept = np.where(np.isin(labels, organs), labels, 0).astype(np.uint8)
     return _store(scan, kept, affine, rng)
 
 
 def write_dataset(
-    folder: Path, cases: int, seed: int = 0, test_cases: int = 0, **options: Any
+    folder: Path, cases: int, seed: int = 0, test_cases: int = 0, layout: Layout = "msd", **options: Any
 ) -> Iterator[tuple[str, Volume]]:
-    """Write phantoms as a Medical Segmentation Decathlon folder, yielding each case's name and scan as it is written.
+    """Write phantoms as a data set, yielding each case's name and scan as it is written.
 
-    Labels of the test cases go to `labelsTs`, which such folders keep to themselves.
+    "msd" is the Medical Segmentation Decathlon's layout. "lits" is that of LiTS, `volume-N.nii` with
+    `segmentation-N.nii`, where 1 is liver and 2 tumour. Labels of the test cases go to `labelsTs`, which such data sets
+    keep to themselves.
 
     Raises:
-        UsageError: the folder already holds something.
+        UsageError: the folder already holds something, or "lits" is to hold other organs.
     """
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty; choose another folder for the phantoms")
+    organs = options.pop("organs", None) or tuple(LABELS[layout])
+    if layout == "lits" and organs != tuple(LABELS["lits"]):
+        raise UsageError("the layout of LiTS holds liver and tumour; leave the organs out, or choose msd")
     names = [f"phantom_{number:03d}" for number in range(cases + test_cases)]
     for number, name in enumerate(names):
-        part = "Tr" if number < cases else "Ts"
-        scan, labels = make_case(seed * 10_000 + number, **options)
-        write_volume(folder / f"images{part}" / f"{name}.nii.gz", scan, description=NOTE)
-        write_volume(folder / f"labels{part}" / f"{name}.nii.gz", labels, description=NOTE)
+        scan, labels = make_case(seed * 10_000 + number, organs=organs, **options)
+        if layout == "lits":
+            labels = labels.with_array(np.where(labels.array == TUMOUR, LABELS["lits"][TUMOUR], labels.array))
+        image, truth = _files(layout, name, number, test=number >= cases)
+        write_volume(folder / image, scan, description=NOTE)
+        write_volume(folder / truth, labels, description=NOTE)
         yield name, scan
-    write_json(folder / "dataset.json", _describe(names[:cases], names[cases:], options.get("organs", (1, 2))))
+    if layout == "msd":
+        write_json(folder / "dataset.json", _describe(names[:cases], names[cases:], organs))
+
+
+def _files(layout: Layout, name: str, number: int, test: bool) -> tuple[Path, Path]:
+    """Where a case and its labels go within the folder."""
+    if layout == "msd":
+        part = "Ts" if test else "Tr"
+        return Path(f"images{part}", f"{name}.nii.gz"), Path(f"labels{part}", f"{name}.nii.gz")
+    if test:
+        return Path(f"test-volume-{number}.nii"), Path("labelsTs", f"test-segmentation-{number}.nii")
+    return Path(f"volume-{number}.nii"), Path(f"segmentation-{number}.nii")
 
 
 def _describe(train: list[str], test: list[str], organs: tuple[int, ...]) -> dict[str, Any]:
@@ -151,11 +184,12 @@ def _describe(train: list[str], test: list[str], organs: tuple[int, ...]) -> dic
     }
 
 
-def _draw_grid(rng: np.random.Generator, patient: Patient, size: int, slices: int) -> Affine:
+def _draw_grid(rng: np.random.Generator, patient: Patient, size: int, slices: int, length_mm: float | None) -> Affine:
     in_plane = 2.15 * patient.half_width / size * rng.uniform(1.0, 1.12)
     affine = np.eye(4)
     tilt = Rotation.from_euler("xyz", rng.uniform(-3, 3, 3), degrees=True).as_matrix()
-    affine[:3, :3] = tilt @ np.diag([in_plane, in_plane, rng.uniform(230, 280) / slices])
+    drawn_mm = rng.uniform(230, 280)
+    affine[:3, :3] = tilt @ np.diag([in_plane, in_plane, (length_mm or drawn_mm) / slices])
     middle = np.array([size / 2, size / 2, slices / 2])
     centre = np.array([rng.uniform(-8, 8), rng.uniform(-8, 8), rng.uniform(-30, 5)])
     affine[:3, 3] = centre - affine[:3, :3] @ middle
@@ -179,6 +213,15 @@ def _draw_organs(body: Body) -> npt.NDArray[np.uint8]:
     return labels
 
 
+def _draw_tumours(body: Body, labels: npt.NDArray[np.uint8], rng: np.random.Generator) -> None:
+    """Put one to three balls of 8 to 18 mm radius into the liver."""
+    liver = np.argwhere(labels == 1)
+    for _ in range(rng.integers(1, 4) if len(liver) else 0):
+        centre = body.points[:, *rng.choice(liver)]
+        radius = rng.uniform(8, 18)
+        labels[(np.linalg.norm(body.points - centre[:, None, None, None], axis=0) < radius) & (labels == 1)] = TUMOUR
+
+
 def _draw_tissues(body: Body, labels: npt.NDArray[np.uint8], patient: Patient, rng: np.random.Generator) -> Field:
     x, y, z = body.x, body.y, body.z
     hu = np.full(z.shape, -1000, dtype=np.float32)
@@ -195,7 +238,7 @@ def _draw_tissues(body: Body, labels: npt.NDArray[np.uint8], patient: Patient, r
     _draw_bones(hu, body)
     hu[body.column(-8, body.spine_y + 32, 11)] = 45 + patient.contrast_hu
     hu[body.column(16, body.spine_y + 34, 12)] = 45 + 0.6 * patient.contrast_hu
-    for value, offset in ((1, 0.0), (2, 8.0), (3, 16.0), (4, 16.0)):
+    for value, offset in ((1, 0.0), (2, 8.0), (3, 16.0), (4, 16.0), (TUMOUR, -40.0)):
         hu[labels == value] = patient.tissue_hu + offset
     vessels = _texture(z.shape, rng, share=0.06) & (labels == 1)
     hu[vessels] += 0.25 * patient.contrast_hu

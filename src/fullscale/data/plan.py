@@ -92,6 +92,13 @@ class Plan(BaseModel):
         """Channels of the network's output: one organ is a sigmoid, several are a softmax with background."""
         return 1 if len(self.organs) == 1 else len(self.organs) + 1
 
+    def with_labels(self, labels: dict[int, str] | None) -> Plan:
+        """Return the plan with other organs by value, background apart; None changes nothing."""
+        if labels is None:
+            return self
+        chosen = {0: "background"} | dict(sorted(labels.items()))
+        return self.model_copy(update={"labels": Choice[dict[int, str]](value=chosen, reason="set by data.labels")})
+
 
 def read_plan(path: Path) -> Plan:
     """Read a plan, edited or not.

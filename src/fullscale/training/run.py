@@ -137,13 +137,13 @@ def look_at_data(request: Request) -> tuple[list[Case], Plan, dict[str, Any]]:
 
     Raises:
         DataError: a case cannot be used and `drop_bad_cases` is not set, or none is left.
-        UsageError: the run folder belongs to other data or another plan.
+        UsageError: the run folder belongs to other data or another plan, or no mask holds a label that is set.
     """
     dataset = find_dataset(request.data)
-    stored = request.run / "plan.json"
+    stored, labels = request.run / "plan.json", request.config.data.labels
     if stored.is_file():
         plan = read_plan(stored)
-        if request.plan is not None and read_plan(request.plan) != plan:
+        if request.plan is not None and read_plan(request.plan).with_labels(labels) != plan:
             raise UsageError(f"{request.run} was begun with another plan than {request.plan}; choose another folder")
         record = json.loads((request.run / "dataset.json").read_text())
         return _known_cases(request.run, record, dataset), plan, record
@@ -156,7 +156,11 @@ def look_at_data(request: Request) -> tuple[list[Case], Plan, dict[str, Any]]:
             f"{len(inspection.errors)} problems make cases unusable, the first in {first.case}: {first.message}; mend "
             "them (fullscale inspect lists all), or train without these cases with --drop-bad-cases"
         )
-    plan = edited or make_plan(inspection, gpu_memory_gib(request.config))
+    missing = set(labels or {}) - set(inspection.labels)
+    if missing:
+        known = ", ".join(f"{value} ({name})" for value, name in inspection.labels.items() if value)
+        raise UsageError(f"data.labels names {min(missing)}, which {dataset.name} does not have; it has {known}")
+    plan = (edited or make_plan(inspection, gpu_memory_gib(request.config))).with_labels(labels)
     used = inspection.usable_cases
     return used, plan, inspection.as_dict() | {"root": str(dataset.root), "used": [case.id for case in used]}
 

@@ -1,0 +1,138 @@
+"""From a scan to its mask, on the CPU: the same model in PyTorch, compiled, and in ONNX Runtime in both forms."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from fullscale.bench.measure import Timing, alternate, environment
+from fullscale.bench.workload import CLASSES, Workload
+from fullscale.bundle import ModelCard, load_bundle, save_bundle
+from fullscale.data.preprocess import Intensity, Recipe
+from fullscale.data.read import read_image
+from fullscale.export import FORMS, export_model
+from fullscale.geometry.transform import reorient
+from fullscale.geometry.volume import Volume
+from fullscale.inference.predictor import Predictor
+
+EAGER, COMPILED = "PyTorch", "PyTorch compiled"
+WARM_UP_SLICES = 3
+CPU = torch.device("cpu")
+
+
+def bench_scan(
+    scan: Path,
+    widths: list[int],
+    model: Path | None = None,
+    repeats: int = 1,
+    report: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Measure each model in each runtime, in turn.
+
+    Args:
+        scan: a file or a DICOM folder.
+        widths: of UNet 3+ with random weights, whose guidance finds the organ in every slice, on slices as they are.
+        model: a run or bundle to measure instead.
+        repeats: timed rounds.
+        report: takes one line of news at a time.
+
+    Returns:
+        For JSON: for each model and runtime seconds to make it ready, seconds from the scan on disk to the mask in
+        memory, and in how many voxels the mask differs from PyTorch's.
+
+    Raises:
+        DataError: the scan or the model cannot be read.
+        UsageError: ONNX Runtime or the exporter is not installed.
+    """
+    volume = read_image(scan)
+    rows = []
+    with TemporaryDirectory() as folder:
+        bundles = {str(model): model} if model else {f"width {w}": _untrained(Path(folder) / str(w), w) for w in widths}
+        for name, bundle in bundles.items():
+            rows += [{"model": name} | row for row in _runtimes(scan, volume, bundle, repeats, name, report)]
+    return {
+        "benchmark": "scan",
+        "scan": {"name": scan.name, "shape": list(volume.array.shape)},
+        "repeats": repeats,
+        "environment": environment(CPU),
+        "models": rows,
+    }
+
+
+def _runtimes(
+    scan: Path, volume: Volume, bundle: Path, repeats: int, name: str, report: Callable[[str], None]
+) -> Iterator[dict[str, Any]]:
+    upright = reorient(volume, "RAS")
+    part = Volume(upright.array[..., :WARM_UP_SLICES], upright.affine)
+    predictors, ready_s = {}, {}
+    with TemporaryDirectory() as folder:
+        for runtime, make in _makers(bundle, Path(folder)).items():
+            report(f"{name}: making {runtime} ready")
+            with _clock() as seconds:
+                predictors[runtime] = make()
+                predictors[runtime].predict(part)
+            ready_s[runtime] = seconds[0]
+        masks: dict[str, Volume] = {}
+
+        def task(runtime: str, predictor: Predictor) -> Callable[[], None]:
+            def segment() -> None:
+                report(f"{name}: {runtime} segments {scan.name}")
+                masks[runtime] = predictor.predict(scan)
+
+            return segment
+
+        tasks = {runtime: task(runtime, predictor) for runtime, predictor in predictors.items()}
+        timings: dict[str, Timing] = alternate(tasks, repeats, CPU, warmup=0)
+        torch.compiler.reset()
+    for runtime, timing in timings.items():
+        otherwise = int(np.count_nonzero(masks[runtime].array != masks[EAGER].array))
+        yield {
+            "runtime": runtime,
+            "ready_s": ready_s[runtime],
+            "scan_to_mask": timing.as_dict(),
+            "voxels_otherwise": otherwise,
+        }
+
+
+def _makers(bundle: Path, folder: Path) -> dict[str, Callable[[], Predictor]]:
+    def eager() -> Predictor:
+        return Predictor.from_run(bundle, device="cpu")
+
+    def compiled() -> Predictor:
+        card, network = load_bundle(bundle)
+        network.compile(options={"freezing": True})
+        return Predictor(card, network, device="cpu")
+
+    def exported(form: Any) -> Predictor:
+        return Predictor.from_run(export_model(bundle, folder / f"{form}.onnx", form=form).model)
+
+    onnx = {f"ONNX Runtime, {form}": (lambda form=form: exported(form)) for form in FORMS}
+    return {EAGER: eager, COMPILED: compiled} | onnx
+
+
+@contextmanager
+def _clock() -> Iterator[list[float]]:
+    seconds = [0.0]
+    start = time.perf_counter()
+    yield seconds
+    seconds[0] = time.perf_counter() - start
+
+
+def _untrained(folder: Path, width: int) -> Path:
+    card = ModelCard(
+        network="unet3+",
+        options={"width": width, "skip_channels": width},
+        classes=CLASSES,
+        labels={1: "organ"},
+        recipe=Recipe(intensity=Intensity(per="dataset", low=-100, high=300, mean=100, std=80), spacing_mm=None),
+        modality="CT",
+    )
+    save_bundle(folder, card, Workload(width=width).network().state_dict())
+    return folder
