@@ -137,6 +137,7 @@ def render(source: Source, pictures: Sequence[Picture]) -> str:
         policy=POLICY,
         version=version("fullscale"),
         means=_means(content),
+        against=_against(source),
         spread=_spread(content),
         per_case=_per_case(source),
         dice=strip_chart(_points(source, lambda s: s["Dice"]), "Dice of each case"),
@@ -226,8 +227,35 @@ def _means(content: dict[str, Any]) -> Table:
 
 
 def _mean_cell(value: float | None, interval: list[float] | None, form: str) -> Cell:
-    below = "" if interval is None else f"{interval[0]:{form}}–{interval[1]:{form}}"
+    between = " to " if "+" in form else "–"
+    below = "" if interval is None else f"{interval[0]:{form}}{between}{interval[1]:{form}}"
     return _cell(value, form)._replace(below=below)
+
+
+def _against(source: Source) -> Table | None:
+    """Dice here and there of each class and of their mean, as evaluate --against found them."""
+    if not source.against:
+        return None
+    heads = ["class", "cases", "Dice here", "there", "difference", "adjusted p", "effect size", "smallest shown"]
+    table = Table(heads)
+    rows = [(source.summary.labels[int(label)], found) for label, found in source.against["classes"].items()]
+    if len(rows) > 1 and source.against["mean"]:
+        rows.append(("mean of the classes", source.against["mean"]))
+    for name, found in rows:
+        p_value = found["p_value"] if found["adjusted_p"] is None else found["adjusted_p"]
+        table.rows.append(
+            [
+                _name(name),
+                _cell(found["cases"], "d"),
+                _cell(found["mean"], ".3f"),
+                _cell(found["other_mean"], ".3f"),
+                _mean_cell(found["difference"], found["interval"], "+.4f"),
+                _cell(p_value, ".2g"),
+                _cell(found["effect_size"], "+.2f"),
+                _cell(found["smallest_difference"], ".4f"),
+            ]
+        )
+    return table
 
 
 def _spread(content: dict[str, Any]) -> Table:

@@ -30,12 +30,14 @@ class Source:
         summary: the scores; of a run with several folds, those of all folds together.
         folds: folder of each fold whose scores are in, by its name; none for an evaluation.
         labels: name of each value in the masks; values of one name are one organ.
+        against: the comparison with other masks as `evaluate --against` wrote it; empty where there is none.
     """
 
     path: Path
     summary: Summary
     folds: dict[str, Path] = field(default_factory=dict)
     labels: dict[int, str] = field(default_factory=dict)
+    against: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_run(self) -> bool:
@@ -66,7 +68,7 @@ def find_source(path: Path) -> Source:
 
 def _evaluation(file: Path) -> Source:
     summary = read_summary(file)
-    return Source(file, summary, labels=summary.labels)
+    return Source(file, summary, labels=summary.labels, against=read_record(file).get("against", {}))
 
 
 def _run(path: Path, folds: dict[str, Path]) -> Source:
