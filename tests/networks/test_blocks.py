@@ -8,6 +8,7 @@ from fullscale.networks.blocks import (
     TRAINING_ABSENT_LOGIT,
     ConvNormAct,
     Guidance,
+    Head,
     check_image,
     count_organs,
     crop,
@@ -31,6 +32,29 @@ def test_evaluation_folds_the_normalisation_into_the_convolution(octaves):
     image = torch.randn(2, 3, 16, 18, dtype=torch.float64)
     expected = torch.relu(block.eval().norm(block.conv(image)))
     torch.testing.assert_close(block(image), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+@pytest.mark.parametrize("shape", [(2, 5, 7, 4), (1, 3, 1, 1), (3, 2, 1, 6)])
+def test_a_head_is_a_convolution(shape, classes):
+    head = Head(shape[1], classes).double()
+    image, upstream = torch.randn(shape, dtype=torch.float64), torch.randn(shape[0], classes, *shape[2:]).double()
+    found = []
+    for forward in (head, lambda x: torch.nn.functional.conv2d(x, head.weight, head.bias, padding=1)):
+        head.zero_grad()
+        x = image.clone().requires_grad_()
+        logits = forward(x)
+        logits.backward(upstream)
+        found.append((logits.detach(), x.grad, head.weight.grad.clone(), head.bias.grad.clone()))
+    for ours, plain in zip(*found, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-12)
+
+
+def test_a_head_in_bf16_is_the_convolution_itself():
+    head, image = Head(4, 1), torch.randn(1, 4, 9, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        plain = torch.nn.functional.conv2d(image, head.weight, head.bias, padding=1)
+        assert torch.equal(head(image), plain)
 
 
 def presence_of(*present: list[bool]) -> torch.Tensor:

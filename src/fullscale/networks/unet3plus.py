@@ -22,6 +22,7 @@ from fullscale.networks.blocks import (
     ConvNorm,
     ConvNormAct,
     Guidance,
+    Head,
     SegmentationOutput,
     absent,
     check_image,
@@ -107,7 +108,7 @@ class UNet3Plus(nn.Module):
             for level in range(LEVELS - 1)
         )
         supervised = decoded if deep_supervision else decoded[:1]
-        self.heads = nn.ModuleList(nn.Conv2d(source, classes, kernel_size=3, padding=1) for source in supervised)
+        self.heads = nn.ModuleList(Head(source, classes) for source in supervised)
         self.supervised = len(self.heads)
         self.guidance = Guidance(encoded[-1], count_organs(classes)) if classification_guided else None
         for part in (self.decoders, self.heads, self.guidance):
