@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,9 @@ def test_a_row_that_fails_is_told_and_the_others_are_done(phantoms: Path, cache:
     assert rows(results)[0][-1] == "no scores"
     for text in (markdown(results), latex(results), numbers(results)):
         assert "diverging" in text
+    cases = results.lines[1].by_case
+    part = replace(results.lines[0], by_case=dict(list(cases.items())[:1]), dice=results.lines[1].dice)
+    assert rows(replace(results, lines=[part, results.lines[1]]))[0][0] == f"diverging (1 of {len(cases)} cases)"
 
 
 def test_what_cannot_be_compared_is_refused_before_anything_is_written(

@@ -89,7 +89,7 @@ def _print(results: Results) -> None:
     for title, columns in ((f"{results.dataset}, {results.budget}", costs), ("Dice, 95 % interval", dice)):
         table(title, [names[k] for k in columns], [[line[k] for k in columns] for line in lines])
     for line in lines:
-        typer.echo(f"{line[0]}: {line[-1]}" if line[0] == results.reference else f"{line[0]} {names[-1]}: {line[-1]}")
+        typer.echo(f"{line[0]}: {line[-1]}" if line[-1] == "reference" else f"{line[0]} {names[-1]}: {line[-1]}")
     for note in notes(results):
         typer.echo(note)
 

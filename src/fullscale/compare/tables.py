@@ -25,11 +25,11 @@ def header(results: Results) -> list[str]:
 
 
 def rows(results: Results) -> list[list[str]]:
-    """Write out every line; Dice with its 95 % interval over cases."""
-    organs = _organs(results)
+    """Write out every line; Dice with its 95 % interval over cases, and a name with how few they are."""
+    organs, most = _organs(results), _cases(results)
     return [
         [
-            line.name,
+            line.name + (f" ({len(line.by_case)} of {most} cases)" if 0 < len(line.by_case) < most else ""),
             f"{line.parameters / 1e6:.2f}",
             f"{line.macs / 1e9:.3g}",
             "-" if line.step_s is None else f"{line.step_s:.2f}",
@@ -56,10 +56,9 @@ def against(line: Line, results: Results) -> str:
 
 def notes(results: Results) -> list[str]:
     """Say what the table stands on, and which rows failed."""
-    cases = max((len(line.by_case) for line in results.lines), default=0)
     lines = [
-        f"{results.dataset}: {results.budget}, folds: {results.folds}, {cases} cases held back and scored. Dice, HD95 "
-        "and NSD are means over cases; in brackets the 95 % bootstrap interval. The epoch that is scored was chosen on "
+        f"{results.dataset}: {results.budget}, folds: {results.folds}, {_cases(results)} cases held back and scored. "
+        "Dice, HD95 and NSD are means over cases; in brackets the 95 % bootstrap interval. The epoch that is scored was chosen on "
         "the same cases, which favours every row a little. GMAC: one slice of "
         f"{results.crop[0]}x{results.crop[1]}, as the paper draws the network.",
         f"Against {results.reference}: difference of the mean Dice by case, p of the Wilcoxon signed-rank test after "
@@ -149,6 +148,11 @@ def _organs(results: Results) -> list[str]:
     """Name the columns of Dice; one organ is its own mean."""
     organs = list(next(line.dice for line in results.lines if line.dice))
     return organs[:1] if len(organs) == 2 else organs
+
+
+def _cases(results: Results) -> int:
+    """Count the cases of the row that has scores of the most."""
+    return max((len(line.by_case) for line in results.lines), default=0)
 
 
 def _range(steps: Sequence[int]) -> str:
