@@ -32,6 +32,8 @@ class ModelCard(BaseModel):
         options: its further arguments.
         classes: channels of the output; 1 means sigmoid, more mean softmax with background first.
         labels: value in the label volume and name of each organ, in the order of the foreground classes.
+        trained_labels: every value in the masks it was trained on, and the organ that it counts as; values of one name
+            are one organ, and what is not named is background.
         recipe: what is done to a scan first.
         modality: what the model was trained on, such as `"CT"`.
         provenance: data set, fold, scores, versions: for people, not read back.
@@ -44,6 +46,7 @@ class ModelCard(BaseModel):
     options: dict[str, Any]
     classes: PositiveInt
     labels: dict[int, str]
+    trained_labels: dict[int, str] = {}
     recipe: Recipe
     modality: str
     provenance: dict[str, Any] = {}

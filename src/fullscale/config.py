@@ -97,7 +97,6 @@ class DataConfig(Section):
 
     labels: dict[PositiveInt, str] | None = Field(
         None,
-        min_length=1,
         description="organs by label value, instead of the data set's, as {1: liver, 2: liver}: one name, one organ",
     )
     folds: PositiveInt = Field(5, description="number of cross-validation folds")
@@ -109,12 +108,16 @@ class DataConfig(Section):
     organ_share: Probability = Field(0.67, ge=0, le=1, description="share of crops centred on an organ voxel")
     workers: int | None = Field(None, ge=0, description="processes that prepare crops; default by the machine")
 
-    @field_validator("labels")
+    @field_validator("labels", mode="before")
     @classmethod
-    def _names_an_organ(cls, labels: dict[int, str] | None) -> dict[int, str] | None:
-        if labels is not None and set(labels.values()) <= {"background"}:
-            raise ValueError("expected at least one organ, not background alone")
-        return labels
+    def _name_organs(cls, labels: Any) -> Any:
+        if not isinstance(labels, dict):
+            return labels
+        organs = {value: name for value, name in labels.items() if (value, name) != (0, "background")}
+        numbers = all(str(value).isdecimal() and int(value) > 0 for value in organs)
+        if not numbers or set(organs.values()) <= {"background"}:
+            raise ValueError("expected an organ's name by label value, from 1 on, such as {1: liver, 2: liver}")
+        return organs
 
 
 class TrainerConfig(Section):

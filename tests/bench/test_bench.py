@@ -72,6 +72,25 @@ def test_every_network_is_measured() -> None:
         assert row["training_step_s"] > 0
 
 
+def test_a_scan_is_segmented_in_every_runtime(fullscale: Command, phantoms: Path, tmp_path: Path) -> None:
+    scan, output = phantoms / "imagesTs" / "phantom_006.nii.gz", tmp_path / "scan.json"
+    done = fullscale("bench", "scan", scan, "--widths", "2", "--json", output)
+    assert done.returncode == 0, done.stderr
+    content = json.loads(output.read_text())
+    rows = content["models"]
+    assert [row["runtime"] for row in rows] == [
+        *("PyTorch", "PyTorch compiled", "ONNX Runtime, factored", "ONNX Runtime, direct")
+    ]
+    assert rows[0]["voxels_different"] == 0
+    assert all(row["voxels_different"] < 0.001 * 32 * 32 * 14 for row in rows)
+    assert all(row["scan_to_mask"]["median_s"] > 0 for row in rows)
+    assert fullscale("bench", "scan", scan, "--widths", "a").returncode == 2
+    assert fullscale("bench", "scan", tmp_path / "none.nii.gz").returncode == 3
+    wrong = fullscale("bench", "scan", scan, "--model", tmp_path)
+    assert wrong.returncode == 3
+    assert "holds no model" in wrong.stderr
+
+
 def test_a_measurement_that_fails_in_its_process_says_why() -> None:
     with pytest.raises(FullscaleError, match="unexpected keyword"):
         in_fresh_process("fullscale.bench.peak", {"nonsense": 1})

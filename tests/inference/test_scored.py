@@ -1,14 +1,33 @@
 import json
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
-from tests.conftest import Command
+from tests.conftest import QUICK, Command
 
+from fullscale.config import load_config
 from fullscale.data.layouts import Case, find_dataset
 from fullscale.errors import DataError
 from fullscale.evaluation.summary import read_summary
 from fullscale.inference.predictor import Predictor
 from fullscale.inference.scored import predict_and_score
+from fullscale.training.run import Request, train
+
+
+def test_merged_labels_are_merged_in_the_truth_too(
+    fullscale: Command, phantoms: Path, cache: Path, tmp_path: Path
+) -> None:
+    settings = [*QUICK, "data.labels={1: organ, 2: organ}"]
+    train(Request(phantoms, tmp_path / "run", config=load_config(None, settings), cache=cache))
+    found = []
+    for model in (tmp_path / "run", tmp_path / "run" / "bundle"):
+        done = fullscale("test", model, phantoms, "-o", tmp_path / "tested", "--device", "cpu", "--json")
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads(done.stdout)["mean"])
+    assert found[0] == found[1]
+    label_map = [nib.load(file).get_fdata() for file in sorted((phantoms / "labelsTr").glob("*.nii.gz"))]
+    assert found[0]["1"]["n_ref"] == pytest.approx(np.mean([(array > 0).sum() for array in label_map]))
 
 
 def test_a_model_tested_on_a_data_set_scores_as_its_validation_did(

@@ -13,9 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from fullscale.networks.winograd import (
     POINTS,
     _convolve,
+    _groups,
     _weight_gradient,
     cook_toom,
     multiply_accumulates,
+    tile_grid,
     winograd_conv,
 )
 
@@ -50,6 +52,37 @@ def test_output_and_gradients_are_those_of_the_direct_convolution(batch, channel
         torch.autograd.grad(found, inputs, arriving), torch.autograd.grad(expected, inputs, arriving), strict=True
     ):
         assert relative_error(ours, theirs) < 1e-12
+
+
+@pytest.mark.parametrize(("batch", "channels", "out", "height", "width"), [(2, 160, 3, 45, 70), (9, 300, 2, 21, 30)])
+def test_many_blocks_and_groups_are_put_together_rightly(batch, channels, out, height, width):
+    rows, columns = tile_grid(height, width)
+    groups = list(_groups(batch, rows, columns, channels))
+    assert len(groups) > 1
+    assert max(map(len, groups)) > 1
+    tiles = torch.zeros(batch, rows, dtype=torch.int)
+    for group in groups:
+        assert [block.at.start for block in group] == [0, *(block.at.stop for block in group[:-1])]
+        for images, some_rows, at in group:
+            tiles[images, some_rows] += 1
+            assert at.stop - at.start == tiles[images, some_rows].numel() * columns
+    assert (tiles == 1).all()
+    torch.manual_seed(0)
+    x = torch.randn(batch, channels, height, width, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(out, channels, 3, 3, dtype=torch.float64, requires_grad=True)
+    found, expected = winograd_conv(x, weight, None), F.conv2d(x, weight, padding=1)
+    assert relative_error(found, expected) < 1e-12
+    arriving = torch.randn_like(expected)
+    for ours, theirs in zip(
+        torch.autograd.grad(found, (x, weight), arriving),
+        torch.autograd.grad(expected, (x, weight), arriving),
+        strict=True,
+    ):
+        assert relative_error(ours, theirs) < 1e-12
+
+
+def test_no_image_at_all():
+    assert winograd_conv(torch.empty(0, 3, 8, 8), torch.empty(2, 3, 3, 3), None).shape == (0, 2, 8, 8)
 
 
 @pytest.mark.parametrize(("points", "taps"), [(POINTS, 3), ((Fraction(0), Fraction(1), Fraction(-1)), 3), (POINTS, 2)])

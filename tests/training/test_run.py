@@ -127,8 +127,16 @@ def test_labels_that_are_set_take_the_place_of_the_plans(phantoms: Path, cache: 
     with pytest.raises(UsageError, match=r"data\.labels names 7, which .* does not have; it has 1 \(liver\), 2"):
         train(request(phantoms, tmp_path / "other", cache, "data.labels={7: kidney}"))
     assert not (tmp_path / "other").exists()
-    with pytest.raises(UsageError, match="at least one organ"):
-        load_config(None, ["data.labels={1: background}"])
+
+
+@pytest.mark.parametrize("wrong", ["{1: background}", "{liver: 1}", "{0: liver}", "{-1: liver}", "{}"])
+def test_labels_that_name_no_organ_are_refused(wrong: str) -> None:
+    with pytest.raises(UsageError, match="an organ's name by label value"):
+        load_config(None, [f"data.labels={wrong}"])
+
+
+def test_background_among_the_labels_is_passed_over() -> None:
+    assert load_config(None, ["data.labels={0: background, 2: liver}"]).data.labels == {2: "liver"}
 
 
 def test_a_loss_that_explodes_stops_in_one_line_and_keeps_the_last_checkpoint(

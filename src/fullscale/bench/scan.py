@@ -14,16 +14,15 @@ import torch
 
 from fullscale.bench.measure import Timing, alternate, environment
 from fullscale.bench.workload import CLASSES, Workload
-from fullscale.bundle import ModelCard, load_bundle, save_bundle
-from fullscale.data.preprocess import Intensity, Recipe
+from fullscale.bundle import CARD, ModelCard, find_bundle, load_bundle, read_card, save_bundle
+from fullscale.data.preprocess import Intensity, Recipe, find_frame, image_slices
 from fullscale.data.read import read_image
 from fullscale.export import FORMS, export_model
 from fullscale.geometry.transform import reorient
 from fullscale.geometry.volume import Volume
-from fullscale.inference.predictor import Predictor
+from fullscale.inference.predictor import VOXELS_AT_ONCE, Predictor
 
 EAGER, COMPILED = "PyTorch", "PyTorch compiled"
-WARM_UP_SLICES = 3
 CPU = torch.device("cpu")
 
 
@@ -45,16 +44,17 @@ def bench_scan(
 
     Returns:
         For JSON: for each model and runtime seconds to make it ready, seconds from the scan on disk to the mask in
-        memory, and in how many voxels the mask differs from PyTorch's.
+        memory, and how many voxels of the mask differ from PyTorch's.
 
     Raises:
         DataError: the scan or the model cannot be read.
         UsageError: ONNX Runtime or the exporter is not installed.
     """
     volume = read_image(scan)
+    given = model and {str(model): find_bundle(model)}
     rows = []
     with TemporaryDirectory() as folder:
-        bundles = {str(model): model} if model else {f"width {w}": _untrained(Path(folder) / str(w), w) for w in widths}
+        bundles = given or {f"width {w}": _untrained(Path(folder) / str(w), w) for w in widths}
         for name, bundle in bundles.items():
             rows += [{"model": name} | row for row in _runtimes(scan, volume, bundle, repeats, name, report)]
     return {
@@ -69,8 +69,7 @@ def bench_scan(
 def _runtimes(
     scan: Path, volume: Volume, bundle: Path, repeats: int, name: str, report: Callable[[str], None]
 ) -> Iterator[dict[str, Any]]:
-    upright = reorient(volume, "RAS")
-    part = Volume(upright.array[..., :WARM_UP_SLICES], upright.affine)
+    part = _every_batch(volume, read_card(bundle / CARD).recipe)
     predictors, ready_s = {}, {}
     with TemporaryDirectory() as folder:
         for runtime, make in _makers(bundle, Path(folder)).items():
@@ -92,13 +91,22 @@ def _runtimes(
         timings: dict[str, Timing] = alternate(tasks, repeats, CPU, warmup=0)
         torch.compiler.reset()
     for runtime, timing in timings.items():
-        otherwise = int(np.count_nonzero(masks[runtime].array != masks[EAGER].array))
+        different = int(np.count_nonzero(masks[runtime].array != masks[EAGER].array))
         yield {
             "runtime": runtime,
             "ready_s": ready_s[runtime],
             "scan_to_mask": timing.as_dict(),
-            "voxels_otherwise": otherwise,
+            "voxels_different": different,
         }
+
+
+def _every_batch(volume: Volume, recipe: Recipe) -> Volume:
+    """Cut off so many slices that batches of every size that the scan is segmented in occur: each is compiled anew."""
+    slices = image_slices(volume, find_frame(volume, recipe), recipe)
+    count, height, width = slices.shape
+    batch = max(1, VOXELS_AT_ONCE[CPU.type] // (height * width))
+    upright = reorient(volume, "RAS")
+    return Volume(upright.array[..., : batch + count % batch], upright.affine)
 
 
 def _makers(bundle: Path, folder: Path) -> dict[str, Callable[[], Predictor]]:

@@ -121,14 +121,14 @@ def scan(
     table(
         f"{result['scan']['name']}, {shape} voxels: {result['environment']['device']}, "
         f"{result['environment']['threads']} threads",
-        ("model", "runtime", "ready s", "scan to mask s", "voxels otherwise"),
+        ("model", "runtime", "ready s", "scan to mask s", "voxels different"),
         [
             (
                 row["model"],
                 row["runtime"],
                 row["ready_s"],
                 row["scan_to_mask"]["median_s"],
-                row["voxels_otherwise"],
+                row["voxels_different"],
             )
             for row in result["models"]
         ],

@@ -34,6 +34,9 @@ def compare(
     steps_each: Annotated[
         int | None, typer.Option(help="Or steps of each row and fold.", min=1, show_default=False)
     ] = None,
+    validate_every: Annotated[
+        int | None, typer.Option(help="Steps between validations; default 250.", min=1, show_default=False)
+    ] = None,
     reference: Annotated[
         str | None, typer.Option(help="Row that the others are tested against; default unet3+, or the last.")
     ] = None,
@@ -58,6 +61,7 @@ def compare(
         folds=folds,
         minutes_each=minutes_each,
         steps_each=steps_each,
+        validate_every=validate_every,
         reference=reference,
         settings=dict(map(parse_override, settings or [])),
     )

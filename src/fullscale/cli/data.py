@@ -88,9 +88,7 @@ def phantom(
     ] = None,
     length: Annotated[
         float | None,
-        typer.Option(
-            help="Millimetres from the first slice to the last; default 230 to 280.", min=1, show_default=False
-        ),
+        typer.Option(help="Millimetres that the slices fill; default 230 to 280.", min=1, show_default=False),
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same data set.", min=0)] = 0,
 ) -> None:
@@ -108,8 +106,15 @@ def phantom(
     news(f"{cases} synthetic scans with labels and {test_cases} test scans are in {output}")
 
 
+Settings = Annotated[
+    list[str] | None,
+    typer.Argument(help="Settings as for train, such as 'data.labels={1: liver, 2: liver}'.", show_default=False),
+]
+
+
 def plan(
     data: Data,
+    settings: Settings = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the plan here.")] = None,
     device: Annotated[str, typer.Option(help="Where it will train: auto, cpu, cuda.")] = "auto",
     json: Json = False,
@@ -122,8 +127,8 @@ def plan(
     from fullscale.files import write_text
     from fullscale.training.run import gpu_memory_gib
 
-    config = load_config(None, [f"trainer.device={device}"])
-    chosen = make_plan(inspect_dataset(find_dataset(data)), gpu_memory_gib(config))
+    config = load_config(None, [f"trainer.device={device}", *(settings or [])])
+    chosen = make_plan(inspect_dataset(find_dataset(data)), gpu_memory_gib(config)).with_labels(config.data.labels)
     if output is not None:
         write_text(output, chosen.model_dump_json(indent=2) + "\n")
         news(f"the plan is in {output}")
@@ -136,20 +141,23 @@ def plan(
 
 def prepare(
     data: Data,
+    settings: Settings = None,
     plan: Annotated[Path | None, typer.Option(help="A plan to follow; default one made from the data.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder of prepared cases; default the user's cache.")] = None,
     json: Json = False,
 ) -> None:
     """Prepare every case ahead of training (train does it by itself)."""
-    from fullscale.config import Config
+    from fullscale.config import load_config
     from fullscale.data.cache import cache_summary, default_cache, prepare_cases
     from fullscale.data.checks import inspect_dataset
     from fullscale.data.layouts import find_dataset
     from fullscale.data.plan import make_plan, read_plan
     from fullscale.training.run import gpu_memory_gib
 
+    config = load_config(None, settings or [])
     inspection = inspect_dataset(find_dataset(data))
-    chosen = read_plan(plan) if plan else make_plan(inspection, gpu_memory_gib(Config()))
+    chosen = read_plan(plan) if plan else make_plan(inspection, gpu_memory_gib(config))
+    chosen = chosen.with_labels(config.data.labels)
     cases = inspection.usable_cases
     with progress_bar("preparing", len(cases), quiet=json) as advance:
         prepared = prepare_cases(

@@ -148,16 +148,13 @@ def score_model(
 ) -> None:
     """Segment labelled scans and score the masks; of a network with guidance, with and without its gate."""
     from fullscale.data.layouts import find_dataset
-    from fullscale.data.plan import read_plan
     from fullscale.inference.predictor import Predictor
     from fullscale.inference.scored import predict_and_score
 
     chosen, tolerance = parse_labels(labels), parse_tolerance(tolerance_mm)
     cases = find_dataset(data).cases
     predictor = Predictor.from_run(model, device)
-    if chosen is None:
-        plan = model / "plan.json"
-        chosen = read_plan(plan).labels.value if plan.is_file() else predictor.card.labels
+    chosen = chosen or predictor.card.trained_labels or predictor.card.labels
     with progress_bar("testing", len(cases), quiet=json) as advance:
         summary = predict_and_score(predictor, output, cases, chosen, tolerance, advance)
     if json:

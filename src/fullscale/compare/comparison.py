@@ -21,7 +21,7 @@ class Row(Section):
     """One line of the table.
 
     Attributes:
-        name: in the table, and of its run folder; where no settings name a network, the network.
+        name: in the table, and of its run folder; where the settings name no network, it may be one's name.
         settings: what sets it apart, such as `{"network.name": "unet"}`.
     """
 
@@ -76,12 +76,14 @@ class Comparison(Section):
     @model_validator(mode="after")
     def _every_row_has_a_network(self) -> Comparison:
         for row in self.rows:
-            if "network.name" not in self.settings | row.settings:
-                if row.name not in list_networks():
-                    raise ValueError(
-                        f"row {row.name!r} names no network: set network.name{nearest(row.name, list_networks())}"
-                    )
+            if "network.name" in row.settings:
+                continue
+            if row.name in list_networks():
                 row.settings["network.name"] = row.name
+            elif "network.name" not in self.settings:
+                raise ValueError(
+                    f"row {row.name!r} names no network: set network.name{nearest(row.name, list_networks())}"
+                )
         return self
 
     @model_validator(mode="after")
@@ -90,7 +92,10 @@ class Comparison(Section):
             raise ValueError("give every row minutes_each or steps_each, one of the two")
         between = self.validate_every
         if self.steps_each and self.steps_each > between and self.steps_each % between:
-            raise ValueError(f"steps_each={self.steps_each} is no multiple of {between}, the steps between validations")
+            raise ValueError(
+                f"steps_each={self.steps_each} is no multiple of {between}, the steps between validations "
+                f"(validate_every): take {self.steps_each // between * between}, or another validate_every"
+            )
         if self.settings.get("trainer.devices", 1) != 1:
             raise ValueError("trainer.devices: a comparison trains its rows one after the other on one device")
         if self.reference not in (row.name for row in self.rows):

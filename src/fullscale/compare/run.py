@@ -71,9 +71,9 @@ def run_comparison(job: Job) -> tuple[Plan, list[Outcome]]:
             written then.
         DataError: the data cannot be trained on.
     """
-    first = job.comparison.config(job.comparison.rows[0])  # what it says of the data, all rows say
-    look = Request(
-        job.data, job.output, config=first, plan=job.plan, drop_bad_cases=job.drop_bad_cases, report=job.report
+    asked = [job.comparison.config(row) for row in job.comparison.rows]
+    look = Request(  # what the first row says of the data, all rows say
+        job.data, job.output, config=asked[0], plan=job.plan, drop_bad_cases=job.drop_bad_cases, report=job.report
     )
     cases, plan, record = look_at_data(look)
     configs = [_resolve(job.comparison, row, plan) for row in job.comparison.rows]

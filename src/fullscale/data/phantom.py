@@ -145,7 +145,7 @@ def write_dataset(
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty; choose another folder for the phantoms")
     organs = options.pop("organs", None) or tuple(LABELS[layout])
-    if layout == "lits" and organs != tuple(LABELS["lits"]):
+    if layout == "lits" and set(organs) != set(LABELS["lits"]):
         raise UsageError("the layout of LiTS holds liver and tumour; leave the organs out, or choose msd")
     names = [f"phantom_{number:03d}" for number in range(cases + test_cases)]
     for number, name in enumerate(names):

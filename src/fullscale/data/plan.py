@@ -97,7 +97,13 @@ class Plan(BaseModel):
         if labels is None:
             return self
         chosen = {0: "background"} | dict(sorted(labels.items()))
-        return self.model_copy(update={"labels": Choice[dict[int, str]](value=chosen, reason="set by data.labels")})
+        return self.model_copy(
+            update={
+                "labels": Choice[dict[int, str]](
+                    value=chosen, reason="set by data.labels; the window is that of all labels"
+                )
+            }
+        )
 
 
 def read_plan(path: Path) -> Plan:

@@ -236,7 +236,7 @@ def _against(source: Source) -> Table | None:
     """Dice here and there of each class and of their mean, as evaluate --against found them."""
     if not source.against:
         return None
-    heads = ["class", "cases", "Dice here", "there", "difference", "adjusted p", "effect size", "smallest shown"]
+    heads = ["class", "cases", "Dice here", "there", "difference", "p", "effect size", "could show"]
     table = Table(heads)
     rows = [(source.summary.labels[int(label)], found) for label, found in source.against["classes"].items()]
     if len(rows) > 1 and source.against["mean"]:

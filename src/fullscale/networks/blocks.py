@@ -78,8 +78,8 @@ class ConvNormAct(ConvNorm):
 class Head(nn.Conv2d):
     """3x3 convolution with bias from features to the logits of each class.
 
-    A convolution on a CPU makes sixteen channels in the time of one. To a single class the channels are therefore mixed
-    first, nine products at each pixel, and those shifted and added: the same sums, four times faster.
+    A convolution on a CPU pads its outputs to the width of a vector. To a single class the channels are therefore mixed
+    first, nine products at each pixel, and those shifted and added: the same sums.
     """
 
     def __init__(self, in_channels: int, classes: int) -> None:
@@ -95,7 +95,7 @@ class Head(nn.Conv2d):
         return F.fold(products, x.shape[-2:], kernel_size=3, padding=1) + self.bias[:, None, None]
 
     def _mixes_first(self, x: Tensor) -> bool:
-        """In bf16 nine products would be rounded before they are summed; a compiler has a convolution of its own."""
+        """Whether channels are mixed first: for one class on a CPU; not in bf16, which would round before it sums."""
         if self.out_channels > 1 or x.device.type != "cpu" or torch.compiler.is_compiling():
             return False
         return x.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")

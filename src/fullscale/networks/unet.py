@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fullscale.networks.blocks import (
+    Head,
     Normalization,
     SegmentationNetwork,
     UpNode,
@@ -57,7 +58,7 @@ class UNet(SegmentationNetwork):
         self.decoders = nn.ModuleList(
             UpNode(decoded[level + 1], encoded[level], decoded[level], normalization) for level in range(LEVELS - 1)
         )
-        self.head = nn.Conv2d(width, classes, kernel_size=3, padding=1)
+        self.head = Head(width, classes)
         initialise(self.decoders)
         initialise(self.head)
 

@@ -37,8 +37,8 @@ STEP = TILE - TAPS + 1
 """Side of its outputs, and the distance of two tiles."""
 
 NUMBERS_OF_A_BLOCK, TILES_OF_A_GROUP = 12_000, 320
-"""Numbers of one position in a tile that are transformed together (tiles times channels), and tiles that are multiplied
-together."""
+"""Tiles are transformed together until tiles times channels come to the first, and multiplied together up to the
+second; of few channels the first is more."""
 
 
 def cook_toom(points: tuple[Fraction, ...], taps: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -203,7 +203,8 @@ def _groups(batch: int, rows: int, columns: int, channels: int) -> Iterator[list
                 yield group
                 group, first, stop = [], 0, stop - first
             group.append(_Block(images, some_rows, slice(first, stop)))
-    yield group
+    if group:
+        yield group
 
 
 def _transform_data(x: Tensor, group: list[_Block], scratch: _Scratch) -> Tensor:

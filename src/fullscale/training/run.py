@@ -137,7 +137,7 @@ def look_at_data(request: Request) -> tuple[list[Case], Plan, dict[str, Any]]:
 
     Raises:
         DataError: a case cannot be used and `drop_bad_cases` is not set, or none is left.
-        UsageError: the run folder belongs to other data or another plan, or no mask holds a label that is set.
+        UsageError: the run folder belongs to other data or another plan, or the data have no label that is set.
     """
     dataset = find_dataset(request.data)
     stored, labels = request.run / "plan.json", request.config.data.labels
@@ -313,6 +313,7 @@ def _card(request: Request, config: Config, plan: Plan) -> ModelCard:
         options=_untrained(_set_options(config)),
         classes=plan.classes,
         labels=plan.organs,
+        trained_labels=plan.labels.value,
         recipe=plan.recipe,
         modality=plan.modality.value,
         provenance={
