@@ -39,8 +39,8 @@ from fullscale.networks.encoders import LEVELS, create_encoder
 class DecoderLevel(nn.Module):
     """One decoder level (equation 1): five maps brought to its scale, S channels each, fused to F = 5 S.
 
-    In training the ReLU of the five skips is taken once they are joined: it is the same, and the backward pass keeps
-    one map less. Otherwise it is taken before, because a compiler would make one slow loop of both.
+    The ReLU of the five skips is taken once they are joined: it is the same, and the backward pass keeps one map less.
+    Of a compiled graph it is taken before, because a compiler would make one slow loop of both.
     """
 
     def __init__(self, level: int, channels: Sequence[int], skip_channels: int) -> None:
@@ -54,7 +54,7 @@ class DecoderLevel(nn.Module):
     def forward(self, maps: list[Tensor]) -> Tensor:
         """Fuse five maps, finest first, into `[B, F, h, w]`, the size of the map at this level."""
         skips = [skip(source) for skip, source in zip(self.skips, maps, strict=True)]
-        if not self.training:
+        if torch.compiler.is_compiling():
             return self.fuse(torch.cat([F.relu(skip, inplace=True) for skip in skips], dim=1))  # type: ignore[no-any-return]
         return self.fuse(F.relu(torch.cat(skips, dim=1), inplace=True))  # type: ignore[no-any-return]
 
