@@ -432,6 +432,17 @@ def test_a_damaged_file_of_any_kind_is_read_or_refused_in_one_line(
     assert caught is None or ("\n" not in str(caught) and str(folder) in str(caught))
 
 
+@pytest.mark.parametrize("name", [b"\0bcd.dcm", b".//////."])
+def test_a_file_without_a_name_in_a_zip_is_refused_in_one_line(tmp_path: Path, name: bytes):
+    path = tmp_path / "study.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("abcd.dcm", b"")
+    before, _, after = path.read_bytes().rpartition(b"abcd.dcm")
+    path.write_bytes(before + name + after)
+    with pytest.raises(DataError, match=r"^[^\n]*study.zip: the zip is damaged \(it holds a file without a name\)"):
+        read_image(path)
+
+
 def test_a_file_that_calls_itself_a_zip_is_refused_in_one_line(tmp_path: Path):
     (tmp_path / "study.zip").write_text("no zip")
     with pytest.raises(DataError, match=r"^[^\n]*study.zip: the zip is damaged \(File is not a zip file\)"):

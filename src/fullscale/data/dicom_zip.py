@@ -32,13 +32,15 @@ def zip_files(path: Path) -> list[Path]:
         DataError: it is damaged, encrypted, larger than the bounds, or holds a path that climbs out of it.
     """
     with _one_line_errors():
-        members = [info for info in _archive(path).infolist() if not info.is_dir()]
+        members = [info for info in _archive(path).infolist() if not info.filename.endswith("/")]
     if len(members) > MOST_FILES or sum(info.file_size for info in members) > LARGEST_ZIP:
         raise DataError(
             f"the zip holds {len(members)} files of {sum(i.file_size for i in members) >> 30} GiB; split it"
         )
     for info in members:
         name = PurePosixPath(info.filename.replace("\\", "/"))
+        if not name.parts:
+            raise DataError("the zip is damaged (it holds a file without a name); is it whole?")
         if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
             raise DataError(f"the zip holds the path {info.filename!r}, which leads out of it; it is not read")
         if info.file_size > LARGEST_FILE:
