@@ -95,7 +95,7 @@ class AugmentConfig(Section):
 class DataConfig(Section):
     """Cases, labels, folds and slices."""
 
-    labels: dict[PositiveInt, str] | None = Field(
+    labels: dict[int, str] | None = Field(
         None,
         description="organs by label value, instead of the data set's, as {1: liver, 2: liver}: one name, one organ",
     )

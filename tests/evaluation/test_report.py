@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import Command
 
 from fullscale.errors import DataError, UsageError
-from fullscale.evaluation.report import chosen_cases, mean_dice, write_report
+from fullscale.evaluation.report import chosen_cases, write_report
 from fullscale.evaluation.scene import Look
 from fullscale.evaluation.source import find_source
 
@@ -116,7 +116,7 @@ def test_a_run_that_was_moved_still_finds_its_masks(run: Path, trained_run: Path
 
 def test_best_median_worst_and_the_chosen_ones(run: Path) -> None:
     source = find_source(run)
-    ranked = sorted(source.summary.cases, key=lambda case: mean_dice(case) or 0)
+    ranked = sorted(source.summary.cases, key=lambda case: case.mean("Dice") or 0)
     assert list(chosen_cases(source, []).values()) == [ranked[-1], ranked[0]]
     assert chosen_cases(source, [ranked[0].case]) == chosen_cases(source, [])
     with pytest.raises(UsageError, match="no scored case 'nobody'"):

@@ -7,10 +7,10 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fullscale.bench.measure import Timing, alternate, in_fresh_process
-from fullscale.bench.workload import Workload
+from fullscale.bench.workload import Workload, freeze
 from fullscale.networks.blocks import ConvNorm
 from fullscale.networks.parameters import count_macs
 from fullscale.networks.scaled_conv import Form, ScaledConv
@@ -58,7 +58,7 @@ def _whole_network(
     result: dict[str, Any] = {"inference": _compare(alternate(inference, repeats, device), macs, roofline)}
     if compiled:
         report("inference, compiled with frozen weights")
-        frozen = {variant: works[variant].inference(_freeze(network)) for variant, network in networks.items()}
+        frozen = {variant: works[variant].inference(freeze(network)) for variant, network in networks.items()}
         result["inference_compiled"] = _compare(alternate(frozen, repeats, device, warmup=2), macs, roofline)
         torch.compiler.reset()
         del frozen
@@ -87,11 +87,6 @@ def _compare(timings: dict[str, Timing], macs: dict[str, int], roofline: float) 
             "factored_is_faster": timing.median_s / timings["factored"].median_s,
         }
     return rows
-
-
-def _freeze(network: nn.Module) -> Callable[[Tensor], Any]:
-    """Compile for inference: weights become constants, so that batch norms are folded and layouts chosen once."""
-    return torch.compile(network, options={"freezing": True})
 
 
 def _skips(work: Workload, repeats: int) -> list[dict[str, Any]]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,15 +11,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from fullscale.bench.measure import Timing, alternate, environment
-from fullscale.bench.workload import CLASSES, Workload
+from fullscale.bench.measure import alternate, environment
+from fullscale.bench.workload import CLASSES, Workload, freeze
 from fullscale.bundle import CARD, ModelCard, find_bundle, load_bundle, read_card, save_bundle
 from fullscale.data.preprocess import Intensity, Recipe, find_frame, image_slices
 from fullscale.data.read import read_image
 from fullscale.export import FORMS, export_model
 from fullscale.geometry.transform import reorient
 from fullscale.geometry.volume import Volume
-from fullscale.inference.predictor import VOXELS_AT_ONCE, Predictor
+from fullscale.inference.predictor import Predictor, slices_at_once
+from fullscale.networks.scaled_conv import Form
 
 EAGER, COMPILED = "PyTorch", "PyTorch compiled"
 CPU = torch.device("cpu")
@@ -70,31 +70,28 @@ def _runtimes(
     scan: Path, volume: Volume, bundle: Path, repeats: int, name: str, report: Callable[[str], None]
 ) -> Iterator[dict[str, Any]]:
     part = _every_batch(volume, read_card(bundle / CARD).recipe)
-    predictors, ready_s = {}, {}
+    predictors: dict[str, Predictor] = {}
+    masks: dict[str, Volume] = {}
+
+    def get_ready(runtime: str, make: Callable[[], Predictor]) -> None:
+        report(f"{name}: making {runtime} ready")
+        predictors[runtime] = make()
+        predictors[runtime].predict(part)
+
+    def segment(runtime: str) -> None:
+        report(f"{name}: {runtime} segments {scan.name}")
+        masks[runtime] = predictors[runtime].predict(scan)
+
     with TemporaryDirectory() as folder:
-        for runtime, make in _makers(bundle, Path(folder)).items():
-            report(f"{name}: making {runtime} ready")
-            with _clock() as seconds:
-                predictors[runtime] = make()
-                predictors[runtime].predict(part)
-            ready_s[runtime] = seconds[0]
-        masks: dict[str, Volume] = {}
-
-        def task(runtime: str, predictor: Predictor) -> Callable[[], None]:
-            def segment() -> None:
-                report(f"{name}: {runtime} segments {scan.name}")
-                masks[runtime] = predictor.predict(scan)
-
-            return segment
-
-        tasks = {runtime: task(runtime, predictor) for runtime, predictor in predictors.items()}
-        timings: dict[str, Timing] = alternate(tasks, repeats, CPU, warmup=0)
+        makers = _makers(bundle, Path(folder))
+        ready = alternate({k: partial(get_ready, k, make) for k, make in makers.items()}, 1, CPU, warmup=0)
+        timings = alternate({k: partial(segment, k) for k in makers}, repeats, CPU, warmup=0)
         torch.compiler.reset()
     for runtime, timing in timings.items():
         different = int(np.count_nonzero(masks[runtime].array != masks[EAGER].array))
         yield {
             "runtime": runtime,
-            "ready_s": ready_s[runtime],
+            "ready_s": ready[runtime].median_s,
             "scan_to_mask": timing.as_dict(),
             "voxels_different": different,
         }
@@ -103,10 +100,9 @@ def _runtimes(
 def _every_batch(volume: Volume, recipe: Recipe) -> Volume:
     """Cut off so many slices that batches of every size that the scan is segmented in occur: each is compiled anew."""
     slices = image_slices(volume, find_frame(volume, recipe), recipe)
-    count, height, width = slices.shape
-    batch = max(1, VOXELS_AT_ONCE[CPU.type] // (height * width))
+    batch = slices_at_once(slices.shape, CPU)
     upright = reorient(volume, "RAS")
-    return Volume(upright.array[..., : batch + count % batch], upright.affine)
+    return Volume(upright.array[..., : batch + len(slices) % batch], upright.affine)
 
 
 def _makers(bundle: Path, folder: Path) -> dict[str, Callable[[], Predictor]]:
@@ -115,22 +111,13 @@ def _makers(bundle: Path, folder: Path) -> dict[str, Callable[[], Predictor]]:
 
     def compiled() -> Predictor:
         card, network = load_bundle(bundle)
-        network.compile(options={"freezing": True})
-        return Predictor(card, network, device="cpu")
+        return Predictor(card, freeze(network), device="cpu")
 
-    def exported(form: Any) -> Predictor:
+    def exported(form: Form) -> Predictor:
         return Predictor.from_run(export_model(bundle, folder / f"{form}.onnx", form=form).model)
 
-    onnx = {f"ONNX Runtime, {form}": (lambda form=form: exported(form)) for form in FORMS}
+    onnx = {f"ONNX Runtime, {form}": partial(exported, form) for form in FORMS}
     return {EAGER: eager, COMPILED: compiled} | onnx
-
-
-@contextmanager
-def _clock() -> Iterator[list[float]]:
-    seconds = [0.0]
-    start = time.perf_counter()
-    yield seconds
-    seconds[0] = time.perf_counter() - start
 
 
 def _untrained(folder: Path, width: int) -> Path:

@@ -127,3 +127,8 @@ class Workload:
 
     def _precision(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.torch_device.type, torch.bfloat16, enabled=self.bf16)
+
+
+def freeze(network: nn.Module) -> nn.Module:
+    """Compile for inference: weights become constants, so that batch norms are folded and layouts chosen once."""
+    return torch.compile(network, options={"freezing": True})  # type: ignore[return-value]

@@ -114,9 +114,10 @@ def scan(
     from fullscale.bench.scan import bench_scan
     from fullscale.errors import UsageError
 
-    if not all(width.strip().isdecimal() and int(width) for width in widths.split(",")):
+    numbers = [int(width) if width.strip().isdecimal() else 0 for width in widths.split(",")]
+    if 0 in numbers:
         raise UsageError(f"--widths {widths!r} must list whole numbers, such as 16,32")
-    result = bench_scan(scan, [int(width) for width in widths.split(",")], model, repeats, news)
+    result = bench_scan(scan, numbers, model, repeats, news)
     shape = "x".join(map(str, result["scan"]["shape"]))
     table(
         f"{result['scan']['name']}, {shape} voxels: {result['environment']['device']}, "

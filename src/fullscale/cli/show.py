@@ -166,10 +166,11 @@ def print_against(compared: Against, names: Mapping[int, str], title: str) -> No
     heads = ["class", "cases", "these", "those", "difference", "95 % interval", "p", "could show", "verdict"]
     lines = []
     for name, found in rows.items():
-        p = found.p_value if found.adjusted_p is None else found.adjusted_p
         could = "-" if found.smallest_difference is None else f"{found.smallest_difference:.4f}"
         means = (f"{found.mean:.4f}", f"{found.other_mean:.4f}", f"{found.difference:+.4f}")
-        lines.append((name, found.cases, *means, _range(found.interval, "+.4f"), f"{p:.2g}", could, found.verdict))
+        lines.append(
+            (name, found.cases, *means, _range(found.interval, "+.4f"), f"{found.reported_p:.2g}", could, found.verdict)
+        )
     table(title, heads, lines)
     typer.echo(
         "p: Wilcoxon's signed-rank test over cases, of the classes adjusted for their number (Holm). Could show: the "

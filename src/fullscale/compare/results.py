@@ -192,9 +192,5 @@ def _score(values: list[float]) -> Score:
 
 def _by_case(summary: Summary, metric: str) -> dict[str, float]:
     """Average the organs of each case in which at least one is scored."""
-    means = {}
-    for case in summary.cases:
-        scored = [scores[metric] for scores in case.metrics.values() if scores[metric] is not None]
-        if scored:
-            means[case.case] = float(np.mean(scored))  # type: ignore[arg-type]
-    return means
+    means = {case.case: case.mean(metric) for case in summary.cases}
+    return {case: mean for case, mean in means.items() if mean is not None}

@@ -15,8 +15,8 @@ from fullscale.data.layouts import Case
 from fullscale.data.plan import Plan
 from fullscale.data.splits import choose_split
 from fullscale.errors import DataError, UsageError
-from fullscale.files import only_one, write_json, write_text
-from fullscale.training.run import Request, look_at_data, resolve, splits_of, train
+from fullscale.files import only_one, write_json
+from fullscale.training.run import Request, keep_look, look_at_data, resolve, splits_of, train
 
 CLAIM = "comparison.json"
 
@@ -71,18 +71,16 @@ def run_comparison(job: Job) -> tuple[Plan, list[Outcome]]:
             written then.
         DataError: the data cannot be trained on.
     """
-    asked = [job.comparison.config(row) for row in job.comparison.rows]
+    rows = job.comparison.rows
+    asked = [job.comparison.config(row) for row in rows]
     look = Request(  # what the first row says of the data, all rows say
         job.data, job.output, config=asked[0], plan=job.plan, drop_bad_cases=job.drop_bad_cases, report=job.report
     )
     cases, plan, record = look_at_data(look)
-    configs = [_resolve(job.comparison, row, plan) for row in job.comparison.rows]
+    configs = [_resolve(row, config, plan) for row, config in zip(rows, asked, strict=True)]
     _require_folds(job, cases, configs[0])
     _claim(job, plan, record)
-    outcomes = [
-        Outcome(row, config, job.output / row.name, {})
-        for row, config in zip(job.comparison.rows, configs, strict=True)
-    ]
+    outcomes = [Outcome(row, config, job.output / row.name, {}) for row, config in zip(rows, configs, strict=True)]
     with only_one(job.output, "comparing"):
         for fold in range(job.comparison.folds):
             for outcome in outcomes:
@@ -90,8 +88,7 @@ def run_comparison(job: Job) -> tuple[Plan, list[Outcome]]:
     return plan, outcomes
 
 
-def _resolve(comparison: Comparison, row: Row, plan: Plan) -> Config:
-    config = comparison.config(row)
+def _resolve(row: Row, config: Config, plan: Plan) -> Config:
     try:
         return resolve(config, plan)
     except UsageError as error:
@@ -124,8 +121,7 @@ def _claim(job: Job, plan: Plan, record: dict[str, Any]) -> None:
                 f"{job.output} compares with another {changed[0]} ({_short(old[changed[0]])}, not "
                 f"{_short(new[changed[0]])}): repeat the command as it was to go on, or choose another folder with -o"
             )
-    write_json(job.output / "dataset.json", record)
-    write_text(job.output / "plan.json", plan.model_dump_json(indent=2) + "\n")
+    keep_look(job.output, plan, record)
     write_json(file, new)
 
 
@@ -150,8 +146,7 @@ def _train(job: Job, outcome: Outcome, fold: int, plan: Plan, record: dict[str, 
         return
     job.report(f"{what}: {job.comparison.budget}")
     try:
-        write_json(outcome.run / "dataset.json", record)  # spares every row the look at the data
-        write_text(outcome.run / "plan.json", plan.model_dump_json(indent=2) + "\n")
+        keep_look(outcome.run, plan, record)  # spares every row the look at the data
         train(
             Request(
                 job.data,

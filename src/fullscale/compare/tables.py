@@ -50,8 +50,7 @@ def against(line: Line, results: Results) -> str:
     compared = line.against_reference
     if compared is None:
         return "no scores"
-    p = compared.p_value if compared.adjusted_p is None else compared.adjusted_p
-    return f"{compared.difference:+.4f}, p {_p(p)}, r {compared.effect_size:+.2f}: {compared.verdict}"
+    return f"{compared.difference:+.4f}, p {_p(compared.reported_p)}, r {compared.effect_size:+.2f}: {compared.verdict}"
 
 
 def notes(results: Results) -> list[str]:

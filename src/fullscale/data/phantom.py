@@ -29,8 +29,10 @@ TUMOUR = 5
 """Drawn in place of liver, and only where it is labelled."""
 
 Layout = Literal["msd", "lits"]
-LABELS: dict[Layout, dict[int, int]] = {"msd": {1: 1, 2: 2}, "lits": {1: 1, TUMOUR: 2}}
-"""What each layout labels when nothing else is said: key of `ORGANS`, and its value in the file."""
+LABELLED: dict[Layout, tuple[int, ...]] = {"msd": (1, 2), "lits": (1, TUMOUR)}
+"""What each layout labels when nothing else is said, keys of `ORGANS`."""
+LITS_TUMOUR = 2
+"""Value of the tumour in a mask of LiTS."""
 NAME = "Phantom (synthetic)"
 NOTE = "SYNTHETIC phantom, no patient"
 
@@ -131,7 +133,13 @@ def make_case(
 
 
 def write_dataset(
-    folder: Path, cases: int, seed: int = 0, test_cases: int = 0, layout: Layout = "msd", **options: Any
+    folder: Path,
+    cases: int,
+    seed: int = 0,
+    test_cases: int = 0,
+    layout: Layout = "msd",
+    organs: tuple[int, ...] | None = None,
+    **options: Any,
 ) -> Iterator[tuple[str, Volume]]:
     """Write phantoms as a data set, yielding each case's name and scan as it is written.
 
@@ -144,14 +152,14 @@ def write_dataset(
     """
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty; choose another folder for the phantoms")
-    organs = options.pop("organs", None) or tuple(LABELS[layout])
-    if layout == "lits" and set(organs) != set(LABELS["lits"]):
+    organs = organs or LABELLED[layout]
+    if layout == "lits" and set(organs) != set(LABELLED["lits"]):
         raise UsageError("the layout of LiTS holds liver and tumour; leave the organs out, or choose msd")
     names = [f"phantom_{number:03d}" for number in range(cases + test_cases)]
     for number, name in enumerate(names):
         scan, labels = make_case(seed * 10_000 + number, organs=organs, **options)
         if layout == "lits":
-            labels = labels.with_array(np.where(labels.array == TUMOUR, LABELS["lits"][TUMOUR], labels.array))
+            labels = labels.with_array(np.where(labels.array == TUMOUR, LITS_TUMOUR, labels.array).astype(np.uint8))
         image, truth = _files(layout, name, number, test=number >= cases)
         write_volume(folder / image, scan, description=NOTE)
         write_volume(folder / truth, labels, description=NOTE)

@@ -9,8 +9,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from fullscale.errors import DataError, UsageError
 from fullscale.evaluation.charts import Point, line_chart, scatter_chart, strip_chart
 from fullscale.evaluation.figures import figure_png
@@ -162,7 +160,8 @@ def chosen_cases(source: Source, wanted: Sequence[str]) -> dict[str, CaseScores]
     strange = [name for name in wanted if name not in by_name]
     if strange:
         raise UsageError(f"there is no scored case {strange[0]!r}, only {', '.join(list(by_name)[:5])} ...")
-    ranked = sorted((case for case in by_name.values() if mean_dice(case) is not None), key=mean_dice)  # type: ignore[arg-type]
+    dice = {name: mean for name, case in by_name.items() if (mean := case.mean("Dice")) is not None}
+    ranked = [by_name[name] for name in sorted(dice, key=dice.__getitem__)]
     chosen: dict[str, CaseScores] = {}
     if len(ranked) == 1:
         chosen["the only case"] = ranked[0]
@@ -172,12 +171,6 @@ def chosen_cases(source: Source, wanted: Sequence[str]) -> dict[str, CaseScores]
             del chosen["median"]
     shown = {case.case for case in chosen.values()}
     return chosen | {"chosen " + name: by_name[name] for name in wanted if name not in shown}
-
-
-def mean_dice(case: CaseScores) -> float | None:
-    """Mean Dice of a case over its scored classes; None where none is."""
-    dice = [scores["Dice"] for scores in case.metrics.values() if scores["Dice"] is not None]
-    return float(np.mean(dice)) if dice else None
 
 
 def _pictures(

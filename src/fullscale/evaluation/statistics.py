@@ -60,9 +60,14 @@ class PairedComparison:
     adjusted_p: float | None = None
 
     @property
+    def reported_p(self) -> float:
+        """The p-value to report: adjusted where it is one of several."""
+        return self.p_value if self.adjusted_p is None else self.adjusted_p
+
+    @property
     def shown(self) -> bool:
         """Whether a difference is shown at the level of the test."""
-        return (self.p_value if self.adjusted_p is None else self.adjusted_p) < 1 - LEVEL
+        return self.reported_p < 1 - LEVEL
 
     @property
     def verdict(self) -> str:

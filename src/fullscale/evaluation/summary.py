@@ -56,6 +56,10 @@ class CaseScores:
     image_file: Path | None = None
     resampled: bool = False
 
+    def mean(self, metric: str) -> float | None:
+        """Average a metric over the labels that are scored in this case; None where none is."""
+        return _mean(scores[metric] for scores in self.metrics.values())
+
 
 @dataclass(frozen=True)
 class Failure:

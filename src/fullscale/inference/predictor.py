@@ -93,11 +93,17 @@ def slice_batches(
     slices: npt.NDArray[Any], neighbours: int, device: torch.device, batch_size: int | None = None
 ) -> Iterator[Tensor]:
     """Yield images `[B, 2 neighbours + 1, H, W]` of consecutive slices of `[S, H, W]`, on the device."""
-    size = batch_size or max(1, VOXELS_AT_ONCE[device.type] // (slices.shape[1] * slices.shape[2]))
+    size = batch_size or slices_at_once(slices.shape, device)
     for start in range(0, len(slices), size):
         indices = range(start, min(start + size, len(slices)))
         batch = np.stack([with_neighbours(slices, i, neighbours) for i in indices]).astype(np.float32)
         yield torch.from_numpy(batch).to(device)
+
+
+def slices_at_once(shape: tuple[int, ...], device: torch.device) -> int:
+    """Return how many slices of a stack `[S, H, W]` the device's memory takes in one batch."""
+    _, height, width = shape
+    return max(1, VOXELS_AT_ONCE[device.type] // (height * width))
 
 
 def resize_logits(logits: Tensor, shape: tuple[int, int] | None) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fullscale.errors import UsageError
-from fullscale.networks.scaled_conv import ScaledConv
+from fullscale.networks.scaled_conv import ScaledConv, is_precise
 
 Normalization = Literal["none", "batch"]
 
@@ -96,9 +96,8 @@ class Head(nn.Conv2d):
 
     def _mixes_first(self, x: Tensor) -> bool:
         """Whether channels are mixed first: for one class on a CPU; not in bf16, which would round before it sums."""
-        if self.out_channels > 1 or x.device.type != "cpu" or torch.compiler.is_compiling():
-            return False
-        return x.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
+        on_cpu = x.device.type == "cpu" and not torch.compiler.is_compiling()
+        return self.out_channels == 1 and on_cpu and is_precise(x)
 
 
 class UpNode(nn.Module):

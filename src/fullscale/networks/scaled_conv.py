@@ -96,11 +96,10 @@ class ScaledConv(nn.Conv2d):
         size; and on a GPU it never is "winograd".
         """
         exporting = torch.compiler.is_exporting()
-        precise = x.dtype in (torch.float32, torch.float64) and not _autocasts(x.device.type)
         possible: list[Form] = ["direct"]
         if self.octaves > 0:
             possible.append("factored")
-        if precise and not exporting and (self.form == "winograd" or x.device.type == "cpu"):
+        if is_precise(x) and not exporting and (self.form == "winograd" or x.device.type == "cpu"):
             possible.append("winograd")
         if self.form != "auto":
             return self.form if self.form in possible else "direct"
@@ -203,6 +202,11 @@ class _FactoredProduct(torch.autograd.Function):
                 if ctx.needs_input_grad[1]:
                     to_mixing += x[:, low].flatten(0, 2).t() @ mixed
         return to_x, to_mixing, None, None, None, None
+
+
+def is_precise(x: Tensor) -> bool:
+    """Whether a map is computed with in float32 or float64: it is of that type, and nothing casts it."""
+    return x.dtype in (torch.float32, torch.float64) and not _autocasts(x.device.type)
 
 
 def _autocasts(device: str) -> bool:

@@ -165,6 +165,12 @@ def look_at_data(request: Request) -> tuple[list[Case], Plan, dict[str, Any]]:
     return used, plan, inspection.as_dict() | {"root": str(dataset.root), "used": [case.id for case in used]}
 
 
+def keep_look(run: Path, plan: Plan, record: dict[str, Any]) -> None:
+    """Write down what `look_at_data` found, where it looks first the next time."""
+    write_json(run / "dataset.json", record)
+    write_text(run / "plan.json", plan.model_dump_json(indent=2) + "\n")
+
+
 def _known_cases(run: Path, record: dict[str, Any], dataset: Dataset) -> list[Case]:
     if record["root"] != str(dataset.root):
         raise UsageError(f"{run} was trained on {record['root']}, not on {dataset.root}; choose another run folder")
@@ -259,8 +265,7 @@ def _claim(run: Path, config: Config, plan: Plan, record: dict[str, Any], splits
                 f"{run} was begun with {key}={old[key]}, not {new[key]}: repeat its settings to go on, or choose "
                 "another run folder with -o"
             )
-    write_json(run / "dataset.json", record)
-    write_text(run / "plan.json", plan.model_dump_json(indent=2) + "\n")
+    keep_look(run, plan, record)
     if splits is not None:
         write_json(run / "splits.json", splits)
     write_text(path, dump_yaml(config))
