@@ -34,13 +34,16 @@ from fullscale.networks.blocks import (
     require_positive,
 )
 from fullscale.networks.encoders import LEVELS, create_encoder
+from fullscale.networks.norm_act import applies, norm_act, remade
 
 
 class DecoderLevel(nn.Module):
     """One decoder level (equation 1): five maps brought to its scale, S channels each, fused to F = 5 S.
 
     The ReLU of the five skips is taken once they are joined: it is the same, and the backward pass keeps one map less.
-    Of a compiled graph it is taken before, because a compiler would make one slow loop of both.
+    In training on a CPU it keeps none but the outputs of the convolutions (see `norm_act`), unless the form of the
+    fusion is "direct", which is torch's own operations throughout. Of a compiled graph the ReLU is taken before,
+    because a compiler would make one slow loop of both.
     """
 
     def __init__(self, level: int, channels: Sequence[int], skip_channels: int) -> None:
@@ -53,10 +56,20 @@ class DecoderLevel(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         """Fuse five maps, finest first, into `[B, F, h, w]`, the size of the map at this level."""
+        parts = [part for part in self.modules() if isinstance(part, ConvNorm)]  # five skips, and the fusion
+        if self.fuse.conv.form != "direct" and all(applies(maps[0], part.norm) for part in parts):
+            return self._fuse_keeping_little(maps, parts[:-1])
         skips = [skip(source) for skip, source in zip(self.skips, maps, strict=True)]
         if torch.compiler.is_compiling():
             return self.fuse(torch.cat([F.relu(skip, inplace=True) for skip in skips], dim=1))  # type: ignore[no-any-return]
         return self.fuse(F.relu(torch.cat(skips, dim=1), inplace=True))  # type: ignore[no-any-return]
+
+    def _fuse_keeping_little(self, maps: list[Tensor], skips: list[ConvNorm]) -> Tensor:
+        convolved = [skip.conv(source) for skip, source in zip(skips, maps, strict=True)]
+        joined, make_again = norm_act(convolved, [skip.norm for skip in skips])
+        with remade(joined, make_again):
+            fused = self.fuse.conv(joined)
+        return norm_act([fused], [self.fuse.norm])[0]
 
 
 class UNet3Plus(nn.Module):
