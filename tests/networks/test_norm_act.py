@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from fullscale.networks import norm_act as module
 from fullscale.networks import unet3plus
-from fullscale.networks.norm_act import applies, norm_act, remade
+from fullscale.networks.norm_act import norm_act, norm_act_applies, remade
 from fullscale.networks.scaled_conv import ScaledConv, set_form
 from fullscale.networks.unet3plus import DecoderLevel, UNet3Plus
 
@@ -58,7 +58,7 @@ def test_it_is_norms_joined_and_relu(batch, height, width, channels, channels_la
     for ours, other in zip(norms, theirs, strict=True):
         other.load_state_dict(ours.state_dict())
     maps = random_maps(batch, height, width, channels, channels_last)
-    upstream = torch.randn(batch, sum(channels), height, width, dtype=torch.float64)
+    upstream = random_maps(batch, height, width, [sum(channels)], channels_last)[0]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "NUMBERS_OF_A_BLOCK", block)
         found = run(lambda maps, norms: norm_act(maps, norms)[0], maps, norms, upstream)
@@ -68,7 +68,7 @@ def test_it_is_norms_joined_and_relu(batch, height, width, channels, channels_la
         torch.testing.assert_close(ours.state_dict(), other.state_dict(), rtol=1e-12, atol=1e-12)
 
 
-def test_in_float32_it_is_no_further_from_the_truth_than_torch():
+def test_in_float32_it_is_no_further_from_the_truth_than_torch(monkeypatch):
     torch.manual_seed(0)
     channels = (64, 64, 64)
     maps, norms = random_maps(2, 40, 41, channels, dtype=torch.float32), norms_of(*channels, dtype=torch.float32)
@@ -76,6 +76,7 @@ def test_in_float32_it_is_no_further_from_the_truth_than_torch():
     exact_norms = norms_of(*channels)
     for exact, norm in zip(exact_norms, norms, strict=True):
         exact.load_state_dict(norm.state_dict())
+    monkeypatch.setattr(module, "NUMBERS_OF_A_BLOCK", 20_000)
     truth = run(plain, [x.double() for x in maps], exact_norms, upstream.double())
     ours = run(lambda maps, norms: norm_act(maps, norms)[0], maps, norms, upstream)
     torchs = run(plain, maps, norms, upstream)
@@ -99,6 +100,7 @@ def test_a_convolution_makes_the_joined_map_again_and_does_not_keep_it(form):
     with remade(joined, make_again):
         output = conv(joined)
     storage = weakref.ref(joined.untyped_storage())
+    assert storage() is not None
     del joined
     gc.collect()
     assert storage() is None
@@ -117,13 +119,15 @@ def test_what_is_not_the_map_is_kept_as_it_is():
 
 def test_it_does_not_apply_where_torch_must_do_it():
     x, norm = torch.randn(2, 3, 4, 4), nn.BatchNorm2d(3)
-    assert applies(x, norm)
-    assert not applies(x.bfloat16(), norm)
-    assert not applies(x, nn.SyncBatchNorm(3))
-    assert not applies(x, nn.BatchNorm2d(3, affine=False))
-    assert not applies(x, nn.BatchNorm2d(3).eval())
+    assert norm_act_applies(x, norm)
+    assert not norm_act_applies(x.bfloat16(), norm)
+    assert not norm_act_applies(x, nn.SyncBatchNorm(3))
+    assert not norm_act_applies(x, nn.BatchNorm2d(3, affine=False))
+    assert not norm_act_applies(x, nn.BatchNorm2d(3, bias=False))
+    assert not norm_act_applies(x, nn.BatchNorm2d(3, track_running_stats=False))
+    assert not norm_act_applies(x, nn.BatchNorm2d(3).eval())
     with torch.autocast("cpu", torch.bfloat16):
-        assert not applies(x, norm)
+        assert not norm_act_applies(x, norm)
 
 
 def test_one_value_a_channel_is_refused_as_torch_refuses_it():
@@ -153,21 +157,57 @@ def test_a_decoder_level_does_not_keep_what_it_joined(monkeypatch):
     level = DecoderLevel(0, (4, 8, 8, 8, 8), 2)
     output = level([torch.randn(1, c, 32 >> i, 32 >> i, requires_grad=True) for i, c in enumerate((4, 8, 8, 8, 8))])
     gc.collect()
-    assert storages[0]() is None  # the joined map; the second is the output
+    joined, result = (storage() for storage in storages)
+    assert joined is None
+    assert result is not None
     output.sum().backward()
 
 
-@pytest.mark.parametrize("training_twice", [False, True])
-def test_a_network_trains_as_in_its_direct_form(training_twice):
+def test_a_level_in_evaluation_folds_a_norm_that_is_in_training():
+    torch.manual_seed(0)
+    level = DecoderLevel(0, (4, 8, 8, 8, 8), 2).eval()
+    maps = [torch.randn(1, c, 32 >> i, 32 >> i) for i, c in enumerate((4, 8, 8, 8, 8))]
+    expected = level(maps)
+    for part in level.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.train()
+    assert torch.equal(level(maps), expected)
+
+
+def test_a_kept_tensor_that_is_changed_in_place_is_refused():
+    x, weight = torch.randn(2, 3, requires_grad=True), torch.randn(2, 3, requires_grad=True)
+    with remade(x, x.detach):
+        product = x * weight
+    with torch.no_grad():
+        weight.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        product.sum().backward()
+
+
+def test_it_goes_backward_twice():
+    torch.manual_seed(0)
+    maps, norms, conv = random_maps(1, 6, 7, (3, 2)), norms_of(3, 2), ScaledConv(5, 4).double()
+    maps = [x.requires_grad_() for x in maps]
+    joined, make_again = norm_act(maps, norms)
+    with remade(joined, make_again):
+        total = conv(joined).square().sum()
+    first = torch.autograd.grad(total, [*maps, *conv.parameters()], retain_graph=True)
+    for again, before in zip(torch.autograd.grad(total, [*maps, *conv.parameters()]), first, strict=True):
+        assert torch.equal(again, before)
+
+
+def test_a_network_trains_as_in_its_direct_form():
     torch.manual_seed(0)
     networks = [UNet3Plus(3, 2, width=4, skip_channels=4, classification_guided=False).double() for _ in range(2)]
     networks[1].load_state_dict(networks[0].state_dict())
     set_form(networks[1], "direct")
     image = torch.randn(2, 3, 40, 33, dtype=torch.float64)
-    for _ in range(1 + training_twice):
-        for network in networks:
-            network.zero_grad()
+    for network in networks:
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+        for _ in range(3):
+            optimizer.zero_grad()
             sum(logits.square().mean() for logits in network(image).logits).backward()
+            optimizer.step()
     for ours, direct in zip(networks[0].parameters(), networks[1].parameters(), strict=True):
         torch.testing.assert_close(ours.grad, direct.grad, rtol=1e-7, atol=1e-9)
-    torch.testing.assert_close(networks[0].state_dict(), networks[1].state_dict(), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(networks[0].state_dict(), networks[1].state_dict(), rtol=1e-9, atol=1e-9)

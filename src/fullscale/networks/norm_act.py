@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,10 +26,16 @@ NUMBERS_OF_A_BLOCK = 500_000
 """Pixels times channels that are normalised together."""
 
 
-def applies(x: Tensor, norm: nn.Module) -> bool:
-    """Whether `norm_act` may stand in for a norm: eager, on a CPU, in float32 or float64, with batch statistics."""
-    plain = type(norm) is nn.BatchNorm2d and norm.training and norm.track_running_stats and norm.affine
-    return plain and x.device.type == "cpu" and is_precise(x) and not torch.compiler.is_compiling()
+def norm_act_applies(x: Tensor, norm: nn.Module) -> bool:
+    """Whether `norm_act` may stand in for a norm of maps like `x`.
+
+    For a plain batch norm, with weight, bias and running statistics, in training; eager, on a CPU, in float32 or
+    float64.
+    """
+    if type(norm) is not nn.BatchNorm2d or not norm.training:
+        return False
+    complete = all(numbers is not None for numbers in (norm.weight, norm.bias, norm.running_mean, norm.running_var))
+    return complete and x.device.type == "cpu" and is_precise(x) and not torch.compiler.is_compiling()
 
 
 def norm_act(maps: Sequence[Tensor], norms: Sequence[nn.BatchNorm2d]) -> tuple[Tensor, Callable[[], Tensor]]:
@@ -37,10 +43,13 @@ def norm_act(maps: Sequence[Tensor], norms: Sequence[nn.BatchNorm2d]) -> tuple[T
 
     Args:
         maps: `[B, C, H, W]` each, C of its own.
-        norms: of each map, for which `applies` must hold.
+        norms: of each map, for which `norm_act_applies` must hold.
 
     Returns:
         `[B, F, H, W]`, channels last in memory, and a function that makes it again.
+
+    Raises:
+        ValueError: there is one pixel only, as torch has it.
     """
     moments = [_moments(x, norm) for x, norm in zip(maps, norms, strict=True)]
     mean, rstd = (torch.cat(numbers) for numbers in zip(*moments, strict=True))
@@ -54,20 +63,37 @@ def remade(x: Tensor, make: Callable[[], Tensor]) -> AbstractContextManager[Any]
     """Within this context nothing keeps `x` for its backward pass: it is made again there.
 
     Args:
-        x: dense in memory.
+        x: dense in memory; it must live until the context ends.
         make: returns the same numbers, in the same order in memory.
+
+    Raises:
+        RuntimeError: in the backward pass, if what else was kept has been changed in place, as torch has it.
     """
     address, numbers = x.data_ptr(), x.numel()
 
-    def pack(saved: Tensor) -> Tensor | tuple[torch.Size, tuple[int, ...]]:
+    def pack(saved: Tensor) -> _Remade | _Kept:
         if saved.data_ptr() == address and saved.numel() == numbers:
-            return saved.shape, saved.stride()
-        return saved
+            return _Remade(saved.shape, saved.stride())
+        return _Kept(saved.detach(), saved._version)
 
-    def unpack(packed: Tensor | tuple[torch.Size, tuple[int, ...]]) -> Tensor:
-        return packed if isinstance(packed, Tensor) else make().as_strided(*packed)
+    def unpack(packed: _Remade | _Kept) -> Tensor:
+        if isinstance(packed, _Remade):
+            return make().as_strided(*packed)
+        if packed.tensor._version != packed.version:
+            raise RuntimeError("a tensor needed for the gradient has been modified by an inplace operation")
+        return packed.tensor
 
     return saved_tensors_hooks(pack, unpack)
+
+
+class _Remade(NamedTuple):
+    shape: torch.Size
+    stride: tuple[int, ...]
+
+
+class _Kept(NamedTuple):
+    tensor: Tensor
+    version: int
 
 
 class _NormAct(torch.autograd.Function):

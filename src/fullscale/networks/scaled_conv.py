@@ -52,7 +52,8 @@ class ScaledConv(nn.Conv2d):
         octaves: how many times the size is doubled (bilinear, `align_corners=False`) if positive, halved
             (non-overlapping max-pooling; H and W multiples of `2**-octaves`) if negative, before the convolution.
         form: "direct", "factored", "winograd", or "auto" for the cheapest by the costs below; may be set at any time.
-            Where a form does not apply the direct one stands in; see `choose`.
+            Where a form does not apply the direct one stands in; see `choose`. A decoder level of UNet 3+ whose
+            fusion is set to "direct" also leaves norms and ReLU to torch in training; see `norm_act`.
 
     Raises:
         UsageError: the form is unknown.

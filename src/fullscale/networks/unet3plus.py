@@ -34,16 +34,16 @@ from fullscale.networks.blocks import (
     require_positive,
 )
 from fullscale.networks.encoders import LEVELS, create_encoder
-from fullscale.networks.norm_act import applies, norm_act, remade
+from fullscale.networks.norm_act import norm_act, norm_act_applies, remade
 
 
 class DecoderLevel(nn.Module):
     """One decoder level (equation 1): five maps brought to its scale, S channels each, fused to F = 5 S.
 
     The ReLU of the five skips is taken once they are joined: it is the same, and the backward pass keeps one map less.
-    In training on a CPU it keeps none but the outputs of the convolutions (see `norm_act`), unless the form of the
-    fusion is "direct", which is torch's own operations throughout. Of a compiled graph the ReLU is taken before,
-    because a compiler would make one slow loop of both.
+    In training in float32 on a CPU norms and ReLU are done by `norm_act`, and none of their results is kept; unless the
+    form of the fusion is "direct", which is torch's own operations throughout. Of a compiled graph the ReLU is taken
+    before, because a compiler would make one slow loop of both.
     """
 
     def __init__(self, level: int, channels: Sequence[int], skip_channels: int) -> None:
@@ -56,19 +56,27 @@ class DecoderLevel(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         """Fuse five maps, finest first, into `[B, F, h, w]`, the size of the map at this level."""
-        parts = [part for part in self.modules() if isinstance(part, ConvNorm)]  # five skips, and the fusion
-        if self.fuse.conv.form != "direct" and all(applies(maps[0], part.norm) for part in parts):
-            return self._fuse_keeping_little(maps, parts[:-1])
+        if self._norms_act(maps[0]):
+            return self._fuse_keeping_little(maps)
         skips = [skip(source) for skip, source in zip(self.skips, maps, strict=True)]
         if torch.compiler.is_compiling():
             return self.fuse(torch.cat([F.relu(skip, inplace=True) for skip in skips], dim=1))  # type: ignore[no-any-return]
         return self.fuse(F.relu(torch.cat(skips, dim=1), inplace=True))  # type: ignore[no-any-return]
 
-    def _fuse_keeping_little(self, maps: list[Tensor], skips: list[ConvNorm]) -> Tensor:
+    def _norms_act(self, x: Tensor) -> bool:
+        """Whether `norm_act` does the norms of all six convolutions."""
+        parts = [part for part in self.modules() if isinstance(part, ConvNorm)]
+        return self.fuse.conv.form != "direct" and all(
+            part.training and norm_act_applies(x, part.norm) for part in parts
+        )
+
+    def _fuse_keeping_little(self, maps: list[Tensor]) -> Tensor:
+        skips = [skip for skip in self.skips if isinstance(skip, ConvNorm)]
         convolved = [skip.conv(source) for skip, source in zip(skips, maps, strict=True)]
         joined, make_again = norm_act(convolved, [skip.norm for skip in skips])
         with remade(joined, make_again):
             fused = self.fuse.conv(joined)
+        del joined  # a large map
         return norm_act([fused], [self.fuse.norm])[0]
 
 

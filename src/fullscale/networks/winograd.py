@@ -249,11 +249,10 @@ def _keep(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor
 def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     x, weight = ctx.saved_tensors
     for_x, for_weight, for_bias = ctx.needs_input_grad
-    return (
-        _convolve_op(gradient, weight.flip(2, 3).transpose(0, 1), None) if for_x else None,
-        _weight_gradient_op(x, gradient) if for_weight else None,
-        gradient.sum((0, 1, 2)) if for_bias else None,
-    )
+    to_weight = _weight_gradient_op(x, gradient) if for_weight else None
+    del x  # it may have been made for this
+    to_x = _convolve_op(gradient, weight.flip(2, 3).transpose(0, 1), None) if for_x else None
+    return to_x, to_weight, gradient.sum((0, 1, 2)) if for_bias else None
 
 
 _convolve_op.register_autograd(_backward, setup_context=_keep)
