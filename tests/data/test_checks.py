@@ -11,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 from fullscale.data.checks import Inspection, count_labels, foreground_statistics, inspect_dataset
 from fullscale.data.layouts import WHOLE_SET, find_dataset
 from fullscale.data.nifti import write_volume
+from fullscale.errors import UsageError
 from fullscale.geometry.volume import Volume
 
 AFFINE = np.array([[-2.0, 0, 0, 10], [0, 3, 0, -20], [0, 0, 5, 30], [0, 0, 0, 1]])
@@ -60,6 +61,20 @@ def test_facts_of_a_case_counted_by_hand(tmp_path: Path):
     assert facts.foreground.dtype == np.float32
     assert inspection.problems == []
     assert [case.id for case in inspection.usable_cases] == ["a"]
+
+
+def test_of_organs_that_are_chosen_the_foreground_is_theirs_alone(tmp_path: Path):
+    write_case(tmp_path, "a")
+    chosen, everything = inspect(tmp_path, organs={2: "spleen"}), inspect(tmp_path)
+    assert chosen.facts["a"].foreground.tolist() == [make_scan()[4, 4, 4]]
+    assert chosen.facts == everything.facts
+    assert (chosen.labels, chosen.organs) == (everything.labels, {2: "spleen"})
+
+
+def test_an_organ_that_the_data_do_not_have_is_refused(tmp_path: Path):
+    write_case(tmp_path, "a")
+    with pytest.raises(UsageError, match=r"data\.labels names 7, which .* does not have; it has 1 \(class 1\), 2"):
+        inspect(tmp_path, organs={1: "liver", 7: "kidney"})
 
 
 def test_labels_are_named_after_the_values_found_where_none_are_declared(tmp_path: Path):

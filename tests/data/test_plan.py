@@ -1,6 +1,7 @@
 """The plan: what it chooses from which data, its reasons, and an edited one read back."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,17 @@ def test_one_organ_is_a_sigmoid_and_two_are_a_softmax() -> None:
     assert two.organs == {1: "liver", 2: "spleen"}
     merged = make_plan(inspection(facts("a"), labels={0: "background", 1: "liver", 2: "liver"}))
     assert (merged.classes, merged.organs) == (1, {1: "liver"})
+
+
+def test_organs_that_are_chosen_are_the_labels() -> None:
+    found = replace(inspection(facts("a")), organs={2: "liver", 1: "liver"})
+    plan = make_plan(found)
+    assert plan.labels.value == {0: "background", 1: "liver", 2: "liver"}
+    assert plan.labels.reason == "set by data.labels"
+    assert plan == make_plan(inspection(facts("a"))).with_labels({2: "liver", 1: "liver"})
+    none_there = replace(facts("a"), foreground=np.empty(0, np.float32))
+    with pytest.raises(DataError, match=r"holds a label that data\.labels names"):
+        make_plan(replace(inspection(none_there), organs={1: "liver"}))
 
 
 def test_an_edited_plan_reads_back_and_a_broken_one_is_refused_by_key(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def plan(
     from fullscale.training.run import gpu_memory_gib
 
     config = load_config(None, [f"trainer.device={device}", *(settings or [])])
-    chosen = make_plan(inspect_dataset(find_dataset(data)), gpu_memory_gib(config)).with_labels(config.data.labels)
+    chosen = make_plan(inspect_dataset(find_dataset(data), organs=config.data.labels), gpu_memory_gib(config))
     if output is not None:
         write_text(output, chosen.model_dump_json(indent=2) + "\n")
         news(f"the plan is in {output}")
@@ -155,9 +155,9 @@ def prepare(
     from fullscale.training.run import gpu_memory_gib
 
     config = load_config(None, settings or [])
-    inspection = inspect_dataset(find_dataset(data))
-    chosen = read_plan(plan) if plan else make_plan(inspection, gpu_memory_gib(config))
-    chosen = chosen.with_labels(config.data.labels)
+    labels = config.data.labels
+    inspection = inspect_dataset(find_dataset(data), organs=labels)
+    chosen = read_plan(plan).with_labels(labels) if plan else make_plan(inspection, gpu_memory_gib(config))
     cases = inspection.usable_cases
     with progress_bar("preparing", len(cases), quiet=json) as advance:
         prepared = prepare_cases(

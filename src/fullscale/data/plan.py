@@ -94,16 +94,7 @@ class Plan(BaseModel):
 
     def with_labels(self, labels: dict[int, str] | None) -> Plan:
         """Return the plan with other organs by value, background apart; None changes nothing."""
-        if labels is None:
-            return self
-        chosen = {0: "background"} | dict(sorted(labels.items()))
-        return self.model_copy(
-            update={
-                "labels": Choice[dict[int, str]](
-                    value=chosen, reason="set by data.labels; the window is that of all labels"
-                )
-            }
-        )
+        return self if labels is None else self.model_copy(update={"labels": _chosen(labels)})
 
 
 def read_plan(path: Path) -> Plan:
@@ -166,9 +157,16 @@ def _modality(inspection: Inspection, facts: list[CaseFacts]) -> Choice[str]:
 def _labels(inspection: Inspection) -> Choice[dict[int, str]]:
     labels = {0: "background"} | inspection.labels
     if len(labels) < 2 or not any(len(f.foreground) for f in inspection.facts.values()):
-        raise DataError(f"no mask of {inspection.dataset.name} holds a label other than 0: there is nothing to learn")
+        sought = "a label other than 0" if inspection.organs is None else "a label that data.labels names"
+        raise DataError(f"no mask of {inspection.dataset.name} holds {sought}: there is nothing to learn")
+    if inspection.organs is not None:
+        return _chosen(inspection.organs)
     source = "declared by the data set" if inspection.dataset.labels else "found in the masks; give them names here"
     return Choice(value=dict(sorted(labels.items())), reason=source)
+
+
+def _chosen(organs: dict[int, str]) -> Choice[dict[int, str]]:
+    return Choice(value={0: "background"} | dict(sorted(organs.items())), reason="set by data.labels")
 
 
 def _intensity(modality: str, facts: list[CaseFacts]) -> Choice[Intensity]:
@@ -191,8 +189,8 @@ def _intensity(modality: str, facts: list[CaseFacts]) -> Choice[Intensity]:
             mean=round(float(clipped.mean()), 2),
             std=round(max(float(clipped.std()), (high - low) / 8), 2),
         ),
-        reason=f"HU: percentiles 0.5 and 99.5 of {len(organ)} labelled voxels, widened by half on either side to keep "
-        "the surroundings apart; their mean, and their deviation but at least an eighth of the window",
+        reason=f"HU: percentiles 0.5 and 99.5 of {len(organ)} voxels of the organs, widened by half on either side to "
+        "keep the surroundings apart; their mean, and their deviation but at least an eighth of the window",
     )
 
 

@@ -149,18 +149,14 @@ def look_at_data(request: Request) -> tuple[list[Case], Plan, dict[str, Any]]:
         return _known_cases(request.run, record, dataset), plan, record
     edited = read_plan(request.plan) if request.plan else None
     request.report(f"inspecting {len(dataset.cases)} cases of {dataset.name}")
-    inspection = inspect_dataset(dataset)
+    inspection = inspect_dataset(dataset, organs=labels)
     if inspection.errors and not request.drop_bad_cases:
         first = inspection.errors[0]
         raise DataError(
             f"{len(inspection.errors)} problems make cases unusable, the first in {first.case}: {first.message}; mend "
             "them (fullscale inspect lists all), or train without these cases with --drop-bad-cases"
         )
-    missing = set(labels or {}) - set(inspection.labels)
-    if missing:
-        known = ", ".join(f"{value} ({name})" for value, name in inspection.labels.items() if value)
-        raise UsageError(f"data.labels names {min(missing)}, which {dataset.name} does not have; it has {known}")
-    plan = (edited or make_plan(inspection, gpu_memory_gib(request.config))).with_labels(labels)
+    plan = edited.with_labels(labels) if edited else make_plan(inspection, gpu_memory_gib(request.config))
     used = inspection.usable_cases
     return used, plan, inspection.as_dict() | {"root": str(dataset.root), "used": [case.id for case in used]}
 
