@@ -116,7 +116,7 @@ def scan(
 
     numbers = [int(width) if width.strip().isdecimal() else 0 for width in widths.split(",")]
     if 0 in numbers:
-        raise UsageError(f"--widths {widths!r} must list whole numbers, such as 16,32")
+        raise UsageError(f"--widths {widths!r} must list whole numbers of at least 1, such as 16,32")
     result = bench_scan(scan, numbers, model, repeats, news)
     shape = "x".join(map(str, result["scan"]["shape"]))
     table(
