@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +25,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         FullscaleError: the folder cannot be written, or the disk is full.
     """
-    temporary: Path | None = None
+    temporary = _beside(path, "writing")  # named before it is there: an interruption between the two would leave it
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".writing-", suffix="-" + path.name, dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+        temporary.touch(exist_ok=False)  # what cannot be written fails before the work, not after it
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
         raise FullscaleError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        if temporary is not None:
+        with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
@@ -47,27 +44,28 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def atomic_folder(folder: Path) -> Iterator[Path]:
     """Give a temporary folder beside `folder`; it replaces `folder` and all in it when the block ends well.
 
+    Whatever ends the block otherwise, Ctrl-C included, removes the temporary folder and leaves `folder` as it was.
+
     Raises:
         FullscaleError: it cannot be written, or the disk is full.
     """
-    temporary: Path | None = None
+    temporary, old = _beside(folder, "writing"), _beside(folder, "old")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
+        temporary.mkdir()
         yield temporary
-        temporary.chmod(0o777 & ~_umask())
         if folder.exists():
-            old = Path(tempfile.mkdtemp(prefix=".old-", dir=folder.parent))
             os.replace(folder, old)
-            os.replace(temporary, folder)
-            shutil.rmtree(old)
-        else:
-            os.replace(temporary, folder)
+        os.replace(temporary, folder)
+        shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise FullscaleError(f"cannot write {folder}: {error.strerror or error}") from error
     finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
+        with suppress(OSError):
+            if old.exists() and not folder.exists():
+                os.replace(old, folder)
+            shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager
@@ -103,7 +101,6 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _beside(path: Path, doing: str) -> Path:
+    """Name a hidden file or folder that is not there, with the suffixes of `path`."""
+    return path.parent / f".{doing}-{secrets.token_hex(4)}-{path.name}"

@@ -1,0 +1,108 @@
+"""Writing that nothing tears: what is there before and after, wherever an interruption comes."""
+
+import stat
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from fullscale import files
+from fullscale.errors import FullscaleError
+from fullscale.files import atomic_folder, atomic_path
+
+
+def write_file(target: Path) -> None:
+    with atomic_path(target) as temporary:
+        temporary.write_text("new")
+
+
+def write_folder(target: Path) -> None:
+    with atomic_folder(target) as temporary:
+        (temporary / "inside").write_text("new")
+
+
+def content(target: Path) -> str | None:
+    inside = target / "inside" if target.is_dir() else target
+    return inside.read_text() if inside.exists() else None
+
+
+def interrupted_at_line(number: int, function: Callable[[], None]) -> bool:
+    """Run with Ctrl-C before the n-th line that `fullscale.files` executes; tell whether it came to that."""
+    seen = 0
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal seen
+        if frame.f_code.co_filename != files.__file__:
+            return None
+        if event == "line":
+            seen += 1
+            if seen == number:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        function()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+@pytest.mark.parametrize("write", [write_file, write_folder])
+@pytest.mark.parametrize("there", [False, True])
+def test_an_interruption_leaves_the_old_or_the_new_and_nothing_beside(
+    write: Callable[[Path], None], there: bool, tmp_path: Path
+) -> None:
+    lines = 0
+    outcomes = set()
+    while True:
+        lines += 1
+        folder = tmp_path / str(lines)
+        folder.mkdir()
+        target = folder / "model.nii.gz"
+        if there and write is write_file:
+            target.write_text("old")
+        elif there:
+            target.mkdir()
+            (target / "inside").write_text("old")
+        before = content(target)
+        came = interrupted_at_line(lines, partial(write, target))
+        assert content(target) in (before, "new")
+        assert {path.name for path in folder.iterdir()} <= {target.name}
+        outcomes.add(content(target))
+        if not came:
+            break
+    assert lines > 8
+    assert outcomes == {before, "new"}
+
+
+@pytest.mark.parametrize("write", [write_file, write_folder])
+def test_a_block_that_fails_leaves_everything_as_it_was(write: Callable[[Path], None], tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    write(target)
+    atomic = atomic_path if write is write_file else atomic_folder
+    with pytest.raises(ZeroDivisionError), atomic(target):
+        raise ZeroDivisionError
+    assert content(target) == "new"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("write", [write_file, write_folder])
+def test_a_place_that_cannot_be_written_is_one_line(write: Callable[[Path], None], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for target in (tmp_path / "file" / "inside", tmp_path / ("n" * 300)):
+        with pytest.raises(FullscaleError, match=r"cannot write .*: (File exists|File name too long)"):
+            write(target)
+
+
+def test_what_is_written_has_the_rights_of_any_new_file(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("")
+    write_file(tmp_path / "ours")
+    assert stat.S_IMODE((tmp_path / "ours").stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
