@@ -57,7 +57,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         if folder.exists():
             os.replace(folder, old)
         os.replace(temporary, folder)
-        shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)  # here too: an interruption may come just before the lines below
     except OSError as error:
         raise FullscaleError(f"cannot write {folder}: {error.strerror or error}") from error
     finally:

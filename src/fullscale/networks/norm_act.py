@@ -110,10 +110,10 @@ class _NormAct(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Take the gradient `[B, F, H, W]` back to weight, bias and the maps; through mean and deviation too."""
         weight, bias, mean, rstd, *maps = ctx.saved_tensors
-        to_weight, to_bias = torch.empty_like(weight), torch.empty_like(bias)
+        scale, to_weight, to_bias = rstd * weight, torch.empty_like(weight), torch.empty_like(bias)
         to_maps = [_channels_last(x, x.shape[1]) for x in maps]
         for x, to_x, at in zip(maps, to_maps, _channels(maps), strict=True):
-            of_map = _MapGradient(x, gradient[:, at], mean[at], rstd[at], weight[at], bias[at])
+            of_map = _MapGradient(x, gradient[:, at], mean[at], rstd[at], scale[at], bias[at])
             to_bias[at], to_weight[at] = of_map.sums()
             of_map.write(to_x, to_bias[at], to_weight[at])
         return to_weight, to_bias, None, None, *to_maps
@@ -122,14 +122,14 @@ class _NormAct(torch.autograd.Function):
 class _MapGradient:
     """The gradient of one map, in two walks over its blocks: sums over all pixels, then what depends on them."""
 
-    def __init__(self, x: Tensor, gradient: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor, bias: Tensor) -> None:
+    def __init__(self, x: Tensor, gradient: Tensor, mean: Tensor, rstd: Tensor, scale: Tensor, bias: Tensor) -> None:
         self.x, self.gradient = _pixels(x), _pixels(gradient)
-        self.mean, self.rstd, self.weight, self.bias = mean, rstd, weight, bias
+        self.mean, self.rstd, self.scale, self.bias = mean, rstd, scale, bias
         self.scratch = self.x.new_empty(2, *next(_blocks(self.x))[0].shape)
 
     def sums(self) -> tuple[Tensor, Tensor]:
         """Sum over pixels what passes the ReLU, and its product with the normalised map: `[C]` each."""
-        of_gradient, of_product = torch.zeros_like(self.bias), torch.zeros_like(self.weight)
+        of_gradient, of_product = torch.zeros_like(self.bias), torch.zeros_like(self.bias)
         for passed, centred, _ in self._walk():
             of_gradient += passed.sum(0)
             of_product += passed.mul_(centred).sum(0)
@@ -137,19 +137,19 @@ class _MapGradient:
 
     def write(self, to_x: Tensor, of_gradient: Tensor, of_product: Tensor) -> None:
         """Fill the gradient of the map."""
-        scale, numbers = self.weight * self.rstd, len(self.x)
-        constant, slope = -scale * of_gradient / numbers, -scale * self.rstd * of_product / numbers
+        of_pixel = -self.scale / len(self.x)
+        constant, slope = of_pixel * of_gradient, of_pixel * self.rstd * of_product
         target = _pixels(to_x)
         for passed, centred, at in self._walk():
             torch.addcmul(constant, centred, slope, out=centred)
-            torch.addcmul(centred, passed, scale, out=target[at])
+            torch.addcmul(centred, passed, self.scale, out=target[at])
 
     def _walk(self) -> Iterator[tuple[Tensor, Tensor, slice]]:
         """For each block: the gradient that the ReLU lets through and the map less its mean, in scratch; and where."""
         for block, at in _blocks(self.x):
             centred, passed = self.scratch[:, : len(block)]
             torch.sub(block, self.mean, out=centred)
-            torch.addcmul(self.bias, centred, self.weight * self.rstd, out=passed)
+            torch.addcmul(self.bias, centred, self.scale, out=passed)
             torch.ops.aten.threshold_backward(self.gradient[at], passed, 0, grad_input=passed)
             yield passed, centred, at
 
