@@ -50,7 +50,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def trained_run(phantoms: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder whose network has seen a few steps: it predicts, not well."""
-    from fullscale.config import load_config
+    from fullscale.config.load import load_config
     from fullscale.training.run import Request, train
 
     run = tmp_path_factory.mktemp("runs") / "run"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fullscale.evaluation.report import write_report
+from fullscale.reporting.html import write_report
 
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),

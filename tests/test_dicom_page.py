@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from fullscale.cli.app import app
-from fullscale.data.dicom import read_series
-from fullscale.data.nifti import write_volume
+from fullscale.data.dicom.series import read_series
+from fullscale.data.volume_files import write_volume
 from fullscale.geometry.volume import Volume
 from tests.dicom_slices import STEP_MM, slice_hu, slice_position, write_series, write_slice
 

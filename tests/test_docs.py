@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fullscale.config import load_config
+from fullscale.config.load import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])

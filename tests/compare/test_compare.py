@@ -13,7 +13,7 @@ from fullscale.compare.results import gather
 from fullscale.compare.run import Job, run_comparison
 from fullscale.compare.tables import latex, markdown, numbers, rows
 from fullscale.errors import UsageError
-from fullscale.evaluation.summary import read_summary
+from fullscale.scoring.summary import read_summary
 from tests.conftest import QUICK, Command
 
 SETTINGS = [s for s in QUICK if "epoch" not in s]

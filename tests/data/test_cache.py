@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from fullscale.data.cache import cache_summary, prepare_cases
-from fullscale.data.layouts import Case
-from fullscale.data.nifti import write_volume
-from fullscale.data.preprocess import Intensity, Recipe
+from fullscale.data.case import Case
+from fullscale.data.recipe import Intensity, Recipe
+from fullscale.data.volume_files import write_volume
 from fullscale.errors import DataError, FullscaleError, GeometryError
 from fullscale.geometry.volume import Volume
 

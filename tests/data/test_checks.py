@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from fullscale.data.case import WHOLE_SET
 from fullscale.data.checks import Inspection, count_labels, foreground_statistics, inspect_dataset
-from fullscale.data.layouts import WHOLE_SET, find_dataset
-from fullscale.data.nifti import write_volume
+from fullscale.data.layouts.find import find_dataset
+from fullscale.data.volume_files import write_volume
 from fullscale.errors import UsageError
 from fullscale.geometry.volume import Volume
 

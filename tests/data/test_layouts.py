@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from fullscale.data.layouts import WHOLE_SET, Case, Dataset, find_dataset
+from fullscale.data.case import WHOLE_SET, Case, Dataset
+from fullscale.data.layouts.find import find_dataset
 from fullscale.errors import DataError
 
 

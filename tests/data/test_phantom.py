@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from fullscale.data.checks import inspect_dataset
-from fullscale.data.layouts import find_dataset
+from fullscale.data.layouts.find import find_dataset
 from fullscale.data.phantom import make_case, write_dataset
 from fullscale.errors import UsageError
-from fullscale.geometry.transform import axis_codes
+from fullscale.geometry.orientation import axis_codes
 from fullscale.geometry.volume import Volume
 
 SMALL = {"size": 48, "slices": 24}

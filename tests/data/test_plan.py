@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fullscale.data.case import Case, Dataset
 from fullscale.data.checks import CaseFacts, Inspection
-from fullscale.data.layouts import Case, Dataset
 from fullscale.data.plan import make_plan, read_plan
 from fullscale.errors import DataError
 

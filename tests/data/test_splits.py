@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fullscale.data.layouts import Case
+from fullscale.data.case import Case
 from fullscale.data.splits import choose_split, fixed_split, make_splits, read_splits
 from fullscale.errors import DataError, UsageError
 from fullscale.files import write_json

@@ -8,12 +8,12 @@ import pytest
 import SimpleITK as sitk
 from tests.dicom_slices import write_series, write_slice
 
-from fullscale.data.dicom import read_series
-from fullscale.data.dicom_seg import read_seg
-from fullscale.data.dicom_stack import Choices
-from fullscale.data.nifti import read_volume, write_volume
+from fullscale.data.dicom.seg import read_seg
+from fullscale.data.dicom.series import read_series
+from fullscale.data.dicom.stack import Choices
+from fullscale.data.volume_files import read_volume, write_volume
 from fullscale.errors import DataError, UsageError
-from fullscale.geometry.transform import reorient
+from fullscale.geometry.orientation import reorient
 from fullscale.geometry.volume import Volume
 from fullscale.inference.batch import Writing, find_scans, predict_scans
 from fullscale.inference.predictor import Predictor

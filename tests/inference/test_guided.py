@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from fullscale.bundle import ModelCard
-from fullscale.data.nifti import read_volume
+from fullscale.bundle.card import ModelCard
+from fullscale.data.volume_files import read_volume
 from fullscale.errors import UsageError
-from fullscale.evaluation.summary import read_summary
-from fullscale.geometry.transform import reorient
+from fullscale.geometry.orientation import reorient
 from fullscale.geometry.volume import Volume
 from fullscale.inference.guided import is_guided, predict_guided
 from fullscale.inference.predictor import Predictor
 from fullscale.networks import create_network
+from fullscale.scoring.summary import read_summary
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,15 @@ import pytest
 import SimpleITK as sitk
 import torch
 
-from fullscale.bundle import load_bundle
-from fullscale.data.nifti import read_volume, write_volume
-from fullscale.data.preprocess import find_frame, image_slices, with_neighbours
+from fullscale.bundle.store import load_bundle
+from fullscale.data.recipe import find_frame, image_slices
+from fullscale.data.volume_files import read_volume, write_volume
 from fullscale.errors import DataError, UsageError
-from fullscale.geometry.transform import reorient
+from fullscale.geometry.orientation import reorient
 from fullscale.geometry.volume import Volume
 from fullscale.inference.predictor import Predictor, choose_device, slice_logits
 from fullscale.networks.blocks import decide, probabilities
+from fullscale.views.slices import with_neighbours
 
 
 @pytest.fixture(scope="module")

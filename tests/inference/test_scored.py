@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from tests.conftest import QUICK, Command
 
-from fullscale.config import load_config
-from fullscale.data.layouts import Case, find_dataset
+from fullscale.config.load import load_config
+from fullscale.data.case import Case
+from fullscale.data.layouts.find import find_dataset
 from fullscale.errors import DataError
-from fullscale.evaluation.summary import read_summary
 from fullscale.inference.predictor import Predictor
 from fullscale.inference.scored import predict_and_score
+from fullscale.scoring.summary import read_summary
 from fullscale.training.run import Request, train
 
 

@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from fullscale.errors import UsageError
 from fullscale.networks.blocks import SegmentationOutput, gate
-from fullscale.networks.scaled_conv import set_form
+from fullscale.networks.kernels.scaled_conv import set_form
 from fullscale.networks.unet3plus import UNet3Plus
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from fullscale.data.dicom import read_series
-from fullscale.data.dicom_seg import read_seg
-from fullscale.data.dicom_stack import Choices
-from fullscale.data.nifti import read_volume
-from fullscale.geometry.transform import reorient
+from fullscale.data.dicom.seg import read_seg
+from fullscale.data.dicom.series import read_series
+from fullscale.data.dicom.stack import Choices
+from fullscale.data.volume_files import read_volume
+from fullscale.geometry.orientation import reorient
 from fullscale.inference.batch import Writing, predict_scans
 from fullscale.inference.predictor import Predictor
 

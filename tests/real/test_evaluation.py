@@ -7,15 +7,15 @@ import SimpleITK as sitk
 import torch
 from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
 
-from fullscale.data.layouts import Case
-from fullscale.data.nifti import read_volume, volume_stem, write_volume
+from fullscale.data.case import Case
 from fullscale.data.read import read_image, read_label
-from fullscale.evaluation.evaluate import evaluate
-from fullscale.evaluation.overlay import overlay_figure
-from fullscale.evaluation.report import write_report
-from fullscale.evaluation.scene import Look
-from fullscale.evaluation.summary import write_summary
+from fullscale.data.volume_files import read_volume, volume_stem, write_volume
 from fullscale.geometry.volume import Volume
+from fullscale.reporting.html import write_report
+from fullscale.reporting.overlay import overlay_figure
+from fullscale.reporting.scene import Look
+from fullscale.scoring.evaluate import evaluate
+from fullscale.scoring.summary import write_summary
 
 
 def moved(label: Volume, *voxels: int) -> Volume:

@@ -8,14 +8,14 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from fullscale.data.checks import inspect_dataset
-from fullscale.data.dicom import read_series, series_info
-from fullscale.data.dicom_files import segment_names
-from fullscale.data.dicom_seg import read_seg, require_sources
-from fullscale.data.layouts import find_dataset
-from fullscale.data.nifti import read_volume, write_volume
+from fullscale.data.dicom.headers import segment_names
+from fullscale.data.dicom.seg import read_seg, require_sources
+from fullscale.data.dicom.series import read_series, series_info
+from fullscale.data.layouts.find import find_dataset
 from fullscale.data.read import read_image, read_label
+from fullscale.data.volume_files import read_volume, write_volume
 from fullscale.errors import DataError
-from fullscale.geometry.transform import axis_codes, reorient
+from fullscale.geometry.orientation import axis_codes, reorient
 from fullscale.geometry.volume import Volume, describe_mismatch
 
 

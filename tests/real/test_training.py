@@ -5,7 +5,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from fullscale.config import load_config
+from fullscale.config.load import load_config
 from fullscale.training.run import Request, train
 from tests.conftest import QUICK
 from tests.training.test_run import LEARNING

@@ -15,10 +15,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fullscale.config import OptimizerConfig, load_config
+from fullscale.config.load import load_config
+from fullscale.config.schema import OptimizerConfig
 from fullscale.data.plan import read_plan
 from fullscale.errors import DataError, FullscaleError, UsageError
-from fullscale.training.module import Budget, read_checkpoint
+from fullscale.training.budget import Budget, read_checkpoint
 from fullscale.training.run import Request, resolve, train
 from tests.conftest import QUICK, Command
 

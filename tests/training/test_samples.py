@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fullscale.config import AugmentConfig
+from fullscale.config.schema import AugmentConfig
 from fullscale.data.cache import PreparedCase
 from fullscale.training.augment import Augmentation
 from fullscale.training.samples import Crop, CropDataset, CropSampler

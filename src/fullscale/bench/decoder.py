@@ -12,8 +12,8 @@ from torch import Tensor
 from fullscale.bench.measure import Timing, alternate, in_fresh_process
 from fullscale.bench.workload import Workload, freeze
 from fullscale.networks.blocks import ConvNorm
+from fullscale.networks.kernels.scaled_conv import Form, ScaledConv
 from fullscale.networks.parameters import count_macs
-from fullscale.networks.scaled_conv import Form, ScaledConv
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {"form": "direct", "channels_last": False},

@@ -13,14 +13,15 @@ import torch
 
 from fullscale.bench.measure import alternate, environment
 from fullscale.bench.workload import CLASSES, Workload, freeze
-from fullscale.bundle import CARD, ModelCard, find_bundle, load_bundle, read_card, save_bundle
-from fullscale.data.preprocess import Intensity, Recipe, find_frame, image_slices
+from fullscale.bundle.card import CARD, ModelCard, read_card
+from fullscale.bundle.store import find_bundle, load_bundle, save_bundle
 from fullscale.data.read import read_image
-from fullscale.export import FORMS, export_model
-from fullscale.geometry.transform import reorient
+from fullscale.data.recipe import Intensity, Recipe, find_frame, image_slices
+from fullscale.export.model import FORMS, export_model
+from fullscale.geometry.orientation import reorient
 from fullscale.geometry.volume import Volume
 from fullscale.inference.predictor import Predictor, slices_at_once
-from fullscale.networks.scaled_conv import Form
+from fullscale.networks.kernels.scaled_conv import Form
 
 EAGER, COMPILED = "PyTorch", "PyTorch compiled"
 CPU = torch.device("cpu")

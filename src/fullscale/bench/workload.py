@@ -16,7 +16,7 @@ from fullscale.losses import create_loss
 from fullscale.losses.supervision import SupervisedLoss
 from fullscale.networks import create_network, network_options
 from fullscale.networks.blocks import Guidance
-from fullscale.networks.scaled_conv import Form, set_form
+from fullscale.networks.kernels.scaled_conv import Form, set_form
 
 IN_CHANNELS = 3
 CLASSES = 1

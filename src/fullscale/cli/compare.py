@@ -50,7 +50,7 @@ def compare(
     The same command again goes on where it stopped. A row that fails does not stop the others (exit code 4).
     """
     from fullscale.compare.comparison import load_comparison, rows_of
-    from fullscale.config import parse_override
+    from fullscale.config.load import parse_override
     from fullscale.errors import PartialFailure, UsageError
 
     if (networks is None) == (rows is None):

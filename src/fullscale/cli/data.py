@@ -24,8 +24,8 @@ def inspect(
     """
     from fullscale.cli.show import print_inspection
     from fullscale.data.checks import inspect_dataset
-    from fullscale.data.dicom import is_study
-    from fullscale.data.layouts import find_dataset
+    from fullscale.data.dicom.series import is_study
+    from fullscale.data.layouts.find import find_dataset
     from fullscale.errors import DataError
 
     try:
@@ -46,7 +46,7 @@ def inspect(
 
 
 def _inspect_study(study: Path, json: bool) -> None:
-    from fullscale.data.dicom import series_info
+    from fullscale.data.dicom.series import series_info
     from fullscale.errors import DataError
 
     found = series_info(study)
@@ -120,9 +120,9 @@ def plan(
     json: Json = False,
 ) -> None:
     """Choose window, spacing, crop, width and batch from the data, each with its reason; edit and train with --plan."""
-    from fullscale.config import load_config
+    from fullscale.config.load import load_config
     from fullscale.data.checks import inspect_dataset
-    from fullscale.data.layouts import find_dataset
+    from fullscale.data.layouts.find import find_dataset
     from fullscale.data.plan import make_plan
     from fullscale.files import write_text
     from fullscale.training.run import gpu_memory_gib
@@ -147,10 +147,10 @@ def prepare(
     json: Json = False,
 ) -> None:
     """Prepare every case ahead of training (train does it by itself)."""
-    from fullscale.config import load_config
+    from fullscale.config.load import load_config
     from fullscale.data.cache import cache_summary, default_cache, prepare_cases
     from fullscale.data.checks import inspect_dataset
-    from fullscale.data.layouts import find_dataset
+    from fullscale.data.layouts.find import find_dataset
     from fullscale.data.plan import make_plan, read_plan
     from fullscale.training.run import gpu_memory_gib
 

@@ -19,16 +19,16 @@ def demo(
     minutes: Annotated[float, typer.Option(help="How long to train.", min=0.05)] = 3.0,
 ) -> None:
     """Draw phantoms, train a small UNet 3+, segment a scan it has not seen, and score the mask."""
-    from fullscale.config import load_config
+    from fullscale.config.load import load_config
     from fullscale.data.phantom import write_dataset
     from fullscale.data.read import read_image, read_label
-    from fullscale.evaluation.evaluate import evaluate
-    from fullscale.evaluation.figures import save_figure
-    from fullscale.evaluation.overlay import overlay_figure
-    from fullscale.evaluation.scene import Look
-    from fullscale.evaluation.summary import write_summary
     from fullscale.inference.batch import predict_scans
     from fullscale.inference.predictor import Predictor
+    from fullscale.reporting.figures import save_figure
+    from fullscale.reporting.overlay import overlay_figure
+    from fullscale.reporting.scene import Look
+    from fullscale.scoring.evaluate import evaluate
+    from fullscale.scoring.summary import write_summary
     from fullscale.training.run import Request, train
 
     scans, run, masks = output / "phantoms", output / "run", output / "predictions"

@@ -30,7 +30,7 @@ def export(
 
     Batch and size stay free. `fullscale predict model.onnx SCAN` segments with the file and its card alone.
     """
-    from fullscale.export import export_model
+    from fullscale.export.model import export_model
 
     done = export_model(model, output, format, form, None if json else lambda case: typer.echo(case.describe()))
     if json:

@@ -29,8 +29,8 @@ def report(
     json: Json = False,
 ) -> None:
     """Write one HTML file: how good, how reliable, what it looks like, how it was trained, where it fails."""
-    from fullscale.evaluation.report import write_report
-    from fullscale.evaluation.scene import Look
+    from fullscale.reporting.html import write_report
+    from fullscale.reporting.scene import Look
 
     look = Look(_window(window), palette=palette)
     with progress_bar("drawing", quiet=json) as advance:
@@ -65,10 +65,10 @@ def overlay(
     from fullscale.data.labels import keep_labels
     from fullscale.data.read import read_image, read_label
     from fullscale.errors import UsageError
-    from fullscale.evaluation.figures import save_figure
-    from fullscale.evaluation.overlay import overlay_figure, slice_figure
-    from fullscale.evaluation.scene import AXIAL, CORONAL, SAGITTAL, Look
     from fullscale.geometry.volume import require_same_grid
+    from fullscale.reporting.figures import save_figure
+    from fullscale.reporting.overlay import overlay_figure, slice_figure
+    from fullscale.reporting.scene import AXIAL, CORONAL, SAGITTAL, Look
 
     if at is not None and view == "sheet":
         raise UsageError(f"--at {at:g} is the place of one slice: say which with --view axial, coronal or sagittal")

@@ -21,7 +21,7 @@ from fullscale.cli.show import (
 )
 
 if TYPE_CHECKING:
-    from fullscale.evaluation.summary import Failure
+    from fullscale.scoring.summary import Failure
 
 ToleranceMm = Annotated[
     str, typer.Option("--tolerance-mm", help="Of NSD, the surface Dice, in mm: 1, or 1=3,2=1.5 by label.")
@@ -46,9 +46,9 @@ def train(
 
     The same command again goes on where it stopped. `fullscale settings` lists every setting.
     """
-    from fullscale.config import load_config
+    from fullscale.config.load import load_config
     from fullscale.data.cache import default_cache
-    from fullscale.data.layouts import find_dataset
+    from fullscale.data.layouts.find import find_dataset
     from fullscale.training.run import Request, train
 
     chosen = load_config(config, settings or [])
@@ -77,8 +77,8 @@ def train(
 def settings() -> None:
     """List every setting of a run, with its default."""
     from fullscale.cli.show import table
-    from fullscale.config import Config
-    from fullscale.config import settings as all_settings
+    from fullscale.config.load import settings as all_settings
+    from fullscale.config.schema import Config
 
     defaults = Config().model_dump()
     rows = []
@@ -112,7 +112,7 @@ def predict(
     json: Json = False,
 ) -> None:
     """Segment scans; each mask lies on its scan's own grid. A bad scan does not stop the others (exit code 4)."""
-    from fullscale.data.dicom_stack import Choices
+    from fullscale.data.dicom.stack import Choices
     from fullscale.errors import PartialFailure
     from fullscale.inference.batch import Writing, find_scans, predict_scans
     from fullscale.inference.predictor import Predictor
@@ -147,7 +147,7 @@ def score_model(
     json: Json = False,
 ) -> None:
     """Segment labelled scans and score the masks; of a network with guidance, with and without its gate."""
-    from fullscale.data.layouts import find_dataset
+    from fullscale.data.layouts.find import find_dataset
     from fullscale.inference.predictor import Predictor
     from fullscale.inference.scored import predict_and_score
 
@@ -181,10 +181,10 @@ def evaluate(
 
     With --against, the two sets of masks are also compared case by case.
     """
-    from fullscale.evaluation.against import compare_summaries
-    from fullscale.evaluation.evaluate import evaluate
-    from fullscale.evaluation.summary import Summary, read_summary
     from fullscale.files import write_json
+    from fullscale.scoring.evaluate import evaluate
+    from fullscale.scoring.paired import compare_summaries
+    from fullscale.scoring.summary import Summary, read_summary
 
     chosen, tolerance = parse_labels(labels), parse_tolerance(tolerance_mm)
 

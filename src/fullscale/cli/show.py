@@ -16,8 +16,8 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from fullscale.data.checks import CaseFacts, Inspection
-    from fullscale.evaluation.against import Against
-    from fullscale.evaluation.summary import Summary
+    from fullscale.scoring.paired import Against
+    from fullscale.scoring.summary import Summary
 
 MOST_ROWS = 40
 _EMPTY = ("missed", "false_positive", "true_negative")
@@ -58,7 +58,7 @@ def parse_tolerance(text: str) -> float | dict[int, float]:
         UsageError: it is not of this form, or a tolerance is negative.
     """
     from fullscale.errors import UsageError
-    from fullscale.evaluation.surface import tolerance_of
+    from fullscale.metrics.surface import tolerance_of
 
     try:
         if "=" not in text:

@@ -8,9 +8,11 @@ from typing import Any
 
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator, model_validator
 
-from fullscale.config import Config, Section, configure, nearest, read_yaml
+from fullscale.config.load import configure, read_yaml
+from fullscale.config.schema import Config, Section
 from fullscale.errors import UsageError
 from fullscale.networks import list_networks
+from fullscale.text import nearest
 
 BUDGET = ("trainer.max_minutes", "trainer.max_epochs", "trainer.steps_per_epoch")
 SHARED = ("data.labels", "data.folds", "data.validation", "trainer.seed")

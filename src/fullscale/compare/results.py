@@ -13,20 +13,13 @@ from fullscale.compare.comparison import Comparison
 from fullscale.compare.run import Outcome
 from fullscale.data.plan import Plan
 from fullscale.errors import DataError
-from fullscale.evaluation.source import Source, find_source, read_curves
-from fullscale.evaluation.statistics import (
-    LEVEL,
-    Interval,
-    PairedComparison,
-    bootstrap_interval,
-    compare_paired,
-    holm,
-    paired_dice,
-)
-from fullscale.evaluation.summary import Summary
 from fullscale.networks import create_network
+from fullscale.networks.kernels.scaled_conv import set_form
 from fullscale.networks.parameters import count_macs
-from fullscale.networks.scaled_conv import set_form
+from fullscale.reporting.source import Source, find_source, read_curves
+from fullscale.scoring.paired import paired_dice
+from fullscale.scoring.statistics import LEVEL, Interval, PairedComparison, bootstrap_interval, compare_paired, holm
+from fullscale.scoring.summary import Summary
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from fullscale.compare.comparison import Comparison, Row
-from fullscale.config import Config
+from fullscale.config.schema import Config
 from fullscale.data.cache import default_cache
-from fullscale.data.layouts import Case
+from fullscale.data.case import Case
 from fullscale.data.plan import Plan
 from fullscale.data.splits import choose_split
 from fullscale.errors import DataError, UsageError

@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fullscale.data.case import Case
 from fullscale.data.labels import merge_labels, organs_of
-from fullscale.data.layouts import Case
-from fullscale.data.preprocess import Recipe, find_frame, image_slices, label_slices
 from fullscale.data.read import read_image, read_label
+from fullscale.data.recipe import Recipe, find_frame, image_slices, label_slices
 from fullscale.errors import DataError, FullscaleError
 from fullscale.geometry.volume import require_same_grid
 

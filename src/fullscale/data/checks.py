@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fullscale.data.layouts import WHOLE_SET, Case, Dataset, Problem
+from fullscale.data.case import WHOLE_SET, Case, Dataset, Problem
 from fullscale.data.read import read_image, read_label
 from fullscale.errors import DataError, FullscaleError, UsageError
-from fullscale.geometry.transform import axis_codes
+from fullscale.geometry.orientation import axis_codes
 from fullscale.geometry.volume import Volume, describe_mismatch
 
 FOREGROUND_SAMPLES = 10_000

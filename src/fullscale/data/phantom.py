@@ -18,10 +18,10 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from fullscale.data.nifti import write_volume
+from fullscale.data.volume_files import write_volume
 from fullscale.errors import UsageError
 from fullscale.files import write_json
-from fullscale.geometry.transform import reorient
+from fullscale.geometry.orientation import reorient
 from fullscale.geometry.volume import Affine, Volume
 
 ORGANS = {1: "liver", 2: "spleen", 3: "right kidney", 4: "left kidney", 5: "liver tumour"}

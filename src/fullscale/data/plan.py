@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, Validati
 
 from fullscale.data.checks import CaseFacts, Inspection
 from fullscale.data.labels import organs_of
-from fullscale.data.preprocess import Intensity, Neighbours, Recipe
+from fullscale.data.recipe import Intensity, Neighbours, Recipe
 from fullscale.errors import DataError
 
 T = TypeVar("T")

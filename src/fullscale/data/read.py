@@ -10,14 +10,15 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from fullscale.data.dicom import DicomHeader, read_series, read_series_grid
-from fullscale.data.dicom_files import is_dicom_file, is_seg
-from fullscale.data.dicom_seg import read_seg
-from fullscale.data.dicom_stack import Choices
-from fullscale.data.dicom_zip import is_zip
-from fullscale.data.nifti import one_line, read_volume, smallest_integer_type, volume_stem, volume_suffix
+from fullscale.data.dicom.headers import is_dicom_file, is_seg
+from fullscale.data.dicom.seg import read_seg
+from fullscale.data.dicom.series import DicomHeader, read_series, read_series_grid
+from fullscale.data.dicom.stack import Choices
+from fullscale.data.dicom.store import is_zip
+from fullscale.data.volume_files import read_volume, smallest_integer_type, volume_stem, volume_suffix
 from fullscale.errors import DataError
 from fullscale.geometry.volume import Volume
+from fullscale.text import one_line
 
 SEG_SUFFIXES = (".dcm", ".dicom")
 """The file types of a DICOM SEG among label maps, in lower case."""

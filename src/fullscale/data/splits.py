@@ -10,7 +10,7 @@ from typing import TypedDict
 
 import numpy as np
 
-from fullscale.data.layouts import Case
+from fullscale.data.case import Case
 from fullscale.errors import DataError, UsageError
 
 ALL = "all"

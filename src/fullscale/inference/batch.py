@@ -10,14 +10,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fullscale.data.dicom import DicomHeader, is_dicom_folder, is_study, study_uid
-from fullscale.data.dicom_identifiers import missing_identifiers, source_headers, write_with_identifiers
-from fullscale.data.dicom_seg import SegType, require_sources, write_seg
-from fullscale.data.dicom_stack import Choices
-from fullscale.data.dicom_zip import is_zip
-from fullscale.data.layouts import find_dataset
-from fullscale.data.nifti import volume_stem, volume_suffix, write_volume
+from fullscale.data.dicom.identifiers import missing_identifiers, source_headers, write_with_identifiers
+from fullscale.data.dicom.seg import SegType, require_sources, write_seg
+from fullscale.data.dicom.series import DicomHeader, is_dicom_folder, is_study, study_uid
+from fullscale.data.dicom.stack import Choices
+from fullscale.data.dicom.store import is_zip
+from fullscale.data.layouts.find import find_dataset
 from fullscale.data.read import read_image
+from fullscale.data.volume_files import volume_stem, volume_suffix, write_volume
 from fullscale.errors import DataError, UsageError
 from fullscale.geometry.volume import Volume
 from fullscale.inference.predictor import Predictor

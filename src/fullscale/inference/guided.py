@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fullscale.data.preprocess import find_frame, image_slices
 from fullscale.data.read import read_image
+from fullscale.data.recipe import find_frame, image_slices
 from fullscale.errors import UsageError
-from fullscale.evaluation.guidance import Guided
 from fullscale.geometry.volume import Volume
 from fullscale.inference.predictor import Predictor, mixed_precision, resize_logits, slice_batches
+from fullscale.metrics.presence import Guided
 from fullscale.networks.blocks import absent, decide, gate
 
 

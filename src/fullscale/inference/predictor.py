@@ -12,13 +12,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from fullscale.bundle import ModelCard, load_bundle
-from fullscale.data.preprocess import Frame, find_frame, image_slices, with_neighbours
+from fullscale.bundle.card import ModelCard
+from fullscale.bundle.store import load_bundle
 from fullscale.data.read import read_image
+from fullscale.data.recipe import Frame, find_frame, image_slices
 from fullscale.errors import UsageError
 from fullscale.geometry.volume import Volume
 from fullscale.networks.blocks import decide, probabilities
 from fullscale.networks.onnx_network import OnnxNetwork
+from fullscale.views.slices import with_neighbours
 
 VOXELS_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 21, "mps": 1 << 20}
 """Voxels of the slices in one batch."""

@@ -6,18 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from fullscale.data.case import Case
 from fullscale.data.labels import merge_label_map
-from fullscale.data.layouts import Case
-from fullscale.data.nifti import write_volume
 from fullscale.data.read import read_label
+from fullscale.data.volume_files import write_volume
 from fullscale.errors import DataError
-from fullscale.evaluation.evaluate import evaluate
-from fullscale.evaluation.guidance import GuidedScores, score_guided
-from fullscale.evaluation.summary import Failure, Summary, write_summary
-from fullscale.evaluation.surface import TOLERANCE_MM, Tolerance
 from fullscale.geometry.volume import Volume
 from fullscale.inference.guided import is_guided, predict_guided
 from fullscale.inference.predictor import Predictor
+from fullscale.metrics.presence import GuidedScores, score_guided
+from fullscale.metrics.surface import TOLERANCE_MM, Tolerance
+from fullscale.scoring.evaluate import evaluate
+from fullscale.scoring.summary import Failure, Summary, write_summary
 
 
 def predict_and_score(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fullscale.errors import UsageError
-from fullscale.networks.scaled_conv import ScaledConv, is_precise
+from fullscale.networks.kernels.scaled_conv import ScaledConv, is_precise
 
 Normalization = Literal["none", "batch"]
 

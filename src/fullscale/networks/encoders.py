@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from fullscale.errors import DataError, FullscaleError, UsageError
 from fullscale.networks.blocks import ConvNormAct, initialise
+from fullscale.text import first_line
 
 LEVELS = 5
 TIMM_STRIDES = (2, 4, 8, 16, 32)
@@ -246,8 +247,3 @@ def _read(path: Path) -> Any:
 
         return load_file(path)
     return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of what an error says, or its kind."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

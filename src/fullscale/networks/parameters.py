@@ -19,7 +19,7 @@ from fullscale.errors import UsageError
 from fullscale.networks import create_network, network_options
 from fullscale.networks.blocks import require_positive
 from fullscale.networks.encoders import LEVELS
-from fullscale.networks.scaled_conv import set_form
+from fullscale.networks.kernels.scaled_conv import set_form
 
 PLAIN, RESNET = "plain", "resnet101"
 """The two encoders of the paper's tables."""

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from fullscale.errors import UsageError
 from fullscale.networks.blocks import SegmentationNetwork, require_positive
-from fullscale.networks.encoders import check_backbone, create_backbone, first_line
+from fullscale.networks.encoders import check_backbone, create_backbone
+from fullscale.text import first_line
 
 
 class SmpNetwork(SegmentationNetwork):

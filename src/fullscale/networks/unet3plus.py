@@ -34,7 +34,7 @@ from fullscale.networks.blocks import (
     require_positive,
 )
 from fullscale.networks.encoders import LEVELS, create_encoder
-from fullscale.networks.norm_act import norm_act, norm_act_applies, remade
+from fullscale.networks.kernels.norm_act import norm_act, norm_act_applies, remade
 
 
 class DecoderLevel(nn.Module):

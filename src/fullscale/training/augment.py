@@ -17,7 +17,7 @@ from monai.transforms import (
 from monai.utils import convert_to_tensor
 from torch import Tensor
 
-from fullscale.config import AugmentConfig
+from fullscale.config.schema import AugmentConfig
 
 
 class Augmentation:

@@ -13,9 +13,9 @@ import lightning
 import numpy as np
 from lightning.pytorch.callbacks import TQDMProgressBar
 
-from fullscale.evaluation.progress import write_progress
 from fullscale.files import write_text
-from fullscale.training.module import Budget
+from fullscale.reporting.curves import write_progress
+from fullscale.training.budget import Budget
 
 
 class Bar(TQDMProgressBar):

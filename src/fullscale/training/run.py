@@ -20,24 +20,28 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from fullscale.bundle import ModelCard, save_bundle
-from fullscale.config import Config, dump_yaml, load_config
+from fullscale.bundle.card import ModelCard
+from fullscale.bundle.store import save_bundle
+from fullscale.config.load import dump_yaml, load_config
+from fullscale.config.schema import Config
 from fullscale.data.cache import PreparedCase, default_cache, prepare_cases
+from fullscale.data.case import Case, Dataset
 from fullscale.data.checks import inspect_dataset
-from fullscale.data.layouts import Case, Dataset, find_dataset
+from fullscale.data.layouts.find import find_dataset
 from fullscale.data.plan import Plan, make_plan, read_plan
 from fullscale.data.splits import ALL, Split, choose_split, fixed_split, make_splits, read_splits
 from fullscale.errors import DataError, UsageError
-from fullscale.evaluation.summary import Summary
 from fullscale.files import only_one, write_json, write_text
 from fullscale.inference.predictor import Predictor, choose_device
 from fullscale.inference.scored import predict_and_score
 from fullscale.losses import create_loss
 from fullscale.losses.supervision import SupervisedLoss
 from fullscale.networks import create_network, network_options
+from fullscale.scoring.summary import Summary
+from fullscale.training.budget import Budget, read_checkpoint
 from fullscale.training.datamodule import SegmentationData
 from fullscale.training.history import Bar, History
-from fullscale.training.module import Budget, SegmentationModule, read_checkpoint
+from fullscale.training.module import SegmentationModule
 from fullscale.training.samples import CropDataset
 
 DEFAULT_EPOCHS = 100

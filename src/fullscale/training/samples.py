@@ -14,10 +14,10 @@ import numpy.typing as npt
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from fullscale.config import AugmentConfig
+from fullscale.config.schema import AugmentConfig
 from fullscale.data.cache import PreparedCase
-from fullscale.data.preprocess import with_neighbours
 from fullscale.training.augment import Augmentation
+from fullscale.views.slices import with_neighbours
 
 
 class Crop(NamedTuple):

@@ -1,0 +1,1 @@
+"""What a run is: typed settings, and how they are read."""

@@ -1,0 +1,1 @@
+"""DICOM: studies on disk, headers, slices in order, pixels, segmentations."""

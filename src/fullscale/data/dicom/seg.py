@@ -1,0 +1,269 @@
+"""DICOM SEG: label maps written as segmentation objects of the scan they were made from, and read back.
+
+Where a segment lies follows from the affine alone, on the way out and on the way in; the order of files, frames and
+instance numbers plays no part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import highdicom as hd
+import numpy as np
+import numpy.typing as npt
+from highdicom.seg import Segmentation, SegmentDescription, segread
+from highdicom.sr import CodedConcept
+from pydicom.pixels.encoders import RLELosslessEncoder
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless
+
+from fullscale.data.dicom.codes import organ_codes
+from fullscale.data.dicom.headers import is_seg, silence
+from fullscale.data.dicom.identifiers import missing_identifiers, source_headers
+from fullscale.data.dicom.series import DicomHeader
+from fullscale.data.labels import Algorithm
+from fullscale.data.volume_files import smallest_integer_type
+from fullscale.errors import DataError, FullscaleError, GeometryError
+from fullscale.files import atomic_path
+from fullscale.geometry.volume import Affine, Volume
+from fullscale.text import one_line
+
+SegType = Literal["labelmap", "binary"]
+
+_LPS_AND_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_SLICE_ROW_COLUMN = np.eye(4)[[2, 1, 0, 3]]
+"""Takes `[slice, row, column]`, as DICOM stores frames, to `[column, row, slice]` and back."""
+_ON_GRID = 1e-2
+"""How far from a voxel centre of the scan a segment's voxel may lie, as a share of the spacing."""
+
+
+def write_seg(
+    path: str | Path,
+    labels: Volume,
+    organs: Mapping[int, str],
+    algorithm: Algorithm,
+    seg_type: SegType = "labelmap",
+) -> None:
+    """Write a label map as DICOM SEG of the DICOM series that it lies on.
+
+    Args:
+        path: where to, usually ending in .dcm; missing folders are made.
+        labels: `[column, row, slice]`, its header that of the series (`DicomHeader`), as `read_series` gives it.
+        organs: value and name of each segment. As "labelmap" a segment's number is its value, as "binary" segments are
+            numbered from 1 in the order of the values, as the standard demands.
+        algorithm: what made the label map.
+        seg_type: "labelmap" (one small RLE compressed volume) or "binary" (uncompressed bits, for older viewers).
+
+    Raises:
+        DataError: the labels do not come from a DICOM series, or its identifiers are blank; there is no other value
+            in the labels than those of the organs.
+        FullscaleError: writing failed.
+    """
+    path = Path(path)
+    sources = require_sources(labels)
+    _avoid_gdcm()
+    segmentation = _quietly(_segmentation, labels, sources, organs, algorithm, seg_type)
+    with atomic_path(path) as temporary:
+        segmentation.save_as(temporary)
+
+
+def require_sources(scan: Volume) -> list[Any]:
+    """Return the headers of the images that a DICOM SEG of this scan would refer to.
+
+    Raises:
+        DataError: the scan is no DICOM series, or its identifiers are blank.
+    """
+    if not isinstance(scan.header, DicomHeader):
+        raise DataError("a DICOM SEG refers to the DICOM images it was made from, but this scan is no DICOM series")
+    sources = source_headers(scan.header)
+    blank = missing_identifiers(sources)
+    if blank:
+        raise DataError(
+            f"{scan.header.files[0].parent}: a DICOM SEG refers to its images by identifiers, blank or not unique here "
+            f"({', '.join(blank)}); --fix-identifiers writes a copy with new ones, --format nifti needs none"
+        )
+    return sources
+
+
+def read_seg(path: str | Path, like: Volume | None = None) -> Volume:
+    """Read a DICOM SEG as a label map: the value of a voxel is its segment's number.
+
+    Args:
+        path: one file.
+        like: the grid to place it on, usually the scan's; a segmentation that stores some of the slices only, or them
+            in another order, comes out on the whole grid. By default its own grid, from its first to its last frame.
+
+    Returns:
+        Integers `[column, row, slice]` or on the axes of `like`.
+
+    Raises:
+        DataError: it is no SEG, unreadable, fractional, or its segments overlap.
+        GeometryError: its voxels are not voxels of `like`; nothing is resampled.
+    """
+    path = Path(path)
+    try:
+        volume = _quietly(_read_volume, path)
+        return volume if like is None else _place(volume, like)
+    except FullscaleError as error:
+        raise type(error)(f"{path}: {error}") from error
+
+
+def _avoid_gdcm() -> None:
+    """Keep pydicom from encoding RLE by GDCM, where that is installed: it ends the process on odd frame sizes."""
+    if "gdcm" in RLELosslessEncoder.available_plugins:
+        RLELosslessEncoder.remove_plugin("gdcm")
+
+
+def _segmentation(
+    labels: Volume,
+    sources: Sequence[Any],
+    organs: Mapping[int, str],
+    algorithm: Algorithm,
+    seg_type: SegType,
+) -> Segmentation:
+    values = sorted(organs)
+    numbers = values if seg_type == "labelmap" else list(range(1, len(values) + 1))
+    array = _numbered(labels.array, dict(zip(values, numbers, strict=True)))
+    affine = _LPS_AND_RAS @ labels.affine @ _SLICE_ROW_COLUMN
+    frame_of_reference = sources[0].FrameOfReferenceUID
+    volume = hd.Volume(array.transpose(2, 1, 0), affine, "PATIENT", frame_of_reference_uid=frame_of_reference)
+    segmentation = Segmentation(
+        source_images=sources,
+        pixel_array=volume,
+        segmentation_type=seg_type.upper(),
+        segment_descriptions=[
+            _describe(number, organs[value], algorithm) for value, number in zip(values, numbers, strict=True)
+        ],
+        series_instance_uid=hd.UID(),
+        series_number=_series_number(sources[0]),
+        sop_instance_uid=hd.UID(),
+        instance_number=1,
+        manufacturer="fullscale",
+        manufacturer_model_name="fullscale",
+        software_versions=version("fullscale"),
+        device_serial_number="none",
+        transfer_syntax_uid=RLELossless if seg_type == "labelmap" else ExplicitVRLittleEndian,
+        content_label="SEGMENTATION",
+        specific_character_set="ISO_IR 192",
+        series_description=f"{algorithm.name} segmentation"[:64],
+    )
+    segmentation.ContributingEquipmentSequence.extend(sources[0].get("ContributingEquipmentSequence") or [])
+    return segmentation
+
+
+def _numbered(array: npt.NDArray[Any], number_of: Mapping[int, int]) -> npt.NDArray[Any]:
+    """Write each label's value as its segment's number."""
+    found = {int(value) for k in range(array.shape[2]) for value in np.unique(array[:, :, k])}
+    strange = sorted(found - {0, *number_of})
+    if strange:
+        raise DataError(f"the labels hold the values {strange[:5]}, which name no organ")
+    stored = np.min_scalar_type(max(number_of.values()))
+    if all(value == number for value, number in number_of.items()):
+        return array.astype(stored, copy=False)
+    table = np.zeros(max(number_of) + 1, stored)
+    for value, number in number_of.items():
+        table[value] = number
+    numbered: npt.NDArray[Any] = table[array]
+    return numbered
+
+
+def _series_number(source: Any) -> int:
+    """A number away from the scan's own, so that viewers list the segmentation apart."""
+    return 9000 + int(source.get("SeriesNumber") or 0) % 1000
+
+
+def _describe(number: int, name: str, algorithm: Algorithm) -> SegmentDescription:
+    coded = organ_codes(name)
+    identification = hd.AlgorithmIdentificationSequence(
+        name=algorithm.name[:64], family=codes.cid7162.ArtificialIntelligence, version=algorithm.version[:64]
+    )
+    described = SegmentDescription(
+        segment_number=number,
+        segment_label=name[:64],
+        segmented_property_category=coded.category,
+        segmented_property_type=coded.type,
+        algorithm_type="AUTOMATIC",
+        algorithm_identification=identification,
+        anatomic_regions=None if coded.region is None else [coded.region],
+    )
+    if coded.side is not None:
+        _add_side(described, coded.side)
+    return described
+
+
+def _add_side(described: SegmentDescription, side: Code) -> None:
+    """Say left or right where the standard wants it: at the region of a lesion, at the type of an organ."""
+    concept = CodedConcept.from_code(side)
+    if "AnatomicRegionSequence" in described:
+        described.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [concept]
+    else:
+        described.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [concept]
+
+
+def _open(path: Path) -> Segmentation:
+    if not path.is_file():
+        raise DataError("no such file")
+    if not is_seg(path):
+        raise DataError("is no DICOM segmentation")
+    return segread(path)
+
+
+def _read_volume(path: Path) -> Volume:
+    segmentation = _open(path)
+    if segmentation.segmentation_type.value == "FRACTIONAL":
+        raise DataError("is a FRACTIONAL segmentation, expected BINARY or LABELMAP; threshold it first")
+    volume = segmentation.get_volume(combine_segments=True, allow_missing_positions=True)
+    affine = _LPS_AND_RAS @ volume.affine @ _SLICE_ROW_COLUMN
+    array = np.asarray(volume.array).transpose(2, 1, 0)
+    return Volume(array.astype(smallest_integer_type(array)), affine)
+
+
+def _place(labels: Volume, like: Volume) -> Volume:
+    """Put a label map onto a grid whose voxels include all of its own that are not background."""
+    axes, signs, offset = _steps(labels, like)
+    array = np.zeros(like.shape, labels.array.dtype)
+    voxels = np.argwhere(labels.array)
+    places = np.empty_like(voxels)
+    for old, new in enumerate(axes):
+        places[:, new] = signs[old] * voxels[:, old] + offset[new]
+    outside = ((places < 0) | (places >= like.shape)).any(axis=1)
+    if outside.any():
+        raise GeometryError(f"{int(outside.sum())} of {len(voxels)} voxels lie outside the scan's grid of {like.shape}")
+    array[tuple(places.T)] = labels.array[tuple(voxels.T)]
+    return like.with_array(array)
+
+
+def _steps(labels: Volume, like: Volume) -> tuple[list[int], list[int], list[int]]:
+    """Find for each axis of the labels the axis of the grid, its direction, and the index of the first voxel."""
+    to_grid = np.linalg.inv(like.affine) @ labels.affine
+    nearest = np.rint(to_grid)
+    corners = np.array([[*(np.array(corner) * (np.array(labels.shape) - 1)), 1] for corner in np.ndindex(2, 2, 2)])
+    off = np.abs(corners @ (to_grid - nearest).T)[:, :3].max()
+    signed = nearest[:3, :3]
+    if off > _ON_GRID or not (np.abs(signed).sum(axis=0) == 1).all() or abs(round(np.linalg.det(signed))) != 1:
+        raise GeometryError(
+            f"its voxels lie between those of the scan (up to {off:.3g} of a voxel off): spacing "
+            f"{_mm(labels.affine)} and {_mm(like.affine)}; nothing is resampled"
+        )
+    axes = [int(np.abs(signed[:, old]).argmax()) for old in range(3)]
+    signs = [int(signed[new, old]) for old, new in enumerate(axes)]
+    return axes, signs, nearest[:3, 3].astype(int).tolist()
+
+
+def _mm(affine: Affine) -> str:
+    return " x ".join(f"{step:.5g}" for step in np.linalg.norm(affine[:3, :3], axis=0)) + " mm"
+
+
+def _quietly(work: Any, *arguments: Any) -> Any:
+    """Run a step of highdicom without its warnings; its errors become one line."""
+    try:
+        with silence():
+            return work(*arguments)
+    except FullscaleError:
+        raise
+    except Exception as error:
+        raise DataError(f"cannot be read or written as DICOM SEG: {one_line(error)}") from error

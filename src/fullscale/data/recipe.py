@@ -1,0 +1,163 @@
+"""The one recipe that turns a scan into the slices a network sees, shared by training and prediction, and its way back.
+
+A scan is reoriented to RAS, so that whatever the file stores, axis 2 runs from feet to head; it is cut along that axis
+into slices `[S, H, W]` (H from posterior to anterior, W from left to right), resized in plane to the recipe's spacing,
+clipped and normalised. Nothing is resampled across slices: a network of this family sees a slice and its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, PositiveFloat, model_validator
+
+from fullscale.data.labels import merge_labels
+from fullscale.errors import DataError
+from fullscale.geometry.orientation import Reorientation, reorientation
+from fullscale.geometry.resample import resize_label_slices, resize_slices
+from fullscale.geometry.volume import Volume
+
+CANONICAL = "RAS"
+MIN_SIDE, MAX_SIDE = 8, 8192
+"""Slices are never resized below the one; a recipe that would enlarge them beyond the other is refused."""
+
+Neighbours = Literal[0, 1, 2, 3]
+
+
+class Intensity(BaseModel):
+    """How voxel values become network inputs: clip, then subtract the mean and divide by the deviation.
+
+    With `per="dataset"` the four numbers below are in the scan's own units (HU for CT) and serve every scan. With
+    `per="scan"` they are found anew in each scan: the clip from the two percentiles, mean and deviation after it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    per: Literal["dataset", "scan"]
+    low: float = 0.5
+    high: float = 99.5
+    mean: float = 0.0
+    std: PositiveFloat = 1.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Intensity:
+        if not self.low < self.high:
+            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
+        if self.per == "scan" and not (self.low >= 0 and self.high <= 100):
+            raise ValueError(f"low ({self.low}) and high ({self.high}) are percentiles of each scan, from 0 to 100")
+        return self
+
+    def apply(self, slices: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Normalise the voxels of one whole scan, in float32."""
+        values = slices.astype(np.float32)
+        if self.per == "dataset":
+            return np.asarray((values.clip(self.low, self.high) - self.mean) / self.std, dtype=np.float32)
+        low, high = np.percentile(values, [self.low, self.high])
+        clipped = values.clip(low, high)
+        return np.asarray((clipped - clipped.mean()) / max(float(clipped.std()), 1e-6), dtype=np.float32)
+
+
+class Recipe(BaseModel):
+    """All that is done to a scan before a network sees it.
+
+    Attributes:
+        intensity: clipping and normalisation.
+        spacing_mm: in-plane distance between voxel centres that slices are resized to, or None to keep each scan's.
+        neighbours: slices above and below the one to segment that are shown with it (1 means three channels).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    intensity: Intensity
+    spacing_mm: PositiveFloat | None
+    neighbours: Neighbours = 1
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the network's input: the slice and its neighbours."""
+        return 2 * self.neighbours + 1
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where a stack of slices came from: enough to take labels back onto the scan's own grid.
+
+    Attributes:
+        change: the reorientation that was applied.
+        shape: slices, rows and columns before resizing.
+        network_shape: slices, rows and columns as the network sees them.
+        spacing_mm: of `shape`, in the same order (across slices, rows, columns).
+    """
+
+    change: Reorientation
+    shape: tuple[int, int, int]
+    network_shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+
+    def to_volume(self, labels: npt.NDArray[Any], scan: Volume) -> Volume:
+        """Put label slices of `shape` `[S, H, W]` back onto the grid of `scan`, with its affine and header."""
+        return scan.with_array(np.ascontiguousarray(self.change.undo(labels.transpose(2, 1, 0))))
+
+
+def find_frame(scan: Volume, recipe: Recipe) -> Frame:
+    """Work out how `recipe` will cut and resize `scan`.
+
+    Raises:
+        DataError: the recipe's spacing is so small that slices would have more than `MAX_SIDE` voxels a side.
+    """
+    change = reorientation(scan.affine, CANONICAL)
+    columns, rows, slices = (scan.shape[axis] for axis in change.axes)
+    spacing_columns, spacing_rows, spacing_slices = (scan.spacing_mm[axis] for axis in change.axes)
+    if recipe.spacing_mm is None:
+        in_plane = (rows, columns)
+    else:
+        in_plane = (
+            max(MIN_SIDE, round(rows * spacing_rows / recipe.spacing_mm)),
+            max(MIN_SIDE, round(columns * spacing_columns / recipe.spacing_mm)),
+        )
+    if max(in_plane) > max(MAX_SIDE, rows, columns):
+        raise DataError(
+            f"at spacing_mm {recipe.spacing_mm:g} its slices of {rows}x{columns} would become "
+            f"{in_plane[0]}x{in_plane[1]}; choose a spacing nearer to its own {spacing_rows:g}x{spacing_columns:g} mm"
+        )
+    return Frame(
+        change,
+        (slices, rows, columns),
+        (slices, *in_plane),
+        (spacing_slices, spacing_rows, spacing_columns),
+    )
+
+
+def image_slices(scan: Volume, frame: Frame, recipe: Recipe) -> npt.NDArray[np.float32]:
+    """Cut, resize and normalise a scan: float32 `[S, H, W]` of the frame's `network_shape`.
+
+    Raises:
+        DataError: the scan holds NaN or infinity.
+    """
+    if np.issubdtype(scan.array.dtype, np.floating) and not np.isfinite(scan.array).all():
+        bad = int((~np.isfinite(scan.array)).sum())
+        raise DataError(f"the scan holds {bad} NaN or infinite voxels; replace them before use")
+    normalised = recipe.intensity.apply(_slices(scan, frame))
+    return np.ascontiguousarray(resize_slices(normalised, frame.network_shape[1:]))
+
+
+def label_slices(mask: Volume, frame: Frame, labels: Mapping[int, str]) -> npt.NDArray[np.uint8]:
+    """Cut and resize a label volume: class indices uint8 `[S, H, W]`, the place of each organ among the `labels`.
+
+    Values of one name are one organ; values that have no name become background.
+    """
+    merged = merge_labels(labels)
+    organs = sorted(set(merged.values()))
+    stored = _slices(mask, frame)
+    classes = np.zeros(stored.shape, dtype=np.uint8)
+    for value, written in merged.items():
+        classes[stored == value] = organs.index(written)
+    return np.ascontiguousarray(resize_label_slices(classes, frame.network_shape[1:]))
+
+
+def _slices(volume: Volume, frame: Frame) -> npt.NDArray[Any]:
+    return frame.change.apply(volume.array).transpose(2, 1, 0)

@@ -1,1 +1,0 @@
-"""Scores per case: overlap, surface distances, and the summary of a set of predictions."""

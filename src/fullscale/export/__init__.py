@@ -1,0 +1,1 @@
+"""A bundle as one file for other runtimes."""

@@ -1,0 +1,1 @@
+"""Scores of one mask against the truth; no torch."""

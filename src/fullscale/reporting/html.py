@@ -1,0 +1,361 @@
+"""A report on a run or an evaluation: one HTML file that holds all it shows and asks nothing of the network."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from fullscale.errors import DataError, UsageError
+from fullscale.files import write_text
+from fullscale.metrics.overlap import POLICY
+from fullscale.metrics.presence import CONFUSION
+from fullscale.reporting.charts import Point, line_chart, scatter_chart, strip_chart
+from fullscale.reporting.figures import figure_png
+from fullscale.reporting.overlay import overlay_figure
+from fullscale.reporting.scene import Look
+from fullscale.reporting.source import SUMMARY, Source, find_source, read_case, read_curves, read_record
+from fullscale.scoring.summary import CaseScores, write_summary
+
+TEMPLATE = "report.html.jinja"
+
+_MEANS = {
+    "Dice": ("Dice", ".3f"),
+    "IoU": ("IoU", ".3f"),
+    "Precision": ("precision", ".3f"),
+    "Recall": ("recall", ".3f"),
+    "NSD": ("NSD", ".3f"),
+    "HD95": ("HD95 mm", ".2f"),
+    "ASSD": ("ASSD mm", ".2f"),
+    "volume_ml": ("ml", ".1f"),
+    "reference_volume_ml": ("true ml", ".1f"),
+    "absolute_volume_error_ml": ("error ml", ".1f"),
+}
+_CASE = {name: _MEANS[name] for name in ("Dice", "NSD", "HD95", "ASSD", "volume_ml", "reference_volume_ml")}
+_CONFUSION = ("present, told so", "present, called absent", "absent, called present", "absent, told so")
+
+
+class Cell(NamedTuple):
+    """What stands in a table, what it is sorted by, and what stands small below it."""
+
+    text: str
+    value: float | str
+    below: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Heads and rows; the first column names the row."""
+
+    heads: list[str]
+    rows: list[list[Cell]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A case as it looks, or the reason why it is not shown."""
+
+    title: str
+    data: str | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Written:
+    """A report that was written.
+
+    Attributes:
+        report: the file.
+        pictures: names of the cases it shows.
+        notes: what it could not show, and why, one line each.
+    """
+
+    report: Path
+    pictures: list[str]
+    notes: list[str]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"report": str(self.report), "pictures": self.pictures, "notes": self.notes}
+
+
+def write_report(
+    path: Path,
+    output: Path | None = None,
+    cases: Sequence[str] = (),
+    look: Look | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Written:
+    """Write the report of a run or an evaluation, whole or not at all.
+
+    Of a run with several folds, the scores of all folds together are written into its folder as `summary.json` too.
+
+    Args:
+        path: a run folder, the folder of an evaluation, or its summary.json.
+        output: the file; default `report.html` in that folder.
+        cases: names of further cases to show, beside the best, the median and the worst.
+        look: window and palette of the pictures.
+        progress: called before each picture with the number of all of them.
+
+    Raises:
+        DataError: there are no scores at `path`.
+        UsageError: there is no case of that name.
+        FullscaleError: the file cannot be written.
+    """
+    source = find_source(path)
+    pictures = _pictures(source, cases, look or Look(), progress)
+    if len(source.folds) > 1:
+        write_summary(source.summary, source.path / SUMMARY)
+    where = output or (source.path if source.is_run else source.path.parent) / "report.html"
+    write_text(where, render(source, list(pictures.values())))
+    notes = [f"{name}: {picture.note}" for name, picture in pictures.items() if picture.note]
+    return Written(where, [name for name, picture in pictures.items() if picture.data], notes)
+
+
+def render(source: Source, pictures: Sequence[Picture]) -> str:
+    """Fill the template."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("fullscale", "reporting"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    content = source.summary.as_dict()
+    return environment.get_template(TEMPLATE).render(
+        name=source.path.resolve().name if source.is_run else source.path.resolve().parent.name,
+        source=source,
+        content=content,
+        labels=list(source.summary.labels.values()),
+        policy=POLICY,
+        version=version("fullscale"),
+        means=_means(content),
+        against=_against(source),
+        spread=_spread(content),
+        per_case=_per_case(source),
+        dice=strip_chart(_points(source, lambda s: s["Dice"]), "Dice of each case"),
+        size=scatter_chart(_points(source, lambda s: s["reference_volume_ml"]), "true volume in ml", "Dice"),
+        slices=_slices(content),
+        guidance=_guidance(content),
+        pictures=pictures,
+        training=_training(source) if source.is_run else None,
+    )
+
+
+def chosen_cases(source: Source, wanted: Sequence[str]) -> dict[str, CaseScores]:
+    """Choose the best, the median and the worst case by the mean Dice of their classes, and those that are wanted.
+
+    Returns:
+        The cases by what each is.
+
+    Raises:
+        UsageError: there is no case of a wanted name.
+    """
+    by_name = {case.case: case for case in source.summary.cases}
+    strange = [name for name in wanted if name not in by_name]
+    if strange:
+        raise UsageError(f"there is no scored case {strange[0]!r}, only {', '.join(list(by_name)[:5])} ...")
+    dice = {name: mean for name, case in by_name.items() if (mean := case.mean("Dice")) is not None}
+    ranked = [by_name[name] for name in sorted(dice, key=dice.__getitem__)]
+    chosen: dict[str, CaseScores] = {}
+    if len(ranked) == 1:
+        chosen["the only case"] = ranked[0]
+    elif ranked:
+        chosen |= {"best": ranked[-1], "median": ranked[(len(ranked) - 1) // 2], "worst": ranked[0]}
+        if len(ranked) == 2:
+            del chosen["median"]
+    shown = {case.case for case in chosen.values()}
+    return chosen | {"chosen " + name: by_name[name] for name in wanted if name not in shown}
+
+
+def _pictures(
+    source: Source, wanted: Sequence[str], look: Look, progress: Callable[[int], None] | None
+) -> dict[str, Picture]:
+    chosen = chosen_cases(source, wanted)
+    pictures = {}
+    for what, case in chosen.items():
+        if progress is not None:
+            progress(len(chosen))
+        title = case.case if what.startswith("chosen") else f"{what.capitalize()}: {case.case}"
+        dice = ", ".join(
+            f"{source.summary.labels[label]} {_text(scores['Dice'], '.3f')}" for label, scores in case.metrics.items()
+        )
+        title = f"{title} (Dice: {dice})"
+        try:
+            figure = overlay_figure(*read_case(source, case), look)
+        except DataError as error:
+            pictures[case.case] = Picture(title, None, str(error))
+        else:
+            pictures[case.case] = Picture(title, base64.b64encode(figure_png(figure)).decode())
+    return pictures
+
+
+def _text(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
+def _cell(value: float | None, form: str) -> Cell:
+    return Cell(_text(value, form), -1 if value is None else value)
+
+
+def _name(text: str) -> Cell:
+    return Cell(text, text)
+
+
+def _means(content: dict[str, Any]) -> Table:
+    """Means of each class, and below those that have an interval, the interval."""
+    table = Table(["class", "cases", *(head for head, _ in _MEANS.values())])
+    rows = [(content["labels"][k], scores, content["interval"][k]) for k, scores in content["mean"].items()]
+    if len(rows) > 1:
+        rows.append(("mean of the classes", content["foreground_mean"], content["foreground_interval"]))
+    for name, scores, intervals in rows:
+        cells = [_mean_cell(scores[metric], intervals.get(metric), form) for metric, (_, form) in _MEANS.items()]
+        table.rows.append([_name(name), _cell(scores["cases"], "d"), *cells])
+    return table
+
+
+def _mean_cell(value: float | None, interval: list[float] | None, form: str) -> Cell:
+    between = " to " if "+" in form else "–"
+    below = "" if interval is None else f"{interval[0]:{form}}{between}{interval[1]:{form}}"
+    return _cell(value, form)._replace(below=below)
+
+
+def _against(source: Source) -> Table | None:
+    """Dice here and there of each class and of their mean, as evaluate --against found them."""
+    if not source.against:
+        return None
+    heads = ["class", "cases", "Dice here", "there", "difference", "p", "effect size", "could show"]
+    table = Table(heads)
+    rows = [(source.summary.labels[int(label)], found) for label, found in source.against["classes"].items()]
+    if len(rows) > 1 and source.against["mean"]:
+        rows.append(("mean of the classes", source.against["mean"]))
+    for name, found in rows:
+        p_value = found["p_value"] if found["adjusted_p"] is None else found["adjusted_p"]
+        table.rows.append(
+            [
+                _name(name),
+                _cell(found["cases"], "d"),
+                _cell(found["mean"], ".3f"),
+                _cell(found["other_mean"], ".3f"),
+                _mean_cell(found["difference"], found["interval"], "+.4f"),
+                _cell(p_value, ".2g"),
+                _cell(found["effect_size"], "+.2f"),
+                _cell(found["smallest_difference"], ".4f"),
+            ]
+        )
+    return table
+
+
+def _spread(content: dict[str, Any]) -> Table:
+    table = Table(["class", "score", "lowest", "quarter", "median", "three quarters", "highest"])
+    for label, metrics in content["spread"].items():
+        for metric, values in metrics.items():
+            head, form = _MEANS[metric]
+            table.rows.append(
+                [_name(content["labels"][label]), _name(head), *(_cell(v, form) for v in values.values())]
+            )
+    return table
+
+
+def _per_case(source: Source) -> Table:
+    """A row for each case and class, the lowest Dice first; what is not scored stands at the end."""
+    table = Table(["case", "class", *(head for head, _ in _CASE.values()), "empty slices hit"])
+    rows = [(case.case, label, scores) for case in source.summary.cases for label, scores in case.metrics.items()]
+    rows.sort(key=lambda row: (row[2]["Dice"] is None, row[2]["Dice"] or 0.0))
+    for case, label, scores in rows:
+        cells = [_cell(scores[metric], form) for metric, (_, form) in _CASE.items()]
+        hit = _cell(scores["false_positive_slices"], "d")
+        table.rows.append([_name(case), _name(source.summary.labels[label]), *cells, hit])
+    return table
+
+
+def _points(source: Source, x: Callable[[dict[str, float | None]], float | None]) -> dict[str, list[Point]]:
+    """Place every scored case of each class by `x` and its Dice."""
+    groups: dict[str, list[Point]] = {name: [] for name in source.summary.labels.values()}
+    for case in source.summary.cases:
+        for label, scores in case.metrics.items():
+            at, dice = x(scores), scores["Dice"]
+            if at is not None and dice is not None:
+                groups[source.summary.labels[label]].append(Point(at, dice, f"{case.case}: Dice {dice:.4f}"))
+    return groups
+
+
+def _slices(content: dict[str, Any]) -> Table:
+    table = Table(["class", "slices", "without the organ", "of these got some of it", "ml there"])
+    for label, scores in content["mean"].items():
+        counts = [_cell(scores[name], "d") for name in ("slices", "slices_without_organ", "false_positive_slices")]
+        volume = _cell(scores["false_positive_slices_ml"], ".2f")
+        table.rows.append([_name(content["labels"][label]), *counts, volume])
+    return table
+
+
+def _guidance(content: dict[str, Any]) -> dict[str, Table] | None:
+    classes = content.get("guidance", {}).get("classes")
+    if not classes:
+        return None
+    presence = Table(["class", *_CONFUSION])
+    heads = ["Dice", "false positive voxels", "missed voxels", "empty slices hit", "ml there"]
+    gate = Table(["class", "gate", *heads])
+    for label, parts in classes.items():
+        name = content["labels"][label]
+        presence.rows.append([_name(name), *(_cell(parts["presence"][cell], "d") for cell in CONFUSION)])
+        for side, said in (("gated", "with"), ("ungated", "without")):
+            scores = parts[side]
+            counts = [_cell(scores[key], "d") for key in ("FP", "FN", "false_positive_slices")]
+            volume = _cell(scores["false_positive_slices_ml"], ".2f")
+            gate.rows.append([_name(name), _name(said), _cell(scores["Dice"], ".3f"), *counts, volume])
+    return {"presence": presence, "gate": gate}
+
+
+def _training(source: Source) -> dict[str, Any]:
+    """Curves, settings, plan, data and versions of a run; what is not there is left out."""
+    records = {name: read_record(source.path / name) for name in ("config.yaml", "plan.json", "dataset.json")}
+    settings = {f"{s}.{k}": _plain(v) for s, part in records["config.yaml"].items() for k, v in part.items()}
+    plan = [(k, _plain(v["value"]), v["reason"]) for k, v in records["plan.json"].items() if isinstance(v, dict)]
+    environment = read_record(source.path / "environment.json")
+    packages = environment.pop("packages", {})
+    return {
+        "curves": {name: _curves(read_curves(folder)) for name, folder in source.folds.items()},
+        "settings": settings,
+        "plan": plan,
+        "data": {k: v for k, v in records["dataset.json"].items() if not isinstance(v, dict | list)},
+        "environment": environment | packages,
+        "model": read_record(source.path / "bundle" / "model.json").get("provenance", {}),
+    }
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_plain(part)}" for key, part in value.items()) or "–"
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "–" if value is None else str(value)
+
+
+def _curves(rows: list[dict[str, float]]) -> dict[str, Any] | None:
+    if not rows:
+        return None
+    names = [name for name in rows[0] if name.startswith("val_dice_")]
+    losses = [name for name in rows[0] if name.startswith("train_") and name.endswith("loss")]
+    return {
+        "loss": line_chart(_lines(rows, losses), "epoch", "training loss"),
+        "loss_names": [name.removeprefix("train_").replace("_", " ") for name in losses],
+        "dice": line_chart(_lines(rows, names), "epoch", "validation Dice", to_one=True),
+        "dice_names": [name.removeprefix("val_dice_") for name in names],
+    }
+
+
+def _lines(rows: list[dict[str, float]], names: list[str]) -> dict[str, list[Point]]:
+    return {
+        name: [
+            Point(row["epoch"], row[name], f"epoch {row['epoch']:g}: {row[name]:.4f}") for row in rows if name in row
+        ]
+        for name in names
+    }

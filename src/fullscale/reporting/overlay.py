@@ -1,0 +1,197 @@
+"""Pictures of masks over their scan, as a radiologist sees it: a contact sheet, or one slice."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fullscale.geometry.volume import Volume
+from fullscale.metrics.surface import surface_voxels
+from fullscale.reporting.figures import BACKGROUND, INK, MOST_NAMED, new_figure
+from fullscale.reporting.scene import AXIAL, CORONAL, SAGITTAL, Kinds, Look, Scene, build_scene
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_FILL, _OUTLINE = 0.42, 0.95
+_TILE_INCHES = 3.0
+
+
+def overlay_figure(
+    scan: Volume,
+    mask: Volume,
+    truth: Volume | None = None,
+    look: Look | None = None,
+    slices: int = 6,
+    title: str | None = None,
+) -> Figure:
+    """Draw a mask over its scan: axial slices across the organs from head to foot, one coronal and one sagittal.
+
+    Whatever orientation is stored, patient right is on the left of the image and anterior (coronal and sagittal:
+    superior) at the top; pixels have their true proportions. Letters name the directions, numbers the position of the
+    slice in mm from the scanner's origin. With the truth: true positives purple, false negatives yellow, false
+    positives green. Without: a colour for each label.
+
+    Args:
+        scan: voxels `[X, Y, Z]`.
+        mask: label map on the same grid.
+        truth: the true label map on the same grid.
+        look: window, names, colours.
+        slices: how many axial ones at most.
+        title: over the picture.
+
+    Raises:
+        GeometryError: the grids differ.
+        UsageError: fewer than one slice is wanted.
+    """
+    return _draw(build_scene(scan, mask, truth, look or Look(), slices), title)
+
+
+def slice_figure(
+    scan: Volume,
+    mask: Volume,
+    truth: Volume | None = None,
+    look: Look | None = None,
+    view: int = AXIAL,
+    at_mm: float | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Draw one slice, by default the one that holds most of the organs; see `overlay_figure`.
+
+    Args:
+        scan: voxels `[X, Y, Z]`.
+        mask: label map on the same grid.
+        truth: the true label map on the same grid.
+        look: window, names, colours.
+        view: AXIAL, CORONAL or SAGITTAL.
+        at_mm: place of the slice, from the scanner's origin toward head, front or right as in RAS; the nearest is
+            drawn.
+        title: over the picture.
+
+    Raises:
+        GeometryError: the grids differ.
+        UsageError: the scan has no slice at that place.
+    """
+    scene = build_scene(scan, mask, truth, look or Look(), 1)
+    position = scene.fullest(view) if at_mm is None else scene.nearest(view, at_mm)
+    side = 2.2 * _TILE_INCHES
+    figure, borders = _sheet(scene, side, side * _steepness(scene, view), title)
+    _draw_slice(figure.add_subplot(figure.add_gridspec(1, 1, **borders)[0]), scene, view, position, marks=())
+    return figure
+
+
+def _draw(scene: Scene, title: str | None) -> Figure:
+    rows = max(2, math.isqrt(len(scene.axial) * 2 // 3))
+    columns = math.ceil(len(scene.axial) / rows)
+    width, height = (columns + 1) * _TILE_INCHES, rows * _TILE_INCHES * _steepness(scene, AXIAL)
+    figure, borders = _sheet(scene, width, height, title)
+    grid = figure.add_gridspec(rows, columns + 1, wspace=0.02, hspace=0.02, **borders)
+    for tile, position in enumerate(scene.axial):
+        _draw_slice(figure.add_subplot(grid[tile // columns, tile % columns]), scene, AXIAL, position, marks=())
+    for view, cell in ((CORONAL, grid[: rows // 2, columns]), (SAGITTAL, grid[rows // 2 :, columns])):
+        _draw_slice(figure.add_subplot(cell), scene, view, scene.fullest(view), marks=scene.axial)
+    return figure
+
+
+def _steepness(scene: Scene, view: int) -> float:
+    """Height of a tile over its width: that of the slice, within reason."""
+    width, height = scene.extent_mm(view)
+    return min(1.6, max(0.6, height / width))
+
+
+def _sheet(scene: Scene, width: float, height: float, title: str | None) -> tuple[Figure, dict[str, float]]:
+    """Start a figure with room for pictures of so many inches between its title and its legend; give their borders."""
+    in_a_row = max(1, int(10 * width / (6 + max(map(len, [*scene.names, ""])))))
+    top, bottom = (0.42 if title else 0.08), 0.22 + 0.2 * math.ceil(min(len(scene.names), MOST_NAMED) / in_a_row)
+    full = height + top + bottom
+    figure = new_figure((width, full), BACKGROUND)
+    _legend(figure, scene, in_a_row)
+    if title:
+        figure.text(0.5, 1 - 0.5 * top / full, title, color=INK, ha="center", va="center", fontsize=12)
+    return figure, {"left": 0.004, "right": 0.996, "bottom": bottom / full, "top": 1 - top / full}
+
+
+def _draw_slice(axes: Axes, scene: Scene, view: int, position: int, marks: Sequence[int]) -> None:
+    """Draw one slice; marks at the edge of a coronal or a sagittal one show where the axial ones are."""
+    grey, kinds = (_upright(array, view, position) for array in (scene.scan, scene.kinds))
+    width, height = scene.extent_mm(view)
+    extent = (0.0, width, height, 0.0)
+    low, high = scene.limits
+    axes.imshow(grey, cmap="gray", vmin=low, vmax=high, extent=extent, interpolation="bilinear")
+    axes.imshow(_paint(kinds, scene.colours, 0.0 if scene.contour else _FILL), extent=extent)
+    for mark in marks:
+        level = height - (mark + 0.5) * scene.spacing_mm[AXIAL]
+        axes.plot((0.965 * width, width), (level, level), color=INK, linewidth=0.8)
+    axes.set(xlim=(0, width), ylim=(height, 0), anchor="C")
+    axes.set_axis_off()
+    _letters(axes, view)
+    _annotate(axes, 0.02, 0.98, _place(scene, view, position), ha="left", va="top")
+    _scale_bar(axes, width, height)
+
+
+def _upright(array: npt.NDArray[Any], view: int, position: int) -> npt.NDArray[Any]:
+    """Cut a slice of an `LPS` array as an image `[row, column]` with anterior or superior at the top."""
+    image: npt.NDArray[Any] = np.moveaxis(array, view, 0)[position].T
+    return image if view == AXIAL else image[::-1]
+
+
+def _paint(kinds: Kinds, colours: Sequence[str], fill: float) -> npt.NDArray[np.float64]:
+    """Colour an image `[row, column]` of kinds as RGBA: so opaque inside, nearly opaque at the outline."""
+    from matplotlib.colors import to_rgb
+
+    rgba = np.zeros((*kinds.shape, 4))
+    for kind, colour in enumerate(colours, 1):
+        inside = kinds == kind
+        rgba[inside] = (*to_rgb(colour), fill)
+        rgba[surface_voxels(inside), 3] = _OUTLINE
+    return rgba
+
+
+def _letters(axes: Axes, view: int) -> None:
+    left, right = ("A", "P") if view == SAGITTAL else ("R", "L")
+    top, bottom = ("A", "P") if view == AXIAL else ("S", "I")
+    _annotate(axes, 0.015, 0.5, left, ha="left", va="center")
+    _annotate(axes, 0.985, 0.5, right, ha="right", va="center")
+    _annotate(axes, 0.5, 0.985, top, ha="center", va="top")
+    _annotate(axes, 0.5, 0.015, bottom, ha="center", va="bottom")
+
+
+def _annotate(axes: Axes, x: float, y: float, text: str, ha: str, va: str) -> None:
+    from matplotlib.patheffects import withStroke
+
+    outline = [withStroke(linewidth=2, foreground="black")]
+    axes.text(x, y, text, transform=axes.transAxes, color=INK, fontsize=8, ha=ha, va=va, path_effects=outline)
+
+
+def _place(scene: Scene, view: int, position: int) -> str:
+    """Where the middle of a slice lies on the axis it is cut along, such as `S 112.5 mm`."""
+    at = round(scene.place_mm(view, position), 1)
+    return f"{('LR', 'PA', 'IS')[view][at >= 0]} {abs(at):.1f} mm"
+
+
+def _scale_bar(axes: Axes, width: float, height: float) -> None:
+    lengths = [factor * 10.0**power for power in range(-4, 5) for factor in (1, 2, 5)]
+    length = max(step for step in lengths if step <= max(0.3 * width, lengths[0]))
+    right, level = 0.95 * width, 0.955 * height
+    axes.plot((right - length, right), (level, level), color=INK, linewidth=2, solid_capstyle="butt")
+    _annotate(axes, (right - length / 2) / width, 0.06, f"{length:g} mm", ha="center", va="bottom")
+
+
+def _legend(figure: Figure, scene: Scene, in_a_row: int) -> None:
+    from matplotlib.patches import Patch
+
+    handles = [Patch(color=colour, label=name) for colour, name in zip(scene.colours, scene.names, strict=True)]
+    if len(handles) > MOST_NAMED:
+        rest = Patch(color="none", label=f"and {len(handles) - MOST_NAMED + 1} more")
+        handles = [*handles[: MOST_NAMED - 1], rest]
+    if not handles:
+        handles = [Patch(color="none", label="the mask is empty")]
+    style = {"frameon": False, "labelcolor": INK, "fontsize": 9, "columnspacing": 1.2, "handlelength": 1.2}
+    figure.legend(handles=handles, loc="lower left", ncols=min(len(handles), in_a_row), **style)
+    grey = "grey from {:.4g} to {:.4g}".format(*scene.limits)
+    figure.text(0.992, 0.14 / figure.get_figheight(), grey, color=INK, ha="right", fontsize=9)

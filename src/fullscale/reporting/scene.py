@@ -1,0 +1,179 @@
+"""What a picture shows before it is drawn: a scan and its masks turned upright, painted, windowed, and cut."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fullscale.errors import UsageError
+from fullscale.geometry.orientation import reorient
+from fullscale.geometry.volume import Affine, Volume, require_same_grid
+from fullscale.reporting.figures import PALETTES, PaletteName
+
+AXIAL, CORONAL, SAGITTAL = 2, 1, 0
+"""The axis of an `LPS` array along which each view looks."""
+
+Kinds = npt.NDArray[np.uint16]
+"""What is painted on each voxel: 0 nothing, k the k-th colour."""
+
+_PERCENTILES = (0.5, 99.5)
+_AIR_HU, _SOFT_TISSUE_HU = -500, (-160.0, 240.0)
+_TAIL = 0.01
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a picture looks.
+
+    Attributes:
+        window: grey values shown black and white, HU for CT. By default percentiles 0.5 and 99.5 of the slices drawn,
+            or from -160 to 240 where the former is below -500, as only air in HU is. The picture names it.
+        names: name of each label, for the legend.
+        palette: the paper's colours, or `safe`, told apart with any kind of colour vision.
+        contour: outlines alone instead of translucent areas with their outline.
+
+    Raises:
+        UsageError: the window is empty.
+    """
+
+    window: tuple[float, float] | None = None
+    names: Mapping[int, str] = field(default_factory=dict)
+    palette: PaletteName = "paper"
+    contour: bool = False
+
+    def __post_init__(self) -> None:
+        if self.window is not None and not self.window[0] < self.window[1]:
+            low, high = self.window
+            raise UsageError(f"the window from {low:g} to {high:g} is empty, expected a lower and a higher value")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Scan and painting, `[X, Y, Z]` toward left, posterior and superior, with what places them."""
+
+    scan: npt.NDArray[Any]
+    kinds: Kinds
+    colours: list[str]
+    names: list[str]
+    spacing_mm: tuple[float, ...]
+    affine: Affine
+    limits: tuple[float, float]
+    contour: bool
+    axial: list[int]
+
+    def extent_mm(self, view: int) -> tuple[float, float]:
+        """Width and height of a slice."""
+        across, down = (axis for axis in range(3) if axis != view)
+        return self.scan.shape[across] * self.spacing_mm[across], self.scan.shape[down] * self.spacing_mm[down]
+
+    def fullest(self, view: int) -> int:
+        """The slice of a view with the most paint, the middle one where there is none."""
+        others = tuple(axis for axis in range(3) if axis != view)
+        area = (self.kinds != 0).sum(axis=others)
+        return int(area.argmax()) if area.any() else len(area) // 2
+
+    def place_mm(self, view: int, position: int) -> float:
+        """Where the middle of a slice lies on the axis it is cut along, in mm toward right, front or head."""
+        index = (np.array([*self.scan.shape, 3]) - 1) / 2
+        index[view] = position
+        return float((self.affine @ index)[view])
+
+    def nearest(self, view: int, at_mm: float) -> int:
+        """The slice whose middle lies closest to a place in mm.
+
+        Raises:
+            UsageError: the scan does not reach there.
+        """
+        places = np.array([self.place_mm(view, position) for position in range(self.scan.shape[view])])
+        closest = int(np.abs(places - at_mm).argmin())
+        if abs(places[closest] - at_mm) > self.spacing_mm[view]:
+            raise UsageError(
+                f"there is no slice at {at_mm:g} mm: the scan goes from {places.min():g} to {places.max():g} mm"
+            )
+        return closest
+
+
+def build_scene(scan: Volume, mask: Volume, truth: Volume | None, look: Look, slices: int) -> Scene:
+    """Turn scan and masks upright, paint them, and choose the axial slices.
+
+    Raises:
+        GeometryError: the grids differ.
+        UsageError: fewer than one slice is wanted.
+    """
+    if slices < 1:
+        raise UsageError(f"{slices} slices are wanted, expected at least 1")
+    require_same_grid(scan, mask, "scan and mask")
+    if truth is not None:
+        require_same_grid(scan, truth, "scan and truth")
+    volume, labels = reorient(scan, "LPS"), reorient(mask, "LPS").array
+    if truth is None:
+        kinds, colours, legend = _label_kinds(labels, look)
+    else:
+        kinds, colours, legend = _agreement_kinds(labels, reorient(truth, "LPS").array, look)
+    axial = _axial_positions(kinds != 0, slices)
+    return Scene(
+        scan=volume.array,
+        kinds=kinds,
+        colours=colours,
+        names=legend,
+        spacing_mm=tuple(round(step, 6) for step in volume.spacing_mm),
+        affine=volume.affine,
+        limits=look.window or _intensity_limits(volume.array[:, :, axial]),
+        contour=look.contour,
+        axial=axial,
+    )
+
+
+def _label_kinds(labels: npt.NDArray[Any], look: Look) -> tuple[Kinds, list[str], list[str]]:
+    """Number the labels that occur from 1; give the colour and the name of each."""
+    inside = labels != 0
+    values = np.unique(labels[inside])
+    kinds = np.zeros(labels.shape, np.uint16)
+    kinds[inside] = np.searchsorted(values, labels[inside]) + 1
+    colours = [colour for colour, _ in zip(cycle(PALETTES[look.palette].labels), values, strict=False)]
+    return kinds, colours, [look.names.get(int(value), f"label {value}") for value in values]
+
+
+def _agreement_kinds(
+    labels: npt.NDArray[Any], truth: npt.NDArray[Any], look: Look
+) -> tuple[Kinds, list[str], list[str]]:
+    """Number true positives 1, false negatives 2, false positives 3 and organs of another class 4."""
+    found, real = labels != 0, truth != 0
+    kinds = np.zeros(labels.shape, np.uint16)
+    kinds[found & real] = 1
+    kinds[real & ~found] = 2
+    kinds[found & ~real] = 3
+    wrong = found & real & (labels != truth)
+    kinds[wrong] = 4
+    colours = list(PALETTES[look.palette].agreement)
+    legend = ["true positive", "false negative (missed)", "false positive (invented)", "one organ taken for another"]
+    shown = 4 if wrong.any() else 3
+    return kinds, colours[:shown], legend[:shown]
+
+
+def _intensity_limits(array: npt.NDArray[Any]) -> tuple[float, float]:
+    finite = array[np.isfinite(array)] if array.dtype.kind == "f" else array
+    if finite.size == 0:
+        return 0.0, 1.0
+    low, high = (float(value) for value in np.percentile(finite, _PERCENTILES))
+    if low < _AIR_HU:
+        return _SOFT_TISSUE_HU
+    return (low, high) if low < high else (low, low + 1.0)
+
+
+def _axial_positions(painted: npt.NDArray[np.bool_], slices: int) -> list[int]:
+    """Choose slices evenly across what is painted, or across the scan where nothing is, from head to foot.
+
+    The outermost hundredth of the paint is left out, so that a stray voxel does not pull the slices apart.
+    """
+    area = painted.sum(axis=(0, 1)).astype(float)
+    share = np.cumsum(area if area.any() else area + 1)
+    share /= share[-1]
+    first, last = int(np.argmax(share > _TAIL)), int(np.argmax(share >= 1 - _TAIL))
+    count = min(slices, last - first + 1)
+    return [int(first + (k + 0.5) * (last - first + 1) / count) for k in reversed(range(count))]

@@ -1,0 +1,138 @@
+"""What a report is about: the scores of a run or of an evaluation, and the records of its training."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fullscale.data.labels import keep_labels
+from fullscale.data.plan import read_plan
+from fullscale.data.read import read_image, read_label
+from fullscale.errors import DataError
+from fullscale.geometry.volume import Volume
+from fullscale.scoring.summary import CaseScores, Summary, read_summary
+
+SUMMARY = "summary.json"
+_VALIDATION = Path("validation") / SUMMARY
+
+
+@dataclass(frozen=True)
+class Source:
+    """Scores, and where they come from.
+
+    Attributes:
+        path: the run folder, or the summary.json of an evaluation.
+        summary: the scores; of a run with several folds, those of all folds together.
+        folds: folder of each fold whose scores are in, by its name; none for an evaluation.
+        labels: name of each value in the masks; values of one name are one organ.
+        against: the comparison with other masks as `evaluate --against` wrote it; empty where there is none.
+    """
+
+    path: Path
+    summary: Summary
+    folds: dict[str, Path] = field(default_factory=dict)
+    labels: dict[int, str] = field(default_factory=dict)
+    against: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_run(self) -> bool:
+        """Whether it is a run, with the records of its training."""
+        return bool(self.folds)
+
+
+def find_source(path: Path) -> Source:
+    """Find the scores at a path: a run folder, a folder with summary.json, or that file.
+
+    Raises:
+        DataError: there are none, or they cannot be read.
+    """
+    if path.is_file():
+        return _evaluation(path)
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder; give a run folder, or what fullscale evaluate wrote")
+    folds = {file.parents[1].name: file.parents[1] for file in sorted(path.glob(f"fold_*/{_VALIDATION}"))}
+    numbered = {name: folder for name, folder in folds.items() if name != "fold_all"}
+    if folds:
+        return _run(path, numbered or folds)
+    if (path / SUMMARY).is_file():
+        return _evaluation(path / SUMMARY)
+    if (path / "config.yaml").is_file():
+        raise DataError(f"{path}: the run has no scores yet; repeat its fullscale train command to finish it")
+    raise DataError(f"{path}: holds neither a run nor {SUMMARY}; fullscale evaluate MASKS TRUTH writes one")
+
+
+def _evaluation(file: Path) -> Source:
+    summary = read_summary(file)
+    return Source(file, summary, labels=summary.labels, against=read_record(file).get("against", {}))
+
+
+def _run(path: Path, folds: dict[str, Path]) -> Source:
+    parts = [read_summary(folder / _VALIDATION) for folder in folds.values()]
+    if any(part.labels != parts[0].labels for part in parts):
+        raise DataError(f"{path}: its folds were scored on different labels; repeat fullscale train for each fold")
+    together = Summary(
+        labels=parts[0].labels,
+        tolerance_mm=parts[0].tolerance_mm,
+        cases=sorted((case for part in parts for case in part.cases), key=lambda case: case.case),
+        failures=[failure for part in parts for failure in part.failures],
+        guidance=[scores for part in parts for scores in part.guidance],
+    )
+    plan = path / "plan.json"
+    labels = read_plan(plan).labels.value if plan.is_file() else together.labels
+    return Source(path, together, folds, {value: name for value, name in labels.items() if value != 0})
+
+
+def read_case(source: Source, case: CaseScores) -> tuple[Volume, Volume, Volume]:
+    """Read scan, mask and truth of a case, with the organs that were scored.
+
+    Raises:
+        DataError: a file is not there any more, or cannot be read.
+    """
+    if case.image_file is None:
+        raise DataError("the scan is not known: the truth was given as label maps alone")
+    beside = [folder / "validation" for folder in source.folds.values()] or [source.path.parent]
+    masks = [case.prediction_file, *(folder / case.prediction_file.name for folder in beside)]
+    mask = next((file for file in masks if file.exists()), None)
+    for what, file in (("scan", case.image_file), ("truth", case.reference_file), ("mask", mask)):
+        if file is None or not file.exists():
+            raise DataError(f"the {what} is no longer at {file or case.prediction_file}")
+    assert mask is not None
+    found, real = (
+        keep_labels(read_label(file, case.image_file), source.labels) for file in (mask, case.reference_file)
+    )
+    return read_image(case.image_file), found, real
+
+
+def read_curves(fold: Path) -> list[dict[str, float]]:
+    """Read the rows of a fold's metrics.csv, one an epoch; gaps are left out. No file, no rows."""
+    file = fold / "metrics.csv"
+    if not file.is_file():
+        return []
+    rows = csv.DictReader(file.read_text(encoding="utf-8").splitlines())
+    try:
+        return [{name: float(value) for name, value in row.items() if name and value} for row in rows]
+    except ValueError as error:
+        raise DataError(f"{file}: holds what is no number ({error})") from error
+
+
+def read_record(file: Path) -> dict[str, Any]:
+    """Read a record of a run, YAML or JSON; empty where it is not there.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    if not file.is_file():
+        return {}
+    try:
+        text = file.read_text(encoding="utf-8")
+        content = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError) as error:
+        raise DataError(f"{file}: cannot be read ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{file}: holds {type(content).__name__}, expected names and values")
+    return content

@@ -1,0 +1,1 @@
+"""Masks of many cases scored, summarised and compared."""

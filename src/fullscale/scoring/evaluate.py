@@ -1,0 +1,294 @@
+"""Scores of one case, and of a folder of predictions against the truth."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fullscale.data.case import Case
+from fullscale.data.labels import merge_label_map, organs_of
+from fullscale.data.layouts.find import find_dataset
+from fullscale.data.read import label_name, read_label
+from fullscale.data.volume_files import volume_suffix
+from fullscale.errors import DataError, GeometryError
+from fullscale.geometry.orientation import axis_codes
+from fullscale.geometry.resample import resample_labels
+from fullscale.geometry.volume import Volume, describe_mismatch
+from fullscale.metrics.overlap import Scores, empty_mask_scores, overlap_counts, overlap_scores, unscored, volume_scores
+from fullscale.metrics.slices import slice_scores, unscored_slices
+from fullscale.metrics.surface import (
+    TOLERANCE_MM,
+    Tolerance,
+    assd,
+    diagonal_mm,
+    hd95,
+    joint_boxes,
+    nsd,
+    surface_distances,
+    tolerance_of,
+    voxel_axes,
+)
+from fullscale.scoring.summary import CaseScores, Failure, Summary
+
+
+@dataclass(frozen=True)
+class _Pair:
+    prediction: Path
+    reference: Path
+    image: Path | None
+
+    def grid_of(self, mask: Path) -> Path:
+        """Where a mask that stores a few slices only lies: on the scan, or on the other mask."""
+        other = self.reference if mask == self.prediction else self.prediction
+        return self.image or (other if volume_suffix(other) else mask)
+
+
+def score_arrays(
+    prediction: npt.NDArray[Any],
+    reference: npt.NDArray[Any],
+    spacing_mm: npt.ArrayLike,
+    labels: Iterable[int],
+    surface: bool = True,
+    tolerance_mm: Tolerance = TOLERANCE_MM,
+) -> dict[int, Scores]:
+    """Score a label map against the truth, both on one grid.
+
+    Args:
+        prediction: integers `[X, Y, Z]`.
+        reference: the truth, of the same shape.
+        spacing_mm: `[3]`, or the voxel steps `[3, 3]` in mm, one column an axis.
+        labels: values of the classes, from 1.
+        surface: False leaves out HD95, ASSD and NSD, which take most of the time.
+        tolerance_mm: of the surface Dice.
+
+    Returns:
+        For each label the scores named in `METRICS`; an empty mask scores as `POLICY` says.
+
+    Raises:
+        GeometryError: the shapes differ.
+        DataError: an array does not hold whole numbers.
+        UsageError: a label is below 1, or has no tolerance.
+    """
+    wanted, axes = list(labels), voxel_axes(spacing_mm)
+    if prediction.flags.f_contiguous and reference.flags.f_contiguous:  # walk through memory in its order
+        prediction, reference, axes = prediction.T, reference.T, axes[:, ::-1]
+    counts = dict(zip(wanted, overlap_counts(prediction, reference, wanted), strict=True))
+    voxel_ml = abs(float(np.linalg.det(axes))) / 1000
+    diagonal = diagonal_mm(prediction.shape, axes)
+    scores = {label: empty_mask_scores(count, diagonal, surface) for label, count in counts.items()}
+    both = [label for label in wanted if scores[label] is None]
+    for label, box in joint_boxes(prediction, reference, both if surface else []).items():
+        distances = surface_distances(prediction[box] == label, reference[box] == label, axes)
+        within = nsd(distances, tolerance_of(label, tolerance_mm))
+        scores[label] = {"HD95": hd95(distances), "ASSD": assd(distances), "NSD": within}
+    for label in both:
+        scores[label] = overlap_scores(counts[label]) | (scores[label] or {})
+    return {
+        label: (scores[label] or {}) | count.as_scores() | volume_scores(count, voxel_ml)
+        for label, count in counts.items()
+    }
+
+
+def score_case(
+    prediction: Volume, reference: Volume, labels: Iterable[int], tolerance_mm: Tolerance = TOLERANCE_MM
+) -> dict[int, Scores]:
+    """Score a label map against the truth; see `score_arrays`, and `SLICES` for the slices without an organ.
+
+    Raises:
+        GeometryError: the two do not lie on one grid; nothing is resampled.
+    """
+    mismatch = describe_mismatch(prediction, reference)
+    if mismatch is not None:
+        raise GeometryError(
+            f"prediction and truth lie on different grids: {mismatch} (prediction {_grid(prediction)}; truth "
+            f"{_grid(reference)}); score it on the truth's grid with --resample, or bring it there yourself"
+        )
+    axes, wanted = reference.affine[:3, :3], list(labels)
+    scores = score_arrays(prediction.array, reference.array, axes, wanted, tolerance_mm=tolerance_mm)
+    slices = slice_scores(prediction, reference, wanted)
+    return {label: scores[label] | slices[label] for label in wanted}
+
+
+def evaluate(
+    predictions: str | Path,
+    references: str | Path | Mapping[str, Case],
+    labels: Mapping[int, str] | None = None,
+    tolerance_mm: Tolerance = TOLERANCE_MM,
+    progress: Callable[[int, int, str], None] | None = None,
+    resample: bool = False,
+) -> Summary:
+    """Score predicted label maps against the truth, one case in memory at a time.
+
+    Two files are paired as they are. Otherwise predictions are paired with the truth by their names without suffix;
+    where these differ, `volume-7` goes with `segmentation-7` (LiTS) and `CASE_0000` with `CASE` (nnU-Net). Hidden
+    files are passed over, and so are `NAME_ORGAN_probability` beside a prediction `NAME`.
+
+    Args:
+        predictions: a label map, or a folder of them.
+        references: a label map, a folder of them, a data set that `find_dataset` knows, or the cases by name.
+        labels: name of each label to score, any other counting as background; values of one name are one organ,
+            scored as the lowest. By default every label that the data set declares and every one that occurs.
+        tolerance_mm: of the surface Dice.
+        progress: called after each case with the number done, the number in all, and its name.
+        resample: bring predictions on other grids onto the truth's (nearest neighbour) instead of refusing them; the
+            scores say of which case that was done.
+
+    Returns:
+        The scores. A case is among the `failures` where a file cannot be read, the grids differ, or only one of
+        prediction and truth is there. For a single prediction only its own truth is looked for.
+
+    Raises:
+        DataError: a path is missing, no prediction has a truth, or no case could be scored.
+        UsageError: a label has no tolerance, or is below 1.
+    """
+    pairs, failures, declared = _pairs(Path(predictions), references)
+    known = dict(declared if labels is None else labels)
+    names = organs_of(known)
+    scored: list[tuple[CaseScores, Scores]] = []
+    for done, (name, pair) in enumerate(sorted(pairs.items()), 1):
+        try:
+            files = (pair.prediction, pair.reference)
+            prediction, reference = (merge_label_map(read_label(file, pair.grid_of(file)), known) for file in files)
+            moved = resample and describe_mismatch(prediction, reference) is not None
+            prediction = resample_labels(prediction, reference) if moved else prediction
+            names |= {} if labels is not None else _new_labels(prediction, reference, known)
+            scores = score_case(prediction, reference, names, tolerance_mm)
+        except DataError as error:
+            if len(pairs) == 1:
+                raise
+            failures.append(Failure(name, str(error)))
+        else:
+            image = None if pair.image is None else pair.image.absolute()
+            case = CaseScores(name, scores, pair.prediction.absolute(), pair.reference.absolute(), image, moved)
+            scored.append((case, unscored(reference.array.size) | unscored_slices(reference)))
+        if progress is not None:
+            progress(done, len(pairs), name)
+    if not scored:
+        last = failures[-1]
+        raise DataError(f"none of {len(pairs)} cases could be scored, such as {last.case}: {last.message}")
+    return _summary(scored, failures, names, tolerance_mm)
+
+
+def _summary(
+    scored: list[tuple[CaseScores, Scores]], failures: list[Failure], names: dict[int, str], tolerance_mm: Tolerance
+) -> Summary:
+    """Give every case every label: what occurs in later cases only is empty in truth and prediction here."""
+    names = dict(sorted(names.items()))
+    cases = []
+    for case, nothing in scored:
+        cases.append(replace(case, metrics={label: case.metrics.get(label) or nothing for label in names}))
+    tolerances = {label: tolerance_of(label, tolerance_mm) for label in names}
+    return Summary(names, tolerances, cases, sorted(failures, key=lambda failure: failure.case))
+
+
+def _grid(volume: Volume) -> str:
+    spacing = " x ".join(f"{step:.6g}" for step in volume.spacing_mm)
+    return f"{' x '.join(map(str, volume.shape))} voxels of {spacing} mm, stored {axis_codes(volume.affine)}"
+
+
+def _new_labels(prediction: Volume, reference: Volume, names: Mapping[int, str]) -> dict[int, str]:
+    """Name the labels that occur and have no name yet."""
+    values: set[int] = set()
+    for volume in (prediction, reference):
+        array = volume.array.T if volume.array.flags.f_contiguous else volume.array
+        values |= set(np.unique(array[array != 0]).tolist())
+    if values and min(values) < 0:
+        raise DataError(
+            f"holds the label {min(values)}, labels are whole numbers from 0; say which to score (--labels)"
+        )
+    return {value: f"label {value}" for value in values - names.keys()}
+
+
+def _pairs(
+    predictions: Path, references: str | Path | Mapping[str, Case]
+) -> tuple[dict[str, _Pair], list[Failure], dict[int, str]]:
+    """Pair predictions with the truth by case; also what has no counterpart, and the labels that are declared."""
+    files = _predictions(predictions)
+    truth, declared = _truth(references)
+    if predictions.is_file() and not isinstance(references, Mapping) and label_name(references):
+        truth = dict(zip(files, truth.values(), strict=True))
+    matched = _match(files, truth)
+    if not matched:
+        raise DataError(
+            f"nothing to evaluate: {predictions} holds {_some(files)}, the truth {_some(truth)}; "
+            "name each prediction like its case"
+        )
+    named = {case: file for file, case in matched.items()}
+    pairs = {case: _Pair(files[file], *truth[case]) for case, file in named.items()}
+    failures = [Failure(name, f"{files[name]}: has no truth") for name in files.keys() - matched.keys()]
+    if predictions.is_dir():
+        missing = truth.keys() - named.keys()
+        failures += [Failure(name, f"{truth[name][0]}: has no prediction in {predictions}") for name in missing]
+    return pairs, failures, declared
+
+
+def _predictions(path: Path) -> dict[str, Path]:
+    if path.is_file():
+        return {label_name(path) or path.stem: path}
+    if not path.is_dir():
+        raise DataError(f"{path}: no such file or folder")
+    return _label_maps(path)
+
+
+def _truth(references: str | Path | Mapping[str, Case]) -> tuple[dict[str, tuple[Path, Path | None]], dict[int, str]]:
+    """List the true label map of each case, its scan where it is known, and the labels that are declared."""
+    if isinstance(references, Mapping):
+        return {name: (case.label, case.image) for name, case in references.items() if case.label is not None}, {}
+    path = Path(references)
+    name = label_name(path) if path.is_file() else None
+    if name is not None:
+        return {name: (path, None)}, {}
+    try:
+        dataset = find_dataset(path)
+    except DataError:
+        files = _label_maps(path) if path.is_dir() else {}
+        if not files:
+            raise
+        return {name: (file, None) for name, file in files.items()}, {}
+    declared = {label: name for label, name in (dataset.labels or {}).items() if label != 0}
+    return {case.id: (case.label, case.image) for case in dataset.cases if case.label is not None}, declared
+
+
+def _label_maps(folder: Path) -> dict[str, Path]:
+    """List the label maps of a folder by name, without hidden files and probabilities.
+
+    Raises:
+        DataError: two files have one name.
+    """
+    files: dict[str, Path] = {}
+    for file in sorted(f for f in folder.iterdir() if f.is_file() and f.name[0] != "."):
+        name = label_name(file)
+        other = file if name is None else files.setdefault(name, file)
+        if other != file:
+            raise DataError(f"{folder}: {other.name} and {file.name} stand for one case; remove one")
+    soft = {n for n in files if n.endswith("_probability") and any(n.startswith(f"{m}_") for m in files if m != n)}
+    return {name: file for name, file in files.items() if name not in soft}
+
+
+def _match(files: Iterable[str], truth: Mapping[str, tuple[Path, Path | None]]) -> dict[str, str]:
+    """Find the case of each prediction: by its name, by that of the label map, then without what layouts add."""
+    matched: dict[str, str] = {}
+    for key in (str, _plain_name):
+        taken = set(matched.values())
+        free = {key(file): file for file in files if file not in matched}
+        for case in [case for case in truth if case not in taken]:
+            names = (key(case), key(label_name(truth[case][0]) or case))
+            found = next((free.pop(name) for name in names if name in free), None)
+            if found is not None:
+                matched[found] = case
+    return matched
+
+
+def _plain_name(name: str) -> str:
+    return re.sub(r"^(volume|segmentation)-(?=\d+$)", "LiTS ", name.removesuffix("_0000"))
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = sorted(names)
+    return ", ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "") or "nothing"

@@ -1,0 +1,240 @@
+"""Scores of a set of cases, in the form of nnU-Net's summary.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fullscale.errors import DataError
+from fullscale.files import write_json
+from fullscale.metrics.overlap import POLICY, Scores
+from fullscale.metrics.presence import GuidedScores, guidance_summary
+from fullscale.metrics.slices import SLICES
+
+METRICS = (
+    *("Dice", "IoU", "Precision", "Recall", "HD95", "ASSD", "NSD"),
+    *("TP", "FP", "FN", "TN", "n_pred", "n_ref"),
+    *(
+        "volume_ml",
+        "reference_volume_ml",
+        "volume_error_ml",
+        "absolute_volume_error_ml",
+        "volume_error_percent",
+    ),
+)
+"""What is scored: HD95 and ASSD in mm, volumes in ml, TP to n_ref in voxels, the others from 0 to 1."""
+
+_COUNTED = ("cases", "cases_with_organ", "true_negative_cases", "missed_cases", "false_positive_cases")
+
+_WITH_INTERVAL = ("Dice", "IoU", "Precision", "Recall", "HD95", "ASSD", "NSD")
+_SPREAD = ("Dice", "NSD", "HD95")
+_QUANTILES = {"lowest": 0, "quarter": 25, "median": 50, "three_quarters": 75, "highest": 100}
+
+
+@dataclass(frozen=True)
+class CaseScores:
+    """Scores of one case.
+
+    Attributes:
+        case: its name.
+        metrics: scores of each label.
+        prediction_file: what was scored.
+        reference_file: against what.
+        image_file: the scan, where it is known; pictures need it.
+        resampled: whether the prediction was brought onto the truth's grid first.
+    """
+
+    case: str
+    metrics: dict[int, Scores]
+    prediction_file: Path
+    reference_file: Path
+    image_file: Path | None = None
+    resampled: bool = False
+
+    def mean(self, metric: str) -> float | None:
+        """Average a metric over the labels that are scored in this case; None where none is."""
+        return _mean(scores[metric] for scores in self.metrics.values())
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A case that could not be scored, and why, in one line."""
+
+    case: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Scores of a set of predictions.
+
+    Attributes:
+        labels: name of each scored label.
+        tolerance_mm: of the surface Dice, for each label.
+        cases: the scored cases, by name; each holds every label.
+        failures: the cases that could not be scored, by name.
+        guidance: what the gate changed in each case, where a network with guidance made the predictions.
+    """
+
+    labels: dict[int, str]
+    tolerance_mm: dict[int, float]
+    cases: list[CaseScores] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    guidance: list[GuidedScores] = field(default_factory=list)
+
+    def mean(self, label: int) -> Scores:
+        """Means over the scored cases of one label, and how many cases they stand on.
+
+        A case is scored where truth or prediction holds the organ (`cases`); recall and the relative volume error are
+        means over `cases_with_organ`. `true_negative_cases` are left out. Of the scored cases, `missed_cases` have an
+        empty prediction and `false_positive_cases` an empty truth. The counts of `SLICES` are sums over all cases.
+        """
+        rows = [case.metrics[label] for case in self.cases]
+        scored = [row for row in rows if row["Dice"] is not None]
+        held = [(bool(row["n_ref"]), bool(row["n_pred"])) for row in rows]
+        counts = (
+            *(len(scored), sum(reference for reference, _ in held), len(rows) - len(scored)),
+            *(held.count((True, False)), held.count((False, True))),
+        )
+        means = {name: _mean(row[name] for row in scored) for name in METRICS}
+        sums: Scores = {name: sum(row[name] or 0 for row in rows) for name in SLICES}
+        return means | dict(zip(_COUNTED, counts, strict=True)) | sums
+
+    def interval(self, label: int) -> dict[str, list[float] | None]:
+        """Intervals (95 %, bootstrapped over cases) of the means of one label; None for fewer than two cases."""
+        rows = [case.metrics[label] for case in self.cases]
+        return {name: _interval(row[name] for row in rows if row["Dice"] is not None) for name in _WITH_INTERVAL}
+
+    def foreground_interval(self) -> dict[str, list[float] | None]:
+        """Intervals of the means over the classes, where every case scores every class; None elsewhere.
+
+        Only there is the mean of the classes' means also a mean over cases.
+        """
+        cases = [list(case.metrics.values()) for case in self.cases]
+        return {
+            name: None
+            if any(row[name] is None for rows in cases for row in rows)
+            else _interval(_mean(row[name] for row in rows) for rows in cases)
+            for name in _WITH_INTERVAL
+        }
+
+    def spread(self, label: int) -> dict[str, Scores]:
+        """Lowest, quartiles and highest of Dice, NSD and HD95 over the scored cases of one label."""
+        spread: dict[str, Scores] = {}
+        for name in _SPREAD:
+            values = [case.metrics[label][name] for case in self.cases]
+            scored = [value for value in values if value is not None]
+            found = np.percentile(scored, list(_QUANTILES.values())).tolist() if scored else [None] * len(_QUANTILES)
+            spread[name] = dict(zip(_QUANTILES, found, strict=True))
+        return spread
+
+    def foreground_mean(self) -> Scores:
+        """Means of the classes' means, as in nnU-Net, over the `classes` that were scored in at least one case.
+
+        `cases` counts the cases with at least one scored class; the other counts add up those of the classes.
+        """
+        means = [self.mean(label) for label in self.labels]
+        scored = [mean for mean in means if mean["cases"]]
+        content: Scores = {name: _mean(mean[name] for mean in scored) for name in METRICS}
+        content |= {name: sum(mean[name] or 0 for mean in means) for name in (*_COUNTED, *SLICES)}
+        content["cases"] = sum(any(s["Dice"] is not None for s in case.metrics.values()) for case in self.cases)
+        return content | {"classes": len(scored)}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for strict JSON, in the form of nnU-Net's summary.json; what is not defined is None."""
+        content = {
+            "foreground_mean": self.foreground_mean(),
+            "mean": {str(label): self.mean(label) for label in self.labels},
+            "interval": {str(label): self.interval(label) for label in self.labels},
+            "foreground_interval": self.foreground_interval(),
+            "spread": {str(label): self.spread(label) for label in self.labels},
+            "metric_per_case": [
+                {
+                    "case": case.case,
+                    "metrics": {str(label): scores for label, scores in case.metrics.items()},
+                    "prediction_file": str(case.prediction_file),
+                    "reference_file": str(case.reference_file),
+                    "image_file": None if case.image_file is None else str(case.image_file),
+                    "resampled": case.resampled,
+                }
+                for case in self.cases
+            ],
+            "labels": {str(label): name for label, name in self.labels.items()},
+            "tolerance_mm": {str(label): tolerance for label, tolerance in self.tolerance_mm.items()},
+            "policy": POLICY,
+            "failures": [{"case": failure.case, "message": failure.message} for failure in self.failures],
+        }
+        return content | ({"guidance": guidance_summary(self.guidance, self.labels)} if self.guidance else {})
+
+
+def write_summary(summary: Summary, path: str | Path) -> None:
+    """Write a summary as strict JSON, whole or not at all.
+
+    Raises:
+        FullscaleError: the file cannot be written.
+    """
+    write_json(Path(path), summary.as_dict())
+
+
+def read_summary(path: str | Path) -> Summary:
+    """Read what `write_summary` wrote.
+
+    Raises:
+        DataError: it is not there, or no summary of this form.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        return Summary(
+            labels=_by_label(content["labels"]),
+            tolerance_mm=_by_label(content["tolerance_mm"]),
+            cases=[_case(case) for case in content["metric_per_case"]],
+            failures=[Failure(**failure) for failure in content["failures"]],
+            guidance=[
+                GuidedScores(case["case"], _by_label(case["metrics"]))
+                for case in content.get("guidance", {}).get("cases", [])
+            ],
+        )
+    except OSError as error:
+        raise DataError(f"cannot read the scores {path}: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path} is no summary.json of this version ({type(error).__name__}: {error}); score the masks again with "
+            "fullscale evaluate, or repeat the run's fullscale train"
+        ) from error
+
+
+def _case(content: dict[str, Any]) -> CaseScores:
+    metrics = _by_label(content["metrics"])
+    absent = {name for scores in metrics.values() for name in (*METRICS, *SLICES) if name not in scores}
+    if absent:
+        raise ValueError(f"case {content['case']} lacks {', '.join(sorted(absent))}")
+    image = content.get("image_file")
+    return CaseScores(
+        content["case"],
+        metrics,
+        Path(content["prediction_file"]),
+        Path(content["reference_file"]),
+        None if image is None else Path(image),
+        content.get("resampled", False),
+    )
+
+
+def _by_label(content: dict[str, Any]) -> dict[int, Any]:
+    return {int(label): value for label, value in content.items()}
+
+
+def _interval(values: Iterable[float | None]) -> list[float] | None:
+    from fullscale.scoring.statistics import bootstrap_interval
+
+    found = bootstrap_interval([value for value in values if value is not None])
+    return None if found is None else list(found)
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if defined else None

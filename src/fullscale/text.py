@@ -1,0 +1,31 @@
+"""Text for people: an error of another library in one line, and the nearest known name."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """Return `; did you mean 'x'?` for the closest known name, or a list of them where none is close."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known: {', '.join(sorted(known))}"
+
+
+def one_line(error: BaseException) -> str:
+    """Return the most telling line of another library's error, at most 200 characters."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    lines = [line.strip(" :\t") for line in str(error).splitlines()]
+    telling = [line for line in lines if line and not line.startswith("Reason: ")]
+    if not telling:
+        return type(error).__name__
+    return re.sub(r"^(ITK|sitk::)\s*ERROR: (\w+\(0x\w+\): )?", "", telling[-1])[:200]
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, or its kind."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

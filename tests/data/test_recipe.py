@@ -1,0 +1,96 @@
+"""The recipe and its way back: by hand, by properties over orientations, and against plain NumPy."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fullscale.data.recipe import Intensity, Recipe, find_frame, image_slices, label_slices
+from fullscale.errors import DataError
+from fullscale.geometry.orientation import reorient
+from fullscale.geometry.volume import Volume
+from fullscale.views.slices import with_neighbours
+
+WINDOW = Intensity(per="dataset", low=-100, high=200, mean=50, std=25)
+CODES = ["RAS", "LPS", "LAS", "SRA", "PIR", "ASL", "ILP"]
+
+
+def a_scan(shape: tuple[int, int, int] = (6, 8, 5), spacing: tuple[float, float, float] = (1, 2, 5)) -> Volume:
+    values = np.random.default_rng(3).integers(-300, 400, shape).astype(np.int16)
+    return Volume(values, np.diag([*spacing, 1.0]))
+
+
+@pytest.mark.parametrize("codes", CODES)
+def test_the_same_patient_gives_the_same_slices_however_stored(codes: str) -> None:
+    recipe = Recipe(intensity=WINDOW, spacing_mm=1.5)
+    scan = a_scan()
+    stored = reorient(scan, codes)
+    expected = image_slices(scan, find_frame(scan, recipe), recipe)
+    np.testing.assert_array_equal(image_slices(stored, find_frame(stored, recipe), recipe), expected)
+    assert expected.shape == (5, round(8 * 2 / 1.5), 8)  # 6 mm across is 4 voxels, below the smallest side of 8
+
+
+@pytest.mark.parametrize("codes", CODES)
+def test_labels_come_back_to_the_voxels_they_were_cut_from(codes: str) -> None:
+    recipe = Recipe(intensity=WINDOW, spacing_mm=None)
+    labels = Volume(np.random.default_rng(5).choice([0, 2, 7], (6, 8, 5)).astype(np.uint8), np.diag([1.0, 2, 5, 1]))
+    stored = reorient(labels, codes)
+    frame = find_frame(stored, recipe)
+    classes = label_slices(stored, frame, {0: "background", 2: "a", 7: "b"})
+    back = frame.to_volume(np.array([0, 2, 7], dtype=np.uint8)[classes], stored)
+    np.testing.assert_array_equal(back.array, stored.array)
+    np.testing.assert_array_equal(back.affine, stored.affine)
+    merged = label_slices(stored, frame, {0: "background", 2: "a", 7: "a"})
+    np.testing.assert_array_equal(merged, classes > 0)
+
+
+def test_slices_run_from_feet_to_head_rows_to_the_front_columns_to_the_right() -> None:
+    array = np.zeros((3, 4, 5), dtype=np.int16)
+    array[2, 1, 4] = 200
+    scan = reorient(Volume(array, np.diag([1.0, 1, 1, 1])), "LPI")
+    recipe = Recipe(intensity=WINDOW, spacing_mm=None)
+    slices = image_slices(scan, find_frame(scan, recipe), recipe)
+    assert np.unravel_index(slices.argmax(), slices.shape) == (4, 1, 2)
+
+
+def test_a_window_clips_and_scales_in_hounsfield_units() -> None:
+    np.testing.assert_allclose(WINDOW.apply(np.array([-500, -100, 50, 200, 900])), [-6, -6, 0, 6, 6])
+
+
+@given(st.floats(0.1, 50), st.floats(-1000, 1000))
+@settings(max_examples=40, deadline=None)
+def test_normalisation_per_scan_forgets_gain_and_offset(gain: float, offset: float) -> None:
+    values = np.random.default_rng(0).normal(size=(4, 5, 6))
+    per_scan = Intensity(per="scan")
+    np.testing.assert_allclose(per_scan.apply(values * gain + offset), per_scan.apply(values), atol=2e-2)
+
+
+def test_a_constant_scan_stays_finite() -> None:
+    assert np.isfinite(Intensity(per="scan").apply(np.full((2, 8, 8), 7.0))).all()
+
+
+def test_nan_voxels_are_refused_with_their_number() -> None:
+    array = np.zeros((8, 8, 3), dtype=np.float32)
+    array[1, 1, 1] = np.nan
+    array[2, 2, 2] = np.inf
+    scan, recipe = Volume(array, np.eye(4)), Recipe(intensity=WINDOW, spacing_mm=None)
+    with pytest.raises(DataError, match="2 NaN or infinite"):
+        image_slices(scan, find_frame(scan, recipe), recipe)
+
+
+def test_a_spacing_that_would_make_slices_of_terabytes_is_refused() -> None:
+    scan = Volume(np.zeros((64, 48, 2), dtype=np.int16), np.diag([0.7, 0.7, 5, 1]))
+    with pytest.raises(DataError, match=r"spacing_mm 0\.001 its slices of 48x64 would become 33600x44800"):
+        find_frame(scan, Recipe(intensity=WINDOW, spacing_mm=0.001))
+
+
+def test_neighbours_repeat_at_the_ends() -> None:
+    slices = np.arange(4)[:, None, None] * np.ones((1, 2, 2))
+    assert [with_neighbours(slices, i, 1)[:, 0, 0].tolist() for i in range(4)] == [
+        [0, 0, 1],
+        [0, 1, 2],
+        [1, 2, 3],
+        [2, 3, 3],
+    ]
+    assert with_neighbours(slices[:1], 0, 2).shape == (5, 2, 2)
+    assert Recipe(intensity=WINDOW, spacing_mm=1, neighbours=2).in_channels == 5

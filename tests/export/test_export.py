@@ -1,0 +1,151 @@
+"""Exported models: they answer like PyTorch, predict by themselves, and are refused where they would not."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from tests.conftest import Command
+
+from fullscale.bundle.card import read_card
+from fullscale.bundle.store import load_bundle, save_bundle
+from fullscale.errors import DataError, FullscaleError, UsageError
+from fullscale.export.model import LOGIT_TOLERANCE, SUFFIX, compare, export_model
+from fullscale.networks import list_networks, network_options
+
+
+@pytest.fixture(scope="module")
+def exported(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    model = tmp_path_factory.mktemp("exported") / "phantom.onnx"
+    done = export_model(trained_run, model)
+    assert len({case.shape[-2:] for case in done.cases}) >= 4
+    assert all(case.difference <= LOGIT_TOLERANCE for case in done.cases)
+    assert any(case.with_organ for case in done.cases)
+    return model
+
+
+def test_the_file_and_its_card_predict_without_run_or_data(
+    exported: Path, trained_run: Path, phantoms: Path, fullscale: Command, tmp_path: Path
+) -> None:
+    for suffix in (".onnx", ".json"):
+        shutil.copy(exported.with_suffix(suffix), tmp_path / f"moved{suffix}")
+    scan = phantoms / "imagesTs" / "phantom_006.nii.gz"
+    masks = {}
+    for model in (tmp_path / "moved.onnx", trained_run):
+        output = tmp_path / f"masks_{model.stem}"
+        done = fullscale("predict", model, scan, "-o", output)
+        assert done.returncode == 0, done.stderr
+        masks[model] = np.asarray(nib.load(output / scan.name).dataobj)
+    of_onnx, of_torch = masks.values()
+    assert of_torch.any()
+    assert (of_onnx != of_torch).mean() < 1e-4
+
+
+def test_the_direct_form_exports_too(trained_run: Path, tmp_path: Path) -> None:
+    done = export_model(trained_run, tmp_path / "m.onnx", form="direct")
+    assert done.form == "direct"
+    assert {path.name for path in tmp_path.iterdir()} == {"m.onnx", "m.json"}
+
+
+def test_a_torch_program_runs_in_code_of_ones_own(trained_run: Path, tmp_path: Path) -> None:
+    export_model(trained_run, tmp_path / "m.pt2", "torch")
+    card, network = load_bundle(trained_run)
+    image = torch.randn(3, card.recipe.in_channels, 50, 70)
+    with torch.inference_mode():
+        logits = torch.export.load(tmp_path / "m.pt2").module()(image)
+        assert compare("noise", image, network(image), logits).difference <= LOGIT_TOLERANCE
+
+
+@pytest.mark.parametrize("name", [name for name in list_networks() if name != "unet3+"])
+@pytest.mark.parametrize("format", ["onnx", "torch"])
+def test_every_network_exports(name: str, format: str, trained_run: Path, tmp_path: Path) -> None:
+    card = read_card(trained_run / "bundle" / "model.json")
+    sizes = {"encoder": "resnet18" if "lab" in name or "psp" in name else "plain", "width": 4}
+    card.network = name
+    card.options = {word: size for word, size in sizes.items() if word in network_options(name)}
+    torch.manual_seed(0)
+    save_bundle(tmp_path / "bundle", card, card.build().state_dict())
+    done = export_model(tmp_path / "bundle", tmp_path / f"m{SUFFIX[format]}", format)  # type: ignore[arg-type, index]
+    assert all(case.difference <= LOGIT_TOLERANCE for case in done.cases)
+
+
+def test_a_model_that_answers_otherwise_is_not_written(
+    trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "m.pt2"
+    model.write_bytes(b"an older one")
+    monkeypatch.setattr("fullscale.export.model.LOGIT_TOLERANCE", -1)
+    with pytest.raises(FullscaleError, match="differs from PyTorch, nothing was written"):
+        export_model(trained_run, model, "torch", "direct")
+    assert model.read_bytes() == b"an older one"
+    assert [path.name for path in tmp_path.iterdir()] == ["m.pt2"]
+
+
+def test_the_comparison_sees_another_gate_and_another_class() -> None:
+    image, logits = torch.zeros(1, 3, 2, 2), torch.tensor([[[[0.0, 1], [2, 3]], [[1, 0], [0, 4]]]])
+    same = compare("hand", image, logits, logits.clone())
+    assert (same.difference, same.decided_otherwise, same.voxels) == (0, 0, 4)
+    other = logits.clone()
+    other[0, 1, 1, 1] = 2
+    assert compare("hand", image, logits, other).difference == pytest.approx(0.5)
+    assert compare("hand", image, logits, other).decided_otherwise == 1
+    gated = logits.clone()
+    gated[:, 1] = torch.finfo(torch.float32).min / 2
+    assert compare("hand", image, logits, gated).difference == float("inf")
+    assert compare("hand", image, logits, gated).with_organ == 1
+    assert compare("hand", image, gated, gated).with_organ == 0
+
+
+def test_a_model_without_its_card_or_with_anothers_is_refused(exported: Path, tmp_path: Path) -> None:
+    shutil.copy(exported, tmp_path / "m.onnx")
+    with pytest.raises(DataError, match=r"m\.json is missing"):
+        load_bundle(tmp_path / "m.onnx")
+    card = json.loads(exported.with_suffix(".json").read_text())
+    card["labels"] = dict.fromkeys(card["labels"], "pancreas")
+    (tmp_path / "m.json").write_text(json.dumps(card))
+    with pytest.raises(DataError, match="not the card that"):
+        load_bundle(tmp_path / "m.onnx")
+
+
+def test_what_is_no_onnx_model_is_refused_in_one_line(exported: Path, tmp_path: Path, fullscale: Command) -> None:
+    whole = exported.read_bytes()
+    for name, content in (("torn", whole[: len(whole) // 2]), ("empty", b""), ("text", b"no model")):
+        model = tmp_path / f"{name}.onnx"
+        model.write_bytes(content)
+        shutil.copy(exported.with_suffix(".json"), model.with_suffix(".json"))
+        with pytest.raises(DataError, match=f"{name}.onnx"):
+            load_bundle(model)
+    done = fullscale("predict", tmp_path / "absent.onnx", tmp_path, "-o", tmp_path / "out")
+    assert done.returncode == 3
+    assert done.stderr.count("\n") == 1
+
+
+def test_requests_that_contradict_themselves_are_refused(trained_run: Path, tmp_path: Path) -> None:
+    for output, format, form in (
+        ("m.pt2", "onnx", "factored"),
+        ("m.onnx", "torch", "factored"),
+        ("m.onnx", "onnx", "auto"),
+        ("m.onnx", "onnx", "winograd"),
+        ("m.tflite", "tflite", "direct"),
+    ):
+        with pytest.raises(UsageError, match="expected"):
+            export_model(trained_run, tmp_path / output, format, form)  # type: ignore[arg-type]
+    other = Path(shutil.copytree(trained_run / "bundle", tmp_path / "other"))
+    (other / "model.json").write_text((other / "model.json").read_text() + "\n")
+    with pytest.raises(UsageError, match="belongs to another model"):
+        export_model(trained_run, other / "model.onnx")
+    with pytest.raises(DataError, match="does not exist"):
+        export_model(tmp_path / "nowhere", tmp_path / "m.onnx")
+
+
+def test_without_onnx_runtime_the_way_to_it_is_said(
+    exported: Path, trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    for work in (lambda: load_bundle(exported), lambda: export_model(trained_run, tmp_path / "m.onnx")):
+        with pytest.raises(UsageError, match=r"pip install 'fullscale\[export\]'"):
+            work()

@@ -1,0 +1,160 @@
+"""The report of a run and of an evaluation: what it says is what the scores say, and it holds all that it shows."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import Command
+
+from fullscale.errors import DataError, UsageError
+from fullscale.reporting.html import chosen_cases, write_report
+from fullscale.reporting.scene import Look
+from fullscale.reporting.source import find_source
+
+SECTIONS = ["good", "reliable", "looks", "trained", "guided", "fails"]
+
+
+class Page(HTMLParser):
+    """Sections in their order, the numbers of the sortable tables, the pictures, and every address."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self.sections: list[str] = []
+        self.cells: list[str] = []
+        self.pictures: list[str] = []
+        self.addresses: list[str] = []
+        self.words = ""
+        self._in_cell = False
+        self.text = file.read_text()
+        self.feed(self.text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        found = dict(attributes)
+        if tag == "section":
+            self.sections.append(found["id"] or "")
+        if tag == "img":
+            self.pictures.append(found["src"] or "")
+        self.addresses += [value or "" for key, value in attributes if key in ("src", "href")]
+        self._in_cell = (tag == "td" and "data-v" in found) or tag == "small"
+
+    def handle_data(self, data: str) -> None:
+        self.words += data
+        if self._in_cell:
+            self.cells += data.split("–")
+        self._in_cell = False
+
+
+def numbers_in(content: Any) -> list[float]:
+    if isinstance(content, dict | list):
+        return [n for part in (content.values() if isinstance(content, dict) else content) for n in numbers_in(part)]
+    return [float(content)] if isinstance(content, int | float) else []
+
+
+@pytest.fixture
+def run(trained_run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained_run, tmp_path / "run"))
+
+
+def test_the_report_of_a_run_answers_in_order_and_asks_for_nothing(run: Path) -> None:
+    written = write_report(run)
+    assert written.report == run / "report.html"
+    assert written.notes == []
+    page = Page(written.report)
+    assert page.sections == SECTIONS
+    assert len(page.pictures) == len(written.pictures) == 2
+    assert all(address.startswith(("#", "data:")) for address in page.addresses)
+    assert "http" not in page.text
+    assert "trainer.seed" in page.words
+    assert "true negative case" in page.words
+
+
+def test_every_number_of_its_tables_stands_in_summary_json(run: Path) -> None:
+    page = Page(write_report(run).report)
+    known = numbers_in(json.loads((run / "fold_0" / "validation" / "summary.json").read_text()))
+    shown = [cell for cell in page.cells if re.fullmatch(r"-?[\d.]+", cell)]
+    assert len(shown) > 60
+    for cell in shown:
+        decimals = len(cell.partition(".")[2])
+        assert any(f"{number:.{decimals}f}" == cell for number in known), cell
+
+
+def test_masks_scored_by_themselves_have_a_report_too(fullscale: Command, run: Path, phantoms: Path) -> None:
+    masks = run / "fold_0" / "validation"
+    scored = fullscale("evaluate", masks, phantoms)
+    assert scored.returncode == 4, scored.stderr  # four cases of the data set have no prediction here
+    shown = fullscale("report", masks, "--palette", "safe", "--json")
+    assert shown.returncode == 0, shown.stderr
+    written = json.loads(shown.stdout)
+    assert written["report"] == str(masks / "report.html")
+    page = Page(masks / "report.html")
+    assert page.sections == [name for name in SECTIONS if name != "trained"]
+    assert "has no prediction" in page.words
+    assert len(page.pictures) == 2
+
+
+def test_scans_that_are_gone_are_said_to_be(run: Path, tmp_path: Path) -> None:
+    file = run / "fold_0" / "validation" / "summary.json"
+    file.write_text(file.read_text().replace("imagesTr", "gone"))
+    written = write_report(run, tmp_path / "out" / "page.html")
+    assert written.pictures == []
+    assert len(written.notes) == 2
+    assert all("the scan is no longer at" in note for note in written.notes)
+    page = Page(tmp_path / "out" / "page.html")
+    assert page.pictures == []
+    assert page.words.count("the scan is no longer at") == 2
+
+
+def test_a_run_that_was_moved_still_finds_its_masks(run: Path, trained_run: Path) -> None:
+    file = run / "fold_0" / "validation" / "summary.json"
+    file.write_text(file.read_text().replace(str(trained_run), "/nowhere"))
+    assert len(write_report(run).pictures) == 2
+
+
+def test_best_median_worst_and_the_chosen_ones(run: Path) -> None:
+    source = find_source(run)
+    ranked = sorted(source.summary.cases, key=lambda case: case.mean("Dice") or 0)
+    assert list(chosen_cases(source, []).values()) == [ranked[-1], ranked[0]]
+    assert chosen_cases(source, [ranked[0].case]) == chosen_cases(source, [])
+    with pytest.raises(UsageError, match="no scored case 'nobody'"):
+        write_report(run, cases=["nobody"])
+    assert not (run / "report.html").exists()
+
+
+def test_folds_are_reported_together(run: Path) -> None:
+    shutil.copytree(run / "fold_0", run / "fold_1")
+    file = run / "fold_1" / "validation" / "summary.json"
+    file.write_text(re.sub(r'"case": "', '"case": "other_', file.read_text()))
+    assert len(find_source(run).summary.cases) == 4
+    for _ in range(2):
+        page = Page(write_report(run, look=Look(palette="safe")).report)
+        assert "fold 0, fold 1" in page.words
+        assert len(json.loads((run / "summary.json").read_text())["metric_per_case"]) == 4
+
+
+def test_names_are_text_and_never_markup(run: Path) -> None:
+    file = run / "fold_0" / "validation" / "summary.json"
+    file.write_text(file.read_text().replace('"liver"', '"<script>alert(1)</script>"'))
+    page = Page(write_report(run).report)
+    assert "<script>alert" not in page.text
+    assert "<script>alert(1)</script>" in page.words
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda _: None, "no such file or folder"),
+        (lambda path: path.mkdir(), "holds neither a run nor summary.json"),
+        (lambda path: path.write_text("{}"), r"is no summary\.json"),
+        (lambda path: (path.mkdir(), (path / "config.yaml").write_text("")), "has no scores yet"),
+    ],
+    ids=["nowhere", "empty", "no scores", "unfinished"],
+)
+def test_what_cannot_be_reported_on_is_one_line(tmp_path: Path, make: Any, message: str) -> None:
+    make(tmp_path / "x")
+    with pytest.raises(DataError, match=message):
+        write_report(tmp_path / "x")
+    assert not (tmp_path / "report.html").exists()
