@@ -51,10 +51,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained_run(phantoms: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder whose network has seen a few steps: it predicts, not well."""
     from fullscale.config.load import load_config
-    from fullscale.training.run import Request, train
+    from fullscale.training.run import TrainRequest, train
 
     run = tmp_path_factory.mktemp("runs") / "run"
-    train(Request(phantoms, run, config=load_config(None, QUICK), cache=cache))
+    train(TrainRequest(phantoms, run, config=load_config(None, QUICK), cache=cache))
     return run
 
 

@@ -1,4 +1,4 @@
-"""Writing that nothing tears: what is there before and after, wherever an interruption comes."""
+"""OutputOptions that nothing tears: what is there before and after, wherever an interruption comes."""
 
 import stat
 import sys

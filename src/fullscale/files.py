@@ -1,4 +1,4 @@
-"""Writing that a crash cannot tear: beside the final place first, then renamed into it."""
+"""OutputOptions that a crash cannot tear: beside the final place first, then renamed into it."""
 
 from __future__ import annotations
 

@@ -33,8 +33,8 @@ def test_the_roofline_is_a_speed() -> None:
 
 
 def test_the_decoder_benchmark_says_what_it_compared() -> None:
-    news: list[str] = []
-    result = json.loads(json.dumps(bench_decoder(SMALL, repeats=1, report=news.append)))
+    print_status: list[str] = []
+    result = json.loads(json.dumps(bench_decoder(SMALL, repeats=1, report=print_status.append)))
     assert len(result["skips"]) == 10  # of the ten skips from coarser levels
     assert {(skip["channels"], skip["low_side"], skip["factor"]) for skip in result["skips"]} >= {
         (20, 32, 2),
@@ -54,13 +54,13 @@ def test_the_decoder_benchmark_says_what_it_compared() -> None:
     assert training > 2 * inference
     assert result["network"]["training_peak_mib"]["factored"] > 100
     assert "form" not in result["workload"]
-    assert news
+    assert print_status
 
 
 def test_every_image_of_a_measurement_is_decoded() -> None:
     network = SMALL.network().eval()
     assert torch.is_tensor(logits := SMALL.inference(network)())
-    assert logits.abs().amax() < 1e6  # a gated organ has half the lowest number
+    assert logits.abs().amax() < 1e6  # a gated structure has half the lowest number
     assert logits.std() > 0
 
 

@@ -56,7 +56,7 @@ def test_every_row_of_a_recipe_is_a_network_with_its_loss(comparison: Comparison
     network = build(config)
     create_loss(config.loss.name, **config.loss.options)
     if config.loss.level_weights is not None:
-        assert len(config.loss.level_weights) == network.supervised
+        assert len(config.loss.level_weights) == network.num_supervised
     assert set(network_options(config.network.name)) >= {
         option for option, value in config.network.model_dump(exclude={"name"}).items() if value is not None
     }
@@ -90,7 +90,7 @@ def test_the_liver_of_lits(fullscale: Command, tmp_path: Path, cache: Path) -> N
 
 
 def test_the_spleen_of_the_decathlon(fullscale: Command, tmp_path: Path, cache: Path) -> None:
-    list(write_dataset(tmp_path / "spleen", 5, organs=(2,), size=32, slices=8))
+    list(write_dataset(tmp_path / "spleen", 5, structures=(2,), size=32, slices=8))
     content = compared(fullscale, "msd-spleen", tmp_path / "spleen", cache, tmp_path / "out", "--folds", "2")
     for row in content["rows"]:
         assert len(row["by_case"]) == 2

@@ -107,13 +107,13 @@ def test_a_perfect_prediction_scores_0(name, classes, empty):
 @pytest.mark.parametrize("truth", ["empty", "full", "mixed"])
 @pytest.mark.parametrize("prediction", ["empty", "full", "right", "wrong"])
 def test_value_and_gradient_are_finite_at_the_extremes(name, classes, size, truth, prediction):
-    organ = max(1, classes - 1)
-    target = {"empty": make_target(classes) * 0, "full": make_target(classes) * 0 + organ}.get(
+    structure = max(1, classes - 1)
+    target = {"empty": make_target(classes) * 0, "full": make_target(classes) * 0 + structure}.get(
         truth, make_target(classes)
     )
     direction = {
         "empty": toward(target * 0, classes),
-        "full": toward(target * 0 + organ, classes),
+        "full": toward(target * 0 + structure, classes),
         "right": toward(target, classes),
         "wrong": -toward(target, classes),
     }[prediction]

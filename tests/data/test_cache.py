@@ -17,7 +17,7 @@ from fullscale.data.volume_files import write_volume
 from fullscale.errors import DataError, FullscaleError, GeometryError
 from fullscale.geometry.volume import Volume
 
-LABELS = {0: "background", 5: "organ"}
+LABELS = {0: "background", 5: "structure"}
 RECIPE = Recipe(intensity=Intensity(per="dataset", low=-100, high=100, mean=0, std=50), spacing_mm=None)
 
 
@@ -68,8 +68,8 @@ def test_a_process_killed_while_preparing_leaves_nothing_to_trust(case: Case, tm
 import numpy, time
 from pathlib import Path
 from fullscale.data import cache
-from fullscale.data.layouts import Case
-from fullscale.data.preprocess import Intensity, Recipe
+from fullscale.data.case import Case
+from fullscale.data.recipe import Intensity, Recipe
 save = numpy.save
 def slow(path, array):
     save(path, array)

@@ -64,18 +64,18 @@ def test_facts_of_a_case_counted_by_hand(tmp_path: Path):
     assert [case.id for case in inspection.usable_cases] == ["a"]
 
 
-def test_of_organs_that_are_chosen_the_foreground_is_theirs_alone(tmp_path: Path):
+def test_of_structures_that_are_chosen_the_foreground_is_theirs_alone(tmp_path: Path):
     write_case(tmp_path, "a")
-    chosen, everything = inspect(tmp_path, organs={2: "spleen"}), inspect(tmp_path)
+    chosen, everything = inspect(tmp_path, structures={2: "spleen"}), inspect(tmp_path)
     assert chosen.facts["a"].foreground.tolist() == [make_scan()[4, 4, 4]]
     assert chosen.facts == everything.facts
-    assert (chosen.labels, chosen.organs) == (everything.labels, {2: "spleen"})
+    assert (chosen.labels, chosen.structures) == (everything.labels, {2: "spleen"})
 
 
-def test_an_organ_that_the_data_do_not_have_is_refused(tmp_path: Path):
+def test_an_structure_that_the_data_do_not_have_is_refused(tmp_path: Path):
     write_case(tmp_path, "a")
     with pytest.raises(UsageError, match=r"data\.labels names 7, which .* does not have; it has 1 \(class 1\), 2"):
-        inspect(tmp_path, organs={1: "liver", 7: "kidney"})
+        inspect(tmp_path, structures={1: "liver", 7: "kidney"})
 
 
 def test_labels_are_named_after_the_values_found_where_none_are_declared(tmp_path: Path):
@@ -132,7 +132,7 @@ SHIFTED = AFFINE + np.array([[0, 0, 0, 1.5], [0] * 4, [0] * 4, [0] * 4])
 def test_a_case_that_cannot_be_used_is_left_out_with_the_reason(tmp_path: Path, written: dict[str, Any], says: str):
     write_case(tmp_path, "good")
     write_case(tmp_path, "bad", **written)
-    inspection = inspect(tmp_path, {"organ": 1, "lesion": 2})
+    inspection = inspect(tmp_path, {"structure": 1, "lesion": 2})
     (message,) = messages(inspection, "bad")
     assert says in message
     assert [case.id for case in inspection.usable_cases] == ["good"]
@@ -170,7 +170,7 @@ def test_empty_masks_and_single_slices_are_warned_of_but_used(tmp_path: Path):
 
 def test_a_declared_label_that_never_appears_is_warned_of(tmp_path: Path):
     write_case(tmp_path, "a")
-    inspection = inspect(tmp_path, {"organ": 1, "lesion": 2, "cyst": 3})
+    inspection = inspect(tmp_path, {"structure": 1, "lesion": 2, "cyst": 3})
     assert messages(inspection, WHOLE_SET, "warning") == ["label 3 (cyst) is declared but appears in no case"]
 
 

@@ -1,11 +1,11 @@
-"""Values of one name are one organ."""
+"""Values of one name are one structure."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fullscale.data.labels import keep_labels, merge_label_map, merge_labels, organs_of
+from fullscale.data.labels import keep_labels, merge_label_map, merge_labels, structures_of
 from fullscale.geometry.volume import Volume
 
 LIVER_AND_TUMOUR = {0: "background", 1: "liver", 2: "liver", 4: "spleen"}
@@ -16,7 +16,7 @@ def volume(*values: int) -> Volume:
 
 
 @pytest.mark.parametrize(
-    ("labels", "merged", "organs"),
+    ("labels", "merged", "structures"),
     [
         ({0: "background", 1: "liver"}, {0: 0, 1: 1}, {1: "liver"}),
         (LIVER_AND_TUMOUR, {0: 0, 1: 1, 2: 1, 4: 4}, {1: "liver", 4: "spleen"}),
@@ -24,11 +24,11 @@ def volume(*values: int) -> Volume:
         ({0: "background", 1: "liver", 2: "background"}, {0: 0, 1: 1, 2: 0}, {1: "liver"}),
     ],
 )
-def test_values_of_one_name_are_one_organ(
-    labels: dict[int, str], merged: dict[int, int], organs: dict[int, str]
+def test_values_of_one_name_are_one_structure(
+    labels: dict[int, str], merged: dict[int, int], structures: dict[int, str]
 ) -> None:
     assert merge_labels(labels) == merged
-    assert organs_of(labels) == organs
+    assert structures_of(labels) == structures
 
 
 def test_a_label_map_is_merged_and_what_has_no_name_stays_or_goes() -> None:
@@ -44,4 +44,4 @@ def test_merging_twice_is_merging_once(labels: dict[int, str]) -> None:
     mask = volume(*range(7))
     once = merge_label_map(mask, labels)
     assert np.array_equal(merge_label_map(once, labels).array, once.array)
-    assert set(organs_of(labels)) <= set(merge_labels(labels).values())
+    assert set(structures_of(labels)) <= set(merge_labels(labels).values())

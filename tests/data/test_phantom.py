@@ -30,8 +30,8 @@ def test_the_same_seed_gives_the_same_case_and_another_another() -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_organs_lie_where_they_belong_and_look_like_tissue(seed: int) -> None:
-    scan, labels = make_case(seed, **SMALL, organs=(1, 2, 3, 4))
+def test_structures_lie_where_they_belong_and_look_like_tissue(seed: int) -> None:
+    scan, labels = make_case(seed, **SMALL, structures=(1, 2, 3, 4))
     liver, spleen, right_kidney, left_kidney = (centre_mm(labels, value) for value in (1, 2, 3, 4))
     assert liver[0] > 0 > spleen[0]
     assert right_kidney[0] > 0 > left_kidney[0]
@@ -73,9 +73,9 @@ def test_a_phantom_too_small_to_draw_is_refused() -> None:
         make_case(0, size=4)
 
 
-def test_a_longer_scan_has_more_slices_without_the_organ() -> None:
-    _, short = make_case(1, **SMALL, organs=(1,), length_mm=200)
-    _, long = make_case(1, **SMALL, organs=(1,), length_mm=400)
+def test_a_longer_scan_has_more_slices_without_the_structure() -> None:
+    _, short = make_case(1, **SMALL, structures=(1,), length_mm=200)
+    _, long = make_case(1, **SMALL, structures=(1,), length_mm=400)
     empty = []
     for labels in (short, long):
         z = next(axis for axis, code in enumerate(axis_codes(labels.affine)) if code in "SI")
@@ -86,7 +86,7 @@ def test_a_longer_scan_has_more_slices_without_the_organ() -> None:
 
 def test_tumours_lie_within_the_liver_and_are_darker() -> None:
     _, plain = make_case(2, **SMALL)
-    scan, labels = make_case(2, **SMALL, organs=(1, 5))
+    scan, labels = make_case(2, **SMALL, structures=(1, 5))
     tumour, liver = labels.array == 5, labels.array == 1
     assert tumour.sum() > 3
     np.testing.assert_array_equal(tumour | liver, plain.array == 1)
@@ -101,4 +101,4 @@ def test_the_layout_of_lits(tmp_path: Path) -> None:
     assert not dataset.problems
     assert set(inspect_dataset(dataset).labels) == {0, 1, 2}
     with pytest.raises(UsageError, match="liver and tumour"):
-        next(write_dataset(tmp_path / "other", 1, layout="lits", organs=(2,), **SMALL))
+        next(write_dataset(tmp_path / "other", 1, layout="lits", structures=(2,), **SMALL))

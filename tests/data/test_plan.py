@@ -19,9 +19,9 @@ def facts(
     spacing_mm: tuple[float, float, float] = (0.8, 0.8, 5.0),
     orientation: str = "LAS",
     lowest: float = -1024,
-    organ_hu: tuple[float, float] = (60, 20),
+    structure_hu: tuple[float, float] = (60, 20),
 ) -> CaseFacts:
-    sample = np.random.default_rng(0).normal(*organ_hu, 2000).astype(np.float32)
+    sample = np.random.default_rng(0).normal(*structure_hu, 2000).astype(np.float32)
     return CaseFacts(
         case=case,
         shape=shape,
@@ -44,7 +44,7 @@ def inspection(*cases: CaseFacts, modality: str | None = "CT", labels: dict[int,
     return Inspection(dataset, named, {c.case: c for c in cases}, [])
 
 
-def test_ct_gets_a_window_in_hounsfield_units_around_the_organ() -> None:
+def test_ct_gets_a_window_in_hounsfield_units_around_the_structure() -> None:
     intensity = make_plan(inspection(facts("a"), facts("b"))).intensity.value
     assert intensity.per == "dataset"
     assert intensity.low < 60 - 2.5 * 20
@@ -83,24 +83,24 @@ def test_small_slices_make_crops_of_their_own_size_whatever_the_stored_axes() ->
     assert plan.spacing_mm.value == 1
 
 
-def test_one_organ_is_a_sigmoid_and_two_are_a_softmax() -> None:
+def test_one_structure_is_a_sigmoid_and_two_are_a_softmax() -> None:
     one = make_plan(inspection(facts("a")))
     two = make_plan(inspection(facts("a"), labels={0: "background", 2: "spleen", 1: "liver"}))
     assert (one.classes, two.classes) == (1, 3)
-    assert two.organs == {1: "liver", 2: "spleen"}
+    assert two.structures == {1: "liver", 2: "spleen"}
     merged = make_plan(inspection(facts("a"), labels={0: "background", 1: "liver", 2: "liver"}))
-    assert (merged.classes, merged.organs) == (1, {1: "liver"})
+    assert (merged.classes, merged.structures) == (1, {1: "liver"})
 
 
-def test_organs_that_are_chosen_are_the_labels() -> None:
-    found = replace(inspection(facts("a")), organs={2: "liver", 1: "liver"})
+def test_structures_that_are_chosen_are_the_labels() -> None:
+    found = replace(inspection(facts("a")), structures={2: "liver", 1: "liver"})
     plan = make_plan(found)
     assert plan.labels.value == {0: "background", 1: "liver", 2: "liver"}
     assert plan.labels.reason == "set by data.labels"
     assert plan == make_plan(inspection(facts("a"))).with_labels({2: "liver", 1: "liver"})
     none_there = replace(facts("a"), foreground=np.empty(0, np.float32))
     with pytest.raises(DataError, match=r"holds a label that data\.labels names"):
-        make_plan(replace(inspection(none_there), organs={1: "liver"}))
+        make_plan(replace(inspection(none_there), structures={1: "liver"}))
 
 
 def test_an_edited_plan_reads_back_and_a_broken_one_is_refused_by_key(tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_an_edited_plan_reads_back_and_a_broken_one_is_refused_by_key(tmp_path: 
     ("key", "value", "complaint"),
     [
         ("labels", {1: "liver"}, "0 for the background"),
-        ("labels", {0: "background"}, "at least one organ"),
+        ("labels", {0: "background"}, "at least one structure"),
         ("labels", {0: "background", -1: "liver"}, "a higher value"),
         ("neighbours", 20, "neighbours"),
         ("patch_size", [0, 5], "patch_size"),

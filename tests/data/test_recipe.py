@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fullscale.data.recipe import Intensity, Recipe, find_frame, image_slices, label_slices
+from fullscale.data.recipe import Intensity, Recipe, image_slices, label_slices, slice_geometry
 from fullscale.errors import DataError
 from fullscale.geometry.orientation import reorient
 from fullscale.geometry.volume import Volume
@@ -25,8 +25,8 @@ def test_the_same_patient_gives_the_same_slices_however_stored(codes: str) -> No
     recipe = Recipe(intensity=WINDOW, spacing_mm=1.5)
     scan = a_scan()
     stored = reorient(scan, codes)
-    expected = image_slices(scan, find_frame(scan, recipe), recipe)
-    np.testing.assert_array_equal(image_slices(stored, find_frame(stored, recipe), recipe), expected)
+    expected = image_slices(scan, slice_geometry(scan, recipe), recipe)
+    np.testing.assert_array_equal(image_slices(stored, slice_geometry(stored, recipe), recipe), expected)
     assert expected.shape == (5, round(8 * 2 / 1.5), 8)  # 6 mm across is 4 voxels, below the smallest side of 8
 
 
@@ -35,12 +35,12 @@ def test_labels_come_back_to_the_voxels_they_were_cut_from(codes: str) -> None:
     recipe = Recipe(intensity=WINDOW, spacing_mm=None)
     labels = Volume(np.random.default_rng(5).choice([0, 2, 7], (6, 8, 5)).astype(np.uint8), np.diag([1.0, 2, 5, 1]))
     stored = reorient(labels, codes)
-    frame = find_frame(stored, recipe)
-    classes = label_slices(stored, frame, {0: "background", 2: "a", 7: "b"})
-    back = frame.to_volume(np.array([0, 2, 7], dtype=np.uint8)[classes], stored)
+    geometry = slice_geometry(stored, recipe)
+    classes = label_slices(stored, geometry, {0: "background", 2: "a", 7: "b"})
+    back = geometry.to_volume(np.array([0, 2, 7], dtype=np.uint8)[classes], stored)
     np.testing.assert_array_equal(back.array, stored.array)
     np.testing.assert_array_equal(back.affine, stored.affine)
-    merged = label_slices(stored, frame, {0: "background", 2: "a", 7: "a"})
+    merged = label_slices(stored, geometry, {0: "background", 2: "a", 7: "a"})
     np.testing.assert_array_equal(merged, classes > 0)
 
 
@@ -49,7 +49,7 @@ def test_slices_run_from_feet_to_head_rows_to_the_front_columns_to_the_right() -
     array[2, 1, 4] = 200
     scan = reorient(Volume(array, np.diag([1.0, 1, 1, 1])), "LPI")
     recipe = Recipe(intensity=WINDOW, spacing_mm=None)
-    slices = image_slices(scan, find_frame(scan, recipe), recipe)
+    slices = image_slices(scan, slice_geometry(scan, recipe), recipe)
     assert np.unravel_index(slices.argmax(), slices.shape) == (4, 1, 2)
 
 
@@ -75,13 +75,13 @@ def test_nan_voxels_are_refused_with_their_number() -> None:
     array[2, 2, 2] = np.inf
     scan, recipe = Volume(array, np.eye(4)), Recipe(intensity=WINDOW, spacing_mm=None)
     with pytest.raises(DataError, match="2 NaN or infinite"):
-        image_slices(scan, find_frame(scan, recipe), recipe)
+        image_slices(scan, slice_geometry(scan, recipe), recipe)
 
 
 def test_a_spacing_that_would_make_slices_of_terabytes_is_refused() -> None:
     scan = Volume(np.zeros((64, 48, 2), dtype=np.int16), np.diag([0.7, 0.7, 5, 1]))
     with pytest.raises(DataError, match=r"spacing_mm 0\.001 its slices of 48x64 would become 33600x44800"):
-        find_frame(scan, Recipe(intensity=WINDOW, spacing_mm=0.001))
+        slice_geometry(scan, Recipe(intensity=WINDOW, spacing_mm=0.001))
 
 
 def test_neighbours_repeat_at_the_ends() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from fullscale.data import nifti
+from fullscale.data import volume_files
 from fullscale.data.volume_files import read_volume, smallest_integer_type, volume_stem, volume_suffix, write_volume
 from fullscale.errors import DataError, FullscaleError, GeometryError
 from fullscale.geometry.volume import Volume, describe_mismatch
@@ -337,7 +337,7 @@ def save_vectors(path: Path) -> None:
         ("a.nii", save_text, "is not a NIfTI file"),
         ("a.mha", save_text, "cannot be read"),
         ("a.nrrd", save_text, "cannot be read"),
-        *((f"a{suffix}", save_empty, "is empty (0 bytes)") for suffix in nifti.SUFFIXES),
+        *((f"a{suffix}", save_empty, "is empty (0 bytes)") for suffix in volume_files.SUFFIXES),
         *((name, save_cut, "cannot be read") for name in WRITABLE),
         ("a.nii.gz", save_without_checksum, "cannot be read"),
         ("a.nii.gz", save_corrupt_checksum, "cannot be read"),

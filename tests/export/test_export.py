@@ -24,7 +24,7 @@ def exported(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     done = export_model(trained_run, model)
     assert len({case.shape[-2:] for case in done.cases}) >= 4
     assert all(case.difference <= LOGIT_TOLERANCE for case in done.cases)
-    assert any(case.with_organ for case in done.cases)
+    assert any(case.with_structure for case in done.cases)
     return model
 
 
@@ -96,8 +96,8 @@ def test_the_comparison_sees_another_gate_and_another_class() -> None:
     gated = logits.clone()
     gated[:, 1] = torch.finfo(torch.float32).min / 2
     assert compare("hand", image, logits, gated).difference == float("inf")
-    assert compare("hand", image, logits, gated).with_organ == 1
-    assert compare("hand", image, gated, gated).with_organ == 0
+    assert compare("hand", image, logits, gated).with_structure == 1
+    assert compare("hand", image, gated, gated).with_structure == 0
 
 
 def test_a_model_without_its_card_or_with_anothers_is_refused(exported: Path, tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ from tests.dicom_slices import write_series, write_slice
 
 from fullscale.data.dicom.seg import read_seg
 from fullscale.data.dicom.series import read_series
-from fullscale.data.dicom.stack import Choices
+from fullscale.data.dicom.stack import DicomReadOptions
 from fullscale.data.volume_files import read_volume, write_volume
 from fullscale.errors import DataError, UsageError
 from fullscale.geometry.orientation import reorient
 from fullscale.geometry.volume import Volume
-from fullscale.inference.batch import Writing, find_scans, predict_scans
+from fullscale.inference.batch import OutputOptions, find_scans, predict_scans
 from fullscale.inference.predictor import Predictor
 
 
@@ -51,7 +51,7 @@ def test_a_mask_has_the_format_of_its_scan(trained_run: Path, phantoms: Path, tm
     mask = read_volume(result.mask)
     np.testing.assert_array_equal(mask.array, predictor.predict(scan).array)
     np.testing.assert_allclose(mask.affine, scan.affine, atol=1e-4)
-    assert result.organ_ml["liver"] == pytest.approx(float((mask.array == 1).sum()) * mask.voxel_ml)
+    assert result.structure_ml["liver"] == pytest.approx(float((mask.array == 1).sum()) * mask.voxel_ml)
 
 
 def test_a_mask_never_replaces_its_scan(trained_run: Path, phantoms: Path, tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_dicom_study_and_the_same_scan_as_nifti_get_the_same_labels(
     sitk.WriteImage(reader.Execute(), str(tmp_path / "phantom.nii.gz"))
     predictor = Predictor.from_run(trained_run, "cpu")
     out = tmp_path / "out"
-    [dicom] = predict_scans(predictor, find_scans([series]), out / "dicom", Writing("both"))
+    [dicom] = predict_scans(predictor, find_scans([series]), out / "dicom", OutputOptions("both"))
     [nifti] = predict_scans(predictor, find_scans([tmp_path / "phantom.nii.gz"]), out / "nifti")
     assert dicom.mask is not None
     assert nifti.mask is not None
@@ -107,7 +107,7 @@ def test_a_dicom_study_and_the_same_scan_as_nifti_get_the_same_labels(
 
 def test_a_segmentation_needs_a_dicom_scan(trained_run: Path, phantoms: Path, tmp_path: Path) -> None:
     scans = find_scans([phantoms / "imagesTs"])
-    [result] = predict_scans(Predictor.from_run(trained_run, "cpu"), scans, tmp_path / "out", Writing("seg"))
+    [result] = predict_scans(Predictor.from_run(trained_run, "cpu"), scans, tmp_path / "out", OutputOptions("seg"))
     assert "no DICOM series" in str(result.error)
     assert not (tmp_path / "out").exists()
 
@@ -135,19 +135,23 @@ def test_a_zip_a_pet_and_a_series_without_identifiers(trained_run: Path, series:
     with zipfile.ZipFile(tmp_path / "study.zip", "w") as archive:
         for file in series.iterdir():
             archive.write(file, file.name)
-    [whole] = predict_scans(predictor, find_scans([tmp_path / "study.zip"]), tmp_path / "out", Writing("seg"))
+    [whole] = predict_scans(predictor, find_scans([tmp_path / "study.zip"]), tmp_path / "out", OutputOptions("seg"))
     assert whole.error is None
     [pet] = predict_scans(
-        predictor, [("pet", write_series(tmp_path / "pet", Modality="PT"))], tmp_path / "out", Writing("seg")
+        predictor, [("pet", write_series(tmp_path / "pet", Modality="PT"))], tmp_path / "out", OutputOptions("seg")
     )
     assert pet.notes == ["the scan is PET, the model was trained on CT: do not trust the mask"]
     blank = [("blank", write_series(tmp_path / "blank", SOPInstanceUID="", StudyInstanceUID=""))]
-    [refused] = predict_scans(predictor, blank, tmp_path / "no", Writing("seg"))
+    [refused] = predict_scans(predictor, blank, tmp_path / "no", OutputOptions("seg"))
     assert "(SOPInstanceUID, StudyInstanceUID)" in str(refused.error)
     assert not (tmp_path / "no").exists()
-    [fixed] = predict_scans(predictor, blank, tmp_path / "fix", Writing("both"), Choices(fix_identifiers=True))
+    [fixed] = predict_scans(
+        predictor, blank, tmp_path / "fix", OutputOptions("both"), DicomReadOptions(fix_identifiers=True)
+    )
     assert fixed.error is None
     assert "new ones are in the copy" in fixed.notes[0]
     assert {path.name for path in (tmp_path / "fix").iterdir()} == {"blank.dcm", "blank.nii.gz", "blank_dicom"}
-    [copy] = predict_scans(predictor, [("again", tmp_path / "fix" / "blank_dicom")], tmp_path / "fix", Writing("seg"))
+    [copy] = predict_scans(
+        predictor, [("again", tmp_path / "fix" / "blank_dicom")], tmp_path / "fix", OutputOptions("seg")
+    )
     assert (copy.error, copy.notes) == (None, [])

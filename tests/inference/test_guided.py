@@ -22,11 +22,11 @@ def scan(phantoms: Path) -> Volume:
     return read_volume(phantoms / "imagesTs" / "phantom_006.nii.gz")
 
 
-def with_bias(trained_run: Path, organ: int, absent: float) -> Predictor:
-    """A predictor whose guidance is pushed to call one organ absent or present."""
+def with_bias(trained_run: Path, structure: int, absent: float) -> Predictor:
+    """A predictor whose guidance is pushed to call one structure absent or present."""
     predictor = Predictor.from_run(trained_run, "cpu")
     with torch.no_grad():
-        predictor.network.guidance.conv.bias[2 * organ] = absent  # type: ignore[union-attr,index]
+        predictor.network.guidance.conv.bias[2 * structure] = absent  # type: ignore[union-attr,index]
     return predictor
 
 
@@ -40,12 +40,14 @@ def test_the_gated_mask_is_the_one_that_predict_gives(trained_run: Path, scan: V
 def test_the_gate_takes_out_what_is_called_absent_and_nothing_else(trained_run: Path, scan: Volume) -> None:
     everywhere = predict_guided(with_bias(trained_run, 0, -1e6), scan)
     nowhere = predict_guided(with_bias(trained_run, 0, 1e6), scan)
-    assert everywhere.said[:, 0].all()
-    assert not nowhere.said[:, 0].any()
+    assert everywhere.predicted_present[:, 0].all()
+    assert not nowhere.predicted_present[:, 0].any()
     assert not (nowhere.gated.array == 1).any()
     np.testing.assert_array_equal(nowhere.ungated.array, everywhere.ungated.array)
-    assert everywhere.said.shape == (14, 2)
-    for slice_said, gated, ungated in zip(everywhere.said, everywhere.gated.array.T, everywhere.ungated.array.T):  # noqa: B905
+    assert everywhere.predicted_present.shape == (14, 2)
+    for slice_said, gated, ungated in zip(
+        everywhere.predicted_present, everywhere.gated.array.T, everywhere.ungated.array.T, strict=True
+    ):
         if slice_said.all():
             np.testing.assert_array_equal(gated, ungated)
 

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 import torch
 
 from fullscale.bundle.store import load_bundle
-from fullscale.data.recipe import find_frame, image_slices
+from fullscale.data.recipe import image_slices, slice_geometry
 from fullscale.data.volume_files import read_volume, write_volume
 from fullscale.errors import DataError, UsageError
 from fullscale.geometry.orientation import reorient
@@ -56,12 +56,12 @@ def test_batches_change_nothing(trained_run: Path, scan: Volume) -> None:
 
 def test_the_mask_is_the_networks_answer_slice_by_slice(predictor: Predictor, scan: Volume) -> None:
     recipe = predictor.card.recipe
-    frame = find_frame(scan, recipe)
-    slices = image_slices(scan, frame, recipe)
+    geometry = slice_geometry(scan, recipe)
+    slices = image_slices(scan, geometry, recipe)
     middle = len(slices) // 2
     image = torch.from_numpy(with_neighbours(slices, middle, recipe.neighbours))[None]
     with torch.no_grad():
-        logits = torch.nn.functional.interpolate(predictor.network(image), frame.shape[1:], mode="bilinear")
+        logits = torch.nn.functional.interpolate(predictor.network(image), geometry.shape[1:], mode="bilinear")
     expected = np.array([0, *predictor.card.labels])[logits.argmax(1)[0].numpy()]
     canonical = reorient(predictor.predict(scan), "RAS").array
     np.testing.assert_array_equal(canonical[:, :, middle].T, expected)
@@ -80,7 +80,7 @@ def test_probabilities_agree_with_the_mask(predictor: Predictor, scan: Volume) -
     assert (chosen == mask.array)[clear & (background > 0.5)].all()
 
 
-def test_an_organ_gated_away_has_probability_exactly_zero(predictor: Predictor, scan: Volume) -> None:
+def test_an_structure_gated_away_has_probability_exactly_zero(predictor: Predictor, scan: Volume) -> None:
     card, network = predictor.card, predictor.network
     head = network.guidance.conv  # type: ignore[union-attr]
     saved = head.bias.detach().clone()  # type: ignore[union-attr]

@@ -13,14 +13,14 @@ from fullscale.errors import DataError
 from fullscale.inference.predictor import Predictor
 from fullscale.inference.scored import predict_and_score
 from fullscale.scoring.summary import read_summary
-from fullscale.training.run import Request, train
+from fullscale.training.run import TrainRequest, train
 
 
 def test_merged_labels_are_merged_in_the_truth_too(
     fullscale: Command, phantoms: Path, cache: Path, tmp_path: Path
 ) -> None:
-    settings = [*QUICK, "data.labels={1: organ, 2: organ}"]
-    train(Request(phantoms, tmp_path / "run", config=load_config(None, settings), cache=cache))
+    settings = [*QUICK, "data.labels={1: structure, 2: structure}"]
+    train(TrainRequest(phantoms, tmp_path / "run", config=load_config(None, settings), cache=cache))
     found = []
     for model in (tmp_path / "run", tmp_path / "run" / "bundle"):
         done = fullscale("test", model, phantoms, "-o", tmp_path / "tested", "--device", "cpu", "--json")

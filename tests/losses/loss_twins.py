@@ -13,8 +13,8 @@ def class_probabilities(logits):
     out = []
     for image in logits:
         if len(image) == 1:
-            organ = 1 / (1 + np.exp(-image[0]))
-            out.append([1 - organ, organ])
+            structure = 1 / (1 + np.exp(-image[0]))
+            out.append([1 - structure, structure])
         else:
             powers = np.exp(image - image.max(axis=0))
             out.append(powers / powers.sum(axis=0))

@@ -41,7 +41,7 @@ def test_masks_that_share_2_of_4_and_4_pixels():
     assert soft_dice(p, g, smooth=1e-6).item() == pytest.approx(0.5, abs=1e-5)
 
 
-def test_an_organ_missing_from_one_slice_weighs_little_over_the_batch():
+def test_an_structure_missing_from_one_slice_weighs_little_over_the_batch():
     target = torch.zeros(2, 8, 8, dtype=torch.long)
     target[0] = 1
     logits = torch.where(target == 1, 50.0, -50.0).unsqueeze(1)

@@ -25,11 +25,11 @@ def test_equals_the_formula_pixel_by_pixel(classes, gamma, alpha):
 
 
 def test_by_hand_at_probability_one_half():
-    organ, background = torch.ones(1, 1, 1, dtype=torch.long), torch.zeros(1, 1, 1, dtype=torch.long)
+    structure, background = torch.ones(1, 1, 1, dtype=torch.long), torch.zeros(1, 1, 1, dtype=torch.long)
     even = torch.zeros(1, 1, 1, 1, dtype=torch.float64)
-    assert FocalLoss(2, 0.25)(even, organ).item() == pytest.approx(0.25 * 0.25 * math.log(2), rel=1e-14)
+    assert FocalLoss(2, 0.25)(even, structure).item() == pytest.approx(0.25 * 0.25 * math.log(2), rel=1e-14)
     assert FocalLoss(2, 0.25)(even, background).item() == pytest.approx(0.75 * 0.25 * math.log(2), rel=1e-14)
-    assert FocalLoss()(even, organ).item() == pytest.approx(0.25 * math.log(2), rel=1e-14)
+    assert FocalLoss()(even, structure).item() == pytest.approx(0.25 * math.log(2), rel=1e-14)
 
 
 def test_gamma_0_is_cross_entropy():
@@ -38,7 +38,7 @@ def test_gamma_0_is_cross_entropy():
 
 
 @pytest.mark.parametrize(("alpha", "truths"), [(None, [1, 0]), (0.25, [1, 1, 1, 0])])
-def test_probability_one_half_is_where_pixels_are_organ_this_often(alpha, truths):
+def test_probability_one_half_is_where_pixels_are_structure_this_often(alpha, truths):
     logit = torch.zeros((), dtype=torch.float64, requires_grad=True)
     target = torch.tensor(truths).reshape(1, 1, -1)
     FocalLoss(2, alpha)(logit.expand(1, 1, 1, len(truths)), target).backward()

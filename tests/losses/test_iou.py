@@ -40,7 +40,7 @@ def test_two_false_pixels_are_worse_than_one():
     assert IoULoss()(two, truth).item() == pytest.approx(2 / 3)
 
 
-def test_images_count_alike_whatever_their_organs_size():
+def test_images_count_alike_whatever_their_structures_size():
     target = torch.zeros(2, 8, 8, dtype=torch.long)
     target[0, :, :] = 1
     target[1, 0, 0] = 1

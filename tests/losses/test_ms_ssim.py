@@ -13,7 +13,7 @@ VARIANTS = ["paper", "wang"]
 
 
 def blobs(batch, classes, height, width, seed=0):
-    """Truth with connected organs `[B, H, W]`, and class logits that mostly agree with it."""
+    """Truth with connected structures `[B, H, W]`, and class logits that mostly agree with it."""
     generator = torch.Generator().manual_seed(seed)
     field = torch.randn(batch, max(2, classes), height, width, generator=generator, dtype=torch.float64)
     smooth = F.avg_pool2d(field, 9, stride=1, padding=4) * 10

@@ -81,9 +81,9 @@ def test_presence_is_weighted_into_the_total_and_reported_without_its_weight():
     terms = SupervisedLoss(create_loss("dice"), presence_weight=0.25)(SegmentationOutput(logits, presence), target)
     expected = 0.0
     for b in range(2):
-        for organ in range(2):
-            present = 1 / (1 + math.exp(presence[b, organ, 0] - presence[b, organ, 1]))
-            expected -= math.log(present if truth[b, organ] else 1 - present) / 4
+        for structure in range(2):
+            present = 1 / (1 + math.exp(presence[b, structure, 0] - presence[b, structure, 1]))
+            expected -= math.log(present if truth[b, structure] else 1 - present) / 4
     assert terms.presence.item() == pytest.approx(expected, rel=1e-6)
     assert terms.total.item() == pytest.approx(terms.segmentation.item() + 0.25 * expected, rel=1e-6)
 
@@ -95,7 +95,7 @@ def test_presence_of_a_binary_target():
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
-def test_presence_of_several_organs_leaves_the_background_out(dtype):
+def test_presence_of_several_structures_leaves_the_background_out(dtype):
     target = torch.zeros(3, 4, 4, dtype=dtype)
     target[1, 0, 0] = 3
     target[2] = 1
@@ -103,7 +103,7 @@ def test_presence_of_several_organs_leaves_the_background_out(dtype):
     assert presence_of(target, 4).tolist() == [[False] * 3, [False, False, True], [True, True, False]]
 
 
-def test_two_classes_are_one_organ():
+def test_two_classes_are_one_structure():
     assert presence_of(torch.ones(1, 2, 2, dtype=torch.long), 2).tolist() == [[True]]
 
 
@@ -127,7 +127,7 @@ def test_descending_on_presence_turns_the_arg_max():
 
 
 @pytest.mark.parametrize("shape", [(2, 1, 2), (2, 3, 2), (2, 2), (1, 2, 2)])
-def test_presence_of_another_number_of_organs_is_refused(shape):
+def test_presence_of_another_number_of_structures_is_refused(shape):
     logits, target = outputs()
     with pytest.raises(UsageError, match="presence has shape"):
         SupervisedLoss(create_loss("dice"))(Output(logits, torch.zeros(shape)), target)

@@ -96,7 +96,7 @@ def test_the_background_is_no_label() -> None:
         (Counts(0, 4, 0, 5), [0, 0, 0, None, 50.0, 50.0, 0]),
         (Counts(0, 0, 4, 5), [0, 0, 0, 0, 50.0, 50.0, 0]),
     ],
-    ids=["both empty", "truth empty", "organ missed"],
+    ids=["both empty", "truth empty", "structure missed"],
 )
 def test_what_an_empty_mask_scores(counts: Counts, expected: list[float | None]) -> None:
     scores = empty_mask_scores(counts, diagonal_mm=50.0)

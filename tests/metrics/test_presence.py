@@ -21,8 +21,12 @@ def guided() -> Guided:
     """The network paints five slices; guidance allows three of them, one of which is empty in truth."""
     ungated = np.zeros((10, 10, 6), np.uint8)
     ungated[2:6, 2:6, 1:6] = 1
-    said = np.array([False, True, True, True, False, False])
-    return Guided(Volume(ungated * said.astype(np.uint8), AFFINE), Volume(ungated, AFFINE), said[:, None])
+    predicted_present = np.array([False, True, True, True, False, False])
+    return Guided(
+        Volume(ungated * predicted_present.astype(np.uint8), AFFINE),
+        Volume(ungated, AFFINE),
+        predicted_present[:, None],
+    )
 
 
 def test_what_the_gate_changed_by_hand() -> None:
@@ -36,14 +40,14 @@ def test_what_the_gate_changed_by_hand() -> None:
 
 
 def test_slices_of_presence_run_from_feet_to_head_whatever_is_stored() -> None:
-    said = np.array([[True], [False], [True], [False], [False], [True]])
-    straight = presence_confusion(said, truth(), [1])
+    predicted_present = np.array([[True], [False], [True], [False], [False], [True]])
+    straight = presence_confusion(predicted_present, truth(), [1])
     assert straight[1] == {"present_found": 1, "present_missed": 1, "absent_invented": 2, "absent_found": 2}
-    assert presence_confusion(said, reorient(truth(), "SLP"), [1]) == straight
-    assert presence_confusion(said, reorient(truth(), "LPI"), [1]) == straight
+    assert presence_confusion(predicted_present, reorient(truth(), "SLP"), [1]) == straight
+    assert presence_confusion(predicted_present, reorient(truth(), "LPI"), [1]) == straight
 
 
-def test_sums_over_cases_are_sums_and_an_organ_that_is_nowhere_has_no_dice() -> None:
+def test_sums_over_cases_are_sums_and_an_structure_that_is_nowhere_has_no_dice() -> None:
     one = score_guided("a", guided(), truth(), [1])
     empty = Volume(np.zeros((10, 10, 6), np.uint8), AFFINE)
     other = score_guided("b", Guided(empty, empty, np.zeros((6, 1), bool)), empty, [1])

@@ -16,7 +16,7 @@ def volume(seed: int, shape: tuple[int, int, int] = (7, 6, 9)) -> Volume:
     return Volume(array.astype(np.uint8), AFFINE)
 
 
-def test_a_mask_that_runs_over_the_organ_s_end_by_hand() -> None:
+def test_a_mask_that_runs_over_the_structure_s_end_by_hand() -> None:
     truth, prediction = (np.zeros((10, 10, 8), np.uint8) for _ in range(2))
     truth[2:5, 2:5, 2:5] = 1
     prediction[2:5, 2:5, 4:7] = 1
@@ -31,7 +31,7 @@ def test_slices_are_counted_as_one_by_one(seed: int) -> None:
     for label, scores in slice_scores(prediction, truth, [3, 1]).items():
         planes = [(prediction.array[..., k] == label, truth.array[..., k] == label) for k in range(9)]
         invented = [int(found.sum()) for found, real in planes if not real.any()]
-        assert scores["slices_without_organ"] == len(invented)
+        assert scores["slices_without_structure"] == len(invented)
         assert scores["false_positive_slices"] == sum(count > 0 for count in invented)
         assert scores["false_positive_slices_ml"] == pytest.approx(sum(invented) * 0.01)
 
@@ -48,4 +48,4 @@ def test_a_perfect_mask_and_an_empty_one_invent_nothing() -> None:
     for prediction in (truth, empty):
         for scores in slice_scores(prediction, truth, [1, 2, 3]).values():
             assert (scores["false_positive_slices"], scores["false_positive_slices_ml"]) == (0, 0)
-    assert slice_scores(truth, empty, [1])[1]["slices_without_organ"] == 9
+    assert slice_scores(truth, empty, [1])[1]["slices_without_structure"] == 9

@@ -44,7 +44,7 @@ def slow_distances(a: Mask, b: Mask, spacing: tuple[float, ...]) -> SurfaceDista
 
 
 def blobs(seed: int) -> tuple[Mask, Mask]:
-    """Two ragged organs of one anatomy; one reaches the end of the volume."""
+    """Two ragged structures of one anatomy; one reaches the end of the volume."""
     rng = np.random.default_rng(seed)
     common = gaussian_filter(rng.normal(size=(28, 24, 16)), 3)
     a, b = (gaussian_filter(rng.normal(size=common.shape), 2) * 0.3 + common for _ in range(2))
@@ -161,7 +161,7 @@ def test_balls_of_two_sizes_lie_their_radii_apart() -> None:
     assert hd95(d) == pytest.approx(4, abs=0.8)
 
 
-def test_an_organ_cut_by_the_end_of_the_scan_has_a_surface_there() -> None:
+def test_an_structure_cut_by_the_end_of_the_scan_has_a_surface_there() -> None:
     full = np.ones((5, 6, 7), dtype=bool)
     assert surface_voxels(full).sum() == 5 * 6 * 7 - 3 * 4 * 5
 

@@ -10,7 +10,7 @@ from fullscale.networks.blocks import (
     Guidance,
     Head,
     check_image,
-    count_organs,
+    count_structures,
     crop,
     gate,
     initialise,
@@ -21,9 +21,9 @@ from fullscale.networks.blocks import (
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
 
-@pytest.mark.parametrize("octaves", [-1, 0, 1, 3])
-def test_evaluation_folds_the_normalisation_into_the_convolution(octaves):
-    block = ConvNormAct(3, 5, octaves).double()
+@pytest.mark.parametrize("log2_scale", [-1, 0, 1, 3])
+def test_evaluation_folds_the_normalisation_into_the_convolution(log2_scale):
+    block = ConvNormAct(3, 5, log2_scale).double()
     with torch.no_grad():
         block.norm.running_mean.normal_()
         block.norm.running_var.uniform_(0.1, 3)
@@ -58,11 +58,11 @@ def test_a_head_in_bf16_is_the_convolution_itself():
 
 
 def presence_of(*present: list[bool]) -> torch.Tensor:
-    return torch.tensor([[[0.0, 1.0] if organ else [1.0, 0.0] for organ in member] for member in present])
+    return torch.tensor([[[0.0, 1.0] if structure else [1.0, 0.0] for structure in member] for member in present])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_absent_organ_has_a_sigmoid_of_exactly_zero(dtype):
+def test_absent_structure_has_a_sigmoid_of_exactly_zero(dtype):
     logits = torch.full((2, 1, 2, 2), 30.0, dtype=dtype)
     gated = gate(logits, presence_of([False], [True]))
     assert (gated[0].sigmoid() == 0).all()
@@ -73,7 +73,7 @@ def test_absent_organ_has_a_sigmoid_of_exactly_zero(dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("background", [-10000.0, 0.0, 10000.0])
-def test_absent_organ_has_a_softmax_of_exactly_zero(dtype, background):
+def test_absent_structure_has_a_softmax_of_exactly_zero(dtype, background):
     logits = torch.zeros(1, 3, 2, 2, dtype=dtype)
     logits[:, 0] = background
     logits[:, 1] = 20000.0
@@ -91,7 +91,7 @@ def test_gated_logits_beside_others_interpolate_to_finite_values(dtype):
     assert resized.isfinite().all()
 
 
-def test_organs_and_batch_members_are_gated_one_by_one():
+def test_structures_and_batch_members_are_gated_one_by_one():
     logits = torch.arange(2 * 3 * 4, dtype=torch.float32).reshape(2, 3, 2, 2)
     gated = gate(logits, presence_of([True, False], [False, True]))
     untouched = torch.tensor([[True, True, False], [True, False, True]])
@@ -124,13 +124,13 @@ def test_training_gate_is_a_small_probability_without_gradient():
     assert logits.grad[1].min() == 1
 
 
-@pytest.mark.parametrize(("classes", "organs"), [(1, 1), (2, 1), (3, 2), (7, 6)])
-def test_every_class_but_the_background_is_an_organ(classes, organs):
-    assert count_organs(classes) == organs
+@pytest.mark.parametrize(("classes", "structures"), [(1, 1), (2, 1), (3, 2), (7, 6)])
+def test_every_class_but_the_background_is_an_structure(classes, structures):
+    assert count_structures(classes) == structures
 
 
 def test_guidance_takes_the_maximum_of_a_linear_map_over_all_positions():
-    guidance = Guidance(4, organs=3).eval()
+    guidance = Guidance(4, structures=3).eval()
     deepest = torch.randn(2, 4, 3, 5)
     weight, bias = guidance.conv.weight[:, :, 0, 0], guidance.conv.bias
     expected = torch.einsum("oc,bchw->bohw", weight, deepest).add(bias[:, None, None]).flatten(2).max(dim=2).values
@@ -138,7 +138,7 @@ def test_guidance_takes_the_maximum_of_a_linear_map_over_all_positions():
 
 
 def test_guidance_drops_out_in_training_only():
-    guidance = Guidance(64, organs=1)
+    guidance = Guidance(64, structures=1)
     deepest = torch.rand(1, 64, 2, 2)
     assert not torch.equal(guidance(deepest), guidance(deepest))
     guidance.eval()

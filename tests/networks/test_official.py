@@ -187,7 +187,7 @@ def test_weight_of_another_shape_is_named_with_both_shapes():
         translate_state_dict(state)
 
 
-def test_guided_network_of_several_organs_with_one_classification_is_refused():
+def test_guided_network_of_several_structures_with_one_classification_is_refused():
     with pytest.raises(DataError, match=r"'cls\.1\.weight'"):
         translate_state_dict(reference("guided", classes=3).state_dict())
 

@@ -65,7 +65,7 @@ def test_supervised_unetplusplus_trains_every_head_most_nested_first_and_else_th
     torch.manual_seed(0)
     network = UNetPlusPlus(3, 2, width=3).train()
     output = network(IMAGE)
-    assert len(output.logits) == network.supervised == 4
+    assert len(output.logits) == network.num_supervised == 4
     output.logits[0].sum().backward()
     reached = [head.weight.grad is not None for head in network.heads]
     assert reached == [False, False, False, True]

@@ -33,7 +33,7 @@ def tell_presence(network: UNet3Plus, *present: bool) -> None:
     with torch.no_grad():
         network.guidance.conv.weight.zero_()
         network.guidance.conv.bias.copy_(
-            torch.tensor([[0.0, 1.0] if organ else [1.0, 0.0] for organ in present]).ravel()
+            torch.tensor([[0.0, 1.0] if structure else [1.0, 0.0] for structure in present]).ravel()
         )
 
 
@@ -55,8 +55,8 @@ def test_decoder_kernels_follow_the_formula_of_the_paper():
 
 def test_every_decoder_level_draws_on_all_scales_by_the_right_factor():
     decoders = small().decoders
-    octaves = [[skip.conv.octaves for skip in decoder.skips] for decoder in decoders]
-    assert octaves == [[0, 1, 2, 3, 4], [-1, 0, 1, 2, 3], [-2, -1, 0, 1, 2], [-3, -2, -1, 0, 1]]
+    log2_scale = [[skip.conv.log2_scale for skip in decoder.skips] for decoder in decoders]
+    assert log2_scale == [[0, 1, 2, 3, 4], [-1, 0, 1, 2, 3], [-2, -1, 0, 1, 2], [-3, -2, -1, 0, 1]]
 
 
 def test_training_gives_five_outputs_at_the_size_of_the_image_and_presence():
@@ -90,11 +90,11 @@ def test_evaluation_is_the_gated_segmentation_and_segment_is_ungated():
 
 
 @pytest.mark.parametrize("classes", [1, 3])
-def test_only_images_that_hold_an_organ_are_decoded(classes, monkeypatch):
+def test_only_images_that_hold_an_structure_are_decoded(classes, monkeypatch):
     network, image = settled(small(classes=classes)), torch.randn(4, 3, 40, 40)
-    organs = max(1, classes - 1)
-    says = torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])[:, None].repeat(1, organs, 1)
-    says[3, 0] = torch.tensor([1.0, 0.0]) if organs > 1 else says[3, 0]
+    structures = max(1, classes - 1)
+    says = torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])[:, None].repeat(1, structures, 1)
+    says[3, 0] = torch.tensor([1.0, 0.0]) if structures > 1 else says[3, 0]
     monkeypatch.setattr(network.guidance, "forward", lambda deepest: says[: len(deepest)])
     whole, presence = network.segment(image)
     decoded = []
@@ -103,8 +103,8 @@ def test_only_images_that_hold_an_organ_are_decoded(classes, monkeypatch):
     assert decoded == [2]
     expected = gate(whole, presence)
     torch.testing.assert_close(logits[[0, 3]], expected[[0, 3]])
-    organs_of = slice(0 if classes == 1 else 1, None)
-    assert torch.equal(logits[1:3, organs_of], expected[1:3, organs_of])
+    structures_of = slice(0 if classes == 1 else 1, None)
+    assert torch.equal(logits[1:3, structures_of], expected[1:3, structures_of])
     if classes > 1:
         assert (logits[1:3].softmax(dim=1)[:, 0] == 1).all()
 
@@ -121,8 +121,8 @@ def test_gating_in_training_reaches_every_output(classes):
     network, image = small(classes=classes, gate_in_training=True), torch.randn(2, 3, 32, 32)
     tell_presence(network, *([False] if classes == 1 else [False, True]))
     for logits in network(image).logits:
-        organ = logits[:, -classes + 1] if classes > 1 else logits[:, 0]
-        assert (organ == -16).all()
+        structure = logits[:, -classes + 1] if classes > 1 else logits[:, 0]
+        assert (structure == -16).all()
         assert classes == 1 or (logits[:, 2] != -16).all()
 
 

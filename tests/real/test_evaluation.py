@@ -13,7 +13,7 @@ from fullscale.data.volume_files import read_volume, volume_stem, write_volume
 from fullscale.geometry.volume import Volume
 from fullscale.reporting.html import write_report
 from fullscale.reporting.overlay import overlay_figure
-from fullscale.reporting.scene import Look
+from fullscale.reporting.scene import RenderOptions
 from fullscale.scoring.evaluate import evaluate
 from fullscale.scoring.summary import write_summary
 
@@ -58,13 +58,13 @@ def test_hippocampi_score_as_monai_says(shared_data: Path, tmp_path: Path) -> No
             assert case.metrics[label]["ASSD"] == pytest.approx(average.item(), rel=1e-5)
 
 
-def test_every_organ_of_totalsegmentator_is_perfect_against_itself(shared_data: Path) -> None:
+def test_every_structure_of_totalsegmentator_is_perfect_against_itself(shared_data: Path) -> None:
     file = shared_data / "totalsegmentator" / "example_seg_fast_force_split.nii.gz"
     summary = evaluate(file, file)
-    organs = set(np.unique(read_volume(file).array).tolist()) - {0}
-    assert set(summary.labels) == organs
-    assert len(organs) > 50
-    for label in organs:
+    structures = set(np.unique(read_volume(file).array).tolist()) - {0}
+    assert set(summary.labels) == structures
+    assert len(structures) > 50
+    for label in structures:
         mean = summary.mean(label)
         assert (mean["Dice"], mean["HD95"], mean["NSD"], mean["cases"]) == (1, 0, 1, 1)
 
@@ -81,7 +81,7 @@ def test_png_truth_of_chaos_is_scored_on_the_grid_of_its_dicom_series(shared_dat
 @pytest.mark.parametrize("source", ["lits", "chaos", "totalsegmentator"])
 def test_the_liver_is_drawn_on_the_left_of_the_picture_and_the_table_below(shared_data: Path, source: str) -> None:
     scan, liver = _scan_and_liver(shared_data, source)
-    figure = overlay_figure(scan, liver, look=Look(window=(-160, 240)), slices=3)
+    figure = overlay_figure(scan, liver, options=RenderOptions(window=(-160, 240)), slices=3)
     height, width = figure.axes[1].images[0].get_array().shape
     painted = [np.argwhere(axes.images[1].get_array()[..., 3] > 0) for axes in figure.axes[:3]]
     assert np.mean([part[:, 1].mean() for part in painted]) < 0.45 * width
@@ -115,8 +115,8 @@ def _scan_and_liver(shared_data: Path, source: str) -> tuple[Volume, Volume]:
         folder = shared_data / "lits"
         return read_image(folder / "volume-0.nii.gz"), read_volume(folder / "segmentation-0.nii.gz")
     folder = shared_data / "totalsegmentator"
-    organs = read_volume(folder / "example_seg_fast_force_split.nii.gz")
-    return read_image(folder / "example_ct.nii.gz"), organs.with_array((organs.array == 5).astype(np.uint8))
+    structures = read_volume(folder / "example_seg_fast_force_split.nii.gz")
+    return read_image(folder / "example_ct.nii.gz"), structures.with_array((structures.array == 5).astype(np.uint8))
 
 
 def _cases(labels: list[Path]) -> dict[str, Case]:

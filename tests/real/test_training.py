@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 
 from fullscale.config.load import load_config
-from fullscale.training.run import Request, train
+from fullscale.training.run import TrainRequest, train
 from tests.conftest import QUICK
 from tests.training.test_run import LEARNING
 
@@ -18,7 +18,7 @@ def test_a_short_training_on_real_hippocampi_learns(shared_data: Path, cache: Pa
     rows = [f"{folder}/imagesTr/{name},{folder}/labelsTr/{name}" for name in names]
     listed.write_text("image,label\n" + "\n".join(rows))
     config = load_config(None, [*QUICK, *LEARNING, "data.patch_size=[64,48]"])
-    summary = train(Request(listed, tmp_path / "run", config=config, cache=cache))
+    summary = train(TrainRequest(listed, tmp_path / "run", config=config, cache=cache))
     assert (summary.foreground_mean()["Dice"] or 0) > 0.6
     for case in summary.cases:
         mask, truth = nib.load(case.prediction_file), nib.load(case.reference_file)

@@ -23,7 +23,7 @@ from fullscale.reporting.figures import (
     save_figure,
 )
 from fullscale.reporting.overlay import overlay_figure, slice_figure
-from fullscale.reporting.scene import AXIAL, CORONAL, SAGITTAL, Look
+from fullscale.reporting.scene import AXIAL, CORONAL, SAGITTAL, RenderOptions
 
 # Stored R, A, S at 2 x 1.5 x 4 mm; the origin is chosen so that the first voxel lies at (-40, -50, 100) mm.
 AFFINE = np.array([[2.0, 0, 0, -40], [0, 1.5, 0, -50], [0, 0, 4, 100], [0, 0, 0, 1]])
@@ -98,7 +98,9 @@ def test_the_same_anatomy_looks_the_same_whatever_orientation_is_stored(codes: s
 def test_patient_right_and_front_are_left_and_head_is_up(view: int, bright: Any, corner: tuple[str, str]) -> None:
     scan = np.zeros(SHAPE, np.int16)
     scan[bright] = 100
-    figure = overlay_figure(volume(scan), volume(np.zeros(SHAPE, np.uint8)), look=Look(window=(0, 100)), slices=1)
+    figure = overlay_figure(
+        volume(scan), volume(np.zeros(SHAPE, np.uint8)), options=RenderOptions(window=(0, 100)), slices=1
+    )
     image = panel(figure, view)
     brightness = {(v, h): quarter(image, v, h) for v in ("top", "bottom") for h in ("left", "right")}
     assert max(brightness, key=lambda place: brightness[place]) == corner
@@ -127,7 +129,7 @@ def test_a_ball_is_round_although_its_voxels_are_not() -> None:
     x, y, z = np.ogrid[:40, :60, :20]
     ball = ((x - 19.5) * 2) ** 2 + ((y - 29.5) * 1.5) ** 2 + ((z - 9.5) * 4) ** 2 <= 30**2
     scan = volume(np.zeros(SHAPE, np.int16))
-    figure = overlay_figure(scan, volume(ball.astype(np.uint8)), look=Look(window=(0, 1)), slices=1)
+    figure = overlay_figure(scan, volume(ball.astype(np.uint8)), options=RenderOptions(window=(0, 1)), slices=1)
     for number in range(3):
         red = panel(figure, number).astype(int)
         painted = red[..., 0] - red[..., 1] > 40
@@ -156,13 +158,13 @@ def test_found_missed_invented_and_confused_have_the_colours_of_the_paper() -> N
     assert patches["true positive"] == to_rgb(TRUE_POSITIVE)
     assert patches["false negative (missed)"] == to_rgb(FALSE_NEGATIVE)
     assert patches["false positive (invented)"] == to_rgb(FALSE_POSITIVE)
-    assert patches["one organ taken for another"] == to_rgb(WRONG_CLASS)
+    assert patches["one structure taken for another"] == to_rgb(WRONG_CLASS)
 
 
 def test_without_truth_each_label_has_its_colour_and_name() -> None:
     labels = phantom()[2].array.copy()
     labels[labels == 2] = 9
-    figure = overlay_figure(phantom()[0], volume(labels), look=Look(names={1: "liver"}))
+    figure = overlay_figure(phantom()[0], volume(labels), options=RenderOptions(names={1: "liver"}))
     [legend] = figure.legends
     assert [text.get_text() for text in legend.texts] == ["liver", "label 9"]
     assert [patch.get_facecolor()[:3] for patch in legend.get_patches()] == [to_rgb(c) for c in LABEL_COLOURS[:2]]
@@ -175,7 +177,7 @@ def test_very_many_labels_still_fit_the_legend() -> None:
     assert legend.texts[-1].get_text() == "and 28 more"
 
 
-def test_slices_cover_the_organ_from_head_to_foot() -> None:
+def test_slices_cover_the_structure_from_head_to_foot() -> None:
     mask = np.zeros(SHAPE, np.uint8)
     mask[10:20, 10:20, 4:16] = 1
     figure = overlay_figure(phantom()[0], volume(mask), slices=6)
@@ -191,7 +193,7 @@ def test_a_stray_voxel_does_not_pull_the_slices_apart() -> None:
     assert len(figure.axes) == 4 + 2
 
 
-def test_an_organ_thinner_than_the_sheet_is_shown_once_a_slice() -> None:
+def test_an_structure_thinner_than_the_sheet_is_shown_once_a_slice() -> None:
     mask = np.zeros(SHAPE, np.uint8)
     mask[10:20, 10:20, 9:11] = 1
     assert len(overlay_figure(phantom()[0], volume(mask), slices=6).axes) == 2 + 2
@@ -212,7 +214,7 @@ def limits(scan: npt.NDArray[Any], **options: Any) -> tuple[float, float]:
 
 
 def test_a_window_that_is_given_is_used() -> None:
-    assert limits(phantom()[0].array, look=Look(window=(-100, 240))) == (-100, 240)
+    assert limits(phantom()[0].array, options=RenderOptions(window=(-100, 240))) == (-100, 240)
 
 
 def test_without_a_window_outliers_do_not_darken_the_picture() -> None:
@@ -247,7 +249,7 @@ def test_other_grids_are_refused() -> None:
 @pytest.mark.parametrize("window", [(240, -100), (5, 5)])
 def test_an_empty_window_is_refused(window: tuple[float, float]) -> None:
     with pytest.raises(UsageError, match="is empty"):
-        Look(window=window)
+        RenderOptions(window=window)
 
 
 def test_slices_that_are_not_there_are_refused() -> None:
@@ -278,9 +280,12 @@ def test_one_slice_is_the_one_at_that_place_however_stored(
     np.testing.assert_array_equal(pixels(figure), pixels(straight))
 
 
-def test_contours_leave_the_inside_of_the_organ_open() -> None:
+def test_contours_leave_the_inside_of_the_structure_open() -> None:
     scan, mask, _ = phantom()
-    drawn = {c: slice_figure(scan, mask, look=Look(contour=c)).axes[0].images[1].get_array() for c in (True, False)}
+    drawn = {
+        c: slice_figure(scan, mask, options=RenderOptions(contour=c)).axes[0].images[1].get_array()
+        for c in (True, False)
+    }
     outline, filled = drawn[True][..., 3] > 0, drawn[False][..., 3] > 0
     assert filled.sum() == 14 * 30
     assert outline.sum() == 2 * 14 + 2 * 28
@@ -288,7 +293,7 @@ def test_contours_leave_the_inside_of_the_organ_open() -> None:
 
 
 def test_the_safe_palette_is_used_on_request() -> None:
-    figure = overlay_figure(*phantom(), look=Look(palette="safe"))
+    figure = overlay_figure(*phantom(), options=RenderOptions(palette="safe"))
     colours = [patch.get_facecolor()[:3] for patch in figure.legends[0].get_patches()]
     assert colours == [to_rgb(colour) for colour in PALETTES["safe"].agreement[: len(colours)]]
 
@@ -345,7 +350,7 @@ def test_the_first_epochs_are_drawn(epochs: int, tmp_path: Path) -> None:
 
 
 def test_drawing_leaves_no_global_state_of_pyplot() -> None:
-    code = "import sys; from fullscale.evaluation.progress import progress_figure\n"
+    code = "import sys; from fullscale.reporting.curves import progress_figure\n"
     code += "progress_figure([{'epoch': 0, 'train_loss': 1.0}]).canvas.draw()\n"
     code += "sys.exit(bool({'matplotlib.pyplot', 'torch'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

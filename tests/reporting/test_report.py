@@ -12,7 +12,7 @@ from tests.conftest import Command
 
 from fullscale.errors import DataError, UsageError
 from fullscale.reporting.html import chosen_cases, write_report
-from fullscale.reporting.scene import Look
+from fullscale.reporting.scene import RenderOptions
 from fullscale.reporting.source import find_source
 
 SECTIONS = ["good", "reliable", "looks", "trained", "guided", "fails"]
@@ -130,7 +130,7 @@ def test_folds_are_reported_together(run: Path) -> None:
     file.write_text(re.sub(r'"case": "', '"case": "other_', file.read_text()))
     assert len(find_source(run).summary.cases) == 4
     for _ in range(2):
-        page = Page(write_report(run, look=Look(palette="safe")).report)
+        page = Page(write_report(run, options=RenderOptions(palette="safe")).report)
         assert "fold 0, fold 1" in page.words
         assert len(json.loads((run / "summary.json").read_text())["metric_per_case"]) == 4
 

@@ -129,7 +129,7 @@ def test_empty_masks_in_a_summary(tmp_path: Path) -> None:
     assert mean["HD95"] == pytest.approx((1 + 2 * DIAGONAL) / 3)
     assert mean["volume_error_percent"] == pytest.approx((0 - 100) / 2)
     assert mean["absolute_volume_error_ml"] == pytest.approx(2 * 0.16 / 3)
-    counts = {"cases": 3, "cases_with_organ": 2, "true_negative_cases": 1}
+    counts = {"cases": 3, "cases_with_structure": 2, "true_negative_cases": 1}
     counts |= {"missed_cases": 1, "false_positive_cases": 1}
     assert {name: mean[name] for name in counts} == counts
     assert content["foreground_mean"] == mean | {"classes": 1}
@@ -186,7 +186,7 @@ def test_a_label_that_only_a_prediction_holds_is_scored(tmp_path: Path) -> None:
     assert content["mean"]["3"]["false_positive_cases"] == 1
 
 
-def test_labels_of_one_name_are_scored_as_one_organ(tmp_path: Path) -> None:
+def test_labels_of_one_name_are_scored_as_one_structure(tmp_path: Path) -> None:
     predicted = write(tmp_path / "p.nii.gz", cube())
     truth = cube()
     truth[4:, 2:6, 2:6] *= 2  # the half of the liver that is tumour
@@ -440,6 +440,6 @@ def test_a_summary_that_cannot_be_written_is_one_clear_line(folders: tuple[Path,
 
 
 def test_scoring_loads_neither_torch_nor_matplotlib() -> None:
-    code = "import sys, fullscale.scoring.evaluate, fullscale.reporting.overlay, fullscale.evaluation.progress\n"
+    code = "import sys, fullscale.scoring.evaluate, fullscale.reporting.overlay, fullscale.reporting.curves\n"
     code += "sys.exit(bool({'torch', 'matplotlib', 'monai'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

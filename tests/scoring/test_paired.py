@@ -55,7 +55,7 @@ def test_what_only_one_has_is_named_and_left_out() -> None:
     assert found.alone == ["a", "c"]
 
 
-def test_an_organ_that_no_common_case_holds_is_passed_over() -> None:
+def test_an_structure_that_no_common_case_holds_is_passed_over() -> None:
     labels = {1: "liver", 2: "spleen"}
     first, second = (summary({"a": [dice, None]}, labels) for dice in (0.9, 0.8))
     assert list(compare_summaries(first, second).classes) == [1]
@@ -89,7 +89,7 @@ def test_two_folders_of_masks_are_compared_by_the_command(fullscale: Command, tm
     assert content["foreground_interval"]["Dice"] == [low, high]
     page = tmp_path / "report.html"
     assert fullscale("report", tmp_path / "good", "-o", page).returncode == 0
-    assert f"Against {tmp_path / 'bad'}" in page.read_text()
+    assert f"PairedEvaluation {tmp_path / 'bad'}" in page.read_text()
     assert f">{found['difference']:+.4f}<small>" in page.read_text()
     again = fullscale(
         *("evaluate", tmp_path / "bad", tmp_path / "truth", "--against", tmp_path / "good" / "summary.json", "--json")

@@ -22,7 +22,7 @@ def summary(dice: dict[str, tuple[float | None, ...]], labels: tuple[int, ...] =
         CaseScores(case, {label: {"Dice": d} for label, d in zip(labels, row, strict=True)}, Path("p"), Path("t"))
         for case, row in dice.items()
     ]
-    return Summary({label: f"organ {label}" for label in labels}, dict.fromkeys(labels, 1.0), cases)
+    return Summary({label: f"structure {label}" for label in labels}, dict.fromkeys(labels, 1.0), cases)
 
 
 def test_an_interval_holds_the_true_mean_about_as_often_as_it_says() -> None:
@@ -106,7 +106,7 @@ def test_a_case_that_only_one_of_two_scores_compares_as_one_and_nothing() -> Non
     np.testing.assert_allclose(second, [0.35, 0.6])
     cases, first, second = paired_dice(ours, theirs, label=2)
     np.testing.assert_allclose([first, second], [[1, 0.6], [0, 0.6]])
-    with pytest.raises(UsageError, match="1=organ 1, 2=organ 2 and 1=organ 1"):
+    with pytest.raises(UsageError, match="1=structure 1, 2=structure 2 and 1=structure 1"):
         paired_dice(ours, summary({"a": (0.7,)}, (1,)))
     with pytest.raises(DataError, match="no scored case in common"):
         paired_dice(ours, summary({"e": (0.7, 0.7)}))

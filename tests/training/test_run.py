@@ -20,7 +20,7 @@ from fullscale.config.schema import OptimizerConfig
 from fullscale.data.plan import read_plan
 from fullscale.errors import DataError, FullscaleError, UsageError
 from fullscale.training.budget import Budget, read_checkpoint
-from fullscale.training.run import Request, resolve, train
+from fullscale.training.run import TrainRequest, resolve, train
 from tests.conftest import QUICK, Command
 
 LOCK = """
@@ -34,8 +34,8 @@ with only_one(Path(sys.argv[1]), "training"):
 """
 
 
-def request(data: Path, run: Path, cache: Path, *settings: str, **options: object) -> Request:
-    return Request(data, run, config=load_config(None, [*QUICK, *settings]), cache=cache, **options)  # type: ignore[arg-type]
+def request(data: Path, run: Path, cache: Path, *settings: str, **options: object) -> TrainRequest:
+    return TrainRequest(data, run, config=load_config(None, [*QUICK, *settings]), cache=cache, **options)  # type: ignore[arg-type]
 
 
 def test_a_run_folder_holds_all_that_the_design_promises(trained_run: Path) -> None:
@@ -74,12 +74,12 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(phantoms: Pat
 
 
 def test_a_longer_budget_goes_on_and_the_same_one_is_done(phantoms: Path, cache: Path, tmp_path: Path) -> None:
-    news: list[str] = []
+    print_status: list[str] = []
     train(request(phantoms, tmp_path / "run", cache, "trainer.max_epochs=1"))
-    train(request(phantoms, tmp_path / "run", cache, "trainer.max_epochs=3", report=news.append))
+    train(request(phantoms, tmp_path / "run", cache, "trainer.max_epochs=3", report=print_status.append))
     rows = list(csv.DictReader((tmp_path / "run" / "fold_0" / "metrics.csv").open()))
     assert [row["epoch"] for row in rows] == ["0", "1", "2"]
-    assert any("going on" in line for line in news)
+    assert any("going on" in line for line in print_status)
     before = (tmp_path / "run" / "fold_0" / "last.ckpt").stat().st_mtime_ns
     train(request(phantoms, tmp_path / "run", cache, "trainer.max_epochs=3"))
     assert (tmp_path / "run" / "fold_0" / "last.ckpt").stat().st_mtime_ns == before
@@ -91,9 +91,9 @@ def test_an_epoch_that_does_not_improve_is_kept_too(phantoms: Path, cache: Path,
     best, last = (read_checkpoint(tmp_path / "run" / "fold_0" / name) for name in ("best.ckpt", "last.ckpt"))
     assert (best["epoch"], last["epoch"]) == (0, 2)
     assert last["global_step"] == 12
-    news: list[str] = []
-    train(request(phantoms, tmp_path / "run", cache, *settings, report=news.append))
-    assert not any("going on" in line for line in news)
+    print_status: list[str] = []
+    train(request(phantoms, tmp_path / "run", cache, *settings, report=print_status.append))
+    assert not any("going on" in line for line in print_status)
 
 
 def test_a_run_folder_of_other_settings_data_or_plan_is_refused(
@@ -117,12 +117,12 @@ def test_a_run_folder_of_other_settings_data_or_plan_is_refused(
 
 
 def test_labels_that_are_set_take_the_place_of_the_plans(phantoms: Path, cache: Path, tmp_path: Path) -> None:
-    both = "data.labels={1: organ, 2: organ}"
+    both = "data.labels={1: structure, 2: structure}"
     summary = train(request(phantoms, tmp_path / "run", cache, both))
-    assert summary.labels == {1: "organ"}
+    assert summary.labels == {1: "structure"}
     plan = tmp_path / "run" / "plan.json"
-    assert read_plan(plan).labels.value == {0: "background", 1: "organ", 2: "organ"}
-    assert train(request(phantoms, tmp_path / "run", cache, both, plan=plan)).labels == {1: "organ"}
+    assert read_plan(plan).labels.value == {0: "background", 1: "structure", 2: "structure"}
+    assert train(request(phantoms, tmp_path / "run", cache, both, plan=plan)).labels == {1: "structure"}
     with pytest.raises(UsageError, match=r"was begun with data\.labels="):
         train(request(phantoms, tmp_path / "run", cache))
     with pytest.raises(UsageError, match=r"data\.labels names 7, which .* does not have; it has 1 \(liver\), 2"):
@@ -131,8 +131,8 @@ def test_labels_that_are_set_take_the_place_of_the_plans(phantoms: Path, cache: 
 
 
 @pytest.mark.parametrize("wrong", ["{1: background}", "{liver: 1}", "{0: liver}", "{-1: liver}", "{}"])
-def test_labels_that_name_no_organ_are_refused(wrong: str) -> None:
-    with pytest.raises(UsageError, match="an organ's name by label value"):
+def test_labels_that_name_no_structure_are_refused(wrong: str) -> None:
+    with pytest.raises(UsageError, match="a structure's name by label value"):
         load_config(None, [f"data.labels={wrong}"])
 
 

@@ -17,10 +17,12 @@ from fullscale.training.samples import Crop, CropDataset, CropSampler
 STILL = AugmentConfig(probability=0, flip=0)
 
 
-def a_case(folder: Path, name: str, shape: tuple[int, int, int], organs: dict[int, tuple[slice, ...]]) -> PreparedCase:
+def a_case(
+    folder: Path, name: str, shape: tuple[int, int, int], structures: dict[int, tuple[slice, ...]]
+) -> PreparedCase:
     folder.mkdir()
     label = np.zeros(shape, dtype=np.uint8)
-    for value, where in organs.items():
+    for value, where in structures.items():
         label[where] = value
     slices, rows, columns = np.indices(shape)
     np.save(folder / "image.npy", (100 * slices + 10 * (rows % 10) + columns % 10).astype(np.float16))
@@ -44,12 +46,12 @@ def dataset(cases: list[PreparedCase], share: float = 1.0, patch: tuple[int, int
 
 @given(st.integers(0, 100_000))
 @settings(max_examples=60, deadline=None)
-def test_an_organ_crop_holds_an_organ(cases: list[PreparedCase], index: int) -> None:
+def test_an_structure_crop_holds_an_structure(cases: list[PreparedCase], index: int) -> None:
     _, label = dataset(cases)[index]
     assert label.any()
 
 
-def test_organs_take_turns_though_one_is_rare(cases: list[PreparedCase]) -> None:
+def test_structures_take_turns_though_one_is_rare(cases: list[PreparedCase]) -> None:
     drawn = [dataset(cases)[i][1].unique().tolist() for i in range(200)]
     ones = sum(1 in values for values in drawn)
     assert 60 < ones < 140

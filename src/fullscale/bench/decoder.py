@@ -32,7 +32,7 @@ def bench_decoder(
         work: the network and its input; its own `form` is not looked at.
         repeats: timed rounds of each measurement.
         compiled: also time inference under `torch.compile` with frozen weights.
-        report: takes one line of news at a time.
+        report: takes one line of print_status at a time.
 
     Returns:
         For JSON: environment, roofline, the whole network (inference, training step, peak memory, operations) in each
@@ -93,7 +93,7 @@ def _skips(work: Workload, repeats: int) -> list[dict[str, Any]]:
     """Time every up-sampled skip of the network by itself, forward, on maps of the sizes it meets there."""
     network = work.network().eval()
     met: dict[ConvNorm, Tensor] = {}
-    skips = [part for part in network.modules() if isinstance(part, ConvNorm) and part.conv.octaves > 0]
+    skips = [part for part in network.modules() if isinstance(part, ConvNorm) and part.conv.log2_scale > 0]
     hooks = [skip.register_forward_pre_hook(lambda skip, x: met.__setitem__(skip, x[0])) for skip in skips]
     work.inference(network)()
     for hook in hooks:
@@ -116,7 +116,7 @@ def _skip(conv: ScaledConv, x: Tensor, work: Workload, repeats: int) -> dict[str
     return {
         "channels": conv.in_channels,
         "low_side": x.shape[-1],
-        "factor": 2**conv.octaves,
+        "factor": 2**conv.log2_scale,
         "direct_s": timings["direct"].median_s,
         "factored_s": timings["factored"].median_s,
         "speedup": timings["direct"].median_s / timings["factored"].median_s,

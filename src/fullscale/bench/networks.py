@@ -24,7 +24,7 @@ def bench_networks(
         work: input and width; its own `name` is not looked at. PSPNet and DeepLabV3 do not train on a batch of one.
         repeats: timed rounds.
         names: of the networks; default all.
-        report: takes one line of news at a time.
+        report: takes one line of print_status at a time.
     """
     device = work.torch_device
     works = {name: replace(work, name=name) for name in names or list_networks()}

@@ -16,7 +16,7 @@ from fullscale.bench.workload import CLASSES, Workload, freeze
 from fullscale.bundle.card import CARD, ModelCard, read_card
 from fullscale.bundle.store import find_bundle, load_bundle, save_bundle
 from fullscale.data.read import read_image
-from fullscale.data.recipe import Intensity, Recipe, find_frame, image_slices
+from fullscale.data.recipe import Intensity, Recipe, image_slices, slice_geometry
 from fullscale.export.model import FORMS, export_model
 from fullscale.geometry.orientation import reorient
 from fullscale.geometry.volume import Volume
@@ -38,10 +38,10 @@ def bench_scan(
 
     Args:
         scan: a file or a DICOM folder.
-        widths: of UNet 3+ with random weights, whose guidance finds the organ in every slice, on slices as they are.
+        widths: of UNet 3+ with random weights, whose guidance calls every slice present, on slices as they are.
         model: a run or bundle to measure instead.
         repeats: timed rounds.
-        report: takes one line of news at a time.
+        report: takes one line of print_status at a time.
 
     Returns:
         For JSON: for each model and runtime seconds to make it ready, seconds from the scan on disk to the mask in
@@ -100,7 +100,7 @@ def _runtimes(
 
 def _every_batch(volume: Volume, recipe: Recipe) -> Volume:
     """Cut off so many slices that batches of every size that the scan is segmented in occur: each is compiled anew."""
-    slices = image_slices(volume, find_frame(volume, recipe), recipe)
+    slices = image_slices(volume, slice_geometry(volume, recipe), recipe)
     batch = slices_at_once(slices.shape, CPU)
     upright = reorient(volume, "RAS")
     return Volume(upright.array[..., : batch + len(slices) % batch], upright.affine)
@@ -126,7 +126,7 @@ def _untrained(folder: Path, width: int) -> Path:
         network="unet3+",
         options={"width": width, "skip_channels": width},
         classes=CLASSES,
-        labels={1: "organ"},
+        labels={1: "structure"},
         recipe=Recipe(intensity=Intensity(per="dataset", low=-100, high=300, mean=100, std=80), spacing_mm=None),
         modality="CT",
     )

@@ -75,9 +75,9 @@ class Workload:
         }
 
     def network(self) -> nn.Module:
-        """Build the network, with the same random weights every time; its guidance, if any, finds every organ.
+        """Build the network, with the same random weights every time; its guidance, if any, finds every structure.
 
-        A slice without organs is not decoded, which would make every form look quick.
+        A slice without structures is not decoded, which would make every form look quick.
         """
         torch.manual_seed(0)
         network = create_network(self.name, IN_CHANNELS, CLASSES, **self._options())

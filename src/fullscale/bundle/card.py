@@ -25,9 +25,9 @@ class ModelCard(BaseModel):
         network: a name that `create_network` knows.
         options: its further arguments.
         classes: channels of the output; 1 means sigmoid, more mean softmax with background first.
-        labels: value in the label volume and name of each organ, in the order of the foreground classes.
-        trained_labels: every value in the masks it was trained on, and the organ that it counts as; values of one name
-            are one organ, and what is not named is background.
+        labels: value in the label volume and name of each structure, in the order of the foreground classes.
+        trained_labels: structure of each value in the masks it was trained on. Values that share a name are merged, and
+            values without a name are background.
         recipe: what is done to a scan first.
         modality: what the model was trained on, such as `"CT"`.
         provenance: data set, fold, scores, versions: for people, not read back.

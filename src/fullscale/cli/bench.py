@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fullscale.cli.show import news, table
+from fullscale.cli.show import print_status, table
 
 if TYPE_CHECKING:
     from fullscale.bench.workload import Workload
@@ -44,7 +44,7 @@ def decoder(
     if figure is not None:
         require_figure_name(figure)
     work = _workload(size, batch, width, device, bf16, channels_first)
-    result = bench_decoder(work, repeats, compiled, news)
+    result = bench_decoder(work, repeats, compiled, print_status)
     _print_network(result)
     table(
         "Each up-sampled skip, forward",
@@ -82,7 +82,7 @@ def networks(
     from fullscale.bench.networks import bench_networks
 
     work = _workload(size, batch, width, device, bf16, channels_first)
-    result = bench_networks(work, repeats, report=news)
+    result = bench_networks(work, repeats, report=print_status)
     table(
         f"Networks of width {width} on {batch}x3x{size}x{size}, {result['environment']['device']}",
         ("network", "parameters", "GMAC", "inference s", "of roofline", "training step s", "peak MiB"),
@@ -117,7 +117,7 @@ def scan(
     numbers = [int(width) if width.strip().isdecimal() else 0 for width in widths.split(",")]
     if 0 in numbers:
         raise UsageError(f"--widths {widths!r} must list whole numbers of at least 1, such as 16,32")
-    result = bench_scan(scan, numbers, model, repeats, news)
+    result = bench_scan(scan, numbers, model, repeats, print_status)
     shape = "x".join(map(str, result["scan"]["shape"]))
     table(
         f"{result['scan']['name']}, {shape} voxels: {result['environment']['device']}, "

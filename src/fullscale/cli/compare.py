@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fullscale.cli.show import Json, news, print_json, table
+from fullscale.cli.show import Json, print_json, print_status, table
 
 if TYPE_CHECKING:
     from fullscale.compare.results import Results
@@ -71,7 +71,7 @@ def compare(
     from fullscale.compare.tables import write_results
     from fullscale.data.cache import default_cache
 
-    job = Job(data, output, comparison, plan, cache or default_cache(), drop_bad_cases, news)
+    job = Job(data, output, comparison, plan, cache or default_cache(), drop_bad_cases, print_status)
     results = gather(comparison, *run_comparison(job))
     written = write_results(results, output)
     write_figure(results, output / "results.png")
@@ -79,7 +79,7 @@ def compare(
         print_json(results.as_dict())
     else:
         _print(results)
-    news(f"results: {', '.join(map(str, [*written, output / 'results.png']))}")
+    print_status(f"results: {', '.join(map(str, [*written, output / 'results.png']))}")
     if results.failed:
         raise PartialFailure(f"{len(results.failed)} of {len(results.lines)} rows lack scores; the others are done")
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from fullscale.cli.show import Json, news, print_json, progress_bar, table
+from fullscale.cli.show import Json, print_json, print_status, progress_bar, table
 
 Data = Annotated[Path, typer.Argument(help="Folder of labelled scans, or a CSV or JSON list.", show_default=False)]
 
@@ -80,7 +80,7 @@ def phantom(
     layout: Annotated[
         Literal["msd", "lits"], typer.Option(help="Of the Medical Segmentation Decathlon, or of LiTS.")
     ] = "msd",
-    organs: Annotated[
+    structures: Annotated[
         str | None,
         typer.Option(
             help="Labels of msd: 1 liver, 2 spleen, 3 and 4 kidneys, 5 liver tumour; default 1,2.", show_default=False
@@ -93,17 +93,19 @@ def phantom(
     seed: Annotated[int, typer.Option(help="The same seed gives the same data set.", min=0)] = 0,
 ) -> None:
     """Draw synthetic abdominal CT scans with their labels."""
-    from fullscale.data.phantom import ORGANS, write_dataset
+    from fullscale.data.phantom import STRUCTURES, write_dataset
     from fullscale.errors import UsageError
 
-    chosen = None if organs is None else tuple(int(o) if o.strip().isdecimal() else -1 for o in organs.split(","))
-    if not set(chosen or ()) <= set(ORGANS):
-        raise UsageError(f"--organs {organs!r} must list numbers of {ORGANS}")
-    drawn: dict[str, Any] = {"size": size, "slices": slices, "organs": chosen, "length_mm": length}
+    chosen = (
+        None if structures is None else tuple(int(o) if o.strip().isdecimal() else -1 for o in structures.split(","))
+    )
+    if not set(chosen or ()) <= set(STRUCTURES):
+        raise UsageError(f"--structures {structures!r} must list numbers of {STRUCTURES}")
+    drawn: dict[str, Any] = {"size": size, "slices": slices, "structures": chosen, "length_mm": length}
     with progress_bar("drawing", cases + test_cases) as advance:
         for _ in write_dataset(output, cases, seed, test_cases, layout, **drawn):
             advance()
-    news(f"{cases} synthetic scans with labels and {test_cases} test scans are in {output}")
+    print_status(f"{cases} synthetic scans with labels and {test_cases} test scans are in {output}")
 
 
 Settings = Annotated[
@@ -128,10 +130,10 @@ def plan(
     from fullscale.training.run import gpu_memory_gib
 
     config = load_config(None, [f"trainer.device={device}", *(settings or [])])
-    chosen = make_plan(inspect_dataset(find_dataset(data), organs=config.data.labels), gpu_memory_gib(config))
+    chosen = make_plan(inspect_dataset(find_dataset(data), structures=config.data.labels), gpu_memory_gib(config))
     if output is not None:
         write_text(output, chosen.model_dump_json(indent=2) + "\n")
-        news(f"the plan is in {output}")
+        print_status(f"the plan is in {output}")
     if json:
         print_json(chosen.model_dump(mode="json"))
     elif output is None:
@@ -156,7 +158,7 @@ def prepare(
 
     config = load_config(None, settings or [])
     labels = config.data.labels
-    inspection = inspect_dataset(find_dataset(data), organs=labels)
+    inspection = inspect_dataset(find_dataset(data), structures=labels)
     chosen = read_plan(plan).with_labels(labels) if plan else make_plan(inspection, gpu_memory_gib(config))
     cases = inspection.usable_cases
     with progress_bar("preparing", len(cases), quiet=json) as advance:
@@ -167,7 +169,7 @@ def prepare(
     if json:
         print_json(summary)
     else:
-        news(
+        print_status(
             f"{summary['cases']} cases, {summary['slices']} slices, {summary['bytes'] / 2**20:.1f} MiB in "
             f"{summary['cache']}"
         )

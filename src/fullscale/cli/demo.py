@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fullscale.cli.show import news, print_summary, progress_bar
+from fullscale.cli.show import print_status, print_summary, progress_bar
 
 CASES, SIZE, SLICES = 12, 64, 32
 SEED = 1
@@ -26,35 +26,35 @@ def demo(
     from fullscale.inference.predictor import Predictor
     from fullscale.reporting.figures import save_figure
     from fullscale.reporting.overlay import overlay_figure
-    from fullscale.reporting.scene import Look
+    from fullscale.reporting.scene import RenderOptions
     from fullscale.scoring.evaluate import evaluate
     from fullscale.scoring.summary import write_summary
-    from fullscale.training.run import Request, train
+    from fullscale.training.run import TrainRequest, train
 
     scans, run, masks = output / "phantoms", output / "run", output / "predictions"
     if not (scans / "dataset.json").is_file():
         with progress_bar("drawing phantoms", CASES + 1) as advance:
             for _ in write_dataset(scans, CASES, SEED, test_cases=1, size=SIZE, slices=SLICES):
                 advance()
-    news(f"1. {CASES} synthetic scans with labels, and one to segment: {scans}")
+    print_status(f"1. {CASES} synthetic scans with labels, and one to segment: {scans}")
     settings = [f"trainer.max_minutes={minutes}", "trainer.steps_per_epoch=50", "trainer.device=cpu"]
-    news(f"2. training a small UNet 3+ for {minutes:g} minutes: {run}")
+    print_status(f"2. training a small UNet 3+ for {minutes:g} minutes: {run}")
     bar = sys.stderr.isatty()
     cache = output / "cache"
-    train(Request(scans, run, config=load_config(None, settings), cache=cache, report=news, bar=bar))
+    train(TrainRequest(scans, run, config=load_config(None, settings), cache=cache, report=print_status, bar=bar))
 
     [unseen] = sorted((scans / "imagesTs").iterdir())
     truth = scans / "labelsTs" / unseen.name
     [result] = predict_scans(Predictor.from_run(run), [(unseen.name.removesuffix(".nii.gz"), unseen)], masks)
     assert result.mask is not None
-    organs = {1: "liver", 2: "spleen"}
-    summary = evaluate(result.mask, truth, organs)
+    structures = {1: "liver", 2: "spleen"}
+    summary = evaluate(result.mask, truth, structures)
     write_summary(summary, masks / "summary.json")
     picture = masks / "overlay.png"
     scan = read_image(unseen)
     found, wanted = read_label(result.mask, unseen), read_label(truth, unseen)
-    look = Look(window=(-150, 250), names=organs)
-    save_figure(overlay_figure(scan, found, wanted, look, title="synthetic phantom"), picture)
+    options = RenderOptions(window=(-150, 250), names=structures)
+    save_figure(overlay_figure(scan, found, wanted, options, title="synthetic phantom"), picture)
     print_summary(summary, "3. Scores of the scan it has not seen (a synthetic phantom, no patient)")
     typer.echo(
         f"mask:    {result.mask}\nscores:  {masks / 'summary.json'}\npicture: {picture}\nmodel:   {run / 'bundle'}"

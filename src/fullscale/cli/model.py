@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fullscale.cli.show import Json, news, print_json, table
+from fullscale.cli.show import Json, print_json, print_status, table
 
 if TYPE_CHECKING:
     from fullscale.networks.parameters import Cost
@@ -35,7 +35,7 @@ def export(
     done = export_model(model, output, format, form, None if json else lambda case: typer.echo(case.describe()))
     if json:
         print_json(done.as_dict())
-    news(f"answers like PyTorch: {done.model}, with its card {done.card}")
+    print_status(f"answers like PyTorch: {done.model}, with its card {done.card}")
 
 
 def import_weights(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fullscale.cli.show import Json, Labels, news, parse_labels, print_json, progress_bar
+from fullscale.cli.show import Json, Labels, parse_labels, print_json, print_status, progress_bar
 
 if TYPE_CHECKING:
     from fullscale.geometry.volume import Volume
@@ -30,13 +30,13 @@ def report(
 ) -> None:
     """Write one HTML file: how good, how reliable, what it looks like, how it was trained, where it fails."""
     from fullscale.reporting.html import write_report
-    from fullscale.reporting.scene import Look
+    from fullscale.reporting.scene import RenderOptions
 
-    look = Look(_window(window), palette=palette)
+    options = RenderOptions(_window(window), palette=palette)
     with progress_bar("drawing", quiet=json) as advance:
-        written = write_report(scores, output, case or [], look, advance)
+        written = write_report(scores, output, case or [], options, advance)
     for note in written.notes:
-        news(f"no picture of {note}")
+        print_status(f"no picture of {note}")
     if json:
         print_json(written.as_dict())
     else:
@@ -68,12 +68,12 @@ def overlay(
     from fullscale.geometry.volume import require_same_grid
     from fullscale.reporting.figures import save_figure
     from fullscale.reporting.overlay import overlay_figure, slice_figure
-    from fullscale.reporting.scene import AXIAL, CORONAL, SAGITTAL, Look
+    from fullscale.reporting.scene import AXIAL, CORONAL, SAGITTAL, RenderOptions
 
     if at is not None and view == "sheet":
         raise UsageError(f"--at {at:g} is the place of one slice: say which with --view axial, coronal or sagittal")
     names = parse_labels(labels)
-    look = Look(_window(window), names or {}, palette, contour)
+    options = RenderOptions(_window(window), names or {}, palette, contour)
     volume = read_image(scan)
 
     def read(path: Path) -> Volume:
@@ -83,10 +83,10 @@ def overlay(
 
     found, real = read(mask), None if truth is None else read(truth)
     if view == "sheet":
-        figure = overlay_figure(volume, found, real, look, slices)
+        figure = overlay_figure(volume, found, real, options, slices)
     else:
         axis = {"axial": AXIAL, "coronal": CORONAL, "sagittal": SAGITTAL}[view]
-        figure = slice_figure(volume, found, real, look, axis, at)
+        figure = slice_figure(volume, found, real, options, axis, at)
     save_figure(figure, output)
     if json:
         print_json({"picture": str(output)})

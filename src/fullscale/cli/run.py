@@ -11,11 +11,11 @@ import typer
 from fullscale.cli.show import (
     Json,
     Labels,
-    news,
     parse_labels,
     parse_tolerance,
     print_against,
     print_json,
+    print_status,
     print_summary,
     progress_bar,
 )
@@ -49,12 +49,12 @@ def train(
     from fullscale.config.load import load_config
     from fullscale.data.cache import default_cache
     from fullscale.data.layouts.find import find_dataset
-    from fullscale.training.run import Request, train
+    from fullscale.training.run import TrainRequest, train
 
     chosen = load_config(config, settings or [])
     run = output or Path("runs") / find_dataset(data).name.replace("/", "_")
     summary = train(
-        Request(
+        TrainRequest(
             data=data,
             run=run,
             fold=fold,
@@ -62,7 +62,7 @@ def train(
             plan=plan,
             cache=cache or default_cache(),
             drop_bad_cases=drop_bad_cases,
-            report=news,
+            report=print_status,
             bar=sys.stderr.isatty() and not json,
         )
     )
@@ -71,7 +71,7 @@ def train(
     else:
         title = "training cases (none were held back)" if fold == "all" else f"validation cases of fold {fold}"
         print_summary(summary, f"Scores of the {title}")
-    news(f"model: {run / 'bundle'}; scores: {run / f'fold_{fold}' / 'validation' / 'summary.json'}")
+    print_status(f"model: {run / 'bundle'}; scores: {run / f'fold_{fold}' / 'validation' / 'summary.json'}")
 
 
 def settings() -> None:
@@ -98,7 +98,9 @@ def predict(
     seg_type: Annotated[
         Literal["labelmap", "binary"], typer.Option(help="Of DICOM SEG: labelmap is small, binary for older viewers.")
     ] = "labelmap",
-    probabilities: Annotated[bool, typer.Option("--probabilities", help="Write each organ's probability too.")] = False,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Write each structure's probability too.")
+    ] = False,
     series: Annotated[str | None, typer.Option(help="Of a DICOM study: the UID or description of a series.")] = None,
     allow_gaps: Annotated[
         bool, typer.Option("--allow-gaps", help="Fill missing DICOM slices by interpolation.")
@@ -112,24 +114,24 @@ def predict(
     json: Json = False,
 ) -> None:
     """Segment scans; each mask lies on its scan's own grid. A bad scan does not stop the others (exit code 4)."""
-    from fullscale.data.dicom.stack import Choices
+    from fullscale.data.dicom.stack import DicomReadOptions
     from fullscale.errors import PartialFailure
-    from fullscale.inference.batch import Writing, find_scans, predict_scans
+    from fullscale.inference.batch import OutputOptions, find_scans, predict_scans
     from fullscale.inference.predictor import Predictor
 
-    choices = Choices(series, allow_gaps, untilt, fix_identifiers)
-    found = find_scans(scans, choices)
+    dicom = DicomReadOptions(series, allow_gaps, untilt, fix_identifiers)
+    found = find_scans(scans, dicom)
     predictor = Predictor.from_run(model, device, batch_size)
-    writing = Writing(format, seg_type, probabilities)
+    options = OutputOptions(format, seg_type, probabilities)
     with progress_bar("predicting", len(found), quiet=json) as advance:
-        results = predict_scans(predictor, found, output, writing, choices, lambda _: advance())
+        results = predict_scans(predictor, found, output, options, dicom, lambda _: advance())
     if json:
         print_json({"results": [result.as_dict() for result in results]})
     for result in results:
         for note in result.notes:
-            news(f"note: {result.scan}: {note}")
+            print_status(f"note: {result.scan}: {note}")
         if result.error is not None:
-            news(f"failed: {result.scan}: {result.error.removeprefix(f'{result.scan}: ')}")
+            print_status(f"failed: {result.scan}: {result.error.removeprefix(f'{result.scan}: ')}")
         elif not json:
             typer.echo(f"{' '.join(map(str, result.written))}  {result.describe()}")
     failed = [result for result in results if result.error is not None]
@@ -161,7 +163,7 @@ def score_model(
         print_json(summary.as_dict())
     else:
         print_summary(summary, "Scores")
-        news(f"scores: {output / 'summary.json'}; fullscale report {output} shows them")
+        print_status(f"scores: {output / 'summary.json'}; fullscale report {output} shows them")
     _fail_in_part(summary.failures)
 
 
@@ -208,7 +210,7 @@ def evaluate(
         if compared is not None:
             print_against(compared, summary.labels, f"Dice against {against}")
         if where is not None:
-            news(f"scores: {where}")
+            print_status(f"scores: {where}")
     _fail_in_part([*summary.failures, *(other.failures if other is not None else [])])
 
 

@@ -1,4 +1,4 @@
-"""How the command speaks: news, tables, JSON and progress."""
+"""How the command speaks: print_status, tables, JSON and progress."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from fullscale.data.checks import CaseFacts, Inspection
-    from fullscale.scoring.paired import Against
+    from fullscale.scoring.paired import PairedEvaluation
     from fullscale.scoring.summary import Summary
 
 MOST_ROWS = 40
@@ -27,7 +27,7 @@ _HEADS = ("Dice", "NSD", "HD95", "ASSD", "ml", "true ml")
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Labels = Annotated[
     str | None,
-    typer.Option("--labels", help="These alone, 1=liver,2=spleen or 1,2; 1=liver,2=liver is one organ."),
+    typer.Option("--labels", help="These alone, 1=liver,2=spleen or 1,2; 1=liver,2=liver is one structure."),
 ]
 
 
@@ -47,7 +47,7 @@ def parse_labels(text: str | None) -> dict[int, str] | None:
     except ValueError as error:
         raise UsageError(f"--labels {text!r} is not of the form 1=liver,2=spleen or 1,2") from error
     if min(labels) < 1:
-        raise UsageError(f"--labels {text!r} names {min(labels)}: organs have values from 1, background is 0")
+        raise UsageError(f"--labels {text!r} names {min(labels)}: structures have values from 1, background is 0")
     return labels
 
 
@@ -69,7 +69,7 @@ def parse_tolerance(text: str) -> float | dict[int, float]:
         raise UsageError(f"--tolerance-mm {text!r} is not of the form 1.5 or 1=3,2=1.5") from error
 
 
-def news(line: str) -> None:
+def print_status(line: str) -> None:
     """Tell what is happening, on standard error, so that standard output holds results alone."""
     typer.echo(line, err=True)
 
@@ -144,21 +144,21 @@ def print_summary(summary: Summary, title: str) -> None:
     means.append(("mean", everything["cases"], *_with_interval(_scores(everything), content["foreground_interval"])))
     table(title, ["class", "cases", *_with_interval(_HEADS, None, "95 % interval")], means)
     empty = ", ".join(f"{everything[f'{kind}_cases']} {kind.replace('_', ' ')}" for kind in _EMPTY)
-    typer.echo(f"Distances in mm. Organs: {empty}; a missed one scores Dice 0 and the volume's diagonal.")
-    typer.echo(_slices_line("Slices without the organ", everything))
+    typer.echo(f"Distances in mm. Structures: {empty}; a missed one scores Dice 0 and the volume's diagonal.")
+    typer.echo(_slices_line("Slices without the structure", everything))
     for label, scores in content.get("guidance", {}).get("classes", {}).items():
         typer.echo(_slices_line(f"  {names[label]}, without the gate of the guidance", scores["ungated"]))
     for label, mean in content["mean"].items():
-        if not mean["cases_with_organ"] and mean["cases"]:
-            news(f"{names[label]}: in no truth, but in {mean['false_positive_cases']} of the predictions")
+        if not mean["cases_with_structure"] and mean["cases"]:
+            print_status(f"{names[label]}: in no truth, but in {mean['false_positive_cases']} of the predictions")
     resampled = [case["case"] for case in content["metric_per_case"] if case["resampled"]]
     if resampled:
-        news(f"brought onto the truth's grid first: {len(resampled)} cases, such as {resampled[0]}")
+        print_status(f"brought onto the truth's grid first: {len(resampled)} cases, such as {resampled[0]}")
     for failure in content["failures"]:
-        news(f"not scored: {failure['case']}: {failure['message']}")
+        print_status(f"not scored: {failure['case']}: {failure['message']}")
 
 
-def print_against(compared: Against, names: Mapping[int, str], title: str) -> None:
+def print_against(compared: PairedEvaluation, names: Mapping[int, str], title: str) -> None:
     """Print a paired comparison: means, their difference with its interval, and what so many cases could show."""
     rows = {names[label]: comparison for label, comparison in compared.classes.items()}
     if compared.mean is not None and len(rows) > 1:
@@ -177,7 +177,9 @@ def print_against(compared: Against, names: Mapping[int, str], title: str) -> No
         "difference that so many cases, differing as much as these, would show four times in five."
     )
     if compared.alone:
-        news(f"not compared, only one of the two has them: {len(compared.alone)} cases, such as {compared.alone[0]}")
+        print_status(
+            f"not compared, only one of the two has them: {len(compared.alone)} cases, such as {compared.alone[0]}"
+        )
 
 
 def _with_interval(cells: Sequence[str], intervals: Mapping[str, Any] | None, head: str = "") -> list[str]:
@@ -190,7 +192,7 @@ def _range(interval: Sequence[float] | None, form: str) -> str:
 
 
 def _slices_line(title: str, scores: Mapping[str, Any]) -> str:
-    without, invented = scores["slices_without_organ"], scores["false_positive_slices"]
+    without, invented = scores["slices_without_structure"], scores["false_positive_slices"]
     return f"{title}: {without}; {invented} of them got some of it, {scores['false_positive_slices_ml']:.1f} ml in all."
 
 

@@ -47,7 +47,7 @@ class Line:
         macs: multiply-accumulates of its inference on one crop of the plan's size, as the paper draws the network.
         step_s: seconds of a training step, median over epochs and folds; None where none was timed.
         steps: trained in each fold.
-        dice: of each organ, and of `mean`, the mean over the organs of each case.
+        dice: of each structure, and of `mean`, the mean over the structures of each case.
         nsd: surface Dice, likewise.
         hd95_mm: likewise.
         by_case: mean Dice of each case.
@@ -172,10 +172,11 @@ def _cost(outcome: Outcome, plan: Plan) -> tuple[int, int]:
 
 
 def _scores(summary: Summary, metric: str) -> dict[str, Score]:
-    by_organ = {
-        organ: [case.metrics[label][metric] for case in summary.cases] for label, organ in summary.labels.items()
+    by_structure = {
+        structure: [case.metrics[label][metric] for case in summary.cases]
+        for label, structure in summary.labels.items()
     }
-    scores = {organ: _score([v for v in values if v is not None]) for organ, values in by_organ.items()}
+    scores = {structure: _score([v for v in values if v is not None]) for structure, values in by_structure.items()}
     return scores | ({"mean": _score(list(_by_case(summary, metric).values()))} if summary.labels else {})
 
 
@@ -184,6 +185,6 @@ def _score(values: list[float]) -> Score:
 
 
 def _by_case(summary: Summary, metric: str) -> dict[str, float]:
-    """Average the organs of each case in which at least one is scored."""
+    """Average the structures of each case in which at least one is scored."""
     means = {case.case: case.mean(metric) for case in summary.cases}
     return {case: mean for case, mean in means.items() if mean is not None}

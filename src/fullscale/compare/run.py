@@ -16,7 +16,7 @@ from fullscale.data.plan import Plan
 from fullscale.data.splits import choose_split
 from fullscale.errors import DataError, UsageError
 from fullscale.files import only_one, write_json
-from fullscale.training.run import Request, keep_look, look_at_data, resolve, splits_of, train
+from fullscale.training.run import TrainRequest, inspect_and_plan, record_run, resolve, splits_of, train
 
 CLAIM = "comparison.json"
 
@@ -32,7 +32,7 @@ class Job:
         plan: an edited plan to use instead of one made from the data.
         cache: folder of prepared cases.
         drop_bad_cases: leave out the cases that cannot be used, instead of refusing.
-        report: takes one line of news at a time.
+        report: takes one line of print_status at a time.
     """
 
     data: Path
@@ -73,10 +73,10 @@ def run_comparison(job: Job) -> tuple[Plan, list[Outcome]]:
     """
     rows = job.comparison.rows
     asked = [job.comparison.config(row) for row in rows]
-    look = Request(  # what the first row says of the data, all rows say
+    look = TrainRequest(  # what the first row says of the data, all rows say
         job.data, job.output, config=asked[0], plan=job.plan, drop_bad_cases=job.drop_bad_cases, report=job.report
     )
-    cases, plan, record = look_at_data(look)
+    cases, plan, record = inspect_and_plan(look)
     configs = [_resolve(row, config, plan) for row, config in zip(rows, asked, strict=True)]
     _require_folds(job, cases, configs[0])
     _claim(job, plan, record)
@@ -121,7 +121,7 @@ def _claim(job: Job, plan: Plan, record: dict[str, Any]) -> None:
                 f"{job.output} compares with another {changed[0]} ({_short(old[changed[0]])}, not "
                 f"{_short(new[changed[0]])}): repeat the command as it was to go on, or choose another folder with -o"
             )
-    keep_look(job.output, plan, record)
+    record_run(job.output, plan, record)
     write_json(file, new)
 
 
@@ -146,9 +146,9 @@ def _train(job: Job, outcome: Outcome, fold: int, plan: Plan, record: dict[str, 
         return
     job.report(f"{what}: {job.comparison.budget}")
     try:
-        keep_look(outcome.run, plan, record)  # spares every row the look at the data
+        record_run(outcome.run, plan, record)  # spares every row the look at the data
         train(
-            Request(
+            TrainRequest(
                 job.data,
                 outcome.run,
                 str(fold),

@@ -19,14 +19,21 @@ _LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
 
 def header(results: Results) -> list[str]:
     """Name the columns."""
-    organs = _organs(results)
+    structures = _structures(results)
     costs = ["parameters M", "GMAC", "s a step", "steps"]
-    return ["network", *costs, *(f"Dice {organ}" for organ in organs), "HD95 mm", "NSD", f"against {results.reference}"]
+    return [
+        "network",
+        *costs,
+        *(f"Dice {structure}" for structure in structures),
+        "HD95 mm",
+        "NSD",
+        f"against {results.reference}",
+    ]
 
 
 def rows(results: Results) -> list[list[str]]:
     """Write out every line; Dice with its 95 % interval over cases, and a name with how few they are."""
-    organs, most = _organs(results), _cases(results)
+    structures, most = _structures(results), _cases(results)
     return [
         [
             line.name + (f" ({len(line.by_case)} of {most} cases)" if 0 < len(line.by_case) < most else ""),
@@ -34,7 +41,7 @@ def rows(results: Results) -> list[list[str]]:
             f"{line.macs / 1e9:.3g}",
             "-" if line.step_s is None else f"{line.step_s:.2f}",
             "-" if not line.steps else _range(line.steps),
-            *(_with_interval(line.dice.get(organ)) for organ in organs),
+            *(_with_interval(line.dice.get(structure)) for structure in structures),
             _plain(line.hd95_mm.get("mean"), ".2f"),
             _plain(line.nsd.get("mean"), ".3f"),
             against(line, results),
@@ -128,9 +135,13 @@ def _record(line: Line) -> dict[str, object]:
         "failed_folds": " ".join(map(str, line.failures)),
     }
     for metric, scores in (("dice", line.dice), ("nsd", line.nsd), ("hd95_mm", line.hd95_mm)):
-        for organ, score in scores.items():
+        for structure, score in scores.items():
             low, high = score.interval or (None, None)
-            record |= {f"{metric} {organ}": score.mean, f"{metric} {organ} low": low, f"{metric} {organ} high": high}
+            record |= {
+                f"{metric} {structure}": score.mean,
+                f"{metric} {structure} low": low,
+                f"{metric} {structure} high": high,
+            }
     compared = line.against_reference
     if compared is not None:
         record |= {
@@ -143,10 +154,10 @@ def _record(line: Line) -> dict[str, object]:
     return record
 
 
-def _organs(results: Results) -> list[str]:
-    """Name the columns of Dice; one organ is its own mean."""
-    organs = list(next(line.dice for line in results.lines if line.dice))
-    return organs[:1] if len(organs) == 2 else organs
+def _structures(results: Results) -> list[str]:
+    """Name the columns of Dice; one structure is its own mean."""
+    structures = list(next(line.dice for line in results.lines if line.dice))
+    return structures[:1] if len(structures) == 2 else structures
 
 
 def _cases(results: Results) -> int:

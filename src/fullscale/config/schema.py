@@ -38,7 +38,7 @@ class NetworkConfig(Section):
         None, description="unet3+: supervise all five decoder levels; unet++: all four heads; default true"
     )
     classification_guided: bool | None = Field(
-        None, description="unet3+: learn whether a slice holds each organ, and gate with it; default true"
+        None, description="unet3+: learn whether a slice holds each structure, and gate with it; default true"
     )
     gate_in_training: bool | None = Field(
         None, description="unet3+: gate the training outputs too, as the paper does; default false"
@@ -91,7 +91,7 @@ class DataConfig(Section):
 
     labels: dict[int, str] | None = Field(
         None,
-        description="organs by label value, instead of the data set's, as {1: liver, 2: liver}: one name, one organ",
+        description="structure of each label value, as {1: liver, 2: liver}; labels that share a name are merged",
     )
     folds: PositiveInt = Field(5, description="number of cross-validation folds")
     validation: tuple[str, ...] | None = Field(
@@ -99,19 +99,21 @@ class DataConfig(Section):
     )
     patch_size: tuple[PositiveInt, PositiveInt] | None = Field(None, description="rows and columns of a training crop")
     batch_size: PositiveInt | None = Field(None, description="crops a step")
-    organ_share: Probability = Field(0.67, ge=0, le=1, description="share of crops centred on an organ voxel")
+    foreground_fraction: Probability = Field(
+        0.67, ge=0, le=1, description="share of crops centred on a structure voxel"
+    )
     workers: int | None = Field(None, ge=0, description="processes that prepare crops; default by the machine")
 
     @field_validator("labels", mode="before")
     @classmethod
-    def _name_organs(cls, labels: Any) -> Any:
+    def _name_structures(cls, labels: Any) -> Any:
         if not isinstance(labels, dict):
             return labels
-        organs = {value: name for value, name in labels.items() if (value, name) != (0, "background")}
-        numbers = all(str(value).isdecimal() and int(value) > 0 for value in organs)
-        if not numbers or set(organs.values()) <= {"background"}:
-            raise ValueError("expected an organ's name by label value, from 1 on, such as {1: liver, 2: liver}")
-        return organs
+        structures = {value: name for value, name in labels.items() if (value, name) != (0, "background")}
+        numbers = all(str(value).isdecimal() and int(value) > 0 for value in structures)
+        if not numbers or set(structures.values()) <= {"background"}:
+            raise ValueError("expected a structure's name by label value, from 1 on, such as {1: liver, 2: liver}")
+        return structures
 
 
 class TrainerConfig(Section):

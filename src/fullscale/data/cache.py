@@ -22,9 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fullscale.data.case import Case
-from fullscale.data.labels import merge_labels, organs_of
+from fullscale.data.labels import merge_labels, structures_of
 from fullscale.data.read import read_image, read_label
-from fullscale.data.recipe import Recipe, find_frame, image_slices, label_slices
+from fullscale.data.recipe import Recipe, image_slices, label_slices, slice_geometry
 from fullscale.errors import DataError, FullscaleError
 from fullscale.geometry.volume import require_same_grid
 
@@ -77,7 +77,7 @@ def prepare_cases(
     Args:
         cases: labelled cases.
         recipe: what is done to each scan.
-        labels: name of each label value, background included; values of one name are one class.
+        labels: name of each label value, background included; values that share a name are merged.
         cache: folder of prepared cases, shared between runs.
         progress: called with each case's id when it is ready.
 
@@ -112,15 +112,15 @@ def _fill(folder: Path, case: Case, recipe: Recipe, labels: Mapping[int, str]) -
     mask = read_label(case.label, case.image)
     require_same_grid(scan, mask, f"case {case.id}: image and mask")
     try:
-        frame = find_frame(scan, recipe)
-        image = image_slices(scan, frame, recipe).astype(np.float16)
+        geometry = slice_geometry(scan, recipe)
+        image = image_slices(scan, geometry, recipe).astype(np.float16)
     except DataError as error:
         raise DataError(f"case {case.id}: {error}") from error
-    label = label_slices(mask, frame, labels)
+    label = label_slices(mask, geometry, labels)
     np.save(folder / "image.npy", image)
     np.save(folder / "label.npy", label)
-    voxels = [np.bincount(s.ravel(), minlength=1 + len(organs_of(labels))).tolist() for s in label]
-    resized = (frame.spacing_mm[i] * frame.shape[i] / frame.network_shape[i] for i in range(3))
+    voxels = [np.bincount(s.ravel(), minlength=1 + len(structures_of(labels))).tolist() for s in label]
+    resized = (geometry.spacing_mm[i] * geometry.shape[i] / geometry.network_shape[i] for i in range(3))
     meta = {"case": case.id, "spacing_mm": list(resized), "voxels": voxels}
     (folder / "case.json").write_text(json.dumps(meta))
 

@@ -49,8 +49,8 @@ class CaseFacts:
         intensity_percentiles: 0.5, 50 and 99.5 % of all voxels, from a seeded sample of a million where there are more.
         label_voxels: voxel count of each label value in the mask, background included.
         label_ml: volume of each label value but background, in ml.
-        foreground: intensities `[N]` float32 of up to 10,000 voxels inside the organs to segment, drawn with a fixed
-            seed and alike from every case, so that they can be pooled. Empty where the mask holds none.
+        foreground: intensities `[N]` float32 of up to 10,000 voxels inside the structures, drawn with a fixed seed and
+            alike from every case, so that they can be pooled. Empty where the mask holds none.
     """
 
     case: str
@@ -82,14 +82,14 @@ class Inspection:
         labels: name of each label value, background included: as declared, else those found ("class 1").
         facts: by name, of every case that can be used.
         problems: of the layout and of the cases, in the order of the cases.
-        organs: name of each label value to segment, background not included, where they were chosen.
+        structures: name of each label value to segment, background not included, where they were chosen.
     """
 
     dataset: Dataset
     labels: dict[int, str]
     facts: dict[str, CaseFacts]
     problems: list[Problem]
-    organs: dict[int, str] | None = None
+    structures: dict[int, str] | None = None
 
     @property
     def usable_cases(self) -> list[Case]:
@@ -133,7 +133,7 @@ def foreground_statistics(facts: list[CaseFacts]) -> dict[str, float] | None:
 
 
 def inspect_dataset(
-    dataset: Dataset, progress: Progress | None = None, workers: int = 0, organs: dict[int, str] | None = None
+    dataset: Dataset, progress: Progress | None = None, workers: int = 0, structures: dict[int, str] | None = None
 ) -> Inspection:
     """Read every labelled case once, one at a time, and collect its facts and problems.
 
@@ -141,18 +141,18 @@ def inspect_dataset(
         dataset: what `find_dataset` found.
         progress: told after each case.
         workers: processes to share the work; 0 reads in this one.
-        organs: name of each label value to segment, as `data.labels` sets it; default all but background.
+        structures: name of each label value to segment, as `data.labels` sets it; default all but background.
 
     Returns:
         Facts of the cases that can be used, problems of all.
 
     Raises:
         FullscaleError: a worker process was killed, as happens when memory runs out.
-        UsageError: the data do not have one of the organs.
+        UsageError: the data do not have one of the structures.
     """
     facts: dict[str, CaseFacts] = {}
     problems = list(dataset.problems)
-    work = partial(inspect_case, declared=dataset.labels, organs=organs)
+    work = partial(inspect_case, declared=dataset.labels, structures=structures)
     for done, (case, result) in enumerate(zip(dataset.cases, _run(work, dataset.cases, workers), strict=True), start=1):
         found, case_problems = result
         problems += case_problems
@@ -163,7 +163,7 @@ def inspect_dataset(
     present = {value for case_facts in facts.values() for value in case_facts.label_voxels}
     labels = dataset.labels or {0: "background", **{v: f"class {v}" for v in sorted(present - {0})}}
     problems += _absent_labels(labels, present) if facts else []
-    unknown = set(organs or {}) - set(labels)
+    unknown = set(structures or {}) - set(labels)
     if unknown and facts:
         known = [f"{value} ({name})" for value, name in labels.items() if value]
         more = f" and {len(known) - _LABELS_NAMED} more" if len(known) > _LABELS_NAMED else ""
@@ -171,18 +171,18 @@ def inspect_dataset(
             f"data.labels names {min(unknown)}, which {dataset.name} does not have; it has "
             f"{', '.join(known[:_LABELS_NAMED])}{more}"
         )
-    return Inspection(dataset, labels, facts, problems, organs)
+    return Inspection(dataset, labels, facts, problems, structures)
 
 
 def inspect_case(
-    case: Case, declared: dict[int, str] | None = None, organs: Collection[int] | None = None
+    case: Case, declared: dict[int, str] | None = None, structures: Collection[int] | None = None
 ) -> tuple[CaseFacts | None, list[Problem]]:
     """Read one labelled case; its facts are None where an error speaks against using it.
 
     Args:
         case: with its label.
         declared: name of each label value that the data set says it has.
-        organs: the label values to segment; default all but 0.
+        structures: the label values to segment; default all but 0.
     """
     problems: list[Problem] = []
     image = label = None
@@ -196,7 +196,7 @@ def inspect_case(
         problems += [Problem(case.id, text, "warning") for text in _oddities(image, label)]
     if image is None or label is None or any(problem.severity == "error" for problem in problems):
         return None, problems
-    return _facts(case.id, image, label, organs), problems
+    return _facts(case.id, image, label, structures), problems
 
 
 def _run(
@@ -260,11 +260,11 @@ def count_labels(labels: npt.NDArray[Any]) -> dict[int, int]:
     return {low + int(k): int(total[k]) for k in np.flatnonzero(total)}
 
 
-def _facts(name: str, image: Volume, label: Volume, organs: Collection[int] | None) -> CaseFacts:
+def _facts(name: str, image: Volume, label: Volume, structures: Collection[int] | None) -> CaseFacts:
     rng = np.random.default_rng(_SEED)
     low, middle, high = np.percentile(_draw(image.array.ravel(order="K"), _PERCENTILE_SAMPLES, rng), PERCENTILES)
     voxels = count_labels(label.array)
-    inside = label.array != 0 if organs is None else np.isin(label.array, list(organs))
+    inside = label.array != 0 if structures is None else np.isin(label.array, list(structures))
     return CaseFacts(
         case=name,
         shape=image.shape,

@@ -1,4 +1,4 @@
-"""Label values and the organs they stand for: values of one name are one organ, written as the lowest of them.
+"""Label values and the structures they stand for: values that share a name are merged, written as the lowest of them.
 
 So `{1: "liver", 2: "liver"}` counts a liver's tumours as liver, and `{3: "background"}` leaves the label 3 out.
 """
@@ -29,21 +29,21 @@ class Algorithm:
 
 
 def merge_labels(labels: Mapping[int, str]) -> dict[int, int]:
-    """Map each label value, in rising order, to the value that its organ is written as."""
+    """Map each label value, in rising order, to the value that its structure is written as."""
     first: dict[str, int] = {}
     for value, name in sorted(labels.items()):
         first.setdefault(name, value)
     return {value: first[name] for value, name in sorted(labels.items())}
 
 
-def organs_of(labels: Mapping[int, str]) -> dict[int, str]:
-    """Name each organ by the value that it is written as; background is none."""
+def structures_of(labels: Mapping[int, str]) -> dict[int, str]:
+    """Name each structure by the value that it is written as; background is none."""
     merged = merge_labels(BACKGROUND | dict(labels))
     return {value: labels[value] for value, written in merged.items() if value == written != 0}
 
 
 def merge_label_map(mask: Volume, labels: Mapping[int, str]) -> Volume:
-    """Write each organ of a label map as one value; values that `labels` does not name stay."""
+    """Write each structure of a label map as one value; values that `labels` does not name stay."""
     moved = {value: to for value, to in merge_labels(BACKGROUND | dict(labels)).items() if value != to}
     if not moved:
         return mask
@@ -54,6 +54,6 @@ def merge_label_map(mask: Volume, labels: Mapping[int, str]) -> Volume:
 
 
 def keep_labels(mask: Volume, labels: Mapping[int, str]) -> Volume:
-    """Keep the organs that `labels` names, each written as one value; all else becomes background."""
+    """Keep the structures that `labels` names, each written as one value; all else becomes background."""
     merged = merge_label_map(mask, labels)
-    return merged.with_array(np.where(np.isin(merged.array, list(organs_of(labels))), merged.array, 0))
+    return merged.with_array(np.where(np.isin(merged.array, list(structures_of(labels))), merged.array, 0))

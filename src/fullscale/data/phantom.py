@@ -24,13 +24,13 @@ from fullscale.files import write_json
 from fullscale.geometry.orientation import reorient
 from fullscale.geometry.volume import Affine, Volume
 
-ORGANS = {1: "liver", 2: "spleen", 3: "right kidney", 4: "left kidney", 5: "liver tumour"}
+STRUCTURES = {1: "liver", 2: "spleen", 3: "right kidney", 4: "left kidney", 5: "liver tumour"}
 TUMOUR = 5
 """Drawn in place of liver, and only where it is labelled."""
 
 Layout = Literal["msd", "lits"]
 LABELLED: dict[Layout, tuple[int, ...]] = {"msd": (1, 2), "lits": (1, TUMOUR)}
-"""What each layout labels when nothing else is said, keys of `ORGANS`."""
+"""What each layout labels when nothing else is said, keys of `STRUCTURES`."""
 LITS_TUMOUR = 2
 """Value of the tumour in a mask of LiTS."""
 NAME = "Phantom (synthetic)"
@@ -68,9 +68,9 @@ class Patient:
 
 
 class Body:
-    """A patient's space at points in mm, warped by a smooth ripple so that no organ is a plain ellipsoid.
+    """A patient's space at points in mm, warped by a smooth ripple so that no structure is a plain ellipsoid.
 
-    `depth` is 0 on the long axis and 1 on the skin; muscle begins at `wall`, and organs lie in the `cavity`.
+    `depth` is 0 on the long axis and 1 on the skin; muscle begins at `wall`, and structures lie in the `cavity`.
     """
 
     def __init__(self, points: Field, patient: Patient) -> None:
@@ -103,7 +103,7 @@ def make_case(
     seed: int,
     size: int = 128,
     slices: int = 48,
-    organs: tuple[int, ...] = (1, 2),
+    structures: tuple[int, ...] = (1, 2),
     length_mm: float | None = None,
 ) -> tuple[Volume, Volume]:
     """Draw one scan (int16, HU) and its labels (uint8), both on one grid.
@@ -112,7 +112,7 @@ def make_case(
         seed: the same seed gives the same case.
         size: voxels along each in-plane axis.
         slices: voxels along the head-foot axis.
-        organs: keys of `ORGANS` to label; the others stay in the scan, unlabelled.
+        structures: keys of `STRUCTURES` to label; the others stay in the scan, unlabelled.
         length_mm: of the scan along the head-foot axis; by default drawn from 230 to 280.
     """
     if size < 16 or slices < 1:
@@ -124,11 +124,11 @@ def make_case(
     points = np.tensordot(affine[:3, :3].astype(np.float32), index, axes=1)
     points += affine[:3, 3].astype(np.float32)[:, None, None, None]
     body = Body(points, patient)
-    labels = _draw_organs(body)
-    if TUMOUR in organs:
+    labels = _draw_structures(body)
+    if TUMOUR in structures:
         _draw_tumours(body, labels, np.random.default_rng([seed, TUMOUR]))
     scan = _scan_noise(_draw_tissues(body, labels, patient, rng), patient, rng)
-    kept = np.where(np.isin(labels, organs), labels, 0).astype(np.uint8)
+    kept = np.where(np.isin(labels, structures), labels, 0).astype(np.uint8)
     return _store(scan, kept, affine, rng)
 
 
@@ -138,7 +138,7 @@ def write_dataset(
     seed: int = 0,
     test_cases: int = 0,
     layout: Layout = "msd",
-    organs: tuple[int, ...] | None = None,
+    structures: tuple[int, ...] | None = None,
     **options: Any,
 ) -> Iterator[tuple[str, Volume]]:
     """Write phantoms as a data set, yielding each case's name and scan as it is written.
@@ -148,16 +148,16 @@ def write_dataset(
     keep to themselves.
 
     Raises:
-        UsageError: the folder already holds something, or "lits" is to hold other organs.
+        UsageError: the folder already holds something, or "lits" is to hold other structures.
     """
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty; choose another folder for the phantoms")
-    organs = organs or LABELLED[layout]
-    if layout == "lits" and set(organs) != set(LABELLED["lits"]):
-        raise UsageError("the layout of LiTS holds liver and tumour; leave the organs out, or choose msd")
+    structures = structures or LABELLED[layout]
+    if layout == "lits" and set(structures) != set(LABELLED["lits"]):
+        raise UsageError("the layout of LiTS holds liver and tumour; leave the structures out, or choose msd")
     names = [f"phantom_{number:03d}" for number in range(cases + test_cases)]
     for number, name in enumerate(names):
-        scan, labels = make_case(seed * 10_000 + number, organs=organs, **options)
+        scan, labels = make_case(seed * 10_000 + number, structures=structures, **options)
         if layout == "lits":
             labels = labels.with_array(np.where(labels.array == TUMOUR, LITS_TUMOUR, labels.array).astype(np.uint8))
         image, truth = _files(layout, name, number, test=number >= cases)
@@ -165,7 +165,7 @@ def write_dataset(
         write_volume(folder / truth, labels, description=NOTE)
         yield name, scan
     if layout == "msd":
-        write_json(folder / "dataset.json", _describe(names[:cases], names[cases:], organs))
+        write_json(folder / "dataset.json", _describe(names[:cases], names[cases:], structures))
 
 
 def _files(layout: Layout, name: str, number: int, test: bool) -> tuple[Path, Path]:
@@ -178,13 +178,13 @@ def _files(layout: Layout, name: str, number: int, test: bool) -> tuple[Path, Pa
     return Path(f"volume-{number}.nii"), Path(f"segmentation-{number}.nii")
 
 
-def _describe(train: list[str], test: list[str], organs: tuple[int, ...]) -> dict[str, Any]:
+def _describe(train: list[str], test: list[str], structures: tuple[int, ...]) -> dict[str, Any]:
     return {
         "name": NAME,
         "description": f"{NOTE}: drawn by fullscale from formulas",
         "tensorImageSize": "3D",
         "modality": {"0": "CT"},
-        "labels": {"0": "background"} | {str(o): ORGANS[o] for o in organs},
+        "labels": {"0": "background"} | {str(o): STRUCTURES[o] for o in structures},
         "numTraining": len(train),
         "numTest": len(test),
         "training": [{"image": f"./imagesTr/{n}.nii.gz", "label": f"./labelsTr/{n}.nii.gz"} for n in train],
@@ -204,7 +204,7 @@ def _draw_grid(rng: np.random.Generator, patient: Patient, size: int, slices: in
     return affine
 
 
-def _draw_organs(body: Body) -> npt.NDArray[np.uint8]:
+def _draw_structures(body: Body) -> npt.NDArray[np.uint8]:
     right_lobe = body.ellipsoid((72, 5, 5), (68, 72, 74))
     left_lobe = body.ellipsoid((12, 42, 18), (70, 34, 38))
     liver = np.minimum(right_lobe, left_lobe) < 0

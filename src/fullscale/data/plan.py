@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, ValidationError, field_validator
 
 from fullscale.data.checks import CaseFacts, Inspection
-from fullscale.data.labels import organs_of
+from fullscale.data.labels import structures_of
 from fullscale.data.recipe import Intensity, Neighbours, Recipe
 from fullscale.errors import DataError
 
@@ -45,7 +45,7 @@ class Plan(BaseModel):
     Attributes:
         dataset: its name.
         modality: `"CT"` (intensities are HU), `"MRI"` or `"unknown"`.
-        labels: values in the masks and their names, background first; values of one name are one organ.
+        labels: values in the masks and their names, background first; values that share a name are merged.
         intensity: clipping and normalisation.
         spacing_mm: in-plane voxel size that slices are resized to; null keeps each scan's own.
         neighbours: slices above and below that are shown with each.
@@ -69,8 +69,8 @@ class Plan(BaseModel):
     @field_validator("labels")
     @classmethod
     def _labels_with_background(cls, labels: Choice[dict[int, str]]) -> Choice[dict[int, str]]:
-        if 0 not in labels.value or min(labels.value) < 0 or not organs_of(labels.value):
-            raise ValueError("expected 0 for the background and at least one organ of a higher value")
+        if 0 not in labels.value or min(labels.value) < 0 or not structures_of(labels.value):
+            raise ValueError("expected 0 for the background and at least one structure of a higher value")
         return labels
 
     @property
@@ -83,17 +83,17 @@ class Plan(BaseModel):
         )
 
     @property
-    def organs(self) -> dict[int, str]:
-        """Value and name of each organ, in the order of the classes; values of one name are one organ."""
-        return organs_of(self.labels.value)
+    def structures(self) -> dict[int, str]:
+        """Value and name of each structure, in the order of the classes; values that share a name are merged."""
+        return structures_of(self.labels.value)
 
     @property
     def classes(self) -> int:
-        """Channels of the network's output: one organ is a sigmoid, several are a softmax with background."""
-        return 1 if len(self.organs) == 1 else len(self.organs) + 1
+        """Channels of the network's output: one structure is a sigmoid, several are a softmax with background."""
+        return 1 if len(self.structures) == 1 else len(self.structures) + 1
 
     def with_labels(self, labels: dict[int, str] | None) -> Plan:
-        """Return the plan with other organs by value, background apart; None changes nothing."""
+        """Return the plan with other structures by value, background apart; None changes nothing."""
         return self if labels is None else self.model_copy(update={"labels": _chosen(labels)})
 
 
@@ -121,7 +121,7 @@ def make_plan(inspection: Inspection, gpu_gib: float | None = None) -> Plan:
         gpu_gib: memory of the GPU that will train, or None for a CPU.
 
     Raises:
-        DataError: no case can be used, or no mask holds an organ.
+        DataError: no case can be used, or no mask holds a structure.
     """
     facts = list(inspection.facts.values())
     if not facts:
@@ -157,16 +157,16 @@ def _modality(inspection: Inspection, facts: list[CaseFacts]) -> Choice[str]:
 def _labels(inspection: Inspection) -> Choice[dict[int, str]]:
     labels = {0: "background"} | inspection.labels
     if len(labels) < 2 or not any(len(f.foreground) for f in inspection.facts.values()):
-        sought = "a label other than 0" if inspection.organs is None else "a label that data.labels names"
+        sought = "a label other than 0" if inspection.structures is None else "a label that data.labels names"
         raise DataError(f"no mask of {inspection.dataset.name} holds {sought}: there is nothing to learn")
-    if inspection.organs is not None:
-        return _chosen(inspection.organs)
+    if inspection.structures is not None:
+        return _chosen(inspection.structures)
     source = "declared by the data set" if inspection.dataset.labels else "found in the masks; give them names here"
     return Choice(value=dict(sorted(labels.items())), reason=source)
 
 
-def _chosen(organs: dict[int, str]) -> Choice[dict[int, str]]:
-    return Choice(value={0: "background"} | dict(sorted(organs.items())), reason="set by data.labels")
+def _chosen(structures: dict[int, str]) -> Choice[dict[int, str]]:
+    return Choice(value={0: "background"} | dict(sorted(structures.items())), reason="set by data.labels")
 
 
 def _intensity(modality: str, facts: list[CaseFacts]) -> Choice[Intensity]:
@@ -176,11 +176,11 @@ def _intensity(modality: str, facts: list[CaseFacts]) -> Choice[Intensity]:
             reason=f"{modality} has no fixed unit: each scan is clipped at its own percentiles 0.5 and 99.5, then "
             "brought to mean 0 and deviation 1",
         )
-    organ = np.concatenate([f.foreground for f in facts])
-    low, high = np.percentile(organ, [0.5, 99.5])
+    structure = np.concatenate([f.foreground for f in facts])
+    low, high = np.percentile(structure, [0.5, 99.5])
     margin = max((high - low) / 2, 25.0)
     low, high = round(float(low - margin), 1), round(float(high + margin), 1)
-    clipped = organ.clip(low, high)
+    clipped = structure.clip(low, high)
     return Choice(
         value=Intensity(
             per="dataset",
@@ -189,8 +189,8 @@ def _intensity(modality: str, facts: list[CaseFacts]) -> Choice[Intensity]:
             mean=round(float(clipped.mean()), 2),
             std=round(max(float(clipped.std()), (high - low) / 8), 2),
         ),
-        reason=f"HU: percentiles 0.5 and 99.5 of {len(organ)} voxels of the organs, widened by half on either side to "
-        "keep the surroundings apart; their mean, and their deviation but at least an eighth of the window",
+        reason=f"HU: percentiles 0.5 and 99.5 of {len(structure)} voxels of the structures, widened by half on either "
+        "side to keep the surroundings apart; their mean, and their deviation but at least an eighth of the window",
     )
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from fullscale.data.dicom.headers import is_dicom_file, is_seg
 from fullscale.data.dicom.seg import read_seg
 from fullscale.data.dicom.series import DicomHeader, read_series, read_series_grid
-from fullscale.data.dicom.stack import Choices
+from fullscale.data.dicom.stack import DicomReadOptions
 from fullscale.data.dicom.store import is_zip
 from fullscale.data.volume_files import read_volume, smallest_integer_type, volume_stem, volume_suffix
 from fullscale.errors import DataError
@@ -24,12 +24,12 @@ SEG_SUFFIXES = (".dcm", ".dicom")
 """The file types of a DICOM SEG among label maps, in lower case."""
 
 
-def read_image(path: str | Path, choices: Choices | None = None) -> Volume:
+def read_image(path: str | Path, options: DicomReadOptions | None = None) -> Volume:
     """Read a scan from a volume file, or from a DICOM study: a folder or a zip.
 
     Args:
         path: a volume file, a folder of DICOM slices or of series, a zip of them, or one DICOM file.
-        choices: which series, and which remedies; they concern DICOM alone.
+        options: which series, and which remedies; they concern DICOM alone.
 
     Returns:
         Voxels `[X, Y, Z]`, CT in HU; affine RAS+ mm.
@@ -38,7 +38,7 @@ def read_image(path: str | Path, choices: Choices | None = None) -> Volume:
         DataError: the path is missing or cannot be read; see `read_volume` and `read_series`.
     """
     path = Path(path)
-    return read_series(path, choices) if _is_study(path) else read_volume(path)
+    return read_series(path, options) if _is_study(path) else read_volume(path)
 
 
 def read_label(path: str | Path, image_path: str | Path) -> Volume:

@@ -83,7 +83,7 @@ class Recipe(BaseModel):
 
 
 @dataclass(frozen=True)
-class Frame:
+class SliceGeometry:
     """Where a stack of slices came from: enough to take labels back onto the scan's own grid.
 
     Attributes:
@@ -103,7 +103,7 @@ class Frame:
         return scan.with_array(np.ascontiguousarray(self.change.undo(labels.transpose(2, 1, 0))))
 
 
-def find_frame(scan: Volume, recipe: Recipe) -> Frame:
+def slice_geometry(scan: Volume, recipe: Recipe) -> SliceGeometry:
     """Work out how `recipe` will cut and resize `scan`.
 
     Raises:
@@ -124,7 +124,7 @@ def find_frame(scan: Volume, recipe: Recipe) -> Frame:
             f"at spacing_mm {recipe.spacing_mm:g} its slices of {rows}x{columns} would become "
             f"{in_plane[0]}x{in_plane[1]}; choose a spacing nearer to its own {spacing_rows:g}x{spacing_columns:g} mm"
         )
-    return Frame(
+    return SliceGeometry(
         change,
         (slices, rows, columns),
         (slices, *in_plane),
@@ -132,8 +132,8 @@ def find_frame(scan: Volume, recipe: Recipe) -> Frame:
     )
 
 
-def image_slices(scan: Volume, frame: Frame, recipe: Recipe) -> npt.NDArray[np.float32]:
-    """Cut, resize and normalise a scan: float32 `[S, H, W]` of the frame's `network_shape`.
+def image_slices(scan: Volume, geometry: SliceGeometry, recipe: Recipe) -> npt.NDArray[np.float32]:
+    """Cut, resize and normalise a scan: float32 `[S, H, W]` of the geometry's `network_shape`.
 
     Raises:
         DataError: the scan holds NaN or infinity.
@@ -141,23 +141,23 @@ def image_slices(scan: Volume, frame: Frame, recipe: Recipe) -> npt.NDArray[np.f
     if np.issubdtype(scan.array.dtype, np.floating) and not np.isfinite(scan.array).all():
         bad = int((~np.isfinite(scan.array)).sum())
         raise DataError(f"the scan holds {bad} NaN or infinite voxels; replace them before use")
-    normalised = recipe.intensity.apply(_slices(scan, frame))
-    return np.ascontiguousarray(resize_slices(normalised, frame.network_shape[1:]))
+    normalised = recipe.intensity.apply(_slices(scan, geometry))
+    return np.ascontiguousarray(resize_slices(normalised, geometry.network_shape[1:]))
 
 
-def label_slices(mask: Volume, frame: Frame, labels: Mapping[int, str]) -> npt.NDArray[np.uint8]:
-    """Cut and resize a label volume: class indices uint8 `[S, H, W]`, the place of each organ among the `labels`.
+def label_slices(mask: Volume, geometry: SliceGeometry, labels: Mapping[int, str]) -> npt.NDArray[np.uint8]:
+    """Cut and resize a label volume: class indices uint8 `[S, H, W]`, the place of each structure among the `labels`.
 
-    Values of one name are one organ; values that have no name become background.
+    Values that share a name are merged; values that have no name become background.
     """
     merged = merge_labels(labels)
-    organs = sorted(set(merged.values()))
-    stored = _slices(mask, frame)
+    structures = sorted(set(merged.values()))
+    stored = _slices(mask, geometry)
     classes = np.zeros(stored.shape, dtype=np.uint8)
     for value, written in merged.items():
-        classes[stored == value] = organs.index(written)
-    return np.ascontiguousarray(resize_label_slices(classes, frame.network_shape[1:]))
+        classes[stored == value] = structures.index(written)
+    return np.ascontiguousarray(resize_label_slices(classes, geometry.network_shape[1:]))
 
 
-def _slices(volume: Volume, frame: Frame) -> npt.NDArray[Any]:
-    return frame.change.apply(volume.array).transpose(2, 1, 0)
+def _slices(volume: Volume, geometry: SliceGeometry) -> npt.NDArray[Any]:
+    return geometry.change.apply(volume.array).transpose(2, 1, 0)

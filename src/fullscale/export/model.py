@@ -5,7 +5,7 @@ What is exported is the network in evaluation mode: normalised slices `[B, 2n + 
 scan becomes slices and what the classes are.
 
 Nothing takes its place before it has answered like PyTorch: on every case the logits within `LOGIT_TOLERANCE` of
-their scale and the same organs gated, and of all voxels no more than `VOXEL_TOLERANCE` decided otherwise.
+their scale and the same structures gated, and of all voxels no more than `VOXEL_TOLERANCE` decided otherwise.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from fullscale.bundle.card import CARD, ModelCard, card_beside, card_digest
 from fullscale.bundle.store import WEIGHTS, find_bundle, load_bundle
 from fullscale.data.phantom import make_case
-from fullscale.data.recipe import find_frame, image_slices
+from fullscale.data.recipe import image_slices, slice_geometry
 from fullscale.errors import FullscaleError, UsageError
 from fullscale.files import atomic_path
 from fullscale.networks.blocks import decide
@@ -58,7 +58,7 @@ class ParityCase:
     Attributes:
         name: what the images are.
         shape: `[B, C, H, W]` of the images.
-        with_organ: how many of them hold an organ by PyTorch's guidance; of the others only the gate is compared.
+        with_structure: images in which guidance finds a structure; of the others only the gate is compared.
         difference: largest difference of two logits over the largest logit; infinite where the gates differ.
         voxels: of all images.
         decided_otherwise: how many of them got another class.
@@ -66,7 +66,7 @@ class ParityCase:
 
     name: str
     shape: tuple[int, ...]
-    with_organ: int
+    with_structure: int
     difference: float
     voxels: int
     decided_otherwise: int
@@ -75,8 +75,8 @@ class ParityCase:
         """Say it in one line."""
         shape = "x".join(str(side) for side in self.shape)
         return (
-            f"{self.name} {shape}, organs in {self.with_organ}: logits differ by {self.difference:.1e} of their scale, "
-            f"{self.decided_otherwise} of {self.voxels} voxels decided otherwise"
+            f"{self.name} {shape}, structures in {self.with_structure}: logits differ by {self.difference:.1e} of "
+            f"their scale, {self.decided_otherwise} of {self.voxels} voxels decided otherwise"
         )
 
 
@@ -211,27 +211,27 @@ def parity_images(network: nn.Module, card: ModelCard, format: Format) -> Iterat
     """Make the images to compare on: noise of several sizes, and slices of a synthetic CT through the card's recipe."""
     rng = torch.Generator().manual_seed(0)
     for batch, height, width in _NOISE[format]:
-        yield "noise", _noise_with_organ(network, (batch, card.recipe.in_channels, height, width), rng)
+        yield "noise", _noise_with_structure(network, (batch, card.recipe.in_channels, height, width), rng)
     recipe = card.recipe.model_copy(update={"spacing_mm": None})
     scan, _ = make_case(seed=0, size=_PHANTOM_SIDE, slices=_PHANTOM_SLICES)
-    slices = image_slices(scan, find_frame(scan, recipe), recipe)
+    slices = image_slices(scan, slice_geometry(scan, recipe), recipe)
     images = [with_neighbours(slices, index, recipe.neighbours) for index in range(len(slices))]
     yield "phantom", torch.from_numpy(np.stack(images))
 
 
 @torch.inference_mode()
-def _noise_with_organ(network: nn.Module, shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
-    """Draw noise in which the network finds an organ, if one of a few kinds brings one: a gated image shows little."""
+def _noise_with_structure(network: nn.Module, shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
+    """Draw noise in which the network finds a structure, where one can be found: a gated image shows little."""
     for brightness, contrast in _KINDS_OF_NOISE:
         image = brightness + contrast * torch.randn(shape, generator=rng)
-        if _images_with_organ(network(image)):
+        if _images_with_structure(network(image)):
             break
     return image
 
 
-def _images_with_organ(logits: Tensor) -> int:
-    organs = logits if logits.shape[1] == 1 else logits[:, 1:]
-    return int((~_gated(organs)).flatten(1).any(dim=1).sum())
+def _images_with_structure(logits: Tensor) -> int:
+    structures = logits if logits.shape[1] == 1 else logits[:, 1:]
+    return int((~_gated(structures)).flatten(1).any(dim=1).sum())
 
 
 def _gated(logits: Tensor) -> Tensor:
@@ -251,7 +251,7 @@ def compare(name: str, image: Tensor, expected: Tensor, found: Tensor) -> Parity
     return ParityCase(
         name,
         tuple(image.shape),
-        _images_with_organ(expected),
+        _images_with_structure(expected),
         difference,
         otherwise.numel(),
         int(otherwise.sum()),

@@ -13,7 +13,7 @@ import numpy as np
 from fullscale.data.dicom.identifiers import missing_identifiers, source_headers, write_with_identifiers
 from fullscale.data.dicom.seg import SegType, require_sources, write_seg
 from fullscale.data.dicom.series import DicomHeader, is_dicom_folder, is_study, study_uid
-from fullscale.data.dicom.stack import Choices
+from fullscale.data.dicom.stack import DicomReadOptions
 from fullscale.data.dicom.store import is_zip
 from fullscale.data.layouts.find import find_dataset
 from fullscale.data.read import read_image
@@ -26,13 +26,13 @@ MaskFormat = Literal["nifti", "seg", "both"]
 
 
 @dataclass(frozen=True)
-class Writing:
+class OutputOptions:
     """How masks are written.
 
     Attributes:
         format: "nifti" (a scan's own format where it is a file), "seg" (DICOM SEG, of DICOM scans alone), or "both".
         seg_type: "labelmap" or "binary"; see `write_seg`.
-        probabilities: each organ's probability too, beside the mask, never as SEG.
+        probabilities: each structure's probability too, beside the mask, never as SEG.
     """
 
     format: MaskFormat = "nifti"
@@ -50,7 +50,7 @@ class Result:
         segmentation: the DICOM SEG that was written.
         error: why there is none.
         notes: what is to be known about it: what was chosen, resampled, or looks wrong.
-        organ_ml: volume of each organ.
+        structure_ml: volume of each structure.
         elapsed_s: from reading the scan to writing the mask.
     """
 
@@ -59,7 +59,7 @@ class Result:
     segmentation: Path | None = None
     error: str | None = None
     notes: list[str] = field(default_factory=list)
-    organ_ml: dict[str, float] = field(default_factory=dict)
+    structure_ml: dict[str, float] = field(default_factory=dict)
     elapsed_s: float = 0.0
 
     @property
@@ -68,16 +68,16 @@ class Result:
         return [path for path in (self.segmentation, self.mask) if path is not None]
 
     def describe(self) -> str:
-        """Say each organ's volume and the time."""
-        organs = ", ".join(f"{name} {ml:.1f} ml" for name, ml in self.organ_ml.items())
-        return f"{organs} ({self.elapsed_s:.1f} s)"
+        """Say each structure's volume and the time."""
+        structures = ", ".join(f"{name} {ml:.1f} ml" for name, ml in self.structure_ml.items())
+        return f"{structures} ({self.elapsed_s:.1f} s)"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {name: str(value) if isinstance(value, Path) else value for name, value in vars(self).items()}
 
 
-def find_scans(paths: Sequence[Path], choices: Choices | None = None) -> list[tuple[str, Path]]:
+def find_scans(paths: Sequence[Path], dicom: DicomReadOptions | None = None) -> list[tuple[str, Path]]:
     """List the scans that are meant, each with the name its mask will have.
 
     A file is a scan, and so is a folder of DICOM slices, a zip, or a DICOM study with its series in folders. A data set
@@ -87,7 +87,7 @@ def find_scans(paths: Sequence[Path], choices: Choices | None = None) -> list[tu
         DataError: a path does not exist or holds no scan.
         UsageError: two scans would write the same mask.
     """
-    found = [(name, scan) for path in paths for name, scan in _scans_at(path, choices or Choices())]
+    found = [(name, scan) for path in paths for name, scan in _scans_at(path, dicom or DicomReadOptions())]
     names = [name for name, _ in found]
     for name in names:
         if names.count(name) > 1:
@@ -96,12 +96,12 @@ def find_scans(paths: Sequence[Path], choices: Choices | None = None) -> list[tu
     return found
 
 
-def _scans_at(path: Path, choices: Choices) -> list[tuple[str, Path]]:
+def _scans_at(path: Path, dicom: DicomReadOptions) -> list[tuple[str, Path]]:
     if not path.exists():
         raise DataError(f"{path} does not exist; give a scan, a folder of scans or a DICOM series")
     if path.is_file():
         return [(volume_stem(path) if volume_suffix(path) else path.stem, path)]
-    if choices.series is not None or is_dicom_folder(path) or _is_one_study(path):
+    if dicom.series is not None or is_dicom_folder(path) or _is_one_study(path):
         return [(path.resolve().name, path)]
     try:
         dataset = find_dataset(path)
@@ -135,13 +135,13 @@ def predict_scans(
     predictor: Predictor,
     scans: Sequence[tuple[str, Path]],
     output: Path,
-    writing: Writing | None = None,
-    choices: Choices | None = None,
+    options: OutputOptions | None = None,
+    dicom: DicomReadOptions | None = None,
     progress: Callable[[Result], None] | None = None,
 ) -> list[Result]:
     """Segment scans into `output`: `NAME` with the scan's own suffix (`.nii.gz` for DICOM), or `NAME.dcm`.
 
-    Each organ's probability, where it is asked for, is written beside it as `NAME_ORGAN_probability`.
+    Each structure's probability, where it is asked for, is written beside it as `NAME_STRUCTURE_probability`.
 
     Raises:
         FullscaleError: `output` cannot be written.
@@ -151,7 +151,7 @@ def predict_scans(
         result = Result(path)
         started = time.perf_counter()
         try:
-            _predict(predictor, result, output, name, writing or Writing(), choices or Choices())
+            _predict(predictor, result, output, name, options or OutputOptions(), dicom or DicomReadOptions())
         except DataError as error:
             result.error = str(error)
         result.elapsed_s = round(time.perf_counter() - started, 2)
@@ -161,30 +161,33 @@ def predict_scans(
     return results
 
 
-def _predict(predictor: Predictor, result: Result, output: Path, name: str, writing: Writing, choices: Choices) -> None:
-    scan = read_image(result.scan, choices)
+def _predict(
+    predictor: Predictor, result: Result, output: Path, name: str, options: OutputOptions, dicom: DicomReadOptions
+) -> None:
+    scan = read_image(result.scan, dicom)
     if isinstance(scan.header, DicomHeader):
         result.notes = [*scan.header.notes, *_strange_modality(scan.header.modality, predictor.card.modality)]
-    if writing.format != "nifti" and not choices.fix_identifiers:
+    if options.format != "nifti" and not dicom.fix_identifiers:
         require_sources(scan)
     soft: dict[str, Volume] = {}
-    if writing.probabilities:
+    if options.probabilities:
         labels, soft = predictor.predict_probabilities(scan)
     else:
         labels = predictor.predict(scan)
     suffix = (volume_suffix(result.scan) if result.scan.is_file() else None) or ".nii.gz"
-    if writing.format != "nifti":
+    if options.format != "nifti":
         result.segmentation = _target(result, output / f"{name}.dcm")
         labels = _with_identifiers(result, labels, output / f"{name}_dicom")
-        write_seg(result.segmentation, labels, predictor.card.labels, predictor.card.algorithm, writing.seg_type)
-    if writing.format != "seg":
+        write_seg(result.segmentation, labels, predictor.card.labels, predictor.card.algorithm, options.seg_type)
+    if options.format != "seg":
         result.mask = _target(result, output / f"{name}{suffix}")
         write_volume(result.mask, labels)
-    for organ, volume in soft.items():
+    for structure, volume in soft.items():
         probability = volume.with_array(volume.array.astype(np.float32))
-        write_volume(output / f"{name}_{organ.replace(' ', '_')}_probability{suffix}", probability)
-    result.organ_ml = {
-        organ: float((labels.array == value).sum() * labels.voxel_ml) for value, organ in predictor.card.labels.items()
+        write_volume(output / f"{name}_{structure.replace(' ', '_')}_probability{suffix}", probability)
+    result.structure_ml = {
+        structure: float((labels.array == value).sum() * labels.voxel_ml)
+        for value, structure in predictor.card.labels.items()
     }
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from fullscale.data.read import read_image
-from fullscale.data.recipe import find_frame, image_slices
+from fullscale.data.recipe import image_slices, slice_geometry
 from fullscale.errors import UsageError
 from fullscale.geometry.volume import Volume
 from fullscale.inference.predictor import Predictor, mixed_precision, resize_logits, slice_batches
@@ -36,18 +36,18 @@ def predict_guided(predictor: Predictor, scan: str | Path | Volume) -> Guided:
         raise UsageError(f"network '{predictor.card.network}' has no guidance here: there is no gate to leave out")
     volume = scan if isinstance(scan, Volume) else read_image(Path(scan))
     recipe = predictor.card.recipe
-    frame = find_frame(volume, recipe)
-    slices = image_slices(volume, frame, recipe)
-    gated, ungated, said = [], [], []
+    geometry = slice_geometry(volume, recipe)
+    slices = image_slices(volume, geometry, recipe)
+    gated, ungated, predicted_present = [], [], []
     for batch in slice_batches(slices, recipe.neighbours, predictor.device, predictor.batch_size):
         with torch.inference_mode(), mixed_precision(predictor.device):
             logits, presence = predictor.network.segment(batch)  # type: ignore[operator]
-        logits = resize_logits(logits.float(), frame.shape[1:])
+        logits = resize_logits(logits.float(), geometry.shape[1:])
         ungated.append(decide(logits).cpu().numpy())
         gated.append(decide(gate(logits, presence)).cpu().numpy())
-        said.append(~absent(presence).cpu().numpy())
+        predicted_present.append(~absent(presence).cpu().numpy())
     return Guided(
-        gated=predictor.label_volume(np.concatenate(gated), frame, volume),
-        ungated=predictor.label_volume(np.concatenate(ungated), frame, volume),
-        said=np.concatenate(said),
+        gated=predictor.label_volume(np.concatenate(gated), geometry, volume),
+        ungated=predictor.label_volume(np.concatenate(ungated), geometry, volume),
+        predicted_present=np.concatenate(predicted_present),
     )

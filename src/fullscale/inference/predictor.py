@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from fullscale.bundle.card import ModelCard
 from fullscale.bundle.store import load_bundle
 from fullscale.data.read import read_image
-from fullscale.data.recipe import Frame, find_frame, image_slices
+from fullscale.data.recipe import SliceGeometry, image_slices, slice_geometry
 from fullscale.errors import UsageError
 from fullscale.geometry.volume import Volume
 from fullscale.networks.blocks import decide, probabilities
@@ -161,17 +161,18 @@ class Predictor:
     def predict_probabilities(
         self, scan: str | Path | Volume, progress: Callable[[float], None] | None = None
     ) -> tuple[Volume, dict[str, Volume]]:
-        """Segment a scan, and tell for each organ its probability (float16) on the scan's own grid.
+        """Segment a scan, and tell for each structure its probability (float16) on the scan's own grid.
 
-        An organ that the guidance finds absent from a slice has probability exactly 0 there.
+        A structure that the guidance finds absent from a slice has probability exactly 0 there.
         """
         soft: list[npt.NDArray[np.float16]] = []
         volume = scan if isinstance(scan, Volume) else read_image(Path(scan))
         labels = self._segment(volume, soft, progress)
-        frame = find_frame(volume, self.card.recipe)
-        organs = np.concatenate(soft).swapaxes(0, 1)
+        geometry = slice_geometry(volume, self.card.recipe)
+        structures = np.concatenate(soft).swapaxes(0, 1)
         return labels, {
-            name: frame.to_volume(organ, volume) for name, organ in zip(self.card.labels.values(), organs, strict=True)
+            name: geometry.to_volume(structure, volume)
+            for name, structure in zip(self.card.labels.values(), structures, strict=True)
         }
 
     def _segment(
@@ -182,11 +183,11 @@ class Predictor:
     ) -> Volume:
         volume = scan if isinstance(scan, Volume) else read_image(Path(scan))
         recipe = self.card.recipe
-        frame = find_frame(volume, recipe)
-        slices = image_slices(volume, frame, recipe)
-        labels = np.empty(frame.shape, dtype=np.uint8)
+        geometry = slice_geometry(volume, recipe)
+        slices = image_slices(volume, geometry, recipe)
+        labels = np.empty(geometry.shape, dtype=np.uint8)
         start = 0
-        for logits in slice_logits(self.network, slices, recipe.neighbours, frame.shape[1:], self.batch_size):
+        for logits in slice_logits(self.network, slices, recipe.neighbours, geometry.shape[1:], self.batch_size):
             stop = start + len(logits)
             labels[start:stop] = decide(logits).cpu().numpy()
             if soft is not None:
@@ -194,9 +195,9 @@ class Predictor:
             start = stop
             if progress is not None:
                 progress(stop / len(labels))
-        return self.label_volume(labels, frame, volume)
+        return self.label_volume(labels, geometry, volume)
 
-    def label_volume(self, classes: npt.NDArray[np.uint8], frame: Frame, scan: Volume) -> Volume:
-        """Turn class indices `[S, H, W]` of `frame.shape` into label values on the scan's own grid."""
+    def label_volume(self, classes: npt.NDArray[np.uint8], geometry: SliceGeometry, scan: Volume) -> Volume:
+        """Turn class indices `[S, H, W]` of `geometry.shape` into label values on the scan's own grid."""
         values = np.array([0, *self.card.labels])
-        return frame.to_volume(values.astype(np.min_scalar_type(values.max()))[classes], scan)
+        return geometry.to_volume(values.astype(np.min_scalar_type(values.max()))[classes], scan)

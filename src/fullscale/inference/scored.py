@@ -34,7 +34,7 @@ def predict_and_score(
         predictor: the model; with guidance, its gate is scored too.
         folder: for the masks and the scores.
         cases: scans with their truth.
-        labels: name of each value in the truth; values of one name are one organ.
+        labels: name of each value in the truth; values that share a name are merged.
         tolerance_mm: of the surface Dice.
         progress: called after each case with the number of all of them.
 

@@ -50,7 +50,7 @@ class DiceLoss(nn.Module):
 class CrossEntropyDiceLoss(nn.Module):
     """Cross-entropy (binary for one class) over all pixels plus `DiceLoss` over foreground classes, equal weights.
 
-    `batch_dice` is on, as in nnU-Net's two-dimensional configuration: many slices hold no pixel of an organ, and
+    `batch_dice` is on, as in nnU-Net's two-dimensional configuration: many slices hold no pixel of a structure, and
     one by one they would say little more than that.
 
     Args:

@@ -27,9 +27,9 @@ def focal_loss(logits: Tensor, target: Tensor, gamma: float = 2.0, alpha: float 
 class FocalLoss(nn.Module):
     """Focal loss over all pixels, background included.
 
-    The default leaves alpha out. Lin's 0.25 weighs an organ pixel a third as much as a background pixel; it was
+    The default leaves alpha out. Lin's 0.25 weighs a structure pixel a third as much as a background pixel; it was
     chosen for detection, where boxes are decided by a ranking. A segmentation is decided at probability 1/2 (or by
-    arg-max), and there 0.25 would call organ only what is organ with a probability above 3/4: masks too small.
+    arg-max), and there 0.25 would call structure only what is structure with a probability above 3/4: masks too small.
 
     Args:
         gamma: focus, at least 0; 0 is cross-entropy. Lin's choice is 2.

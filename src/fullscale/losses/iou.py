@@ -28,9 +28,9 @@ def soft_iou(probability: Tensor, truth: Tensor, smooth: float = 1.0) -> Tensor:
 class IoULoss(nn.Module):
     """1 minus the soft intersection over union, averaged over images and foreground classes.
 
-    `smooth` is counted in pixels. With the default of 1 an organ that is absent from the truth scores a loss of 0
+    `smooth` is counted in pixels. With the default of 1 a structure that is absent from the truth scores a loss of 0
     if the prediction is empty, and `m / (m + 1)` for a predicted mass of m pixels: finite, with a gradient that
-    still tells one false pixel from two. A predicted organ of 100 pixels moves by less than 0.01.
+    still tells one false pixel from two. A predicted structure of 100 pixels moves by less than 0.01.
 
     Raises:
         UsageError: smooth is not above 0.

@@ -23,7 +23,7 @@ class Supervised(Protocol):
 
     @property
     def presence(self) -> Tensor | None:
-        """`[B, organs, 2]` logits of absent (0) and present (1), or None without guidance."""
+        """`[B, structures, 2]` logits of absent (0) and present (1), or None without guidance."""
 
 
 @runtime_checkable
@@ -114,29 +114,29 @@ class SupervisedLoss(nn.Module):
 
 
 def presence_of(target: Tensor, classes: int) -> Tensor:
-    """Say which organs each slice holds.
+    """Say which structures each slice holds.
 
     Args:
         target: `[B, H, W]` class indices.
-        classes: of the network: 1 has the one organ 1, more have the organs 1 to `classes - 1`.
+        classes: of the network: 1 has the one structure 1, more have the structures 1 to `classes - 1`.
 
     Returns:
-        `[B, organs]` bool.
+        `[B, structures]` bool.
     """
-    organs = torch.arange(1, max(2, classes), device=target.device)
-    return (target.flatten(1).unsqueeze(1) == organs[:, None]).any(dim=-1)
+    structures = torch.arange(1, max(2, classes), device=target.device)
+    return (target.flatten(1).unsqueeze(1) == structures[:, None]).any(dim=-1)
 
 
 def presence_loss(presence: Tensor, truth: Tensor) -> Tensor:
-    """Return the mean cross-entropy of every organ being absent or present.
+    """Return the mean cross-entropy of every structure being absent or present.
 
     The softmax of the two logits is the sigmoid of their difference, so this is the paper's binary cross-entropy
     taken on "present minus absent": the very number whose sign is the arg-max that gates. Two sigmoids by
     themselves, as in the paper's figure, would train two numbers of which neither decides.
 
     Args:
-        presence: `[B, organs, 2]` logits, index 0 absent, 1 present.
-        truth: `[B, organs]` bool, from `presence_of`.
+        presence: `[B, structures, 2]` logits, index 0 absent, 1 present.
+        truth: `[B, structures]` bool, from `presence_of`.
 
     Raises:
         UsageError: the shapes do not belong together.

@@ -17,7 +17,7 @@ Scores = dict[str, float | None]
 
 _DIAGONAL = math.inf
 _EMPTY_MASK_SCORES: dict[tuple[bool, bool], tuple[float | None, ...]] = {
-    # (truth holds the organ, prediction does)
+    # (truth holds the structure, prediction does)
     #               Dice  IoU   Precision Recall HD95       ASSD       NSD
     (False, False): (None, None, None, None, None, None, None),
     (False, True): (0.0, 0.0, 0.0, None, _DIAGONAL, _DIAGONAL, 0.0),
@@ -29,9 +29,9 @@ _SURFACE = ("HD95", "ASSD", "NSD")
 POLICY = (
     "A class that neither the truth nor the prediction holds in a case is not scored there and counts as a true "
     "negative case. Truth empty, prediction not: Dice, IoU, precision and NSD are 0, HD95 and ASSD the diagonal of "
-    "the volume, recall and the relative volume error undefined. Organ missed: Dice, IoU, precision, recall and NSD "
-    "are 0, HD95 and ASSD the diagonal of the volume. Means are over scored cases; recall and the relative volume "
-    "error over the cases that hold the organ."
+    "the volume, recall and the relative volume error undefined. Structure missed: Dice, IoU, precision, recall and "
+    "NSD are 0, HD95 and ASSD the diagonal of the volume. Means are over scored cases; recall and the relative volume "
+    "error over the cases that hold the structure."
 )
 """What an empty mask scores, in words."""
 
@@ -110,7 +110,7 @@ def overlap_scores(counts: Counts) -> Scores:
 
 
 def empty_mask_scores(counts: Counts, diagonal_mm: float, surface: bool = True) -> Scores | None:
-    """Look up what two masks score of which at least one is empty; None where neither is.
+    """RenderOptions up what two masks score of which at least one is empty; None where neither is.
 
     Args:
         counts: of one class.
@@ -130,14 +130,14 @@ def volume_scores(counts: Counts, voxel_ml: float) -> Scores:
 
     The errors are None where both masks are empty, the relative one also where the truth is.
     """
-    scored, has_organ = counts.n_pred + counts.n_ref > 0, counts.n_ref > 0
+    scored, has_structure = counts.n_pred + counts.n_ref > 0, counts.n_ref > 0
     difference = counts.n_pred - counts.n_ref
     return {
         "volume_ml": counts.n_pred * voxel_ml,
         "reference_volume_ml": counts.n_ref * voxel_ml,
         "volume_error_ml": difference * voxel_ml if scored else None,
         "absolute_volume_error_ml": abs(difference) * voxel_ml if scored else None,
-        "volume_error_percent": 100 * difference / counts.n_ref if has_organ else None,
+        "volume_error_percent": 100 * difference / counts.n_ref if has_structure else None,
     }
 
 

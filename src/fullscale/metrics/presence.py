@@ -1,4 +1,4 @@
-"""What guidance did: which organs it called present, and what its gate took out of the masks."""
+"""What guidance did: which structures it called present, and what its gate took out of the masks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fullscale.metrics.overlap import Scores, overlap_counts
 from fullscale.metrics.slices import slice_scores, slice_voxels
 
 CONFUSION = ("present_found", "present_missed", "absent_invented", "absent_found")
-"""Slices by what they hold and what guidance said: present and said so, present and called absent, and so on."""
+"""Slices by what they hold and what guidance predicted: present and predicted present, and so on."""
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,14 @@ class Guided:
     """What a network with guidance made of one case.
 
     Attributes:
-        gated: label map as it is handed out: organs that guidance calls absent from a slice are taken out of it.
+        gated: label map as it is handed out: structures that guidance calls absent from a slice are taken out of it.
         ungated: label map before that.
-        said: `[S, organs]` whether guidance calls each organ present in each slice, from feet to head.
+        predicted_present: `[S, structures]` whether guidance predicts each structure in each slice, feet to head.
     """
 
     gated: Volume
     ungated: Volume
-    said: npt.NDArray[np.bool_]
+    predicted_present: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -46,17 +46,19 @@ class GuidedScores:
     metrics: dict[int, dict[str, Scores]]
 
 
-def presence_confusion(said: npt.NDArray[np.bool_], reference: Volume, labels: Sequence[int]) -> dict[int, Scores]:
+def presence_confusion(
+    predicted_present: npt.NDArray[np.bool_], reference: Volume, labels: Sequence[int]
+) -> dict[int, Scores]:
     """Count for each label the slices by what they hold and what guidance said; see `CONFUSION`.
 
     Args:
-        said: `[S, labels]`, from feet to head.
+        predicted_present: `[S, labels]`, from feet to head.
         reference: the truth.
-        labels: values of the classes, in the order of `said`.
+        labels: values of the classes, in the order of `predicted_present`.
     """
     held = slice_voxels(reference, labels) > 0
     counts: dict[int, Scores] = {}
-    for label, here, told in zip(labels, held.T, said.T, strict=True):
+    for label, here, told in zip(labels, held.T, predicted_present.T, strict=True):
         cells = (here & told, here & ~told, ~here & told, ~here & ~told)
         counts[label] = {name: int(cell.sum()) for name, cell in zip(CONFUSION, cells, strict=True)}
     return counts
@@ -69,13 +71,13 @@ def score_guided(case: str, guided: Guided, reference: Volume, labels: Sequence[
         case: its name.
         guided: what the network made of it.
         reference: the truth.
-        labels: values of the classes, in the order of `guided.said`.
+        labels: values of the classes, in the order of `guided.predicted_present`.
 
     Raises:
         GeometryError: the truth lies on another grid.
     """
     require_same_grid(guided.gated, reference, "prediction and truth")
-    presence = presence_confusion(guided.said, reference, labels)
+    presence = presence_confusion(guided.predicted_present, reference, labels)
     sides = {"gated": _scores(guided.gated, reference, labels), "ungated": _scores(guided.ungated, reference, labels)}
     parts = {label: {side: scores[label] for side, scores in sides.items()} for label in labels}
     return GuidedScores(case, {label: parts[label] | {"presence": presence[label]} for label in labels})

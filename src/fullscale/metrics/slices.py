@@ -1,7 +1,7 @@
-"""Slices without an organ: how many of them got voxels of it, and how much.
+"""Slices without a structure: how many of them got voxels of it, and how much.
 
-The paper's reason for its classification-guided module is over-segmentation in slices that hold no organ. Slices lie
-across the axis closest to head-foot, from feet to head, as the networks see them.
+The paper's reason for its classification-guided module is over-segmentation in slices that hold no structure. Slices
+lie across the axis closest to head-foot, from feet to head, as the networks see them.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from fullscale.geometry.orientation import reorient, reorientation
 from fullscale.geometry.volume import Volume
 from fullscale.metrics.overlap import Scores, class_index
 
-SLICES = ("slices", "slices_without_organ", "false_positive_slices", "false_positive_slices_ml")
-"""Of one class in one case: slices in all, those without the organ, of these the ones that got any, and how much."""
+SLICES = ("slices", "slices_without_structure", "false_positive_slices", "false_positive_slices_ml")
+"""Of one class in one case: all slices, those without the structure, those of them that got some, and how much."""
 
 
 def slice_voxels(volume: Volume, labels: Sequence[int]) -> npt.NDArray[np.intp]:
@@ -32,7 +32,7 @@ def slice_voxels(volume: Volume, labels: Sequence[int]) -> npt.NDArray[np.intp]:
 
 
 def slice_scores(prediction: Volume, reference: Volume, labels: Sequence[int]) -> dict[int, Scores]:
-    """Count for each label the slices without the organ, and what the prediction holds of it there.
+    """Count for each label the slices without the structure, and what the prediction holds of it there.
 
     Args:
         prediction: label map.

@@ -1,8 +1,8 @@
 """Distances between the surfaces of two masks, and the scores derived from them.
 
 The surface of a mask is the set of its voxels that touch the outside through a face; beyond the edge of the volume is
-outside, so an organ cut by the end of the scan has a surface there. Distances run in mm between voxel centres. This is
-the surface of MONAI and of Metrics Reloaded (Maier-Hein et al. 2024, Nature Methods 21:195), and the scores equal
+outside, so a structure cut by the end of the scan has a surface there. Distances run in mm between voxel centres. This
+is the surface of MONAI and of Metrics Reloaded (Maier-Hein et al. 2024, Nature Methods 21:195), and the scores equal
 theirs. The package surface-distance weighs surface elements by their area instead and comes out near.
 
 Distances are searched in a k-d tree of the surface voxels. That gives the numbers of a Euclidean distance transform,
@@ -28,7 +28,7 @@ Tolerance = float | Mapping[int, float]
 """Tolerance of the surface Dice in mm, one for all classes or one for each label."""
 
 TOLERANCE_MM = 1.0
-"""The default, about one voxel of a fine scan. What experts differ by depends on the organ: give your own."""
+"""The default, about one voxel of a fine scan. What experts differ by depends on the structure: give your own."""
 
 _LARGEST_LISTED_LABEL = 65535
 _ROUNDING = 1e-5

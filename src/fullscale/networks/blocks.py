@@ -15,7 +15,7 @@ from fullscale.networks.kernels.scaled_conv import ScaledConv, is_precise
 Normalization = Literal["none", "batch"]
 
 TRAINING_ABSENT_LOGIT = -16.0
-"""Logit of a gated organ while training: a probability of about 1e-7, of which every loss stays finite."""
+"""Logit of a gated structure while training: a probability of about 1e-7, of which every loss stays finite."""
 
 
 class SegmentationOutput(NamedTuple):
@@ -23,8 +23,8 @@ class SegmentationOutput(NamedTuple):
 
     Attributes:
         logits: `[B, classes, H, W]` each, at the input's size, finest supervised output first.
-        presence: `[B, organs, 2]` logits of each organ being absent (index 0) and present (index 1) in the slice,
-            or None without guidance. One class is one organ; of more classes the background is none.
+        presence: `[B, structures, 2]` logits of each structure being absent (index 0) or present (index 1) in a slice,
+            or None without guidance. One class is one structure; of more classes the background is none.
     """
 
     logits: list[Tensor]
@@ -44,18 +44,18 @@ class ConvAct(nn.Module):
 
 
 class ConvNorm(nn.Module):
-    """3x3 convolution with bias over a map resized by `2**octaves`, batch normalisation.
+    """3x3 convolution with bias over a map resized by `2**log2_scale`, batch normalisation.
 
     In evaluation mode the batch normalisation is folded into the weight and the bias of the convolution.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, octaves: int = 0) -> None:
+    def __init__(self, in_channels: int, out_channels: int, log2_scale: int = 0) -> None:
         super().__init__()
-        self.conv = ScaledConv(in_channels, out_channels, octaves)
+        self.conv = ScaledConv(in_channels, out_channels, log2_scale)
         self.norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Take `[B, C, H, W]` to `[B, out_channels, H * 2**octaves, W * 2**octaves]`."""
+        """Take `[B, C, H, W]` to `[B, out_channels, H * 2**log2_scale, W * 2**log2_scale]`."""
         if self.training:
             return self.norm(self.conv(x))  # type: ignore[no-any-return]
         mean, variance, conv = self.norm.running_mean, self.norm.running_var, self.conv
@@ -68,10 +68,10 @@ class ConvNorm(nn.Module):
 
 
 class ConvNormAct(ConvNorm):
-    """3x3 convolution with bias over a map resized by `2**octaves`, batch normalisation, ReLU."""
+    """3x3 convolution with bias over a map resized by `2**log2_scale`, batch normalisation, ReLU."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Take `[B, C, H, W]` to `[B, out_channels, H * 2**octaves, W * 2**octaves]`."""
+        """Take `[B, C, H, W]` to `[B, out_channels, H * 2**log2_scale, W * 2**log2_scale]`."""
         return F.relu(super().forward(x), inplace=True)
 
 
@@ -136,15 +136,15 @@ class SegmentationNetwork(nn.Module):
         in_channels: channels of the image.
         classes: 1 for sigmoid; more for softmax with background as class 0.
         stride: the image is padded until its sides are multiples of it.
-        supervised: how many logits there are in training.
+        num_supervised: how many logits there are in training.
     """
 
-    def __init__(self, in_channels: int, classes: int, stride: int, supervised: int = 1) -> None:
+    def __init__(self, in_channels: int, classes: int, stride: int, num_supervised: int = 1) -> None:
         super().__init__()
         self.in_channels = in_channels
         self.classes = classes
         self.stride = stride
-        self.supervised = supervised
+        self.num_supervised = num_supervised
 
     def forward(self, image: Tensor) -> Tensor | SegmentationOutput:
         """Segment images `[B, in_channels, H, W]`.
@@ -177,26 +177,26 @@ class SegmentationNetwork(nn.Module):
 
 
 class Guidance(nn.Module):
-    """Classification-guided module (UNet 3+, section 2.3): which organs the slice holds, told by the deepest map."""
+    """Classification-guided module (UNet 3+, section 2.3): which structures a slice holds, from the deepest map."""
 
-    def __init__(self, in_channels: int, organs: int) -> None:
+    def __init__(self, in_channels: int, structures: int) -> None:
         super().__init__()
         self.dropout = nn.Dropout(0.5)
-        self.conv = nn.Conv2d(in_channels, 2 * organs, kernel_size=1)
+        self.conv = nn.Conv2d(in_channels, 2 * structures, kernel_size=1)
 
     def forward(self, deepest: Tensor) -> Tensor:
-        """Take `[B, C, H, W]` to presence logits `[B, organs, 2]`: index 0 absent, 1 present."""
+        """Take `[B, C, H, W]` to presence logits `[B, structures, 2]`: index 0 absent, 1 present."""
         evidence: Tensor = self.conv(self.dropout(deepest)).amax(dim=(2, 3))
         return evidence.reshape(evidence.shape[0], -1, 2)
 
 
-def count_organs(classes: int) -> int:
-    """Return how many organs guidance speaks of: one class is one organ, of more the background (0) is none."""
+def count_structures(classes: int) -> int:
+    """Return how many structures guidance speaks of: one class is one structure, of more the background (0) is none."""
     return max(1, classes - 1)
 
 
 def absent(presence: Tensor) -> Tensor:
-    """Say of presence logits `[B, organs, 2]` which organs are absent, bool `[B, organs]`.
+    """Say of presence logits `[B, structures, 2]` which structures are absent, bool `[B, structures]`.
 
     The two are compared as they are: as probabilities, 17 and 20 would tie. A tie is absent.
     """
@@ -204,12 +204,12 @@ def absent(presence: Tensor) -> Tensor:
 
 
 def gate(logits: Tensor, presence: Tensor | None, absent_logit: float | None = None) -> Tensor:
-    """Take every organ that guidance calls absent out of the segmentation, image by image.
+    """Take every structure that guidance calls absent out of the segmentation, image by image.
 
     Args:
         logits: `[B, classes, H, W]`.
-        presence: `[B, organs, 2]`, index 0 absent, 1 present; None gates nothing.
-        absent_logit: the logit an absent organ is given everywhere. By default half the lowest number of the dtype:
+        presence: `[B, structures, 2]`, index 0 absent, 1 present; None gates nothing.
+        absent_logit: the logit an absent structure is given everywhere. By default half the lowest number of the dtype:
             finite, so that it can be interpolated, and of probability exactly 0 by sigmoid and by softmax.
 
     Returns:
@@ -231,7 +231,7 @@ def decide(logits: Tensor) -> Tensor:
 
 
 def probabilities(logits: Tensor) -> Tensor:
-    """Turn logits `[B, C, H, W]` into foreground probabilities `[B, organs, H, W]`."""
+    """Turn logits `[B, C, H, W]` into foreground probabilities `[B, structures, H, W]`."""
     return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)[:, 1:]
 
 

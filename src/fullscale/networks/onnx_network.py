@@ -51,7 +51,7 @@ class OnnxNetwork(nn.Module):
         self.card_digest: str | None = self._session.get_modelmeta().custom_metadata_map.get(CARD_DIGEST)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Segment images `[B, in_channels, H, W]`: float32 logits `[B, classes, H, W]`, absent organs gated.
+        """Segment images `[B, in_channels, H, W]`: float32 logits `[B, classes, H, W]`, absent structures gated.
 
         Raises:
             UsageError: the image has another rank, another number of channels, or integer values.

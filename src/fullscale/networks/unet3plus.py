@@ -26,7 +26,7 @@ from fullscale.networks.blocks import (
     SegmentationOutput,
     absent,
     check_image,
-    count_organs,
+    count_structures,
     crop,
     gate,
     initialise,
@@ -49,7 +49,7 @@ class DecoderLevel(nn.Module):
     def __init__(self, level: int, channels: Sequence[int], skip_channels: int) -> None:
         super().__init__()
         self.skips = nn.ModuleList(
-            ConvNorm(source_channels, skip_channels, octaves=source - level)
+            ConvNorm(source_channels, skip_channels, log2_scale=source - level)
             for source, source_channels in enumerate(channels)
         )
         self.fuse = ConvNormAct(LEVELS * skip_channels, LEVELS * skip_channels)
@@ -96,7 +96,7 @@ class UNet3Plus(nn.Module):
         width: channels of the finest level of the plain encoder; they double with each further level.
         skip_channels: S, channels of each of the five skips of a level.
         deep_supervision: in training, logits from all five levels and not the finest alone.
-        classification_guided: tell from the deepest map which organs a slice holds, and gate the others.
+        classification_guided: tell from the deepest map which structures a slice holds, and gate the others.
         pretrained: False, True, or a file of weights for the timm backbone; see `encoders.create_encoder`.
         gate_in_training: gate the training logits too, as the paper does, by the prediction.
 
@@ -133,8 +133,8 @@ class UNet3Plus(nn.Module):
         )
         supervised = decoded if deep_supervision else decoded[:1]
         self.heads = nn.ModuleList(Head(source, classes) for source in supervised)
-        self.supervised = len(self.heads)
-        self.guidance = Guidance(encoded[-1], count_organs(classes)) if classification_guided else None
+        self.num_supervised = len(self.heads)
+        self.guidance = Guidance(encoded[-1], count_structures(classes)) if classification_guided else None
         for part in (self.decoders, self.heads, self.guidance):
             if part is not None:
                 initialise(part)
@@ -143,10 +143,10 @@ class UNet3Plus(nn.Module):
         """Segment images `[B, in_channels, H, W]`.
 
         Returns:
-            In evaluation mode logits `[B, classes, H, W]`, absent organs gated to a probability of exactly 0. An image
-            in which guidance finds no organ at all is not decoded: its background logit is 0.
+            In evaluation mode logits `[B, classes, H, W]`, absent structures gated to a probability of exactly 0. An
+            image in which guidance finds no structure at all is not decoded: its background logit is 0.
             In training mode a `SegmentationOutput`: logits of every supervised level at the input's size, finest first,
-            and presence `[B, organs, 2]`.
+            and presence `[B, structures, 2]`.
 
         Raises:
             UsageError: the image has another rank, another number of channels, or integer values.
@@ -161,7 +161,7 @@ class UNet3Plus(nn.Module):
         return SegmentationOutput(logits, presence)
 
     def segment(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the finest logits `[B, classes, H, W]` before any gating, and presence `[B, organs, 2]` or None.
+        """Return the finest logits `[B, classes, H, W]` before any gating, and presence `[B, structures, 2]` or None.
 
         Raises:
             UsageError: the image has another rank, another number of channels, or integer values.
@@ -170,7 +170,7 @@ class UNet3Plus(nn.Module):
         return self._logits(0, self._decode(maps), image), presence
 
     def _infer(self, image: Tensor, maps: list[Tensor], presence: Tensor | None) -> Tensor:
-        """Decode the images that hold an organ, and gate. A compiled graph has no branches: it decodes all."""
+        """Decode the images that hold a structure, and gate. A compiled graph has no branches: it decodes all."""
         if presence is None:
             return self._logits(0, self._decode(maps), image)
         holding = ~absent(presence).all(dim=1)  # [B]
@@ -185,7 +185,7 @@ class UNet3Plus(nn.Module):
     def _encode(self, image: Tensor) -> tuple[list[Tensor], Tensor | None]:
         check_image(image, self.in_channels)
         maps = self.encoder(pad_to_stride(image, self.encoder.strides[-1], self.training))  # five [B, C, h, w]
-        return maps, None if self.guidance is None else self.guidance(maps[-1])  # [B, organs, 2]
+        return maps, None if self.guidance is None else self.guidance(maps[-1])  # [B, structures, 2]
 
     def _decode(self, maps: list[Tensor]) -> list[Tensor]:
         maps = list(maps)

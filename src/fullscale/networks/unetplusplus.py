@@ -56,7 +56,9 @@ class UNetPlusPlus(SegmentationNetwork):
         require_normalization(normalization)
         encoding = create_encoder(encoder, in_channels, width, pretrained)
         depths = range(1, LEVELS)
-        super().__init__(in_channels, classes, encoding.strides[-1], supervised=len(depths) if deep_supervision else 1)
+        super().__init__(
+            in_channels, classes, encoding.strides[-1], num_supervised=len(depths) if deep_supervision else 1
+        )
         self.encoder = encoding
         encoded = encoding.channels
         nested = (*(width * 2**level for level in range(LEVELS - 1)), encoded[-1])
@@ -82,7 +84,7 @@ class UNetPlusPlus(SegmentationNetwork):
             for level in range(LEVELS - depth):
                 grid[level].append(column[level](grid[level + 1][-1], grid[level]))  # type: ignore[index]
         logits = [head(node) for head, node in zip(self.heads, grid[0][1:], strict=True)]
-        if not self.training or self.supervised == 1:
+        if not self.training or self.num_supervised == 1:
             logits = [torch.stack(logits).mean(dim=0)]
         return [
             F.interpolate(each, size=image.shape[2:], mode="bilinear", align_corners=False) for each in reversed(logits)

@@ -18,7 +18,7 @@ class Palette(NamedTuple):
     """Colours of a picture.
 
     Attributes:
-        agreement: of true positives, false negatives, false positives, and one organ taken for another.
+        agreement: of true positives, false negatives, false positives, and one structure taken for another.
         labels: of labels in rising order, from the start again where there are more.
     """
 
@@ -27,7 +27,7 @@ class Palette(NamedTuple):
 
 
 TRUE_POSITIVE, FALSE_NEGATIVE, FALSE_POSITIVE, WRONG_CLASS = "#b14cf2", "#ffd60a", "#21c45a", "#ff7a1a"
-"""As in Figure 4 of the paper: purple, yellow, green; orange where an organ was taken for another."""
+"""As in Figure 4 of the paper: purple, yellow, green; orange where a structure was taken for another."""
 
 LABEL_COLOURS = (
     *("#e8554d", "#3fa7f5", "#4fc46a", "#f2c230", "#b57be8", "#2ec4c6", "#f58fbf", "#f28c38", "#9fd356", "#8c9eff"),

@@ -16,7 +16,7 @@ from fullscale.metrics.presence import CONFUSION
 from fullscale.reporting.charts import Point, line_chart, scatter_chart, strip_chart
 from fullscale.reporting.figures import figure_png
 from fullscale.reporting.overlay import overlay_figure
-from fullscale.reporting.scene import Look
+from fullscale.reporting.scene import RenderOptions
 from fullscale.reporting.source import SUMMARY, Source, find_source, read_case, read_curves, read_record
 from fullscale.scoring.summary import CaseScores, write_summary
 
@@ -86,7 +86,7 @@ def write_report(
     path: Path,
     output: Path | None = None,
     cases: Sequence[str] = (),
-    look: Look | None = None,
+    options: RenderOptions | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Written:
     """Write the report of a run or an evaluation, whole or not at all.
@@ -97,7 +97,7 @@ def write_report(
         path: a run folder, the folder of an evaluation, or its summary.json.
         output: the file; default `report.html` in that folder.
         cases: names of further cases to show, beside the best, the median and the worst.
-        look: window and palette of the pictures.
+        options: window and palette of the pictures.
         progress: called before each picture with the number of all of them.
 
     Raises:
@@ -106,7 +106,7 @@ def write_report(
         FullscaleError: the file cannot be written.
     """
     source = find_source(path)
-    pictures = _pictures(source, cases, look or Look(), progress)
+    pictures = _pictures(source, cases, options or RenderOptions(), progress)
     if len(source.folds) > 1:
         write_summary(source.summary, source.path / SUMMARY)
     where = output or (source.path if source.is_run else source.path.parent) / "report.html"
@@ -174,7 +174,7 @@ def chosen_cases(source: Source, wanted: Sequence[str]) -> dict[str, CaseScores]
 
 
 def _pictures(
-    source: Source, wanted: Sequence[str], look: Look, progress: Callable[[int], None] | None
+    source: Source, wanted: Sequence[str], options: RenderOptions, progress: Callable[[int], None] | None
 ) -> dict[str, Picture]:
     chosen = chosen_cases(source, wanted)
     pictures = {}
@@ -187,7 +187,7 @@ def _pictures(
         )
         title = f"{title} (Dice: {dice})"
         try:
-            figure = overlay_figure(*read_case(source, case), look)
+            figure = overlay_figure(*read_case(source, case), options)
         except DataError as error:
             pictures[case.case] = Picture(title, None, str(error))
         else:
@@ -286,9 +286,9 @@ def _points(source: Source, x: Callable[[dict[str, float | None]], float | None]
 
 
 def _slices(content: dict[str, Any]) -> Table:
-    table = Table(["class", "slices", "without the organ", "of these got some of it", "ml there"])
+    table = Table(["class", "slices", "without the structure", "of these got some of it", "ml there"])
     for label, scores in content["mean"].items():
-        counts = [_cell(scores[name], "d") for name in ("slices", "slices_without_organ", "false_positive_slices")]
+        counts = [_cell(scores[name], "d") for name in ("slices", "slices_without_structure", "false_positive_slices")]
         volume = _cell(scores["false_positive_slices_ml"], ".2f")
         table.rows.append([_name(content["labels"][label]), *counts, volume])
     return table

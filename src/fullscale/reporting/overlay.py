@@ -12,7 +12,7 @@ import numpy.typing as npt
 from fullscale.geometry.volume import Volume
 from fullscale.metrics.surface import surface_voxels
 from fullscale.reporting.figures import BACKGROUND, INK, MOST_NAMED, new_figure
-from fullscale.reporting.scene import AXIAL, CORONAL, SAGITTAL, Kinds, Look, Scene, build_scene
+from fullscale.reporting.scene import AXIAL, CORONAL, SAGITTAL, Kinds, RenderOptions, Scene, build_scene
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,11 +26,11 @@ def overlay_figure(
     scan: Volume,
     mask: Volume,
     truth: Volume | None = None,
-    look: Look | None = None,
+    options: RenderOptions | None = None,
     slices: int = 6,
     title: str | None = None,
 ) -> Figure:
-    """Draw a mask over its scan: axial slices across the organs from head to foot, one coronal and one sagittal.
+    """Draw a mask over its scan: axial slices across the structures from head to foot, one coronal and one sagittal.
 
     Whatever orientation is stored, patient right is on the left of the image and anterior (coronal and sagittal:
     superior) at the top; pixels have their true proportions. Letters name the directions, numbers the position of the
@@ -41,7 +41,7 @@ def overlay_figure(
         scan: voxels `[X, Y, Z]`.
         mask: label map on the same grid.
         truth: the true label map on the same grid.
-        look: window, names, colours.
+        options: window, names, colours.
         slices: how many axial ones at most.
         title: over the picture.
 
@@ -49,25 +49,25 @@ def overlay_figure(
         GeometryError: the grids differ.
         UsageError: fewer than one slice is wanted.
     """
-    return _draw(build_scene(scan, mask, truth, look or Look(), slices), title)
+    return _draw(build_scene(scan, mask, truth, options or RenderOptions(), slices), title)
 
 
 def slice_figure(
     scan: Volume,
     mask: Volume,
     truth: Volume | None = None,
-    look: Look | None = None,
+    options: RenderOptions | None = None,
     view: int = AXIAL,
     at_mm: float | None = None,
     title: str | None = None,
 ) -> Figure:
-    """Draw one slice, by default the one that holds most of the organs; see `overlay_figure`.
+    """Draw one slice, by default the one that holds most of the structures; see `overlay_figure`.
 
     Args:
         scan: voxels `[X, Y, Z]`.
         mask: label map on the same grid.
         truth: the true label map on the same grid.
-        look: window, names, colours.
+        options: window, names, colours.
         view: AXIAL, CORONAL or SAGITTAL.
         at_mm: place of the slice, from the scanner's origin toward head, front or right as in RAS; the nearest is
             drawn.
@@ -77,7 +77,7 @@ def slice_figure(
         GeometryError: the grids differ.
         UsageError: the scan has no slice at that place.
     """
-    scene = build_scene(scan, mask, truth, look or Look(), 1)
+    scene = build_scene(scan, mask, truth, options or RenderOptions(), 1)
     position = scene.fullest(view) if at_mm is None else scene.nearest(view, at_mm)
     side = 2.2 * _TILE_INCHES
     figure, borders = _sheet(scene, side, side * _steepness(scene, view), title)

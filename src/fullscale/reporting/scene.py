@@ -27,7 +27,7 @@ _TAIL = 0.01
 
 
 @dataclass(frozen=True)
-class Look:
+class RenderOptions:
     """How a picture looks.
 
     Attributes:
@@ -98,7 +98,7 @@ class Scene:
         return closest
 
 
-def build_scene(scan: Volume, mask: Volume, truth: Volume | None, look: Look, slices: int) -> Scene:
+def build_scene(scan: Volume, mask: Volume, truth: Volume | None, options: RenderOptions, slices: int) -> Scene:
     """Turn scan and masks upright, paint them, and choose the axial slices.
 
     Raises:
@@ -112,9 +112,9 @@ def build_scene(scan: Volume, mask: Volume, truth: Volume | None, look: Look, sl
         require_same_grid(scan, truth, "scan and truth")
     volume, labels = reorient(scan, "LPS"), reorient(mask, "LPS").array
     if truth is None:
-        kinds, colours, legend = _label_kinds(labels, look)
+        kinds, colours, legend = _label_kinds(labels, options)
     else:
-        kinds, colours, legend = _agreement_kinds(labels, reorient(truth, "LPS").array, look)
+        kinds, colours, legend = _agreement_kinds(labels, reorient(truth, "LPS").array, options)
     axial = _axial_positions(kinds != 0, slices)
     return Scene(
         scan=volume.array,
@@ -123,26 +123,26 @@ def build_scene(scan: Volume, mask: Volume, truth: Volume | None, look: Look, sl
         names=legend,
         spacing_mm=tuple(round(step, 6) for step in volume.spacing_mm),
         affine=volume.affine,
-        limits=look.window or _intensity_limits(volume.array[:, :, axial]),
-        contour=look.contour,
+        limits=options.window or _intensity_limits(volume.array[:, :, axial]),
+        contour=options.contour,
         axial=axial,
     )
 
 
-def _label_kinds(labels: npt.NDArray[Any], look: Look) -> tuple[Kinds, list[str], list[str]]:
+def _label_kinds(labels: npt.NDArray[Any], options: RenderOptions) -> tuple[Kinds, list[str], list[str]]:
     """Number the labels that occur from 1; give the colour and the name of each."""
     inside = labels != 0
     values = np.unique(labels[inside])
     kinds = np.zeros(labels.shape, np.uint16)
     kinds[inside] = np.searchsorted(values, labels[inside]) + 1
-    colours = [colour for colour, _ in zip(cycle(PALETTES[look.palette].labels), values, strict=False)]
-    return kinds, colours, [look.names.get(int(value), f"label {value}") for value in values]
+    colours = [colour for colour, _ in zip(cycle(PALETTES[options.palette].labels), values, strict=False)]
+    return kinds, colours, [options.names.get(int(value), f"label {value}") for value in values]
 
 
 def _agreement_kinds(
-    labels: npt.NDArray[Any], truth: npt.NDArray[Any], look: Look
+    labels: npt.NDArray[Any], truth: npt.NDArray[Any], options: RenderOptions
 ) -> tuple[Kinds, list[str], list[str]]:
-    """Number true positives 1, false negatives 2, false positives 3 and organs of another class 4."""
+    """Number true positives 1, false negatives 2, false positives 3 and structures of another class 4."""
     found, real = labels != 0, truth != 0
     kinds = np.zeros(labels.shape, np.uint16)
     kinds[found & real] = 1
@@ -150,8 +150,13 @@ def _agreement_kinds(
     kinds[found & ~real] = 3
     wrong = found & real & (labels != truth)
     kinds[wrong] = 4
-    colours = list(PALETTES[look.palette].agreement)
-    legend = ["true positive", "false negative (missed)", "false positive (invented)", "one organ taken for another"]
+    colours = list(PALETTES[options.palette].agreement)
+    legend = [
+        "true positive",
+        "false negative (missed)",
+        "false positive (invented)",
+        "one structure taken for another",
+    ]
     shown = 4 if wrong.any() else 3
     return kinds, colours[:shown], legend[:shown]
 

@@ -29,7 +29,7 @@ class Source:
         path: the run folder, or the summary.json of an evaluation.
         summary: the scores; of a run with several folds, those of all folds together.
         folds: folder of each fold whose scores are in, by its name; none for an evaluation.
-        labels: name of each value in the masks; values of one name are one organ.
+        labels: name of each value in the masks; values that share a name are merged.
         against: the comparison with other masks as `evaluate --against` wrote it; empty where there is none.
     """
 
@@ -88,7 +88,7 @@ def _run(path: Path, folds: dict[str, Path]) -> Source:
 
 
 def read_case(source: Source, case: CaseScores) -> tuple[Volume, Volume, Volume]:
-    """Read scan, mask and truth of a case, with the organs that were scored.
+    """Read scan, mask and truth of a case, with the structures that were scored.
 
     Raises:
         DataError: a file is not there any more, or cannot be read.

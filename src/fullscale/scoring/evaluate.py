@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fullscale.data.case import Case
-from fullscale.data.labels import merge_label_map, organs_of
+from fullscale.data.labels import merge_label_map, structures_of
 from fullscale.data.layouts.find import find_dataset
 from fullscale.data.read import label_name, read_label
 from fullscale.data.volume_files import volume_suffix
@@ -98,7 +98,7 @@ def score_arrays(
 def score_case(
     prediction: Volume, reference: Volume, labels: Iterable[int], tolerance_mm: Tolerance = TOLERANCE_MM
 ) -> dict[int, Scores]:
-    """Score a label map against the truth; see `score_arrays`, and `SLICES` for the slices without an organ.
+    """Score a label map against the truth; see `score_arrays`, and `SLICES` for the slices without a structure.
 
     Raises:
         GeometryError: the two do not lie on one grid; nothing is resampled.
@@ -127,12 +127,12 @@ def evaluate(
 
     Two files are paired as they are. Otherwise predictions are paired with the truth by their names without suffix;
     where these differ, `volume-7` goes with `segmentation-7` (LiTS) and `CASE_0000` with `CASE` (nnU-Net). Hidden
-    files are passed over, and so are `NAME_ORGAN_probability` beside a prediction `NAME`.
+    files are passed over, and so are `NAME_STRUCTURE_probability` beside a prediction `NAME`.
 
     Args:
         predictions: a label map, or a folder of them.
         references: a label map, a folder of them, a data set that `find_dataset` knows, or the cases by name.
-        labels: name of each label to score, any other counting as background; values of one name are one organ,
+        labels: name of each label to score, any other counting as background; values that share a name are merged,
             scored as the lowest. By default every label that the data set declares and every one that occurs.
         tolerance_mm: of the surface Dice.
         progress: called after each case with the number done, the number in all, and its name.
@@ -149,7 +149,7 @@ def evaluate(
     """
     pairs, failures, declared = _pairs(Path(predictions), references)
     known = dict(declared if labels is None else labels)
-    names = organs_of(known)
+    names = structures_of(known)
     scored: list[tuple[CaseScores, Scores]] = []
     for done, (name, pair) in enumerate(sorted(pairs.items()), 1):
         try:

@@ -14,7 +14,7 @@ from fullscale.scoring.summary import Summary
 
 
 @dataclass(frozen=True)
-class Against:
+class PairedEvaluation:
     """Dice of one set of predictions against that of another, paired by case.
 
     Attributes:
@@ -36,7 +36,7 @@ class Against:
         }
 
 
-def compare_summaries(summary: Summary, other: Summary) -> Against:
+def compare_summaries(summary: Summary, other: Summary) -> PairedEvaluation:
     """Compare the Dice of two evaluations, label by label and over all labels.
 
     Raises:
@@ -48,7 +48,7 @@ def compare_summaries(summary: Summary, other: Summary) -> Against:
         try:
             _, first, second = paired_dice(summary, other, label)
         except DataError:
-            continue  # the organ is in none of the cases that both have
+            continue  # the structure is in none of the cases that both have
         found[label] = compare_paired(first, second)
     if not found:
         raise DataError(
@@ -60,19 +60,19 @@ def compare_summaries(summary: Summary, other: Summary) -> Against:
     }
     same = summary.labels.keys() == other.labels.keys()
     mean = compare_paired(*paired_dice(summary, other)[1:]) if same else None
-    return Against(dict(sorted(classes.items())), mean, sorted(names[0] ^ names[1]))
+    return PairedEvaluation(dict(sorted(classes.items())), mean, sorted(names[0] ^ names[1]))
 
 
 def paired_dice(summary: Summary, other: Summary, label: int | None = None) -> tuple[list[str], Values, Values]:
     """Pair the Dice of two evaluations of the same cases.
 
-    An organ that is absent in truth is scored only where a prediction invents it. Where one of the two rightly left it
+    A structure that the truth lacks is scored only where a prediction invents it. Where one of the two rightly left it
     out and the other did not, they compare as 1 and 0; where both left it out, the case says nothing.
 
     Args:
         summary: one evaluation.
         other: the other one.
-        label: of the organ; None for the mean over the organs of each case.
+        label: of the structure; None for the mean over the structures of each case.
 
     Returns:
         The cases that are in both, and their scores.

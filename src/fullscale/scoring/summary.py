@@ -29,7 +29,7 @@ METRICS = (
 )
 """What is scored: HD95 and ASSD in mm, volumes in ml, TP to n_ref in voxels, the others from 0 to 1."""
 
-_COUNTED = ("cases", "cases_with_organ", "true_negative_cases", "missed_cases", "false_positive_cases")
+_COUNTED = ("cases", "cases_with_structure", "true_negative_cases", "missed_cases", "false_positive_cases")
 
 _WITH_INTERVAL = ("Dice", "IoU", "Precision", "Recall", "HD95", "ASSD", "NSD")
 _SPREAD = ("Dice", "NSD", "HD95")
@@ -90,9 +90,10 @@ class Summary:
     def mean(self, label: int) -> Scores:
         """Means over the scored cases of one label, and how many cases they stand on.
 
-        A case is scored where truth or prediction holds the organ (`cases`); recall and the relative volume error are
-        means over `cases_with_organ`. `true_negative_cases` are left out. Of the scored cases, `missed_cases` have an
-        empty prediction and `false_positive_cases` an empty truth. The counts of `SLICES` are sums over all cases.
+        A case is scored where truth or prediction holds the structure (`cases`); recall and the relative volume error
+        are means over `cases_with_structure`. `true_negative_cases` are left out. Of the scored cases,
+        `missed_cases` have an empty prediction and `false_positive_cases` an empty truth. The counts of
+        `SLICES` are sums over all cases.
         """
         rows = [case.metrics[label] for case in self.cases]
         scored = [row for row in rows if row["Dice"] is not None]

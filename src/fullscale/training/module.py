@@ -26,7 +26,7 @@ class SegmentationModule(lightning.LightningModule):
         network: gives a `SegmentationOutput` in training and logits `[B, C, H, W]` in evaluation.
         loss: of all supervised outputs and of presence.
         optimizer: which one; its rate is set by the `Budget`.
-        organs: names of the foreground classes.
+        structures: names of the foreground classes.
         neighbours: slices above and below that are shown with each.
         validation: prepared cases, told apart by their index.
     """
@@ -36,7 +36,7 @@ class SegmentationModule(lightning.LightningModule):
         network: nn.Module,
         loss: SupervisedLoss,
         optimizer: OptimizerConfig,
-        organs: list[str],
+        structures: list[str],
         neighbours: int,
         validation: Sequence[PreparedCase],
     ) -> None:
@@ -44,7 +44,7 @@ class SegmentationModule(lightning.LightningModule):
         self.network = network.to(memory_format=torch.channels_last)
         self.loss = loss
         self.optimizer_config = optimizer
-        self.organs = organs
+        self.structures = structures
         self.neighbours = neighbours
         self.validation = list(validation)
         self.dice_by_case: dict[str, list[float]] = {}
@@ -61,31 +61,31 @@ class SegmentationModule(lightning.LightningModule):
             )
         self._log("loss", loss.total)
         if output.presence is not None:
-            said = output.presence.argmax(dim=-1).bool()
+            predicted_present = output.presence.argmax(dim=-1).bool()
             truth = presence_of(target, output.logits[0].shape[1])
-            self._log("presence_accuracy", (said == truth).float().mean())
+            self._log("presence_accuracy", (predicted_present == truth).float().mean())
             self._log("presence_loss", loss.presence)
         return loss.total
 
     def validation_step(self, index: int, _: int) -> None:
-        """One whole case: Dice of each organ on the grid that the network sees."""
+        """One whole case: Dice of each structure on the grid that the network sees."""
         case = self.validation[index]
         logits = slice_logits(self.network, case.image, self.neighbours)
         predicted = np.concatenate([decide(batch).cpu().numpy() for batch in logits])
-        self.dice_by_case[case.id] = dice_per_class(predicted, case.label, len(self.organs))
+        self.dice_by_case[case.id] = dice_per_class(predicted, case.label, len(self.structures))
 
     def on_validation_epoch_start(self) -> None:
         """Forget the scores of the epoch before."""
         self.dice_by_case = {}
 
     def on_validation_epoch_end(self) -> None:
-        """Average over cases; an organ that neither truth nor prediction holds in a case is not scored there."""
+        """Average over cases; a structure that neither truth nor prediction holds in a case is not scored there."""
         scores = np.array(list(self._gather(self.dice_by_case).values()), dtype=float)
         counted = (~np.isnan(scores)).sum(axis=0)
-        per_organ = np.nansum(scores, axis=0) / np.maximum(counted, 1)
-        for name, dice in zip(self.organs, per_organ, strict=True):
+        per_structure = np.nansum(scores, axis=0) / np.maximum(counted, 1)
+        for name, dice in zip(self.structures, per_structure, strict=True):
             self.log(f"val_dice_{name}", float(dice), rank_zero_only=True)
-        mean = float(per_organ[counted > 0].mean()) if (counted > 0).any() else 0.0
+        mean = float(per_structure[counted > 0].mean()) if (counted > 0).any() else 0.0
         self.log("val_dice", mean, prog_bar=True, rank_zero_only=True)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -112,7 +112,7 @@ class SegmentationModule(lightning.LightningModule):
         return {case: dice for share in shares for case, dice in share.items()}
 
 
-def dice_per_class(predicted: Any, truth: Any, organs: int) -> list[float]:
+def dice_per_class(predicted: Any, truth: Any, structures: int) -> list[float]:
     """Dice of each foreground class of two class-index arrays; NaN where both are empty."""
-    counts = overlap_counts(predicted, np.asarray(truth), range(1, organs + 1))
+    counts = overlap_counts(predicted, np.asarray(truth), range(1, structures + 1))
     return [2 * c.tp / (2 * c.tp + c.fp + c.fn) if c.tp + c.fp + c.fn else float("nan") for c in counts]

@@ -51,7 +51,7 @@ CHANGEABLE = ("max_minutes", "max_epochs", "device", "devices", "validation_case
 
 
 @dataclass
-class Request:
+class TrainRequest:
     """What to train: everything that `fullscale train` is told.
 
     Attributes:
@@ -62,7 +62,7 @@ class Request:
         plan: an edited plan to use instead of one made from the data.
         cache: folder of prepared cases.
         drop_bad_cases: train without the cases that cannot be used, instead of refusing.
-        report: takes one line of news at a time.
+        report: takes one line of print_status at a time.
         bar: whether to show a progress bar.
     """
 
@@ -77,7 +77,7 @@ class Request:
     bar: bool = False
 
 
-def train(request: Request) -> Summary:
+def train(request: TrainRequest) -> Summary:
     """Train one fold, write the bundle and the scores of its validation cases, and return the scores.
 
     Raises:
@@ -89,7 +89,7 @@ def train(request: Request) -> Summary:
     helper = bool(rank_zero_only.rank)
     if helper:
         request = replace(request, report=lambda _: None)
-    cases, plan, record = look_at_data(request)
+    cases, plan, record = inspect_and_plan(request)
     config = resolve(request.config, plan)
     splits = _splits(request, cases, config)
     split = (
@@ -110,7 +110,7 @@ def train(request: Request) -> Summary:
         network,
         SupervisedLoss(loss, config.loss.level_weights, config.loss.presence_weight),
         config.optimizer,
-        list(plan.organs.values()),
+        list(plan.structures.values()),
         plan.recipe.neighbours,
         [prepared[i] for i in split["val"]][: config.trainer.validation_cases],
     )
@@ -136,7 +136,7 @@ def _hand_over(run: Path, checkpoint: Path, module: SegmentationModule, card: Mo
     save_bundle(run / "bundle", card, module.network.state_dict())
 
 
-def look_at_data(request: Request) -> tuple[list[Case], Plan, dict[str, Any]]:
+def inspect_and_plan(request: TrainRequest) -> tuple[list[Case], Plan, dict[str, Any]]:
     """Find the cases, the plan and the record of both; a run that exists already keeps those it began with.
 
     Raises:
@@ -153,7 +153,7 @@ def look_at_data(request: Request) -> tuple[list[Case], Plan, dict[str, Any]]:
         return _known_cases(request.run, record, dataset), plan, record
     edited = read_plan(request.plan) if request.plan else None
     request.report(f"inspecting {len(dataset.cases)} cases of {dataset.name}")
-    inspection = inspect_dataset(dataset, organs=labels)
+    inspection = inspect_dataset(dataset, structures=labels)
     if inspection.errors and not request.drop_bad_cases:
         first = inspection.errors[0]
         raise DataError(
@@ -165,8 +165,8 @@ def look_at_data(request: Request) -> tuple[list[Case], Plan, dict[str, Any]]:
     return used, plan, inspection.as_dict() | {"root": str(dataset.root), "used": [case.id for case in used]}
 
 
-def keep_look(run: Path, plan: Plan, record: dict[str, Any]) -> None:
-    """Write down what `look_at_data` found, where it looks first the next time."""
+def record_run(run: Path, plan: Plan, record: dict[str, Any]) -> None:
+    """Write down what `inspect_and_plan` found, where it looks first the next time."""
     write_json(run / "dataset.json", record)
     write_text(run / "plan.json", plan.model_dump_json(indent=2) + "\n")
 
@@ -241,7 +241,7 @@ def _supervised_outputs(name: str, options: dict[str, Any], plan: Plan) -> int:
     """Count the logits that the network gives in training; it is built without weights for that."""
     with torch.device("meta"):
         network = create_network(name, plan.recipe.in_channels, plan.classes, **_untrained(options))
-    return network.supervised  # type: ignore[return-value]
+    return network.num_supervised  # type: ignore[return-value]
 
 
 def _untrained(options: dict[str, Any]) -> dict[str, Any]:
@@ -265,7 +265,7 @@ def _claim(run: Path, config: Config, plan: Plan, record: dict[str, Any], splits
                 f"{run} was begun with {key}={old[key]}, not {new[key]}: repeat its settings to go on, or choose "
                 "another run folder with -o"
             )
-    keep_look(run, plan, record)
+    record_run(run, plan, record)
     if splits is not None:
         write_json(run / "splits.json", splits)
     write_text(path, dump_yaml(config))
@@ -290,7 +290,7 @@ def environment(config: Config) -> dict[str, Any]:
     }
 
 
-def _splits(request: Request, cases: list[Case], config: Config) -> list[Split] | None:
+def _splits(request: TrainRequest, cases: list[Case], config: Config) -> list[Split] | None:
     """The run's folds; None for the fold `all`, which validates on its training cases and says so."""
     if request.fold == ALL:
         return None
@@ -312,12 +312,12 @@ def splits_of(cases: list[Case], config: Config) -> list[Split]:
     return make_splits(cases, config.data.folds, config.trainer.seed)
 
 
-def _card(request: Request, config: Config, plan: Plan) -> ModelCard:
+def _card(request: TrainRequest, config: Config, plan: Plan) -> ModelCard:
     return ModelCard(
         network=config.network.name,
         options=_untrained(_set_options(config)),
         classes=plan.classes,
-        labels=plan.organs,
+        labels=plan.structures,
         trained_labels=plan.labels.value,
         recipe=plan.recipe,
         modality=plan.modality.value,
@@ -340,12 +340,12 @@ def _data(config: Config, plan: Plan, train: list[PreparedCase], validation_case
     assert steps is not None
     assert workers is not None
     crops = CropDataset(
-        train, patch, plan.recipe.neighbours, config.data.organ_share, config.augment, config.trainer.seed
+        train, patch, plan.recipe.neighbours, config.data.foreground_fraction, config.augment, config.trainer.seed
     )
     return SegmentationData(crops, validation_cases, batch, steps, workers)
 
 
-def _fit(request: Request, config: Config, fold: Path, module: SegmentationModule, data: SegmentationData) -> Path:
+def _fit(request: TrainRequest, config: Config, fold: Path, module: SegmentationModule, data: SegmentationData) -> Path:
     """Train until the budget is spent, and return the checkpoint to hand over."""
     steps = config.trainer.max_epochs and config.trainer.max_epochs * (config.trainer.steps_per_epoch or 0)
     budget = Budget(config.trainer.max_minutes, steps, config.optimizer)
@@ -366,7 +366,9 @@ def _fit(request: Request, config: Config, fold: Path, module: SegmentationModul
     return last if request.fold == ALL else fold / "best.ckpt"
 
 
-def _trainer(request: Request, config: Config, fold: Path, callbacks: list[lightning.Callback]) -> lightning.Trainer:
+def _trainer(
+    request: TrainRequest, config: Config, fold: Path, callbacks: list[lightning.Callback]
+) -> lightning.Trainer:
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")

@@ -36,8 +36,8 @@ class CropDataset(Dataset[tuple[Tensor, Tensor]]):
         cases: prepared training cases.
         patch_size: rows and columns of a crop.
         neighbours: slices above and below that are shown with each slice.
-        organ_share: share of crops centred on an organ voxel: a class by turns, a slice that holds it, a voxel of it.
-            The others are cut anywhere.
+        foreground_fraction: share of crops centred on a structure: a class by turns, a slice that holds it, a
+            voxel of it. The others are cut anywhere.
         augment: random changes.
         seed: of the whole series of crops.
     """
@@ -47,14 +47,14 @@ class CropDataset(Dataset[tuple[Tensor, Tensor]]):
         cases: Sequence[PreparedCase],
         patch_size: tuple[int, int],
         neighbours: int,
-        organ_share: float,
+        foreground_fraction: float,
         augment: AugmentConfig,
         seed: int,
     ) -> None:
         self.cases = list(cases)
         self.patch_size = patch_size
         self.neighbours = neighbours
-        self.organ_share = organ_share
+        self.foreground_fraction = foreground_fraction
         self.augmentation = Augmentation(augment, patch_size)
         self.seed = seed
         counts = [case.voxels for case in self.cases]
@@ -70,10 +70,10 @@ class CropDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def draw(self, rng: np.random.Generator) -> Crop:
         """Choose a slice and a place in it."""
-        if self.slices_with and rng.random() < self.organ_share:
-            organ = rng.choice(list(self.slices_with))
-            case, index = rng.choice(self.slices_with[organ])
-            voxels = np.argwhere(self.cases[case].label[index] == organ)
+        if self.slices_with and rng.random() < self.foreground_fraction:
+            structure = rng.choice(list(self.slices_with))
+            case, index = rng.choice(self.slices_with[structure])
+            voxels = np.argwhere(self.cases[case].label[index] == structure)
             row, column = (
                 _start_around(int(centre), size, side, rng)
                 for centre, size, side in zip(

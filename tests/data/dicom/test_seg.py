@@ -26,14 +26,14 @@ from fullscale.geometry.volume import Volume
 from fullscale.scoring.evaluate import evaluate
 
 ALGORITHM = Algorithm("fullscale unet3+", "0.1.0 model 0123456789ab")
-ORGANS = {1: "liver", 2: "kidney_left"}
+STRUCTURES = {1: "liver", 2: "kidney_left"}
 TOOLS = Path(sys.executable).parent
 LETTER = ("XXXX", "X...", "XXX.", "X...", "X...")
 """An F: no mirror and no turn takes it to itself."""
 
 
 def draw(shape: tuple[int, int, int]) -> np.ndarray:
-    """An F in one corner that grows a stroke from slice to slice, and a second organ that touches it."""
+    """An F in one corner that grows a stroke from slice to slice, and a second structure that touches it."""
     labels = np.zeros(shape, np.uint8)
     for row, stroke in enumerate(LETTER[: shape[1]]):
         for column, mark in enumerate(stroke[: shape[0]]):
@@ -100,7 +100,7 @@ def write_scan(folder: Path, orientation: Any = AXIAL, order: int = 1, **tags: A
 
 def write_labels(path: Path, scan: Volume, seg_type: Any = "labelmap") -> Volume:
     labels = scan.with_array(draw(scan.shape))
-    write_seg(path, labels, ORGANS, ALGORITHM, seg_type)
+    write_seg(path, labels, STRUCTURES, ALGORITHM, seg_type)
     return labels
 
 
@@ -113,11 +113,11 @@ def test_every_reader_finds_every_voxel_where_the_scan_has_it(tmp_path: Path, or
     labels = write_labels(file, scan, seg_type)
     expected = points(labels)
     assert complaints(file) == []
-    assert segment_names(file) == ORGANS
+    assert segment_names(file) == STRUCTURES
     np.testing.assert_array_equal(read_seg(file, scan).array, labels.array)
     for found in (points(read_seg(file)), dcmqi_points(file, tmp_path / "dcmqi")):
-        assert found.keys() == ORGANS.keys()
-        for value in ORGANS:
+        assert found.keys() == STRUCTURES.keys()
+        for value in STRUCTURES:
             same_places(found[value], expected[value])
 
 
@@ -154,8 +154,8 @@ def test_every_image_of_the_scan_is_referred_to(tmp_path: Path, seg_type):
 def test_segments_carry_codes_and_the_algorithm(tmp_path: Path):
     scan = write_scan(tmp_path / "scan")
     labels = scan.with_array(draw(scan.shape))
-    organs = {1: "liver", 2: "Left kidney", 3: "liver tumour", 4: "sella turcica"}
-    write_seg(tmp_path / "seg.dcm", labels, organs, ALGORITHM)
+    structures = {1: "liver", 2: "Left kidney", 3: "liver tumour", 4: "sella turcica"}
+    write_seg(tmp_path / "seg.dcm", labels, structures, ALGORITHM)
     described = pydicom.dcmread(tmp_path / "seg.dcm").SegmentSequence
     liver, kidney, tumour, other = (item for item in described if item.SegmentNumber)
     kind = "SegmentedPropertyTypeCodeSequence"
@@ -173,7 +173,7 @@ def test_segments_carry_codes_and_the_algorithm(tmp_path: Path):
 @pytest.mark.parametrize("seg_type", ["labelmap", "binary"])
 def test_an_empty_mask_is_a_valid_segmentation(tmp_path: Path, seg_type):
     scan = write_scan(tmp_path / "scan")
-    write_seg(tmp_path / "seg.dcm", scan.with_array(np.zeros(scan.shape, np.uint8)), ORGANS, ALGORITHM, seg_type)
+    write_seg(tmp_path / "seg.dcm", scan.with_array(np.zeros(scan.shape, np.uint8)), STRUCTURES, ALGORITHM, seg_type)
     assert complaints(tmp_path / "seg.dcm") == []
     assert not read_seg(tmp_path / "seg.dcm", scan).array.any()
 
@@ -181,10 +181,10 @@ def test_an_empty_mask_is_a_valid_segmentation(tmp_path: Path, seg_type):
 def test_labels_with_gaps_in_their_numbers(tmp_path: Path):
     scan = write_scan(tmp_path / "scan")
     labels = scan.with_array(draw(scan.shape).astype(np.uint16) * 150)
-    organs = {150: "liver", 300: "spleen"}
+    structures = {150: "liver", 300: "spleen"}
     for seg_type, numbers in (("labelmap", (150, 300)), ("binary", (1, 2))):
         file = tmp_path / f"{seg_type}.dcm"
-        write_seg(file, labels, organs, ALGORITHM, seg_type)
+        write_seg(file, labels, structures, ALGORITHM, seg_type)
         assert complaints(file) == []
         assert segment_names(file) == dict(zip(numbers, ("liver", "spleen"), strict=True))
         assert sorted(np.unique(read_seg(file).array)) == [0, *numbers]
@@ -208,8 +208,8 @@ def test_what_is_no_series_or_no_segmentation_is_refused(tmp_path: Path):
     scan = write_scan(tmp_path / "scan")
     plain = Volume(draw(scan.shape), scan.affine)
     with pytest.raises(DataError, match="no DICOM series"):
-        write_seg(tmp_path / "seg.dcm", plain, ORGANS, ALGORITHM)
-    with pytest.raises(DataError, match=r"hold the values \[2\], which name no organ"):
+        write_seg(tmp_path / "seg.dcm", plain, STRUCTURES, ALGORITHM)
+    with pytest.raises(DataError, match=r"hold the values \[2\], which name no structure"):
         write_seg(tmp_path / "seg.dcm", scan.with_array(plain.array), {1: "liver"}, ALGORITHM)
     for file in (scan.header.files[0], tmp_path / "absent.dcm"):
         with pytest.raises(DataError, match=f"^{file}: "):
@@ -245,7 +245,7 @@ def test_a_copy_with_new_identifiers_is_the_same_scan(tmp_path: Path):
     np.testing.assert_array_equal(again.affine, scan.affine)
     assert again.header.files == header.files
     labels = Volume(draw(scan.shape), scan.affine, header)
-    write_seg(tmp_path / "seg.dcm", labels, ORGANS, ALGORITHM)
+    write_seg(tmp_path / "seg.dcm", labels, STRUCTURES, ALGORITHM)
     assert complaints(tmp_path / "seg.dcm") == []
     written = pydicom.dcmread(tmp_path / "seg.dcm")
     told = [item.get("ContributionDescription", "") for item in written.ContributingEquipmentSequence]
@@ -281,7 +281,7 @@ def write_labelled_set(root: Path) -> Path:
 def test_segmentations_are_the_truth_of_a_data_set_with_their_names(tmp_path: Path):
     inspection = inspect_dataset(find_dataset(write_labelled_set(tmp_path / "set")))
     assert inspection.problems == []
-    assert inspection.labels == {0: "background", **ORGANS}
+    assert inspection.labels == {0: "background", **STRUCTURES}
     assert [case.id for case in inspection.usable_cases] == ["case0", "case1", "case2"]
     drawn = draw((7, 9, SLICES))
     assert inspection.facts["case2"].label_voxels == {v: int((drawn == v).sum()) for v in (0, 1, 2)}
@@ -290,7 +290,7 @@ def test_segmentations_are_the_truth_of_a_data_set_with_their_names(tmp_path: Pa
     assert [case.id for case in inspect_dataset(find_dataset(listed)).usable_cases] == ["case1"]
 
 
-def test_one_number_for_two_organs_is_refused(tmp_path: Path):
+def test_one_number_for_two_structures_is_refused(tmp_path: Path):
     root = write_labelled_set(tmp_path / "set")
     scan = read_series(root / "images" / "case1")
     write_seg(root / "labels" / "case1.dcm", scan.with_array(draw(scan.shape)), {1: "spleen", 2: "liver"}, ALGORITHM)
@@ -307,11 +307,11 @@ def test_masks_in_either_format_are_scored_alike(tmp_path: Path):
         missed[0] = 0
         found = read_series(root / "images" / f"case{k}").with_array(missed)
         write_volume(tmp_path / "nifti" / f"case{k}.nii.gz", Volume(missed, truth.affine))
-        write_seg(tmp_path / "seg" / f"case{k}.dcm", found, ORGANS, ALGORITHM)
+        write_seg(tmp_path / "seg" / f"case{k}.dcm", found, STRUCTURES, ALGORITHM)
     by_nifti, by_seg = (evaluate(tmp_path / kind, root) for kind in ("nifti", "seg"))
     assert by_nifti.failures == by_seg.failures == []
     assert [case.metrics for case in by_nifti.cases] == [case.metrics for case in by_seg.cases]
-    assert by_nifti.labels == ORGANS
+    assert by_nifti.labels == STRUCTURES
     assert 0 < by_seg.cases[0].metrics[1]["Dice"] < 1
-    alone = evaluate(tmp_path / "nifti" / "case1.nii.gz", root / "labels" / "case1.dcm", ORGANS)
+    alone = evaluate(tmp_path / "nifti" / "case1.nii.gz", root / "labels" / "case1.dcm", STRUCTURES)
     assert alone.cases[0].metrics[1]["Dice"] == by_seg.cases[1].metrics[1]["Dice"]

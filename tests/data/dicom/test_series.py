@@ -24,7 +24,7 @@ from tests.dicom_slices import (
 )
 
 from fullscale.data.dicom.series import DicomHeader, is_dicom_folder, read_series, read_series_grid, series_info
-from fullscale.data.dicom.stack import Choices
+from fullscale.data.dicom.stack import DicomReadOptions
 from fullscale.data.read import read_image, read_label, read_png_stack
 from fullscale.data.volume_files import read_volume, write_volume
 from fullscale.errors import DataError, GeometryError
@@ -33,7 +33,7 @@ from fullscale.geometry.volume import Volume
 
 def refusal(folder: Path, error: type[DataError] = GeometryError, **options: Any) -> str:
     with pytest.raises(error) as caught:
-        read_series(folder, Choices(**options))
+        read_series(folder, DicomReadOptions(**options))
     assert "\n" not in str(caught.value)
     assert str(folder) in str(caught.value)
     return str(caught.value)

@@ -39,15 +39,15 @@ from tests.dicom_slices import (
 
 from fullscale.data.dicom.seg import read_seg, write_seg
 from fullscale.data.dicom.series import is_study, read_series, read_series_grid, series_info
-from fullscale.data.dicom.stack import Choices
+from fullscale.data.dicom.stack import DicomReadOptions
 from fullscale.data.labels import Algorithm
 from fullscale.data.read import read_image
 from fullscale.errors import DataError, GeometryError
 
 
-def refusal(study: Path, error: type[DataError] = DataError, choices: Choices | None = None) -> str:
+def refusal(study: Path, error: type[DataError] = DataError, options: DicomReadOptions | None = None) -> str:
     with pytest.raises(error, match=r"^[^\n]*$") as caught:
-        read_series(study, choices)
+        read_series(study, options)
     assert str(study) in str(caught.value)
     return str(caught.value)
 
@@ -91,10 +91,10 @@ def test_of_two_scans_one_must_be_chosen_even_where_one_is_broken(tmp_path: Path
     assert "holds 2 series, of which 2 may be scans; choose one by its UID (--series)" in text
     assert "CT 'thick' (4 slices), UID '5.5'" in text
     for name in ("thin", "1.2.3"):
-        chosen = read_series(tmp_path, Choices(series=name))
+        chosen = read_series(tmp_path, DicomReadOptions(series=name))
         assert (chosen.shape[2], chosen.header.notes) == (SLICES, ())
-    assert "seem to be missing: 1" in refusal(tmp_path, GeometryError, Choices(series="thick"))
-    assert "holds no series '5'" in refusal(tmp_path, choices=Choices(series="5"))
+    assert "seem to be missing: 1" in refusal(tmp_path, GeometryError, DicomReadOptions(series="thick"))
+    assert "holds no series '5'" in refusal(tmp_path, options=DicomReadOptions(series="5"))
 
 
 def test_a_screen_capture_alone_is_named(tmp_path: Path):
@@ -279,11 +279,11 @@ def test_gaps_are_filled_only_when_asked_and_then_told(tmp_path: Path):
     text = refusal(holed, GeometryError)
     assert "(slices 2 and 3)" in text
     assert "--allow-gaps" in text
-    filled = read_series(holed, Choices(allow_gaps=True))
+    filled = read_series(holed, DicomReadOptions(allow_gaps=True))
     np.testing.assert_array_equal(filled.array, whole.array), "slices rise evenly, so lines between them meet the truth"
     np.testing.assert_allclose(filled.affine, whole.affine)
     assert filled.header.notes == ("gaps filled: 1 of 5 slices are interpolated, at 706.00 mm along the normal",)
-    assert read_series_grid(holed, Choices(allow_gaps=True)).shape == whole.shape
+    assert read_series_grid(holed, DicomReadOptions(allow_gaps=True)).shape == whole.shape
 
 
 def test_uneven_slices_are_evened_out_at_their_own_places(tmp_path: Path):
@@ -291,7 +291,7 @@ def test_uneven_slices_are_evened_out_at_their_own_places(tmp_path: Path):
     for k, height in enumerate(heights):
         position = np.array([0, 0, height])
         write_slice(tmp_path / f"{k}", np.full((ROWS, COLUMNS), 10 * height), position)
-    even = read_series(tmp_path, Choices(allow_gaps=True))
+    even = read_series(tmp_path, DicomReadOptions(allow_gaps=True))
     z = (even.affine @ np.array([[0, 0, k, 1] for k in range(even.shape[2])]).T)[2]
     np.testing.assert_allclose(even.array[0, 0], 10 * z, atol=0.5)
 
@@ -299,7 +299,7 @@ def test_uneven_slices_are_evened_out_at_their_own_places(tmp_path: Path):
 def test_a_stack_with_more_holes_than_slices_is_refused_even_so(tmp_path: Path):
     for k in (0, 1, 40):
         write_slice(tmp_path / f"{k}", slice_hu(0), slice_position(k))
-    assert "too many to fill" in refusal(tmp_path, GeometryError, Choices(allow_gaps=True))
+    assert "too many to fill" in refusal(tmp_path, GeometryError, DicomReadOptions(allow_gaps=True))
 
 
 def write_tilted(folder: Path, degrees: float) -> None:
@@ -316,7 +316,7 @@ def write_tilted(folder: Path, degrees: float) -> None:
 def test_a_tilted_stack_is_straightened_in_place_only_when_asked(tmp_path: Path, degrees: float):
     write_tilted(tmp_path / "tilted", degrees)
     assert "--untilt" in refusal(tmp_path / "tilted", GeometryError)
-    straight = read_series(tmp_path / "tilted", Choices(untilt=True))
+    straight = read_series(tmp_path / "tilted", DicomReadOptions(untilt=True))
     steps = straight.affine[:3, :3]
     np.testing.assert_allclose(steps.T @ steps, np.diag(np.diag(steps.T @ steps)), atol=1e-9)
     places = np.argwhere(straight.array > straight.array.min())
@@ -385,10 +385,10 @@ def test_a_strange_header_is_read_right_or_refused_in_one_line(tmp_path_factory,
             dataset.save_as(victim, enforce_file_format=True)
         except (ValueError, TypeError, OverflowError):
             return
-    for choices in (Choices(), Choices(allow_gaps=True, untilt=True)):
+    for options in (DicomReadOptions(), DicomReadOptions(allow_gaps=True, untilt=True)):
         caught: DataError | None = None
         try:
-            assert np.isfinite(read_series(folder, choices).affine).all()
+            assert np.isfinite(read_series(folder, options).affine).all()
         except DataError as error:
             caught = error
         assert caught is None or ("\n" not in str(caught) and len(str(caught)) < 700)

@@ -89,7 +89,7 @@ def test_in_float32_it_is_no_further_from_the_truth_than_torch(monkeypatch):
 def test_a_convolution_makes_the_joined_map_again_and_does_not_keep_it(form):
     torch.manual_seed(0)
     maps, norms = random_maps(2, 8, 9, (3, 2)), norms_of(3, 2)
-    conv = ScaledConv(5, 4, octaves=1 if form == "factored" else 0, form=form).double()
+    conv = ScaledConv(5, 4, log2_scale=1 if form == "factored" else 0, form=form).double()
     maps = [x.requires_grad_() for x in maps]
     inputs = [*maps, *conv.parameters(), *norms[0].parameters()]
     kept = conv(plain(maps, norms))

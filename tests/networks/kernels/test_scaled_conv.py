@@ -31,7 +31,7 @@ def values_and_gradients(
 @settings(deadline=None, max_examples=60)
 @given(
     form=st.sampled_from(["factored", "winograd"]),
-    octaves=st.integers(0, 4),
+    log2_scale=st.integers(0, 4),
     height=st.integers(1, 2 * CPU_BLOCK + 5),
     width=st.integers(1, 2 * CPU_BLOCK + 5),
     channels=st.integers(1, 5),
@@ -39,14 +39,16 @@ def values_and_gradients(
     batch=st.integers(1, 3),
     seed=st.integers(0, 2**31),
 )
-def test_every_form_is_the_direct_form_in_value_and_gradients(form, octaves, height, width, channels, out, batch, seed):
+def test_every_form_is_the_direct_form_in_value_and_gradients(
+    form, log2_scale, height, width, channels, out, batch, seed
+):
     generator = torch.Generator().manual_seed(seed)
-    conv = ScaledConv(channels, out, octaves).double()
+    conv = ScaledConv(channels, out, log2_scale).double()
     with torch.no_grad():
         conv.weight.copy_(torch.randn(conv.weight.shape, generator=generator))
     image = torch.randn(batch, channels, height, width, dtype=torch.float64, generator=generator)
     upstream = torch.randn(
-        batch, out, height * 2**octaves, width * 2**octaves, dtype=torch.float64, generator=generator
+        batch, out, height * 2**log2_scale, width * 2**log2_scale, dtype=torch.float64, generator=generator
     )
     direct = values_and_gradients(conv, "direct", image, upstream)
     other = values_and_gradients(conv, form, image, upstream)
@@ -72,7 +74,7 @@ def test_upsampled_convolution_against_loops_over_pixels(form):
     for y in range(3 * k):
         for x in range(5 * k):
             expected[:, y, x] = np.einsum("oiyx,iyx->o", weight, high[:, y : y + 3, x : x + 3]) + bias
-    conv = ScaledConv(2, 2, octaves=2, form=form).double()
+    conv = ScaledConv(2, 2, log2_scale=2, form=form).double()
     conv.load_state_dict({"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)})
     output = conv(torch.from_numpy(low)[None])[0].detach().numpy()
     np.testing.assert_allclose(output, expected, rtol=1e-12, atol=1e-12)
@@ -80,7 +82,7 @@ def test_upsampled_convolution_against_loops_over_pixels(form):
 
 @pytest.mark.parametrize("form", get_args(Form))
 def test_pooled_skip_is_maximum_of_blocks_then_convolution(form):
-    conv = ScaledConv(2, 3, octaves=-2, form=form).double()
+    conv = ScaledConv(2, 3, log2_scale=-2, form=form).double()
     image = torch.randn(2, 2, 8, 12, dtype=torch.float64)
     blocks = image.reshape(2, 2, 2, 4, 3, 4).amax(dim=(3, 5))
     torch.testing.assert_close(conv(image), F.conv2d(blocks, conv.weight, conv.bias, padding=1))
@@ -143,10 +145,10 @@ def test_factored_form_survives_deepcopy_channels_last_and_bf16_autocast():
     torch.testing.assert_close(rough.float(), expected, rtol=0.05, atol=0.05)
 
 
-@pytest.mark.parametrize(("channels", "low", "octaves"), [(320, 20, 1), (320, 10, 2), (256, 5, 4)])
-def test_under_bf16_the_factored_form_is_as_near_to_the_truth_as_the_direct_form(channels, low, octaves):
+@pytest.mark.parametrize(("channels", "low", "log2_scale"), [(320, 20, 1), (320, 10, 2), (256, 5, 4)])
+def test_under_bf16_the_factored_form_is_as_near_to_the_truth_as_the_direct_form(channels, low, log2_scale):
     torch.manual_seed(0)
-    conv, image = ScaledConv(channels, 16, octaves), torch.randn(2, channels, low, low).relu().bfloat16()
+    conv, image = ScaledConv(channels, 16, log2_scale), torch.randn(2, channels, low, low).relu().bfloat16()
     truth = copy.deepcopy(conv).double()(image.double())
     errors = {}
     for form in ("direct", "factored"):
@@ -157,7 +159,7 @@ def test_under_bf16_the_factored_form_is_as_near_to_the_truth_as_the_direct_form
 
 
 @pytest.mark.parametrize(
-    ("form", "channels", "out", "side", "octaves"),
+    ("form", "channels", "out", "side", "log2_scale"),
     [
         ("factored", 1024, 64, 20, 4),  # the deepest map of the paper's network, brought to the finest level
         ("factored", 320, 64, 160, 1),
@@ -167,11 +169,11 @@ def test_under_bf16_the_factored_form_is_as_near_to_the_truth_as_the_direct_form
         ("direct", 512, 1024, 20, 0),  # more weights than pixels
     ],
 )
-def test_auto_takes_the_form_of_least_cost(form, channels, out, side, octaves):
-    conv = ScaledConv(channels, out, octaves)
+def test_auto_takes_the_form_of_least_cost(form, channels, out, side, log2_scale):
+    conv = ScaledConv(channels, out, log2_scale)
     assert conv.choose(torch.empty(1, channels, side, side, device="cpu")) == form
-    shape = (1, channels, out, side, side, octaves)
-    forms = ("direct", "winograd", *(("factored",) if octaves > 0 else ()))
+    shape = (1, channels, out, side, side, log2_scale)
+    forms = ("direct", "winograd", *(("factored",) if log2_scale > 0 else ()))
     assert min(forms, key=lambda form: cost(form, *shape)) == form
 
 
@@ -195,8 +197,8 @@ def test_costs_count_the_multiply_accumulates_that_are_done(monkeypatch, shape, 
     for constant in ("MACS_PER_BYTE", "MACS_PER_CACHED_BYTE"):
         monkeypatch.setattr(f"fullscale.networks.kernels.scaled_conv.{constant}", 0)
     monkeypatch.setattr("fullscale.networks.kernels.scaled_conv.CPU_BLOCK", block)
-    batch, inputs, outputs, height, width, octaves = shape
-    conv, image = ScaledConv(inputs, outputs, octaves, form), torch.randn(batch, inputs, height, width)
+    batch, inputs, outputs, height, width, log2_scale = shape
+    conv, image = ScaledConv(inputs, outputs, log2_scale, form), torch.randn(batch, inputs, height, width)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         conv(image)
     assert counter.get_total_flops() == 2 * cost(form, *shape, block)

@@ -75,7 +75,7 @@ _SIDES = {"left": "Left", "right": "Right"}
 
 
 @dataclass(frozen=True)
-class OrganCodes:
+class StructureCodes:
     """How DICOM names one segment.
 
     Attributes:
@@ -91,7 +91,7 @@ class OrganCodes:
     region: Code | None = None
 
 
-def organ_codes(name: str) -> OrganCodes:
+def structure_codes(name: str) -> StructureCodes:
     """Find the codes of an organ by its name, such as `"liver"`, `"kidney_left"` or `"Liver tumour"`.
 
     A name that is not known gets a private code that is made from the name alone, so that it is the same each time.
@@ -104,11 +104,11 @@ def organ_codes(name: str) -> OrganCodes:
     region = getattr(codes.SCT, organ) if organ else None
     only_the_lesion = len(words) == len(abnormal) + len(sides)
     if len(sides) > 1 or len(abnormal) > 1 or not (region or (abnormal and only_the_lesion)):
-        return OrganCodes(codes.SCT.AnatomicalStructure, _private(name))
+        return StructureCodes(codes.SCT.AnatomicalStructure, _private(name))
     if abnormal:
         kind = getattr(codes.SCT, _ABNORMAL[abnormal[0]])
-        return OrganCodes(codes.SCT.MorphologicallyAbnormalStructure, kind, side, region)
-    return OrganCodes(codes.SCT.AnatomicalStructure, region, side)
+        return StructureCodes(codes.SCT.MorphologicallyAbnormalStructure, kind, side, region)
+    return StructureCodes(codes.SCT.AnatomicalStructure, region, side)
 
 
 def _private(name: str) -> Code:

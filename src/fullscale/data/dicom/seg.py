@@ -21,7 +21,7 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
-from fullscale.data.dicom.codes import organ_codes
+from fullscale.data.dicom.codes import structure_codes
 from fullscale.data.dicom.headers import is_seg, silence
 from fullscale.data.dicom.identifiers import missing_identifiers, source_headers
 from fullscale.data.dicom.series import DicomHeader
@@ -44,7 +44,7 @@ _ON_GRID = 1e-2
 def write_seg(
     path: str | Path,
     labels: Volume,
-    organs: Mapping[int, str],
+    structures: Mapping[int, str],
     algorithm: Algorithm,
     seg_type: SegType = "labelmap",
 ) -> None:
@@ -53,20 +53,20 @@ def write_seg(
     Args:
         path: where to, usually ending in .dcm; missing folders are made.
         labels: `[column, row, slice]`, its header that of the series (`DicomHeader`), as `read_series` gives it.
-        organs: value and name of each segment. As "labelmap" a segment's number is its value, as "binary" segments are
+        structures: value and name of each segment. A labelmap numbers segments by value; binary segments are
             numbered from 1 in the order of the values, as the standard demands.
         algorithm: what made the label map.
         seg_type: "labelmap" (one small RLE compressed volume) or "binary" (uncompressed bits, for older viewers).
 
     Raises:
         DataError: the labels do not come from a DICOM series, or its identifiers are blank; there is no other value
-            in the labels than those of the organs.
+            in the labels than those of the structures.
         FullscaleError: writing failed.
     """
     path = Path(path)
     sources = require_sources(labels)
     _avoid_gdcm()
-    segmentation = _quietly(_segmentation, labels, sources, organs, algorithm, seg_type)
+    segmentation = _quietly(_segmentation, labels, sources, structures, algorithm, seg_type)
     with atomic_path(path) as temporary:
         segmentation.save_as(temporary)
 
@@ -121,11 +121,11 @@ def _avoid_gdcm() -> None:
 def _segmentation(
     labels: Volume,
     sources: Sequence[Any],
-    organs: Mapping[int, str],
+    structures: Mapping[int, str],
     algorithm: Algorithm,
     seg_type: SegType,
 ) -> Segmentation:
-    values = sorted(organs)
+    values = sorted(structures)
     numbers = values if seg_type == "labelmap" else list(range(1, len(values) + 1))
     array = _numbered(labels.array, dict(zip(values, numbers, strict=True)))
     affine = _LPS_AND_RAS @ labels.affine @ _SLICE_ROW_COLUMN
@@ -136,7 +136,7 @@ def _segmentation(
         pixel_array=volume,
         segmentation_type=seg_type.upper(),
         segment_descriptions=[
-            _describe(number, organs[value], algorithm) for value, number in zip(values, numbers, strict=True)
+            _describe(number, structures[value], algorithm) for value, number in zip(values, numbers, strict=True)
         ],
         series_instance_uid=hd.UID(),
         series_number=_series_number(sources[0]),
@@ -160,7 +160,7 @@ def _numbered(array: npt.NDArray[Any], number_of: Mapping[int, int]) -> npt.NDAr
     found = {int(value) for k in range(array.shape[2]) for value in np.unique(array[:, :, k])}
     strange = sorted(found - {0, *number_of})
     if strange:
-        raise DataError(f"the labels hold the values {strange[:5]}, which name no organ")
+        raise DataError(f"the labels hold the values {strange[:5]}, which name no structure")
     stored = np.min_scalar_type(max(number_of.values()))
     if all(value == number for value, number in number_of.items()):
         return array.astype(stored, copy=False)
@@ -177,7 +177,7 @@ def _series_number(source: Any) -> int:
 
 
 def _describe(number: int, name: str, algorithm: Algorithm) -> SegmentDescription:
-    coded = organ_codes(name)
+    coded = structure_codes(name)
     identification = hd.AlgorithmIdentificationSequence(
         name=algorithm.name[:64], family=codes.cid7162.ArtificialIntelligence, version=algorithm.version[:64]
     )
@@ -196,7 +196,7 @@ def _describe(number: int, name: str, algorithm: Algorithm) -> SegmentDescriptio
 
 
 def _add_side(described: SegmentDescription, side: Code) -> None:
-    """Say left or right where the standard wants it: at the region of a lesion, at the type of an organ."""
+    """Say left or right where the standard wants it: at the region of a lesion, at the type of a structure."""
     concept = CodedConcept.from_code(side)
     if "AnatomicRegionSequence" in described:
         described.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [concept]

@@ -11,7 +11,7 @@ import numpy as np
 
 from fullscale.data.dicom.headers import Slice, has_dicom_mark, read_slices, study_files
 from fullscale.data.dicom.pixels import read_planes
-from fullscale.data.dicom.stack import Choices, Stack, stack_slices
+from fullscale.data.dicom.stack import DicomReadOptions, Stack, stack_slices
 from fullscale.data.dicom.store import is_zip
 from fullscale.errors import DataError
 from fullscale.geometry.orientation import axis_codes
@@ -97,12 +97,12 @@ def series_info(study: str | Path) -> list[SeriesInfo]:
         return [_describe(slices) for slices in _find_series(Path(study)).values()]
 
 
-def read_series(study: str | Path, choices: Choices | None = None) -> Volume:
+def read_series(study: str | Path, options: DicomReadOptions | None = None) -> Volume:
     """Read one series of a study.
 
     Args:
         study: a folder, with whatever folders in it, a zip, or one file. What is no DICOM image is passed over.
-        choices: which series, and which remedies for slices that make no even, straight stack.
+        options: which series, and which remedies for slices that make no even, straight stack.
 
     Returns:
         Voxels `[column, row, slice]`, slices in order along their normal, rescale slope and intercept applied slice
@@ -114,19 +114,19 @@ def read_series(study: str | Path, choices: Choices | None = None) -> Volume:
         GeometryError: missing or duplicate slices, mixed sizes or orientations, tilt, or no position at all.
     """
     with _one_line_errors(Path(study)):
-        stack, header = _open_series(Path(study), choices or Choices())
+        stack, header = _open_series(Path(study), options or DicomReadOptions())
         array = stack.resample(read_planes(stack.slices))
     return Volume(array, stack.affine, header)
 
 
-def read_series_grid(study: str | Path, choices: Choices | None = None) -> Volume:
+def read_series_grid(study: str | Path, options: DicomReadOptions | None = None) -> Volume:
     """Read where the voxels of a series lie, not the voxels: the array is all zero and takes no memory.
 
     Raises:
         DataError, GeometryError: as `read_series`, apart from what concerns the pixels.
     """
     with _one_line_errors(Path(study)):
-        stack, header = _open_series(Path(study), choices or Choices())
+        stack, header = _open_series(Path(study), options or DicomReadOptions())
     return Volume(np.broadcast_to(np.zeros((), np.uint8), stack.shape), stack.affine, header)
 
 
@@ -141,9 +141,9 @@ def _one_line_errors(study: Path) -> Iterator[None]:
         raise DataError(f"{error.filename or study}: {error.strerror or error}") from error
 
 
-def _open_series(study: Path, choices: Choices) -> tuple[Stack, DicomHeader]:
-    slices, note = _choose_series(_find_series(study), choices.series)
-    stack = stack_slices(slices, choices)
+def _open_series(study: Path, options: DicomReadOptions) -> tuple[Stack, DicomHeader]:
+    slices, note = _choose_series(_find_series(study), options.series)
+    stack = stack_slices(slices, options)
     first, notes = stack.slices[0], (*([note] if note else []), *stack.notes)
     return stack, DicomHeader(tuple(s.path for s in stack.slices), first.series_uid, first.modality, notes)
 
@@ -188,7 +188,7 @@ def _label(slices: list[Slice]) -> str:
 def _describe(slices: list[Slice]) -> SeriesInfo:
     first, spacing_mm, orientation, problem = slices[0], None, None, None
     try:
-        affine = stack_slices(slices, Choices()).affine
+        affine = stack_slices(slices, DicomReadOptions()).affine
         x, y, z = np.linalg.norm(affine[:3, :3], axis=0)
         spacing_mm, orientation = (float(x), float(y), float(z)), axis_codes(affine)
     except DataError as error:

@@ -37,7 +37,7 @@ _LPS_AND_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True)
-class Choices:
+class DicomReadOptions:
     """What the user decides about reading a DICOM study.
 
     Attributes:
@@ -84,7 +84,7 @@ class Stack:
         return array
 
 
-def stack_slices(slices: list[Slice], choices: Choices) -> Stack:
+def stack_slices(slices: list[Slice], options: DicomReadOptions) -> Stack:
     """Order slices along their normal and find where their stack lies.
 
     Raises:
@@ -102,8 +102,8 @@ def stack_slices(slices: list[Slice], choices: Choices) -> Stack:
         return Stack(ordered, _affine(row_step, column_step, step, positions[0]), _shape(ordered[0], 1))
     heights = positions @ normal
     _refuse_duplicates(ordered, heights)
-    places = _even_places(heights, choices)
-    sideways = _sideways(ordered, positions, heights, normal, choices)
+    places = _even_places(heights, options)
+    sideways = _sideways(ordered, positions, heights, normal, options)
     count = len(ordered) if places is None else len(places)
     notes = [] if places is None else [_gap_note(heights, places)]
     if sideways is None:
@@ -214,7 +214,7 @@ def _refuse_duplicates(slices: list[Slice], heights: Vector) -> None:
         )
 
 
-def _even_places(heights: Vector, choices: Choices) -> Vector | None:
+def _even_places(heights: Vector, options: DicomReadOptions) -> Vector | None:
     """Return None for an even stack, else where its evenly spaced slices lie among the given, if that is allowed."""
     gaps = np.diff(heights)
     step = float(np.sort(gaps)[(len(gaps) - 1) // 2])
@@ -229,7 +229,7 @@ def _even_places(heights: Vector, choices: Choices) -> Vector | None:
     text = f"the slices are {step:.4g} mm apart but {_some(listed)} along their normal"
     if missing >= len(heights):
         raise GeometryError(f"{text}; slices that seem to be missing: {missing}, too many to fill")
-    if not choices.allow_gaps:
+    if not options.allow_gaps:
         raise GeometryError(
             f"{text}; slices that seem to be missing: {missing}; expected an even stack, or --allow-gaps to fill it"
         )
@@ -246,7 +246,7 @@ def _gap_note(heights: Vector, places: Vector) -> str:
 
 
 def _sideways(
-    slices: list[Slice], positions: Vector, heights: Vector, normal: Vector, choices: Choices
+    slices: list[Slice], positions: Vector, heights: Vector, normal: Vector, options: DicomReadOptions
 ) -> Vector | None:
     """Return None for a straight stack, else how far each slice of a tilted one lies sideways, LPS mm `[N, 3]`."""
     rise = heights - heights[0]
@@ -255,7 +255,7 @@ def _sideways(
     off = np.linalg.norm(sideways - rise[:, None] * slope, axis=1)
     angle = float(np.degrees(np.arctan(np.linalg.norm(slope))))
     tilted = np.linalg.norm(slope) > _TILT
-    if tilted and (not choices.untilt or angle > _STEEPEST_TILT):
+    if tilted and (not options.untilt or angle > _STEEPEST_TILT):
         raise GeometryError(
             f"the stack is tilted by {angle:.2f} degrees: from {heights[0]:.2f} to {heights[-1]:.2f} mm along the "
             f"slice normal it moves {np.linalg.norm(sideways[-1]):.4g} mm sideways (gantry tilt); "

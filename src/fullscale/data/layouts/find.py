@@ -80,7 +80,7 @@ def _segment_labels(dataset: Dataset) -> dict[int, str] | None:
     """Take the labels' names from the DICOM SEGs among the masks; None where there is none.
 
     Raises:
-        DataError: one number is another organ from file to file.
+        DataError: one number is another structure from file to file.
     """
     labels: dict[int, str] = {}
     for case in dataset.cases:

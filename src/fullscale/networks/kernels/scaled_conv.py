@@ -42,15 +42,15 @@ MACS_PER_BYTE, MACS_PER_CACHED_BYTE = 12, 6
 
 
 class ScaledConv(nn.Conv2d):
-    """3x3 convolution with bias over a map resized by `2**octaves`; UNet 3+, equation 1.
+    """3x3 convolution with bias over a map resized by `2**log2_scale`; UNet 3+, equation 1.
 
     The weight is `[O, C, 3, 3]` whatever the form, so a checkpoint does not know which form wrote it.
 
     Args:
         in_channels: C of the maps `[B, C, H, W]` that come in.
-        out_channels: O of the maps `[B, O, H * 2**octaves, W * 2**octaves]` that go out.
-        octaves: how many times the size is doubled (bilinear, `align_corners=False`) if positive, halved
-            (non-overlapping max-pooling; H and W multiples of `2**-octaves`) if negative, before the convolution.
+        out_channels: O of the maps `[B, O, H * 2**log2_scale, W * 2**log2_scale]` that go out.
+        log2_scale: how many times the size is doubled (bilinear, `align_corners=False`) if positive, halved
+            (non-overlapping max-pooling; H and W multiples of `2**-log2_scale`) if negative, before the convolution.
         form: "direct", "factored", "winograd", or "auto" for the cheapest by the costs below; may be set at any time.
             Where a form does not apply the direct one stands in; see `choose`. A decoder level of UNet 3+ whose
             fusion is set to "direct" also leaves norms and ReLU to torch in training; see `norm_act`.
@@ -59,9 +59,9 @@ class ScaledConv(nn.Conv2d):
         UsageError: the form is unknown.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, octaves: int = 0, form: Form = "auto") -> None:
+    def __init__(self, in_channels: int, out_channels: int, log2_scale: int = 0, form: Form = "auto") -> None:
         super().__init__(in_channels, out_channels, kernel_size=3, padding=1)
-        self.octaves = octaves
+        self.log2_scale = log2_scale
         self.form = form
 
     @property
@@ -76,15 +76,15 @@ class ScaledConv(nn.Conv2d):
         self._form = form
 
     def forward(self, x: Tensor) -> Tensor:
-        """Resize `[B, C, H, W]` by `2**octaves` and convolve it to O channels."""
+        """Resize `[B, C, H, W]` by `2**log2_scale` and convolve it to O channels."""
         return self.convolve(x, self.weight, self.bias)
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Do the same with a weight `[O, C, 3, 3]` and bias `[O]` from elsewhere, as with a normalisation folded in."""
         form = self.choose(x)
         if form == "factored":
-            return upsampled_conv_factored(x, weight, bias, 2**self.octaves)
-        resized = resize(x, self.octaves)
+            return upsampled_conv_factored(x, weight, bias, 2**self.log2_scale)
+        resized = resize(x, self.log2_scale)
         if form == "winograd":
             return winograd.winograd_conv(resized, weight, bias)
         return F.conv2d(resized, weight, bias, padding=1)
@@ -98,7 +98,7 @@ class ScaledConv(nn.Conv2d):
         """
         exporting = torch.compiler.is_exporting()
         possible: list[Form] = ["direct"]
-        if self.octaves > 0:
+        if self.log2_scale > 0:
             possible.append("factored")
         if is_precise(x) and not exporting and (self.form == "winograd" or x.device.type == "cpu"):
             possible.append("winograd")
@@ -106,13 +106,13 @@ class ScaledConv(nn.Conv2d):
             return self.form if self.form in possible else "direct"
         if exporting:
             return "direct"
-        shape = (x.shape[0], self.in_channels, self.out_channels, x.shape[-2], x.shape[-1], self.octaves)
+        shape = (x.shape[0], self.in_channels, self.out_channels, x.shape[-2], x.shape[-1], self.log2_scale)
         costs = [cost(form, *shape, block_size(x.device)) for form in possible]
         return possible[costs.index(min(costs))]
 
     def extra_repr(self) -> str:
         """Show what stands in the constructor."""
-        return f"{self.in_channels}, {self.out_channels}, octaves={self.octaves}, form={self.form!r}"
+        return f"{self.in_channels}, {self.out_channels}, log2_scale={self.log2_scale}, form={self.form!r}"
 
 
 def set_form(network: nn.Module, form: Form) -> None:
@@ -126,12 +126,12 @@ def set_form(network: nn.Module, form: Form) -> None:
             module.form = form
 
 
-def resize(x: Tensor, octaves: int) -> Tensor:
-    """Bring `[B, C, H, W]` to `2**octaves` times its size: bilinear upwards, non-overlapping max-pooling downwards."""
-    if octaves > 0:
-        return F.interpolate(x, scale_factor=float(2**octaves), mode="bilinear", align_corners=False)
-    if octaves < 0:
-        return F.max_pool2d(x, kernel_size=2**-octaves)
+def resize(x: Tensor, log2_scale: int) -> Tensor:
+    """Resize `[B, C, H, W]` by `2**log2_scale`: bilinear upwards, non-overlapping max-pooling downwards."""
+    if log2_scale > 0:
+        return F.interpolate(x, scale_factor=float(2**log2_scale), mode="bilinear", align_corners=False)
+    if log2_scale < 0:
+        return F.max_pool2d(x, kernel_size=2**-log2_scale)
     return x
 
 
@@ -288,7 +288,7 @@ def cost(
     out_channels: int,
     height: int,
     width: int,
-    octaves: int,
+    log2_scale: int,
     block: int | None = CPU_BLOCK,
 ) -> float:
     """Cost of a form for maps of this size: multiply-accumulates, moved bytes counted at `MACS_PER_BYTE`.
@@ -296,10 +296,12 @@ def cost(
     A number has four bytes. What only pooling costs is the same in every form, and left out.
     """
     if form == "factored":
-        return batch * _factored_cost(in_channels, out_channels, height, width, 2**octaves, block)
-    high, wide = (int(side * 2.0**octaves) for side in (height, width))
+        return batch * _factored_cost(in_channels, out_channels, height, width, 2**log2_scale, block)
+    high, wide = (int(side * 2.0**log2_scale) for side in (height, width))
     convolution = _winograd_cost if form == "winograd" else _direct_cost
-    resizing = 6 * batch * in_channels * high * wide if octaves > 0 else 0  # read four times, written, read once more
+    resizing = (
+        6 * batch * in_channels * high * wide if log2_scale > 0 else 0
+    )  # read four times, written, read once more
     return MACS_PER_BYTE * 4 * resizing + convolution(batch, in_channels, out_channels, high, wide)
 
 
