@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fullscale.cli import bench, compare, data, demo, model, report, run
+from fullscale.cli import bench, compare, data, demo, evaluate, model, predict, report, train
 from fullscale.errors import FullscaleError
 
 app = typer.Typer(
@@ -38,7 +38,7 @@ def frame(
         os.environ["FULLSCALE_DEBUG"] = "1"
 
 
-for module in (demo, data, run, compare, report, model):
+for module in (demo, data, train, predict, evaluate, compare, report, model):
     for name, command in module.COMMANDS.items():
         app.command(name)(command)
 app.add_typer(bench.app, name="bench")

@@ -1,0 +1,112 @@
+"""Verbs that score: evaluate masks, test a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fullscale.cli.show import (
+    Json,
+    Labels,
+    parse_labels,
+    parse_tolerance,
+    print_against,
+    print_json,
+    print_status,
+    print_summary,
+    progress_bar,
+)
+
+if TYPE_CHECKING:
+    from fullscale.scoring.summary import Failure
+
+ToleranceMm = Annotated[
+    str, typer.Option("--tolerance-mm", help="Of NSD, the surface Dice, in mm: 1, or 1=3,2=1.5 by label.")
+]
+
+
+def score_model(
+    model: Annotated[Path, typer.Argument(help="A run folder, a bundle, or model.onnx.", show_default=False)],
+    data: Annotated[Path, typer.Argument(help="Labelled scans: a data set, or a list.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for masks and scores.", show_default=False)],
+    labels: Labels = None,
+    tolerance_mm: ToleranceMm = "1",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    json: Json = False,
+) -> None:
+    """Segment labelled scans and score the masks; of a network with guidance, with and without its gate."""
+    from fullscale.data.layouts.find import find_dataset
+    from fullscale.inference.predictor import Predictor
+    from fullscale.inference.scored import predict_and_score
+
+    chosen, tolerance = parse_labels(labels), parse_tolerance(tolerance_mm)
+    cases = find_dataset(data).cases
+    predictor = Predictor.from_run(model, device)
+    chosen = chosen or predictor.card.trained_labels or predictor.card.labels
+    with progress_bar("testing", len(cases), quiet=json) as advance:
+        summary = predict_and_score(predictor, output, cases, chosen, tolerance, advance)
+    if json:
+        print_json(summary.as_dict())
+    else:
+        print_summary(summary, "Scores")
+        print_status(f"scores: {output / 'summary.json'}; fullscale report {output} shows them")
+    _fail_in_part(summary.failures)
+
+
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(help="A mask, or a folder of masks.", show_default=False)],
+    truth: Annotated[Path, typer.Argument(help="The true mask, a folder of them, or a data set.", show_default=False)],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write summary.json here.")] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Other masks of the same cases, or their summary.json, to compare with.")
+    ] = None,
+    labels: Labels = None,
+    tolerance_mm: ToleranceMm = "1",
+    resample: Annotated[bool, typer.Option("--resample", help="Bring masks on other grids onto the truth's.")] = False,
+    json: Json = False,
+) -> None:
+    """Score masks against the truth: Dice, IoU, HD95, ASSD, NSD, volumes, per case and class.
+
+    With --against, the two sets of masks are also compared case by case.
+    """
+    from fullscale.files import write_json
+    from fullscale.scoring.evaluate import evaluate
+    from fullscale.scoring.paired import compare_summaries
+    from fullscale.scoring.summary import Summary, read_summary
+
+    chosen, tolerance = parse_labels(labels), parse_tolerance(tolerance_mm)
+
+    def score(masks: Path) -> Summary:
+        if masks.suffix == ".json":
+            return read_summary(masks)
+        with progress_bar(f"scoring {masks.name}", quiet=json) as advance:
+            return evaluate(masks, truth, chosen, tolerance, lambda *done: advance(done[1]), resample)
+
+    summary = score(predictions)
+    other = None if against is None else score(against)
+    compared = None if other is None else compare_summaries(summary, other)
+    content = summary.as_dict() | ({} if compared is None else {"against": compared.as_dict() | {"file": str(against)}})
+    where = output or (predictions / "summary.json" if predictions.is_dir() else None)
+    if where is not None:
+        write_json(where, content)
+    if json:
+        print_json(content)
+    else:
+        print_summary(summary, "Scores")
+        if compared is not None:
+            print_against(compared, summary.labels, f"Dice against {against}")
+        if where is not None:
+            print_status(f"scores: {where}")
+    _fail_in_part([*summary.failures, *(other.failures if other is not None else [])])
+
+
+def _fail_in_part(failures: list[Failure]) -> None:
+    from fullscale.errors import PartialFailure
+
+    if failures:
+        raise PartialFailure(f"{len(failures)} cases could not be scored; the others are done")
+
+
+COMMANDS = {"evaluate": evaluate, "test": score_model}

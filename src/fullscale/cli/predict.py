@@ -1,0 +1,64 @@
+"""Verb predict: masks of scans."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from fullscale.cli.show import Json, print_json, print_status, progress_bar
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="A run folder, a bundle, or model.onnx.", show_default=False)],
+    scans: Annotated[list[Path], typer.Argument(help="Scans, folders of scans, or DICOM series.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the masks.", show_default=False)],
+    format: Annotated[
+        Literal["nifti", "seg", "both"], typer.Option(help="nifti (a file keeps its own format), DICOM SEG, or both.")
+    ] = "nifti",
+    seg_type: Annotated[
+        Literal["labelmap", "binary"], typer.Option(help="Of DICOM SEG: labelmap is small, binary for older viewers.")
+    ] = "labelmap",
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Write each structure's probability too.")
+    ] = False,
+    series: Annotated[str | None, typer.Option(help="Of a DICOM study: the UID or description of a series.")] = None,
+    allow_gaps: Annotated[
+        bool, typer.Option("--allow-gaps", help="Fill missing DICOM slices by interpolation.")
+    ] = False,
+    untilt: Annotated[bool, typer.Option("--untilt", help="Resample DICOM slices of a tilted gantry.")] = False,
+    fix_identifiers: Annotated[
+        bool, typer.Option("--fix-identifiers", help="For seg: give a copy of an anonymised series new identifiers.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    batch_size: Annotated[int | None, typer.Option(help="Slices at once; default by the device.", min=1)] = None,
+    json: Json = False,
+) -> None:
+    """Segment scans; each mask lies on its scan's own grid. A bad scan does not stop the others (exit code 4)."""
+    from fullscale.data.dicom.stack import DicomReadOptions
+    from fullscale.errors import PartialFailure
+    from fullscale.inference.batch import OutputOptions, find_scans, predict_scans
+    from fullscale.inference.predictor import Predictor
+
+    dicom = DicomReadOptions(series, allow_gaps, untilt, fix_identifiers)
+    found = find_scans(scans, dicom)
+    predictor = Predictor.from_run(model, device, batch_size)
+    options = OutputOptions(format, seg_type, probabilities)
+    with progress_bar("predicting", len(found), quiet=json) as advance:
+        results = predict_scans(predictor, found, output, options, dicom, lambda _: advance())
+    if json:
+        print_json({"results": [result.as_dict() for result in results]})
+    for result in results:
+        for note in result.notes:
+            print_status(f"note: {result.scan}: {note}")
+        if result.error is not None:
+            print_status(f"failed: {result.scan}: {result.error.removeprefix(f'{result.scan}: ')}")
+        elif not json:
+            typer.echo(f"{' '.join(map(str, result.written))}  {result.describe()}")
+    failed = [result for result in results if result.error is not None]
+    if failed:
+        raise PartialFailure(f"{len(failed)} of {len(results)} scans failed, the others are in {output}")
+
+
+COMMANDS = {"predict": predict}

@@ -1,0 +1,73 @@
+"""Verbs train and settings: a network trained on labelled scans, and everything that can be set."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fullscale.cli.show import Json, print_json, print_status, print_summary, table
+
+
+def train(
+    data: Annotated[Path, typer.Argument(help="Folder of labelled scans, or a CSV or JSON list.", show_default=False)],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(help="Settings, such as trainer.max_minutes=20 network.width=32.", show_default=False),
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Run folder; default runs/NAME.")] = None,
+    fold: Annotated[str, typer.Option(help="Fold that validates: 0, 1 ..., or 'all' to train on every case.")] = "0",
+    config: Annotated[Path | None, typer.Option(help="YAML of settings, such as a run's config.yaml.")] = None,
+    plan: Annotated[Path | None, typer.Option(help="An edited plan.json to follow.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder of prepared cases; default the user's cache.")] = None,
+    drop_bad_cases: Annotated[bool, typer.Option("--drop-bad-cases", help="Train without unusable cases.")] = False,
+    json: Json = False,
+) -> None:
+    """Train a network on labelled scans and score it on those held back.
+
+    The same command again goes on where it stopped. `fullscale settings` lists every setting.
+    """
+    from fullscale.config.load import load_config
+    from fullscale.data.cache import default_cache
+    from fullscale.data.layouts.find import find_dataset
+    from fullscale.training.run import TrainRequest, train
+
+    chosen = load_config(config, settings or [])
+    run = output or Path("runs") / find_dataset(data).name.replace("/", "_")
+    summary = train(
+        TrainRequest(
+            data=data,
+            run=run,
+            fold=fold,
+            config=chosen,
+            plan=plan,
+            cache=cache or default_cache(),
+            drop_bad_cases=drop_bad_cases,
+            report=print_status,
+            bar=sys.stderr.isatty() and not json,
+        )
+    )
+    if json:
+        print_json(summary.as_dict())
+    else:
+        title = "training cases (none were held back)" if fold == "all" else f"validation cases of fold {fold}"
+        print_summary(summary, f"Scores of the {title}")
+    print_status(f"model: {run / 'bundle'}; scores: {run / f'fold_{fold}' / 'validation' / 'summary.json'}")
+
+
+def settings() -> None:
+    """List every setting of a run, with its default."""
+    from fullscale.config.load import settings as all_settings
+    from fullscale.config.schema import Config
+
+    defaults = Config().model_dump()
+    rows = []
+    for key, text in all_settings():
+        section, name = key.split(".")
+        rows.append((key, "automatic" if defaults[section][name] is None else defaults[section][name], text))
+    table("Settings", ["key", "default", "what it does"], [(k, str(v), t) for k, v, t in rows])
+
+
+COMMANDS = {"train": train, "settings": settings}
