@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# One process a core; a worker that is done takes tests from another.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
-.PHONY: help venv demo fmt lint types check test clean
+.PHONY: help venv demo fmt lint types check quick test clean
 
 help:
 	@echo "make venv   set up .venv with the pinned versions"
 	@echo "make demo   draw phantoms, train a small UNet 3+, segment a scan it has not seen, score it"
-	@echo "make test   set up, lint, types, tests"
+	@echo "make quick  lint, types, and the tests that are not slow: for every save"
+	@echo "make test   set up, lint, types, all tests"
 	@echo "make fmt    format the code"
 
 venv: $(READY)
@@ -35,8 +38,11 @@ types: venv
 
 check: lint types
 
+quick: check
+	$(PYTEST) -m "not slow"
+
 test: check
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 clean:
 	rm -rf demo build .mypy_cache .ruff_cache .pytest_cache .hypothesis

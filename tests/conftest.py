@@ -1,12 +1,26 @@
-"""What many tests share: the folder of real scans, a small phantom set, and a run trained on it."""
+"""What many tests share: the folder of real scans, a small phantom set, and a run trained on it.
+
+With pytest-xdist every worker is a process with its own session. What is slow to make is made by the first worker that
+needs it, and found by the others.
+"""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
+from filelock import FileLock
+
+# Each worker, and every command that it starts, keeps to its share of the cores. Set before torch is loaded.
+SHARE = max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_name, str(SHARE))
 
 SMALL = {"size": 32, "slices": 14}
 QUICK = [
@@ -31,31 +45,50 @@ def shared_data() -> Path:
     return folder
 
 
+Once = Callable[[str, Callable[[Path], object]], Path]
+
+
 @pytest.fixture(scope="session")
-def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """once(name, make): the folder that make(folder) fills, made once for all workers. Tests only read it."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # a worker's folder stands in that of the whole session
+        shared = shared.parent
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        folder, done = shared / "shared" / name, shared / "shared" / f"{name}.done"
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # the worker that began it failed
+                make(folder)
+                done.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def phantoms(once: Once) -> Path:
     """Six small labelled phantoms and one to segment, as a Medical Segmentation Decathlon folder."""
     from fullscale.data.phantom import write_dataset
 
-    folder = tmp_path_factory.mktemp("data") / "phantoms"
-    list(write_dataset(folder, 6, seed=3, test_cases=1, **SMALL))
-    return folder
+    return once("phantoms", lambda folder: list(write_dataset(folder, 6, seed=3, test_cases=1, **SMALL)))
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Prepared cases, shared by the tests."""
-    return tmp_path_factory.mktemp("cache")
+def cache(once: Once) -> Path:
+    """Prepared cases, shared by the tests: any of them may add to it."""
+    return once("cache", Path.mkdir)
 
 
 @pytest.fixture(scope="session")
-def trained_run(phantoms: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained_run(phantoms: Path, cache: Path, once: Once) -> Path:
     """A run folder whose network has seen a few steps: it predicts, not well."""
     from fullscale.config.load import load_config
     from fullscale.training.run import TrainRequest, train
 
-    run = tmp_path_factory.mktemp("runs") / "run"
-    train(TrainRequest(phantoms, run, config=load_config(None, QUICK), cache=cache))
-    return run
+    return once("run", lambda run: train(TrainRequest(phantoms, run, config=load_config(None, QUICK), cache=cache)))
 
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -63,7 +96,32 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="session")
 def fullscale() -> Command:
-    """The command, run as a user runs it."""
+    """The command, in this process: a fresh one spends seconds on loading torch, which most tests are not about."""
+
+    def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        from fullscale.cli import main
+
+        command = ["fullscale", *map(str, arguments)]
+        output, errors = StringIO(), StringIO()
+        with (
+            patch.object(sys, "argv", command),
+            patch.dict(os.environ, environment),
+            redirect_stdout(output),
+            redirect_stderr(errors),
+        ):
+            try:
+                main()
+                code = 0
+            except SystemExit as stop:
+                code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        return subprocess.CompletedProcess(command, code, output.getvalue(), errors.getvalue())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def process() -> Command:
+    """The command as a user runs it: the installed program, in a process of its own."""
 
     def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -35,14 +35,16 @@ def folders_of(path: Path) -> list[str]:
     return sorted(str(p.relative_to(path)) for p in path.rglob("*"))
 
 
-def test_from_a_folder_of_scans_to_scores(fullscale: Command, phantoms: Path, tmp_path: Path) -> None:
+def test_from_a_folder_of_scans_to_scores(
+    fullscale: Command, process: Command, phantoms: Path, tmp_path: Path
+) -> None:
     run, masks = tmp_path / "run", tmp_path / "masks"
     inspected = fullscale("inspect", phantoms, "--json")
     assert json.loads(inspected.stdout)["usable_cases"] == 6
-    trained = fullscale("train", phantoms, "-o", run, "--cache", tmp_path / "cache", *QUICK, "--json")
+    trained = process("train", phantoms, "-o", run, "--cache", tmp_path / "cache", *QUICK, "--json")
     assert trained.returncode == DONE, trained.stderr
     assert 0 <= json.loads(trained.stdout)["foreground_mean"]["Dice"] <= 1
-    predicted = fullscale("predict", run, phantoms / "imagesTs", "-o", masks, "--probabilities")
+    predicted = process("predict", run, phantoms / "imagesTs", "-o", masks, "--probabilities")
     assert predicted.returncode == DONE, predicted.stderr
     assert "liver" in predicted.stdout
     names = {path.name for path in masks.iterdir()}
@@ -229,7 +231,7 @@ def test_ctrl_c_ends_any_verb_quietly(trained_run: Path, phantoms: Path, tmp_pat
 
 @pytest.mark.skipif(not Path("/dev/full").exists() or os.geteuid() != 0, reason="needs root to mount a tiny disk")
 def test_a_full_disk_is_one_line_and_leaves_no_half_file(
-    fullscale: Command, trained_run: Path, phantoms: Path, tmp_path: Path
+    fullscale: Command, process: Command, trained_run: Path, phantoms: Path, tmp_path: Path
 ) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -243,16 +245,16 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_file(
         one_line(result, FAILED, "cannot write", "No space left")
         assert not list(disk.rglob("*.nii.gz"))
         one_line(fullscale("phantom", disk / "new", "--cases", 3, "--size", 48), FAILED, "No space left")
-        result = fullscale("train", phantoms, "-o", disk / "run", "--cache", tmp_path / "cache", *QUICK)
+        result = process("train", phantoms, "-o", disk / "run", "--cache", tmp_path / "cache", *QUICK)
         one_line(result, FAILED, "No space left")
-        result = fullscale("prepare", phantoms, "--cache", disk / "cache")
+        result = process("prepare", phantoms, "--cache", disk / "cache")
         one_line(result, FAILED, "No space left")
     finally:
         subprocess.run(["umount", disk], check=True)
 
 
-def test_help_is_quick_to_load_and_names_every_verb(fullscale: Command) -> None:
-    shown = fullscale("--help").stdout
+def test_help_is_quick_to_load_and_names_every_verb(process: Command) -> None:
+    shown = process("--help").stdout
     for verb in ("demo", "inspect", "plan", "prepare", "train", "predict", "evaluate", "import-weights"):
         assert verb in shown
     listing = subprocess.run(

@@ -176,10 +176,10 @@ def test_a_fold_that_another_process_trains_is_left_alone(phantoms: Path, cache:
 
 
 def test_two_devices_train_together_and_one_process_hands_over(
-    fullscale: Command, phantoms: Path, cache: Path, tmp_path: Path
+    process: Command, phantoms: Path, cache: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    done = fullscale("train", phantoms, "-o", run, "--cache", cache, *QUICK, "trainer.devices=2", "trainer.device=cpu")
+    done = process("train", phantoms, "-o", run, "--cache", cache, *QUICK, "trainer.devices=2", "trainer.device=cpu")
     assert done.returncode == 0, done.stderr
     assert (done.stdout + done.stderr).count("model: ") == 1
     rows = list(csv.DictReader((run / "fold_0" / "metrics.csv").open()))
