@@ -9,7 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from fullscale.errors import UsageError
 from fullscale.losses import create_loss, list_losses
 from fullscale.losses.supervision import SupervisedLoss
-from fullscale.networks.blocks import SegmentationOutput
+from fullscale.networks.protocol import SegmentationOutput
 
 CLASSES = [1, 2, 3]
 everywhere = [pytest.mark.parametrize("name", list_losses()), pytest.mark.parametrize("classes", CLASSES)]

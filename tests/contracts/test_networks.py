@@ -8,7 +8,7 @@ from torch import nn
 
 from fullscale.errors import UsageError
 from fullscale.networks import create_network, list_networks
-from fullscale.networks.blocks import SegmentationOutput
+from fullscale.networks.protocol import Network, SegmentationOutput
 
 SMALL = {
     "unet3+": {"width": 2, "skip_channels": 4},
@@ -111,3 +111,27 @@ def test_wrong_image_is_refused(name, shape):
 def test_impossible_numbers_are_refused(name, in_channels, classes):
     with pytest.raises(UsageError, match="at least 1"):
         create_network(name, in_channels, classes, **SMALL[name])
+
+
+def test_it_keeps_the_promise_of_a_network(name):
+    network = build(name, in_channels=2, classes=3)
+    assert isinstance(network, Network)
+    assert (network.in_channels, network.classes, network.spatial_dims) == (2, 3, 2)
+    output = network.train()(torch.randn(2, 2, 32, 32))
+    assert network.num_supervised == len(output.logits)
+
+
+def test_segment_gives_logits_of_the_size_of_the_image_and_presence_or_none(name):
+    network = settled(build(name))
+    logits, presence = network.segment(torch.randn(2, 3, 33, 20))
+    assert logits.shape == (2, 3, 33, 20)
+    assert presence is None or presence.shape == (2, 2, 2)
+
+
+def test_a_side_of_one_stride_needs_no_padding(name):
+    network, seen = settled(build(name)), []
+    first = next(part for part in network.modules() if isinstance(part, nn.Conv2d))
+    first.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape[2:])))
+    network(torch.randn(1, 3, network.stride, 3 * network.stride))
+    network(torch.randn(1, 3, network.stride + 1, 1))
+    assert seen == [(network.stride, 3 * network.stride), (2 * network.stride, network.stride)]

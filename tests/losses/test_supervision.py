@@ -7,7 +7,7 @@ import torch
 from fullscale.errors import UsageError
 from fullscale.losses import create_loss
 from fullscale.losses.supervision import SupervisedLoss, presence_loss, presence_of
-from fullscale.networks.blocks import SegmentationOutput
+from fullscale.networks.protocol import SegmentationOutput
 
 
 class Output(NamedTuple):

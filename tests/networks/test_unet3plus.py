@@ -10,8 +10,9 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from fullscale.errors import UsageError
-from fullscale.networks.blocks import SegmentationOutput, gate
+from fullscale.networks.blocks import gate
 from fullscale.networks.kernels.scaled_conv import set_form
+from fullscale.networks.protocol import SegmentationOutput
 from fullscale.networks.unet3plus import UNet3Plus
 
 

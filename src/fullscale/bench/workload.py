@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from fullscale.losses.supervision import SupervisedLoss
 from fullscale.networks import create_network, network_options
 from fullscale.networks.blocks import Guidance
 from fullscale.networks.kernels.scaled_conv import Form, set_form
+from fullscale.networks.protocol import Network
 
 IN_CHANNELS = 3
 CLASSES = 1
@@ -74,7 +75,7 @@ class Workload:
             "roofline_gflops": roofline,
         }
 
-    def network(self) -> nn.Module:
+    def network(self) -> Network:
         """Build the network, with the same random weights every time; its guidance, if any, finds every structure.
 
         A slice without structures is not decoded, which would make every form look quick.
@@ -86,7 +87,7 @@ class Workload:
                 nn.init.constant_(part.conv.bias[1::2], 1e3)
         set_form(network, self.form)
         memory_format = torch.channels_last if self.channels_last else torch.contiguous_format
-        return network.to(self.torch_device, memory_format=memory_format)  # type: ignore[call-overload, no-any-return]
+        return network.to(self.torch_device, memory_format=memory_format)
 
     def image(self) -> Tensor:
         """Draw random slices `[B, 3, H, W]`."""
@@ -104,7 +105,7 @@ class Workload:
 
         return run
 
-    def training_step(self, network: nn.Module) -> Callable[[], object]:
+    def training_step(self, network: Network) -> Callable[[], object]:
         """Forward, loss over all supervised outputs and presence, backward, SGD."""
         network.train()
         image = self.image()
@@ -129,6 +130,6 @@ class Workload:
         return torch.autocast(self.torch_device.type, torch.bfloat16, enabled=self.bf16)
 
 
-def freeze(network: nn.Module) -> nn.Module:
+def freeze(network: Network) -> Network:
     """Compile for inference: weights become constants, so that batch norms are folded and layouts chosen once."""
-    return torch.compile(network, options={"freezing": True})  # type: ignore[return-value]
+    return cast("Network", torch.compile(network, options={"freezing": True}))  # its wrapper passes attributes on

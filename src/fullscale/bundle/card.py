@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
-from torch import nn
 
 from fullscale.data.labels import Algorithm
 from fullscale.data.recipe import Recipe
 from fullscale.errors import DataError
 from fullscale.networks import create_network
+from fullscale.networks.protocol import Network
 
 CARD = "model.json"
 
@@ -51,7 +51,7 @@ class ModelCard(BaseModel):
         digest = card_digest(self.model_dump_json().encode())[:12]
         return Algorithm(f"fullscale {self.network}", f"{version('fullscale')} model {digest}")
 
-    def build(self) -> nn.Module:
+    def build(self) -> Network:
         """Create the network, with fresh weights."""
         return create_network(self.network, self.recipe.in_channels, self.classes, **self.options)
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from fullscale.bundle.card import CARD, ModelCard, card_beside, card_digest, read_card
 from fullscale.errors import DataError
 from fullscale.files import atomic_folder
 from fullscale.networks.onnx_network import OnnxNetwork
+from fullscale.networks.protocol import Network
 
 WEIGHTS = "model.safetensors"
 
@@ -40,7 +41,7 @@ def find_bundle(path: Path) -> Path:
     raise DataError(f"{path} holds no model ({CARD} and {WEIGHTS}); has its training finished an epoch?")
 
 
-def load_bundle(path: Path) -> tuple[ModelCard, nn.Module]:
+def load_bundle(path: Path) -> tuple[ModelCard, Network]:
     """Load a bundle, the bundle of a run, or an exported `.onnx`: its card, and its network in evaluation mode (CPU).
 
     Raises:

@@ -165,7 +165,7 @@ def _cost(outcome: Outcome, plan: Plan) -> tuple[int, int]:
     options = outcome.config.network.model_dump(exclude={"name", "pretrained"}, exclude_none=True)
     channels = plan.recipe.in_channels
     with torch.device("meta"):
-        network: Any = create_network(outcome.config.network.name, channels, plan.classes, **options).eval()
+        network = create_network(outcome.config.network.name, channels, plan.classes, **options).eval()
         image = torch.empty(1, channels, *plan.patch_size.value)
     set_form(network, "direct")
     return sum(p.numel() for p in network.parameters()), count_macs(lambda: network.segment(image))

@@ -29,6 +29,7 @@ from fullscale.files import atomic_path
 from fullscale.networks.blocks import decide
 from fullscale.networks.kernels.scaled_conv import Form, set_form
 from fullscale.networks.onnx_network import CARD_DIGEST, IMAGE, LOGITS, OnnxNetwork, require_runtime
+from fullscale.networks.protocol import Network
 from fullscale.views.slices import with_neighbours
 
 Format = Literal["onnx", "torch"]
@@ -156,10 +157,11 @@ def _require_exporter() -> Any:
     return onnxscript
 
 
-def _in_form(network: nn.Module, form: Form) -> nn.Module:
+def _in_form(network: Network, form: Form) -> nn.Module:
     """Copy a network for export, every `ScaledConv` in one form."""
     exported = copy.deepcopy(network).eval()
     set_form(exported, form)
+    assert isinstance(exported, nn.Module)
     return exported
 
 
@@ -207,7 +209,7 @@ def _cannot_export(how: str, error: Exception) -> FullscaleError:
     return FullscaleError(f"the network cannot be exported by {how}: {lines[0]}")
 
 
-def parity_images(network: nn.Module, card: ModelCard, format: Format) -> Iterator[tuple[str, Tensor]]:
+def parity_images(network: Network, card: ModelCard, format: Format) -> Iterator[tuple[str, Tensor]]:
     """Make the images to compare on: noise of several sizes, and slices of a synthetic CT through the card's recipe."""
     rng = torch.Generator().manual_seed(0)
     for batch, height, width in _NOISE[format]:
@@ -220,7 +222,7 @@ def parity_images(network: nn.Module, card: ModelCard, format: Format) -> Iterat
 
 
 @torch.inference_mode()
-def _noise_with_structure(network: nn.Module, shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
+def _noise_with_structure(network: Network, shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
     """Draw noise in which the network finds a structure, where one can be found: a gated image shows little."""
     for brightness, contrast in _KINDS_OF_NOISE:
         image = brightness + contrast * torch.randn(shape, generator=rng)
@@ -259,7 +261,7 @@ def compare(name: str, image: Tensor, expected: Tensor, found: Tensor) -> Parity
 
 
 def _check_parity(
-    network: nn.Module,
+    network: Network,
     exported: nn.Module,
     images: Iterator[tuple[str, Tensor]],
     report: Callable[[ParityCase], None] | None,

@@ -41,7 +41,8 @@ def predict_guided(predictor: Predictor, scan: str | Path | Volume) -> Guided:
     gated, ungated, predicted_present = [], [], []
     for batch in slice_batches(slices, recipe.neighbours, predictor.device, predictor.batch_size):
         with torch.inference_mode(), mixed_precision(predictor.device):
-            logits, presence = predictor.network.segment(batch)  # type: ignore[operator]
+            logits, presence = predictor.network.segment(batch)
+        assert presence is not None
         logits = resize_logits(logits.float(), geometry.shape[1:])
         ungated.append(decide(logits).cpu().numpy())
         gated.append(decide(gate(logits, presence)).cpu().numpy())

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional as F
 
 from fullscale.bundle.card import ModelCard
 from fullscale.bundle.store import load_bundle
@@ -20,6 +21,7 @@ from fullscale.errors import UsageError
 from fullscale.geometry.volume import Volume
 from fullscale.networks.blocks import decide, probabilities
 from fullscale.networks.onnx_network import OnnxNetwork
+from fullscale.networks.protocol import Network
 from fullscale.views.slices import with_neighbours
 
 VOXELS_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 21, "mps": 1 << 20}
@@ -47,7 +49,7 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def _device_for(network: nn.Module, name: str) -> torch.device:
+def _device_for(network: Network, name: str) -> torch.device:
     if not isinstance(network, OnnxNetwork):
         return choose_device(name)
     if name not in ("auto", "cpu"):
@@ -55,7 +57,7 @@ def _device_for(network: nn.Module, name: str) -> torch.device:
     return network.device
 
 
-def _device_of(network: nn.Module) -> torch.device:
+def _device_of(network: Network) -> torch.device:
     return network.device if isinstance(network, OnnxNetwork) else next(network.parameters()).device
 
 
@@ -67,7 +69,7 @@ def mixed_precision(device: torch.device) -> AbstractContextManager[Any]:
 
 
 def slice_logits(
-    network: nn.Module,
+    network: Network,
     slices: npt.NDArray[Any],
     neighbours: int,
     shape: tuple[int, int] | None = None,
@@ -113,7 +115,7 @@ def resize_logits(logits: Tensor, shape: tuple[int, int] | None) -> Tensor:
     if shape is None or logits.shape[2:] == shape:
         return logits
     with torch.inference_mode():
-        return nn.functional.interpolate(logits, shape, mode="bilinear", align_corners=False)
+        return F.interpolate(logits, shape, mode="bilinear", align_corners=False)
 
 
 class Predictor:
@@ -126,9 +128,7 @@ class Predictor:
         batch_size: slices at once; default by the device's memory.
     """
 
-    def __init__(
-        self, card: ModelCard, network: nn.Module, device: str = "auto", batch_size: int | None = None
-    ) -> None:
+    def __init__(self, card: ModelCard, network: Network, device: str = "auto", batch_size: int | None = None) -> None:
         self.card = card
         self.device = _device_for(network, device)
         self.network = network.eval().to(self.device)

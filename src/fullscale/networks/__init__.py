@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from fullscale.errors import UsageError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from fullscale.networks.protocol import Network
 
 _NETWORKS = {
     "unet3+": "fullscale.networks.unet3plus:UNet3Plus",
@@ -40,7 +41,7 @@ def network_options(name: str) -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.name not in ("in_channels", "classes")}
 
 
-def create_network(name: str, in_channels: int, classes: int, **options: Any) -> nn.Module:
+def create_network(name: str, in_channels: int, classes: int, **options: Any) -> Network:
     """Build a network by name.
 
     Args:
@@ -59,11 +60,11 @@ def create_network(name: str, in_channels: int, classes: int, **options: Any) ->
     return network_class(in_channels, classes, **options)
 
 
-def _class_of(name: str) -> type[nn.Module]:
+def _class_of(name: str) -> Callable[..., Network]:
     if name not in _NETWORKS:
         raise UsageError(f"network '{name}' is unknown: expected {_one_of(name, list_networks())}")
     module, class_name = _NETWORKS[name].split(":")
-    network_class: type[nn.Module] = getattr(importlib.import_module(module), class_name)
+    network_class: Callable[..., Network] = getattr(importlib.import_module(module), class_name)
     return network_class
 
 

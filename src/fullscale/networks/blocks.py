@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -11,24 +11,12 @@ from torch.nn import functional as F
 
 from fullscale.errors import UsageError
 from fullscale.networks.kernels.scaled_conv import ScaledConv, is_precise
+from fullscale.networks.protocol import SegmentationOutput
 
 Normalization = Literal["none", "batch"]
 
 TRAINING_ABSENT_LOGIT = -16.0
 """Logit of a gated structure while training: a probability of about 1e-7, of which every loss stays finite."""
-
-
-class SegmentationOutput(NamedTuple):
-    """What a network returns in training.
-
-    Attributes:
-        logits: `[B, classes, H, W]` each, at the input's size, finest supervised output first.
-        presence: `[B, structures, 2]` logits of each structure being absent (index 0) or present (index 1) in a slice,
-            or None without guidance. One class is one structure; of more classes the background is none.
-    """
-
-    logits: list[Tensor]
-    presence: Tensor | None
 
 
 class ConvAct(nn.Module):
@@ -138,6 +126,8 @@ class SegmentationNetwork(nn.Module):
         stride: the image is padded until its sides are multiples of it.
         num_supervised: how many logits there are in training.
     """
+
+    spatial_dims = 2
 
     def __init__(self, in_channels: int, classes: int, stride: int, num_supervised: int = 1) -> None:
         super().__init__()

@@ -12,14 +12,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from fullscale.errors import UsageError
 from fullscale.networks import create_network, network_options
 from fullscale.networks.blocks import require_positive
-from fullscale.networks.encoders import LEVELS
+from fullscale.networks.encoders import LEVELS, create_encoder
 from fullscale.networks.kernels.scaled_conv import set_form
+from fullscale.networks.protocol import TorchModule
 
 PLAIN, RESNET = "plain", "resnet101"
 """The two encoders of the paper's tables."""
@@ -197,15 +198,18 @@ def count_costs(
     """
     require_positive(size=size)
     rows = _TABLE_1 + (_OWN_ENCODER if encoder == PLAIN else _DILATED)
-    return [_cost(row, encoder, in_channels, classes, width, size) for row in rows]
+    with torch.device("meta"):
+        encoded = create_encoder(encoder, in_channels, width).channels
+        image = torch.empty(1, in_channels, size, size)
+    return [_cost(row, encoder, encoded, image, classes, width) for row in rows]
 
 
-def _cost(row: _Row, encoder: str, in_channels: int, classes: int, width: int, size: int) -> Cost:
+def _cost(row: _Row, encoder: str, encoded: Sequence[int], image: Tensor, classes: int, width: int) -> Cost:
     words = {"encoder": encoder, "width": width, "skip_channels": width}
     options = row.options | {word: words[word] for word in network_options(row.network) if word in words}
+    in_channels = image.shape[1]
     with torch.device("meta"):
-        network: Any = create_network(row.network, in_channels, classes, **options).eval()
-        image = torch.empty(1, in_channels, size, size)
+        network = create_network(row.network, in_channels, classes, **options).eval()
     set_form(network, "direct")
     return Cost(
         title=row.title,
@@ -213,13 +217,13 @@ def _cost(row: _Row, encoder: str, in_channels: int, classes: int, width: int, s
         options=options,
         parameters=_count(network),
         parts=_parts(network) if row.formula else {},
-        formula=row.formula(network.encoder.channels, width) if row.formula else None,
+        formula=row.formula(encoded, width) if row.formula else None,
         macs=count_macs(lambda: network.segment(image)),
         published_m=row.published_m.get(encoder) if (in_channels, classes, width) == (3, 1, 64) else None,
     )
 
 
-def _parts(network: nn.Module) -> dict[str, int]:
+def _parts(network: TorchModule) -> dict[str, int]:
     """Count the parameters of UNet, UNet++ and UNet 3+ by their parts."""
     parts = dict.fromkeys(("encoder", "decoder", "heads"), 0)
     for name, child in network.named_children():
@@ -237,7 +241,7 @@ _PART_OF = {
 }
 
 
-def _count(module: nn.Module) -> int:
+def _count(module: TorchModule | nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 

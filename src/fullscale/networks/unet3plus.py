@@ -23,7 +23,6 @@ from fullscale.networks.blocks import (
     ConvNormAct,
     Guidance,
     Head,
-    SegmentationOutput,
     absent,
     check_image,
     count_structures,
@@ -35,6 +34,7 @@ from fullscale.networks.blocks import (
 )
 from fullscale.networks.encoders import LEVELS, create_encoder
 from fullscale.networks.kernels.norm_act import norm_act, norm_act_applies, remade
+from fullscale.networks.protocol import SegmentationOutput
 
 
 class DecoderLevel(nn.Module):
@@ -104,6 +104,8 @@ class UNet3Plus(nn.Module):
         UsageError: a number below 1, an encoder that does not fit, gate_in_training without guidance.
     """
 
+    spatial_dims = 2
+
     def __init__(
         self,
         in_channels: int,
@@ -124,6 +126,7 @@ class UNet3Plus(nn.Module):
         self.classes = classes
         self.gate_in_training = gate_in_training
         self.encoder = create_encoder(encoder, in_channels, width, pretrained)
+        self.stride = self.encoder.strides[-1]
 
         encoded = self.encoder.channels
         decoded = (LEVELS * skip_channels,) * (LEVELS - 1) + encoded[-1:]
@@ -184,7 +187,7 @@ class UNet3Plus(nn.Module):
 
     def _encode(self, image: Tensor) -> tuple[list[Tensor], Tensor | None]:
         check_image(image, self.in_channels)
-        maps = self.encoder(pad_to_stride(image, self.encoder.strides[-1], self.training))  # five [B, C, h, w]
+        maps = self.encoder(pad_to_stride(image, self.stride, self.training))  # five [B, C, h, w]
         return maps, None if self.guidance is None else self.guidance(maps[-1])  # [B, structures, 2]
 
     def _decode(self, maps: list[Tensor]) -> list[Tensor]:

@@ -8,7 +8,7 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fullscale.config.schema import OptimizerConfig
 from fullscale.data.cache import PreparedCase
@@ -17,6 +17,7 @@ from fullscale.inference.predictor import slice_logits
 from fullscale.losses.supervision import SupervisedLoss, SupervisedTerms, presence_of
 from fullscale.metrics.overlap import overlap_counts
 from fullscale.networks.blocks import decide
+from fullscale.networks.protocol import Network
 
 
 class SegmentationModule(lightning.LightningModule):
@@ -33,7 +34,7 @@ class SegmentationModule(lightning.LightningModule):
 
     def __init__(
         self,
-        network: nn.Module,
+        network: Network,
         loss: SupervisedLoss,
         optimizer: OptimizerConfig,
         structures: list[str],

@@ -30,6 +30,7 @@ from torch.nn import functional as F
 
 from fullscale.errors import UsageError
 from fullscale.networks.kernels import winograd
+from fullscale.networks.protocol import TorchModule
 
 Form = Literal["auto", "direct", "factored", "winograd"]
 
@@ -115,7 +116,7 @@ class ScaledConv(nn.Conv2d):
         return f"{self.in_channels}, {self.out_channels}, log2_scale={self.log2_scale}, form={self.form!r}"
 
 
-def set_form(network: nn.Module, form: Form) -> None:
+def set_form(network: TorchModule, form: Form) -> None:
     """Set the form of every ScaledConv of a network.
 
     Raises:
