@@ -1,8 +1,8 @@
 """Prepared cases on disk: slices that training reads a few at a time, keyed by content.
 
-A prepared case is a folder named by a digest of the scan's bytes, the mask's bytes, the recipe and the labels. A file
-or a recipe that changes has another digest and is prepared again. The folder is filled beside its place and renamed
-into it, so a half-written one is never found.
+A prepared case is a folder named by a digest of the scan's content, the mask's content, the recipe and the labels. A
+file or a recipe that changes has another digest and is prepared again. The folder is filled beside its place and
+renamed into it, so a half-written one is never found.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fullscale.data.case import Case
+from fullscale.data.identity import CaseDigest, DigestIndex, case_digest
 from fullscale.data.labels import merge_labels, structures_of
 from fullscale.data.read import read_image, read_label
 from fullscale.data.recipe import Recipe, image_slices, label_slices, slice_geometry
@@ -71,6 +72,7 @@ def prepare_cases(
     labels: Mapping[int, str],
     cache: Path,
     progress: Callable[[str], None] | None = None,
+    verify: bool = False,
 ) -> list[PreparedCase]:
     """Prepare labelled cases, or find them prepared.
 
@@ -80,21 +82,24 @@ def prepare_cases(
         labels: name of each label value, background included; values that share a name are merged.
         cache: folder of prepared cases, shared between runs.
         progress: called with each case's id when it is ready.
+        verify: read every file again, even where size and times say that it has not changed.
 
     Raises:
         DataError: a case cannot be read, or its mask does not fit; the case is named.
     """
-    prepared = []
+    prepared, index = [], DigestIndex(cache, verify)
     for case in cases:
-        prepared.append(_prepare_case(case, recipe, labels, cache))
+        prepared.append(_prepare_case(case, recipe, labels, cache, index))
         if progress is not None:
             progress(case.id)
     return prepared
 
 
-def _prepare_case(case: Case, recipe: Recipe, labels: Mapping[int, str], cache: Path) -> PreparedCase:
+def _prepare_case(
+    case: Case, recipe: Recipe, labels: Mapping[int, str], cache: Path, index: DigestIndex
+) -> PreparedCase:
     try:
-        folder = cache / f"{case.id.replace('/', '_')}-{_digest(case, recipe, labels)}"
+        folder = cache / _key(case_digest(case, index), recipe, labels)
         if not folder.is_dir():
             with _atomic_folder(folder) as temporary:
                 _fill(temporary, case, recipe, labels)
@@ -121,25 +126,14 @@ def _fill(folder: Path, case: Case, recipe: Recipe, labels: Mapping[int, str]) -
     np.save(folder / "label.npy", label)
     voxels = [np.bincount(s.ravel(), minlength=1 + len(structures_of(labels))).tolist() for s in label]
     resized = (geometry.spacing_mm[i] * geometry.shape[i] / geometry.network_shape[i] for i in range(3))
-    meta = {"case": case.id, "spacing_mm": list(resized), "voxels": voxels}
+    meta = {"spacing_mm": list(resized), "voxels": voxels}
     (folder / "case.json").write_text(json.dumps(meta))
 
 
-def _digest(case: Case, recipe: Recipe, labels: Mapping[int, str]) -> str:
-    digest = hashlib.blake2b(digest_size=12)
-    digest.update(json.dumps([FORMAT, recipe.model_dump(mode="json"), list(merge_labels(labels).items())]).encode())
-    for source in (case.image, case.label):
-        for file in _files(source):
-            digest.update(file.name.encode())
-            with file.open("rb") as content:
-                while block := content.read(1 << 20):
-                    digest.update(block)
-    return digest.hexdigest()
-
-
-def _files(source: Path | None) -> Iterator[Path]:
-    if source is not None:
-        yield from sorted(p for p in source.iterdir() if p.is_file()) if source.is_dir() else [source]
+def _key(content: CaseDigest, recipe: Recipe, labels: Mapping[int, str]) -> str:
+    """Name the folder of a prepared case; names of patients and files are no part of it."""
+    settings = [FORMAT, recipe.model_dump(mode="json"), list(merge_labels(labels).items()), content.whole]
+    return hashlib.blake2b(json.dumps(settings).encode(), digest_size=16).hexdigest()
 
 
 @contextmanager

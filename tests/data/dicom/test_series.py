@@ -25,7 +25,8 @@ from tests.dicom_slices import (
 
 from fullscale.data.dicom.series import DicomHeader, is_dicom_folder, read_series, read_series_grid, series_info
 from fullscale.data.dicom.stack import DicomReadOptions
-from fullscale.data.read import read_image, read_label, read_png_stack
+from fullscale.data.image_files import read_png_stack
+from fullscale.data.read import read_image, read_label
 from fullscale.data.volume_files import read_volume, write_volume
 from fullscale.errors import DataError, GeometryError
 from fullscale.geometry.volume import Volume

@@ -1,0 +1,185 @@
+"""What a case's files hold, as digests that do not depend on their names, and a memory of them between runs.
+
+Reading every byte of a data set only to find that nothing has changed takes minutes. So the digest of a file is kept
+in the cache, by its path and by what the file system says of it: inode, size, time of modification and time of
+change. A program can set the time of modification back, but not the time of change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fullscale.data.case import Case
+from fullscale.data.dicom.headers import study_files
+from fullscale.data.image_files import name_order
+from fullscale.errors import DataError, FullscaleError
+from fullscale.files import write_text
+
+INDEX = ".digests"
+"""The index in the cache folder: a line `CHECK PATH STATE CONTENT` a file, all hexadecimal; the last one counts."""
+
+_SETTLED_S = 2.0
+"""A file changed this recently is not remembered: its next change may carry the same time stamp (FAT counts 2 s)."""
+_SPARE_LINES = 1000
+_DETACHED = re.compile(rb"^\s*(?:ElementDataFile\s*=|data ?file:)\s*(.+?)\s*$", re.MULTILINE | re.IGNORECASE)
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CaseDigest:
+    """What identifies the content of a case; equal content has equal digests under any names.
+
+    Attributes:
+        image: 32 hexadecimal digits.
+        label: likewise, None without a label.
+    """
+
+    image: str
+    label: str | None
+
+    @property
+    def whole(self) -> str:
+        """One digest of both."""
+        return _digest(f"{self.image} {self.label}".encode())
+
+
+@dataclass
+class DigestIndex:
+    """Digests of files, remembered in a folder. Several processes may use one at the same time.
+
+    Attributes:
+        folder: where the index lies; None remembers nothing beyond this object.
+        verify: read every file, whatever is remembered.
+    """
+
+    folder: Path | None = None
+    verify: bool = False
+    _known: dict[str, tuple[str, str]] | None = field(default=None, init=False, repr=False)
+
+    def file_digest(self, file: Path) -> str:
+        """Return the digest of a file's bytes, read or remembered.
+
+        Raises:
+            DataError: the file is missing or cannot be read.
+        """
+        try:
+            where, state = _digest(os.fsencode(file.absolute())), _state(file)
+            known = self._entries().get(where)
+            if known is not None and known[0] == state and not self.verify:
+                return known[1]
+            with file.open("rb") as stream:
+                content = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+            status = file.stat()
+        except OSError as error:
+            raise DataError(f"{file}: {error.strerror or error}") from error
+        if known is not None and known[0] == state and known[1] != content:
+            _log.warning("%s: its bytes changed while its size and times did not; is the disk sound?", file)
+        settled = time.time() - max(status.st_mtime, status.st_ctime) > _SETTLED_S
+        if settled and _state(file) == state and known != (state, content):
+            self._remember(where, state, content)
+        return content
+
+    def _entries(self) -> dict[str, tuple[str, str]]:
+        if self._known is None:
+            self._known = {} if self.folder is None else _read_index(self.folder / INDEX)
+        return self._known
+
+    def _remember(self, where: str, state: str, content: str) -> None:
+        self._entries()[where] = (state, content)
+        if self.folder is None:
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # One short write at the end of the file: parallel processes do not tear each other's lines. The line
+            # feed before it ends a line that a killed process left half-written.
+            with open(self.folder / INDEX, "ab", buffering=0) as stream:
+                stream.write(f"\n{_line(where, state, content)}\n".encode())
+        except OSError as error:
+            _log.info("%s: cannot be written (%s); files are read again next time", self.folder, error.strerror)
+            self.folder = None
+
+
+def case_digest(case: Case, index: DigestIndex) -> CaseDigest:
+    """Return the digests of a case's image and label.
+
+    PNG masks belong to the DICOM slices of the same place in the order of names, so that order is part of the label.
+
+    Raises:
+        DataError: a file is missing or cannot be read.
+    """
+    images = [index.file_digest(file) for file in content_files(case.image)]
+    image = _digest(" ".join(sorted(images)).encode())
+    if case.label is None:
+        return CaseDigest(image, None)
+    labels = [index.file_digest(file) for file in content_files(case.label)]
+    if case.label.is_dir():
+        labels += [str(sorted(images).index(digest)) for digest in images]
+    return CaseDigest(image, _digest(" ".join(labels).encode()))
+
+
+def content_files(source: Path) -> list[Path]:
+    """List every file that an image or a label map consists of; those of a folder in the order of names.
+
+    Raises:
+        DataError: the source is missing.
+    """
+    if source.is_dir():
+        return sorted(study_files(source), key=name_order)
+    if not source.is_file():
+        raise DataError(f"{source}: no such file or folder")
+    return [source, *_detached_files(source)]
+
+
+def _detached_files(header: Path) -> list[Path]:
+    """List the files that hold the voxels of a `.mhd` or `.nhdr` header."""
+    if header.suffix.lower() not in (".mhd", ".nhdr"):
+        return []
+    text = header.read_bytes()[: 1 << 20]
+    named = _DETACHED.search(text)
+    if named is None:
+        return []
+    first = os.fsdecode(named[1])
+    listed = [first.split()[0], *os.fsdecode(text[named.end() :]).splitlines()]
+    names = listed[1:] if listed[0] == "LIST" else [first, *listed]
+    pattern = re.sub(r"%\d*d", "*", listed[0])
+    files = [header.parent / name.strip() for name in names if name.strip()]
+    files += sorted(header.parent.glob(pattern)) if "*" in pattern else []
+    return [file for file in dict.fromkeys(files) if file.is_file() and file != header]
+
+
+def _state(file: Path) -> str:
+    status = file.stat()
+    return _digest(f"{status.st_ino} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}".encode())
+
+
+def _read_index(path: Path) -> dict[str, tuple[str, str]]:
+    """Read what is whole of an index; damaged lines are left out, so that their files are read again."""
+    try:
+        lines = path.read_bytes().decode("ascii", "replace").split("\n")
+    except OSError:
+        return {}
+    entries: dict[str, tuple[str, str]] = {}
+    for line in lines:
+        parts = line.split(" ")
+        if len(parts) == 4 and line == _line(*parts[1:]):
+            entries[parts[1]] = (parts[2], parts[3])
+    if len(lines) > 4 * len(entries) + _SPARE_LINES:
+        with suppress(FullscaleError):  # what another process adds meanwhile is lost: its files are read again
+            write_text(path, "".join(f"\n{_line(where, *rest)}\n" for where, rest in entries.items()))
+    return entries
+
+
+def _line(where: str, state: str, content: str) -> str:
+    rest = f"{where} {state} {content}"
+    return f"{_digest(rest.encode())[:8]} {rest}"
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
