@@ -35,9 +35,7 @@ def folders_of(path: Path) -> list[str]:
     return sorted(str(p.relative_to(path)) for p in path.rglob("*"))
 
 
-def test_from_a_folder_of_scans_to_scores(
-    fullscale: Command, process: Command, phantoms: Path, tmp_path: Path
-) -> None:
+def test_from_a_folder_of_scans_to_scores(fullscale: Command, process: Command, phantoms: Path, tmp_path: Path) -> None:
     run, masks = tmp_path / "run", tmp_path / "masks"
     inspected = fullscale("inspect", phantoms, "--json")
     assert json.loads(inspected.stdout)["usable_cases"] == 6

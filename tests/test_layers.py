@@ -9,6 +9,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "fullscale"
 FLOOR = {
     "errors": 0,
     "text": 0,
+    "registry": 0,
     "config": 1,
     "files": 1,
     "geometry": 1,
@@ -46,7 +47,7 @@ HOME = {
     "typer": ["cli/"],
     "rich": ["cli/"],
 }
-WITHOUT_TORCH = ("errors", "text", "files", "config", "geometry", "data", "metrics", "scoring", "reporting")
+WITHOUT_TORCH = ("errors", "text", "registry", "files", "config", "geometry", "data", "metrics", "scoring", "reporting")
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path.relative_to(SOURCE) != Path("__init__.py"))
 
 
@@ -71,7 +72,10 @@ def test_a_file_imports_only_its_own_room_or_a_lower_floor(path: Path) -> None:
     for name in imports(path):
         if name.startswith("fullscale."):
             there = name.split(".")[1]
-            assert there == here or FLOOR[there] < FLOOR[here], f"{path.name} imports {name}"
+            # The ground floor is one room: its files lean on errors and text.
+            assert there == here or FLOOR[there] < FLOOR[here] or FLOOR[here] == 0 == FLOOR[there], (
+                f"{path.name} imports {name}"
+            )
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
@@ -92,4 +96,4 @@ def test_networks_and_losses_can_be_lifted_out() -> None:
     for path in FILES:
         if room(path) in ("networks", "losses"):
             ours = {n.split(".")[1] for n in imports(path) if n.startswith("fullscale.")}
-            assert ours <= {room(path), "errors", "text"}, path
+            assert ours <= {room(path), "errors", "text", "registry"}, path

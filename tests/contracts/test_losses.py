@@ -45,7 +45,7 @@ def test_the_table_holds_the_known_names():
 
 
 def test_an_unknown_name_is_refused_with_the_nearest():
-    with pytest.raises(UsageError, match="'hybird' is unknown: expected 'hybrid'"):
+    with pytest.raises(UsageError, match="'hybird' is unknown; did you mean 'hybrid'"):
         create_loss("hybird")
 
 

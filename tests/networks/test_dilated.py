@@ -69,7 +69,11 @@ def test_a_folder_without_weights_is_named(tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(
     ("encoder", "message"),
-    [("plain", "cannot be dilated"), ("resnet_18", "'resnet18', perhaps"), ("vit_base_patch16_224", "one size only")],
+    [
+        ("plain", "cannot be dilated"),
+        ("resnet_18", "did you mean 'resnet18'"),
+        ("vit_base_patch16_224", "one size only"),
+    ],
 )
 def test_an_encoder_that_does_not_fit_is_refused_in_one_line(name, encoder, message):
     with pytest.raises(UsageError, match=message) as caught:

@@ -38,7 +38,7 @@ def test_backbone_gives_five_maps_at_its_strides(name):
 
 
 def test_unknown_backbone_offers_the_nearest_name():
-    with pytest.raises(UsageError, match="'resnet_50' is unknown: expected 'resnet50', perhaps"):
+    with pytest.raises(UsageError, match="'resnet_50' is unknown; did you mean 'resnet50'"):
         create_encoder("resnet_50", 3)
 
 

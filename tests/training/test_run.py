@@ -262,13 +262,13 @@ def test_what_the_configuration_leaves_open_comes_from_the_plan(trained_run: Pat
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["network.name=unet3"], r"network 'unet3' is unknown: expected 'unet3\+', perhaps\?"),
+        (["network.name=unet3"], r"network 'unet3' is unknown; did you mean 'unet3\+'\?"),
         (
             ["network.name=unet", "network.skip_channels=8"],
             "network.skip_channels=8: network 'unet' has no such option",
         ),
         (["network.name=deeplabv3+", "network.encoder=plain"], "encoder 'plain' cannot be dilated"),
-        (["network.name=unet++", "network.encoder=resnet_18"], "'resnet18', perhaps"),
+        (["network.name=unet++", "network.encoder=resnet_18"], "did you mean 'resnet18'"),
         (["network.classification_guided=false", "network.gate_in_training=true"], "gate_in_training=True needs"),
         (["loss.level_weights=[1,1]"], "loss.level_weights has 2 values for 5 supervised outputs"),
         (["network.name=unet++", "loss.level_weights=[1]"], "has 1 values for 4 supervised outputs"),

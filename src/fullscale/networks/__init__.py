@@ -1,34 +1,37 @@
-"""Segmentation networks, made by name. Knows torch and the errors only; torch is loaded with the first network."""
+"""Segmentation networks, made by name. Knows torch and the registry only; torch is loaded with the first network."""
 
 from __future__ import annotations
 
-import difflib
-import importlib
 import inspect
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from fullscale.errors import UsageError
+from fullscale.registry import Registry
 
 if TYPE_CHECKING:
     from fullscale.networks.protocol import Network
 
-_NETWORKS = {
-    "unet3+": "fullscale.networks.unet3plus:UNet3Plus",
-    "unet": "fullscale.networks.unet:UNet",
-    "unet++": "fullscale.networks.unetplusplus:UNetPlusPlus",
-    "attention-unet": "fullscale.networks.attention_unet:AttentionUNet",
-    "pspnet": "fullscale.networks.pspnet:PSPNet",
-    "deeplabv2": "fullscale.networks.deeplab:DeepLabV2",
-    "deeplabv3": "fullscale.networks.deeplab:DeepLabV3",
-    "deeplabv3+": "fullscale.networks.deeplab:DeepLabV3Plus",
-}
-"""Every network by its name, and the class to import for it."""
+NETWORKS: Registry[Network] = Registry(
+    kind="network",
+    table={
+        "unet3+": "fullscale.networks.unet3plus:UNet3Plus",
+        "unet": "fullscale.networks.unet:UNet",
+        "unet++": "fullscale.networks.unetplusplus:UNetPlusPlus",
+        "attention-unet": "fullscale.networks.attention_unet:AttentionUNet",
+        "pspnet": "fullscale.networks.pspnet:PSPNet",
+        "deeplabv2": "fullscale.networks.deeplab:DeepLabV2",
+        "deeplabv3": "fullscale.networks.deeplab:DeepLabV3",
+        "deeplabv3+": "fullscale.networks.deeplab:DeepLabV3Plus",
+    },
+    group="fullscale.networks",
+    given=("in_channels", "classes"),
+    base="torch.nn:Module",
+)
+"""Every network by its name. Other packages add theirs by entry points, or are named as `package.module:Class`."""
 
 
 def list_networks() -> list[str]:
-    """Return the names that `create_network` takes."""
-    return list(_NETWORKS)
+    """Return the names that `create_network` takes, those of installed packages last."""
+    return NETWORKS.names()
 
 
 def network_options(name: str) -> dict[str, Any]:
@@ -37,15 +40,15 @@ def network_options(name: str) -> dict[str, Any]:
     Raises:
         UsageError: no network has this name.
     """
-    parameters = inspect.signature(_class_of(name)).parameters.values()
-    return {p.name: p.default for p in parameters if p.name not in ("in_channels", "classes")}
+    options = NETWORKS.options(name)
+    return {name: p.default for name, p in options.items() if p.default is not inspect.Parameter.empty}
 
 
 def create_network(name: str, in_channels: int, classes: int, **options: Any) -> Network:
     """Build a network by name.
 
     Args:
-        name: one of `list_networks()`.
+        name: one of `list_networks()`, or `package.module:Class`, a `torch.nn.Module`.
         in_channels: channels C of the images `[B, C, H, W]` it will be given.
         classes: channels of its logits: 1 is sigmoid, more is softmax with background as class 0.
         options: further arguments of the network's own class, see `network_options`.
@@ -53,21 +56,4 @@ def create_network(name: str, in_channels: int, classes: int, **options: Any) ->
     Raises:
         UsageError: the name or an option is unknown, or a value does not fit.
     """
-    network_class, known = _class_of(name), network_options(name)
-    for option in options:
-        if option not in known:
-            raise UsageError(f"network '{name}' has no option '{option}': expected {_one_of(option, list(known))}")
-    return network_class(in_channels, classes, **options)
-
-
-def _class_of(name: str) -> Callable[..., Network]:
-    if name not in _NETWORKS:
-        raise UsageError(f"network '{name}' is unknown: expected {_one_of(name, list_networks())}")
-    module, class_name = _NETWORKS[name].split(":")
-    network_class: Callable[..., Network] = getattr(importlib.import_module(module), class_name)
-    return network_class
-
-
-def _one_of(wrong: str, known: list[str]) -> str:
-    nearest = difflib.get_close_matches(wrong, known, n=1)
-    return f"'{nearest[0]}', perhaps?" if nearest else f"one of {', '.join(known)}"
+    return NETWORKS.create(name, in_channels, classes, **options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch.nn import functional as F
 
 from fullscale.errors import DataError, FullscaleError, UsageError
 from fullscale.networks.blocks import ConvNormAct, initialise
-from fullscale.text import first_line
+from fullscale.text import first_line, nearest
 
 LEVELS = 5
 TIMM_STRIDES = (2, 4, 8, 16, 32)
@@ -148,9 +147,7 @@ def check_backbone(name: str) -> None:
     if name == "plain":
         raise UsageError("encoder 'plain' cannot be dilated: give this network a timm backbone such as resnet101")
     if not timm.is_model(name):
-        nearest = difflib.get_close_matches(name, timm.list_models(), n=1)
-        hint = f"'{nearest[0]}', perhaps?" if nearest else "a name of timm.list_models()"
-        raise UsageError(f"encoder '{name}' is unknown: expected {hint}")
+        raise UsageError(f"encoder '{name}' is unknown{nearest(name, timm.list_models())}")
     try:
         default = timm.get_pretrained_cfg(name)
     except RuntimeError as error:
