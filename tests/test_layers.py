@@ -15,6 +15,7 @@ FLOOR = {
     "geometry": 1,
     "losses": 1,
     "networks": 1,
+    "runfolder": 1,
     "data": 2,
     "metrics": 2,
     "views": 3,
@@ -47,7 +48,19 @@ HOME = {
     "typer": ["cli/"],
     "rich": ["cli/"],
 }
-WITHOUT_TORCH = ("errors", "text", "registry", "files", "config", "geometry", "data", "metrics", "scoring", "reporting")
+WITHOUT_TORCH = (
+    "errors",
+    "text",
+    "registry",
+    "files",
+    "runfolder",
+    "config",
+    "geometry",
+    "data",
+    "metrics",
+    "scoring",
+    "reporting",
+)
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path.relative_to(SOURCE) != Path("__init__.py"))
 
 

@@ -20,7 +20,8 @@ from fullscale.config.schema import OptimizerConfig
 from fullscale.data.plan import read_plan
 from fullscale.errors import DataError, FullscaleError, UsageError
 from fullscale.training.budget import Budget, read_checkpoint
-from fullscale.training.run import TrainRequest, resolve, train
+from fullscale.training.prepare import resolve
+from fullscale.training.run import TrainRequest, train
 from tests.conftest import QUICK, Command
 
 LOCK = """

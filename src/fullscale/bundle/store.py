@@ -14,6 +14,7 @@ from fullscale.errors import DataError
 from fullscale.files import atomic_folder
 from fullscale.networks.onnx_network import OnnxNetwork
 from fullscale.networks.protocol import Network
+from fullscale.runfolder import RunFolder
 
 WEIGHTS = "model.safetensors"
 
@@ -31,7 +32,7 @@ def find_bundle(path: Path) -> Path:
     Raises:
         DataError: there is none.
     """
-    for folder in (path, path / "bundle"):
+    for folder in (path, RunFolder(path).bundle):
         if (folder / CARD).is_file():
             return folder
     if not path.exists():

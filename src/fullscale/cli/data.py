@@ -127,7 +127,7 @@ def plan(
     from fullscale.data.layouts.find import find_dataset
     from fullscale.data.plan import make_plan
     from fullscale.files import write_text
-    from fullscale.training.run import gpu_memory_gib
+    from fullscale.training.prepare import gpu_memory_gib
 
     config = load_config(None, [f"trainer.device={device}", *(settings or [])])
     chosen = make_plan(inspect_dataset(find_dataset(data), structures=config.data.labels), gpu_memory_gib(config))
@@ -154,7 +154,7 @@ def prepare(
     from fullscale.data.checks import inspect_dataset
     from fullscale.data.layouts.find import find_dataset
     from fullscale.data.plan import make_plan, read_plan
-    from fullscale.training.run import gpu_memory_gib
+    from fullscale.training.prepare import gpu_memory_gib
 
     config = load_config(None, settings or [])
     labels = config.data.labels

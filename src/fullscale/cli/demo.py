@@ -27,6 +27,7 @@ def demo(
     from fullscale.reporting.figures import save_figure
     from fullscale.reporting.overlay import overlay_figure
     from fullscale.reporting.scene import RenderOptions
+    from fullscale.runfolder import SUMMARY, RunFolder
     from fullscale.scoring.evaluate import evaluate
     from fullscale.scoring.summary import write_summary
     from fullscale.training.run import TrainRequest, train
@@ -49,7 +50,7 @@ def demo(
     assert result.mask is not None
     structures = {1: "liver", 2: "spleen"}
     summary = evaluate(result.mask, truth, structures)
-    write_summary(summary, masks / "summary.json")
+    write_summary(summary, masks / SUMMARY)
     picture = masks / "overlay.png"
     scan = read_image(unseen)
     found, wanted = read_label(result.mask, unseen), read_label(truth, unseen)
@@ -57,7 +58,7 @@ def demo(
     save_figure(overlay_figure(scan, found, wanted, options, title="synthetic phantom"), picture)
     print_summary(summary, "3. Scores of the scan it has not seen (a synthetic phantom, no patient)")
     typer.echo(
-        f"mask:    {result.mask}\nscores:  {masks / 'summary.json'}\npicture: {picture}\nmodel:   {run / 'bundle'}"
+        f"mask:    {result.mask}\nscores:  {masks / SUMMARY}\npicture: {picture}\nmodel:   {RunFolder(run).bundle}"
     )
 
 

@@ -40,6 +40,7 @@ def score_model(
     from fullscale.data.layouts.find import find_dataset
     from fullscale.inference.predictor import Predictor
     from fullscale.inference.scored import predict_and_score
+    from fullscale.runfolder import SUMMARY
 
     chosen, tolerance = parse_labels(labels), parse_tolerance(tolerance_mm)
     cases = find_dataset(data).cases
@@ -51,7 +52,7 @@ def score_model(
         print_json(summary.as_dict())
     else:
         print_summary(summary, "Scores")
-        print_status(f"scores: {output / 'summary.json'}; fullscale report {output} shows them")
+        print_status(f"scores: {output / SUMMARY}; fullscale report {output} shows them")
     _fail_in_part(summary.failures)
 
 
@@ -72,6 +73,7 @@ def evaluate(
     With --against, the two sets of masks are also compared case by case.
     """
     from fullscale.files import write_json
+    from fullscale.runfolder import SUMMARY
     from fullscale.scoring.evaluate import evaluate
     from fullscale.scoring.paired import compare_summaries
     from fullscale.scoring.summary import Summary, read_summary
@@ -88,7 +90,7 @@ def evaluate(
     other = None if against is None else score(against)
     compared = None if other is None else compare_summaries(summary, other)
     content = summary.as_dict() | ({} if compared is None else {"against": compared.as_dict() | {"file": str(against)}})
-    where = output or (predictions / "summary.json" if predictions.is_dir() else None)
+    where = output or (predictions / SUMMARY if predictions.is_dir() else None)
     if where is not None:
         write_json(where, content)
     if json:

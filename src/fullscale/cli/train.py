@@ -32,6 +32,7 @@ def train(
     from fullscale.config.load import load_config
     from fullscale.data.cache import default_cache
     from fullscale.data.layouts.find import find_dataset
+    from fullscale.runfolder import RunFolder
     from fullscale.training.run import TrainRequest, train
 
     chosen = load_config(config, settings or [])
@@ -54,7 +55,8 @@ def train(
     else:
         title = "training cases (none were held back)" if fold == "all" else f"validation cases of fold {fold}"
         print_summary(summary, f"Scores of the {title}")
-    print_status(f"model: {run / 'bundle'}; scores: {run / f'fold_{fold}' / 'validation' / 'summary.json'}")
+    folder = RunFolder(run)
+    print_status(f"model: {folder.bundle}; scores: {folder.fold(fold).summary}")
 
 
 def settings() -> None:

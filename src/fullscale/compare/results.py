@@ -17,6 +17,7 @@ from fullscale.networks import create_network
 from fullscale.networks.kernels.scaled_conv import set_form
 from fullscale.networks.parameters import count_macs
 from fullscale.reporting.source import Source, find_source, read_curves
+from fullscale.runfolder import RunFolder
 from fullscale.scoring.paired import paired_dice
 from fullscale.scoring.statistics import LEVEL, Interval, PairedComparison, bootstrap_interval, compare_paired, holm
 from fullscale.scoring.summary import Summary
@@ -137,7 +138,7 @@ def gather(comparison: Comparison, plan: Plan, outcomes: Sequence[Outcome]) -> R
 
 
 def _source(outcome: Outcome) -> Source | None:
-    return find_source(outcome.run) if list(outcome.run.glob("fold_*/validation/summary.json")) else None
+    return find_source(outcome.run) if RunFolder(outcome.run).scored() else None
 
 
 def _line(outcome: Outcome, plan: Plan, source: Source | None) -> Line:

@@ -16,7 +16,9 @@ from fullscale.data.plan import Plan
 from fullscale.data.splits import choose_split
 from fullscale.errors import DataError, UsageError
 from fullscale.files import only_one, write_json
-from fullscale.training.run import TrainRequest, inspect_and_plan, record_run, resolve, splits_of, train
+from fullscale.runfolder import RunFolder
+from fullscale.training.prepare import inspect_and_plan, record_run, resolve, splits_of
+from fullscale.training.run import TrainRequest, train
 
 CLAIM = "comparison.json"
 
@@ -121,7 +123,7 @@ def _claim(job: Job, plan: Plan, record: dict[str, Any]) -> None:
                 f"{job.output} compares with another {changed[0]} ({_short(old[changed[0]])}, not "
                 f"{_short(new[changed[0]])}): repeat the command as it was to go on, or choose another folder with -o"
             )
-    record_run(job.output, plan, record)
+    record_run(RunFolder(job.output), plan, record)
     write_json(file, new)
 
 
@@ -141,12 +143,12 @@ def _short(value: Any) -> str:
 def _train(job: Job, outcome: Outcome, fold: int, plan: Plan, record: dict[str, Any]) -> None:
     """Train one fold of one row, unless it has its scores already; whatever stops it is written down, and no more."""
     what = f"{outcome.row.name}, fold {fold}"
-    if (outcome.run / f"fold_{fold}" / "validation" / "summary.json").is_file():
+    if RunFolder(outcome.run).fold(fold).has_scores:
         job.report(f"{what}: done already")
         return
     job.report(f"{what}: {job.comparison.budget}")
     try:
-        record_run(outcome.run, plan, record)  # spares every row the look at the data
+        record_run(RunFolder(outcome.run), plan, record)  # spares every row the look at the data
         train(
             TrainRequest(
                 job.data,

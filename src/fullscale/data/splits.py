@@ -13,9 +13,6 @@ import numpy as np
 from fullscale.data.case import Case
 from fullscale.errors import DataError, UsageError
 
-ALL = "all"
-"""The fold that trains on every case and has no validation of its own."""
-
 
 class Split(TypedDict):
     """Case identifiers of one fold."""

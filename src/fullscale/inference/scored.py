@@ -16,6 +16,7 @@ from fullscale.inference.guided import is_guided, predict_guided
 from fullscale.inference.predictor import Predictor
 from fullscale.metrics.presence import GuidedScores, score_guided
 from fullscale.metrics.surface import TOLERANCE_MM, Tolerance
+from fullscale.runfolder import SUMMARY
 from fullscale.scoring.evaluate import evaluate
 from fullscale.scoring.summary import Failure, Summary, write_summary
 
@@ -64,7 +65,7 @@ def predict_and_score(
         raise DataError(f"none of {len(cases)} cases could be segmented, such as {first.case}: {first.message}")
     summary = evaluate(folder, done, labels, tolerance_mm)
     summary = replace(summary, guidance=guidance, failures=[*failures, *summary.failures])
-    write_summary(summary, folder / "summary.json")
+    write_summary(summary, folder / SUMMARY)
     return summary
 
 

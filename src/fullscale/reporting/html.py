@@ -17,7 +17,8 @@ from fullscale.reporting.charts import Point, line_chart, scatter_chart, strip_c
 from fullscale.reporting.figures import figure_png
 from fullscale.reporting.overlay import overlay_figure
 from fullscale.reporting.scene import RenderOptions
-from fullscale.reporting.source import SUMMARY, Source, find_source, read_case, read_curves, read_record
+from fullscale.reporting.source import Source, find_source, read_case, read_curves, read_record
+from fullscale.runfolder import RunFolder
 from fullscale.scoring.summary import CaseScores, write_summary
 
 TEMPLATE = "report.html.jinja"
@@ -108,7 +109,7 @@ def write_report(
     source = find_source(path)
     pictures = _pictures(source, cases, options or RenderOptions(), progress)
     if len(source.folds) > 1:
-        write_summary(source.summary, source.path / SUMMARY)
+        write_summary(source.summary, RunFolder(source.path).summary)
     where = output or (source.path if source.is_run else source.path.parent) / "report.html"
     write_text(where, render(source, list(pictures.values())))
     notes = [f"{name}: {picture.note}" for name, picture in pictures.items() if picture.note]
@@ -314,18 +315,17 @@ def _guidance(content: dict[str, Any]) -> dict[str, Table] | None:
 
 def _training(source: Source) -> dict[str, Any]:
     """Curves, settings, plan, data and versions of a run; what is not there is left out."""
-    records = {name: read_record(source.path / name) for name in ("config.yaml", "plan.json", "dataset.json")}
-    settings = {f"{s}.{k}": _plain(v) for s, part in records["config.yaml"].items() for k, v in part.items()}
-    plan = [(k, _plain(v["value"]), v["reason"]) for k, v in records["plan.json"].items() if isinstance(v, dict)]
-    environment = read_record(source.path / "environment.json")
+    run = RunFolder(source.path)
+    config, plan = read_record(run.config), read_record(run.plan)
+    environment = read_record(run.environment)
     packages = environment.pop("packages", {})
     return {
-        "curves": {name: _curves(read_curves(folder)) for name, folder in source.folds.items()},
-        "settings": settings,
-        "plan": plan,
-        "data": {k: v for k, v in records["dataset.json"].items() if not isinstance(v, dict | list)},
+        "curves": {name: _curves(read_curves(fold)) for name, fold in source.folds.items()},
+        "settings": {f"{s}.{k}": _plain(v) for s, part in config.items() for k, v in part.items()},
+        "plan": [(k, _plain(v["value"]), v["reason"]) for k, v in plan.items() if isinstance(v, dict)],
+        "data": {k: v for k, v in read_record(run.dataset).items() if not isinstance(v, dict | list)},
         "environment": environment | packages,
-        "model": read_record(source.path / "bundle" / "model.json").get("provenance", {}),
+        "model": read_record(run.bundle / "model.json").get("provenance", {}),
     }
 
 

@@ -15,10 +15,8 @@ from fullscale.data.plan import read_plan
 from fullscale.data.read import read_image, read_label
 from fullscale.errors import DataError
 from fullscale.geometry.volume import Volume
+from fullscale.runfolder import ALL, SUMMARY, FoldFolder, RunFolder
 from fullscale.scoring.summary import CaseScores, Summary, read_summary
-
-SUMMARY = "summary.json"
-_VALIDATION = Path("validation") / SUMMARY
 
 
 @dataclass(frozen=True)
@@ -28,14 +26,14 @@ class Source:
     Attributes:
         path: the run folder, or the summary.json of an evaluation.
         summary: the scores; of a run with several folds, those of all folds together.
-        folds: folder of each fold whose scores are in, by its name; none for an evaluation.
+        folds: each fold whose scores are in, by its name; none for an evaluation.
         labels: name of each value in the masks; values that share a name are merged.
         against: the comparison with other masks as `evaluate --against` wrote it; empty where there is none.
     """
 
     path: Path
     summary: Summary
-    folds: dict[str, Path] = field(default_factory=dict)
+    folds: dict[str, FoldFolder] = field(default_factory=dict)
     labels: dict[int, str] = field(default_factory=dict)
     against: dict[str, Any] = field(default_factory=dict)
 
@@ -55,13 +53,14 @@ def find_source(path: Path) -> Source:
         return _evaluation(path)
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; give a run folder, or what fullscale evaluate wrote")
-    folds = {file.parents[1].name: file.parents[1] for file in sorted(path.glob(f"fold_*/{_VALIDATION}"))}
-    numbered = {name: folder for name, folder in folds.items() if name != "fold_all"}
+    run = RunFolder(path)
+    folds = {fold.name: fold for fold in run.scored()}
+    numbered = {name: fold for name, fold in folds.items() if name != ALL}
     if folds:
-        return _run(path, numbered or folds)
-    if (path / SUMMARY).is_file():
-        return _evaluation(path / SUMMARY)
-    if (path / "config.yaml").is_file():
+        return _run(run, numbered or folds)
+    if run.summary.is_file() and not run.is_run:
+        return _evaluation(run.summary)
+    if run.is_run:
         raise DataError(f"{path}: the run has no scores yet; repeat its fullscale train command to finish it")
     raise DataError(f"{path}: holds neither a run nor {SUMMARY}; fullscale evaluate MASKS TRUTH writes one")
 
@@ -71,10 +70,10 @@ def _evaluation(file: Path) -> Source:
     return Source(file, summary, labels=summary.labels, against=read_record(file).get("against", {}))
 
 
-def _run(path: Path, folds: dict[str, Path]) -> Source:
-    parts = [read_summary(folder / _VALIDATION) for folder in folds.values()]
+def _run(run: RunFolder, folds: dict[str, FoldFolder]) -> Source:
+    parts = [read_summary(fold.summary) for fold in folds.values()]
     if any(part.labels != parts[0].labels for part in parts):
-        raise DataError(f"{path}: its folds were scored on different labels; repeat fullscale train for each fold")
+        raise DataError(f"{run.path}: its folds were scored on different labels; repeat fullscale train for each fold")
     together = Summary(
         labels=parts[0].labels,
         tolerance_mm=parts[0].tolerance_mm,
@@ -82,9 +81,8 @@ def _run(path: Path, folds: dict[str, Path]) -> Source:
         failures=[failure for part in parts for failure in part.failures],
         guidance=[scores for part in parts for scores in part.guidance],
     )
-    plan = path / "plan.json"
-    labels = read_plan(plan).labels.value if plan.is_file() else together.labels
-    return Source(path, together, folds, {value: name for value, name in labels.items() if value != 0})
+    labels = read_plan(run.plan).labels.value if run.plan.is_file() else together.labels
+    return Source(run.path, together, folds, {value: name for value, name in labels.items() if value != 0})
 
 
 def read_case(source: Source, case: CaseScores) -> tuple[Volume, Volume, Volume]:
@@ -95,7 +93,7 @@ def read_case(source: Source, case: CaseScores) -> tuple[Volume, Volume, Volume]
     """
     if case.image_file is None:
         raise DataError("the scan is not known: the truth was given as label maps alone")
-    beside = [folder / "validation" for folder in source.folds.values()] or [source.path.parent]
+    beside = [fold.validation for fold in source.folds.values()] or [source.path.parent]
     masks = [case.prediction_file, *(folder / case.prediction_file.name for folder in beside)]
     mask = next((file for file in masks if file.exists()), None)
     for what, file in (("scan", case.image_file), ("truth", case.reference_file), ("mask", mask)):
@@ -108,9 +106,9 @@ def read_case(source: Source, case: CaseScores) -> tuple[Volume, Volume, Volume]
     return read_image(case.image_file), found, real
 
 
-def read_curves(fold: Path) -> list[dict[str, float]]:
-    """Read the rows of a fold's metrics.csv, one an epoch; gaps are left out. No file, no rows."""
-    file = fold / "metrics.csv"
+def read_curves(fold: FoldFolder) -> list[dict[str, float]]:
+    """Read the metrics of a fold, one row an epoch; gaps are left out. No file, no rows."""
+    file = fold.metrics
     if not file.is_file():
         return []
     rows = csv.DictReader(file.read_text(encoding="utf-8").splitlines())

@@ -6,7 +6,6 @@ import csv
 import io
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import lightning
@@ -15,6 +14,7 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 
 from fullscale.files import write_text
 from fullscale.reporting.curves import write_progress
+from fullscale.runfolder import FoldFolder
 from fullscale.training.budget import Budget
 
 
@@ -36,13 +36,13 @@ class History(lightning.Callback):
     `step_s` is the median of the seconds from the end of one step to the end of the next, waiting for data included.
 
     Args:
-        folder: receives `metrics.csv` and `progress.png`.
+        fold: its metrics and their curves are written.
         budget: tells the time.
         report: takes one line per epoch.
     """
 
-    def __init__(self, folder: Path, budget: Budget, report: Callable[[str], None]) -> None:
-        self.folder = folder
+    def __init__(self, fold: FoldFolder, budget: Budget, report: Callable[[str], None]) -> None:
+        self.fold = fold
         self.budget = budget
         self.report = report
         self.rows: list[dict[str, float]] = []
@@ -88,8 +88,8 @@ class History(lightning.Callback):
         writer = csv.DictWriter(text, fieldnames=list(self.rows[-1]), restval="", extrasaction="ignore")
         writer.writeheader()
         writer.writerows({k: f"{v:.6g}" for k, v in row.items()} for row in self.rows)
-        write_text(self.folder / "metrics.csv", text.getvalue())
-        write_progress(self.folder / "progress.png", self.rows)
+        write_text(self.fold.metrics, text.getvalue())
+        write_progress(self.fold.progress, self.rows)
 
 
 def _line(row: Mapping[str, float]) -> str:

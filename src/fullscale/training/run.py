@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import platform
 import warnings
@@ -25,27 +24,24 @@ from fullscale.bundle.store import save_bundle
 from fullscale.config.load import dump_yaml, load_config
 from fullscale.config.schema import Config
 from fullscale.data.cache import PreparedCase, default_cache, prepare_cases
-from fullscale.data.case import Case, Dataset
-from fullscale.data.checks import inspect_dataset
-from fullscale.data.layouts.find import find_dataset
-from fullscale.data.plan import Plan, make_plan, read_plan
-from fullscale.data.splits import ALL, Split, choose_split, fixed_split, make_splits, read_splits
-from fullscale.errors import DataError, UsageError
+from fullscale.data.plan import Plan
+from fullscale.data.splits import Split, choose_split
+from fullscale.errors import UsageError
 from fullscale.files import only_one, write_json, write_text
 from fullscale.inference.predictor import Predictor, choose_device
 from fullscale.inference.scored import predict_and_score
 from fullscale.losses import create_loss
 from fullscale.losses.supervision import SupervisedLoss
-from fullscale.networks import create_network, network_options
+from fullscale.networks import create_network
+from fullscale.runfolder import ALL, FoldFolder, RunFolder
 from fullscale.scoring.summary import Summary
 from fullscale.training.budget import Budget, read_checkpoint
 from fullscale.training.datamodule import SegmentationData
 from fullscale.training.history import Bar, History
 from fullscale.training.module import SegmentationModule
+from fullscale.training.prepare import find_splits, inspect_and_plan, record_run, resolve, set_options, untrained
 from fullscale.training.samples import CropDataset
 
-DEFAULT_EPOCHS = 100
-DEFAULT_STEPS = 250
 CHANGEABLE = ("max_minutes", "max_epochs", "device", "devices", "validation_cases")
 """Settings of the trainer that may differ when a run goes on."""
 
@@ -91,7 +87,7 @@ def train(request: TrainRequest) -> Summary:
         request = replace(request, report=lambda _: None)
     cases, plan, record = inspect_and_plan(request)
     config = resolve(request.config, plan)
-    splits = _splits(request, cases, config)
+    splits = find_splits(request, cases, config)
     split = (
         Split(train=[c.id for c in cases], val=[c.id for c in cases])
         if splits is None
@@ -99,10 +95,11 @@ def train(request: TrainRequest) -> Summary:
     )
     lightning.seed_everything(config.trainer.seed, workers=True, verbose=False)
     card = _card(request, config, plan)
-    network = create_network(card.network, card.recipe.in_channels, card.classes, **_set_options(config))
+    network = create_network(card.network, card.recipe.in_channels, card.classes, **set_options(config))
     loss = create_loss(config.loss.name, **config.loss.options)
+    run = RunFolder(request.run)
     if not helper:
-        _claim(request.run, config, plan, record, splits)
+        _claim(run, config, plan, record, splits)
 
     request.report(f"preparing {len(cases)} cases in {request.cache}")
     prepared = {c.id: c for c in prepare_cases(cases, plan.recipe, plan.labels.value, request.cache)}
@@ -115,161 +112,47 @@ def train(request: TrainRequest) -> Summary:
         [prepared[i] for i in split["val"]][: config.trainer.validation_cases],
     )
     data = _data(config, plan, [prepared[i] for i in split["train"]], len(module.validation))
-    fold = request.run / f"fold_{request.fold}"
+    fold = run.fold(request.fold)
     if helper:
         _fit(request, config, fold, module, data)
         raise SystemExit(0)  # the process that was started by hand goes on alone
-    with only_one(fold, "training"):
+    with only_one(fold.path, "training"):
         checkpoint = _fit(request, config, fold, module, data)
-        _hand_over(request.run, checkpoint, module, card)
+        _hand_over(run, checkpoint, module, card)
         held_back = [c for c in cases if c.id in split["val"]]
         request.report(f"predicting {len(held_back)} validation cases")
         predictor = Predictor.from_run(request.run, device=config.trainer.device)
-        return predict_and_score(predictor, fold / "validation", held_back, plan.labels.value)
+        return predict_and_score(predictor, fold.validation, held_back, plan.labels.value)
 
 
-def _hand_over(run: Path, checkpoint: Path, module: SegmentationModule, card: ModelCard) -> None:
+def _hand_over(run: RunFolder, checkpoint: Path, module: SegmentationModule, card: ModelCard) -> None:
     """Write the bundle of a checkpoint."""
     best = read_checkpoint(checkpoint)
     module.load_state_dict(best["state_dict"])
     card.provenance |= {"epoch": best["epoch"], "step": best["global_step"]}
-    save_bundle(run / "bundle", card, module.network.state_dict())
+    save_bundle(run.bundle, card, module.network.state_dict())
 
 
-def inspect_and_plan(request: TrainRequest) -> tuple[list[Case], Plan, dict[str, Any]]:
-    """Find the cases, the plan and the record of both; a run that exists already keeps those it began with.
-
-    Raises:
-        DataError: a case cannot be used and `drop_bad_cases` is not set, or none is left.
-        UsageError: the run folder belongs to other data or another plan, or the data have no label that is set.
-    """
-    dataset = find_dataset(request.data)
-    stored, labels = request.run / "plan.json", request.config.data.labels
-    if stored.is_file():
-        plan = read_plan(stored)
-        if request.plan is not None and read_plan(request.plan).with_labels(labels) != plan:
-            raise UsageError(f"{request.run} was begun with another plan than {request.plan}; choose another folder")
-        record = json.loads((request.run / "dataset.json").read_text())
-        return _known_cases(request.run, record, dataset), plan, record
-    edited = read_plan(request.plan) if request.plan else None
-    request.report(f"inspecting {len(dataset.cases)} cases of {dataset.name}")
-    inspection = inspect_dataset(dataset, structures=labels)
-    if inspection.errors and not request.drop_bad_cases:
-        first = inspection.errors[0]
-        raise DataError(
-            f"{len(inspection.errors)} problems make cases unusable, the first in {first.case}: {first.message}; mend "
-            "them (fullscale inspect lists all), or train without these cases with --drop-bad-cases"
-        )
-    plan = edited.with_labels(labels) if edited else make_plan(inspection, gpu_memory_gib(request.config))
-    used = inspection.usable_cases
-    return used, plan, inspection.as_dict() | {"root": str(dataset.root), "used": [case.id for case in used]}
-
-
-def record_run(run: Path, plan: Plan, record: dict[str, Any]) -> None:
-    """Write down what `inspect_and_plan` found, where it looks first the next time."""
-    write_json(run / "dataset.json", record)
-    write_text(run / "plan.json", plan.model_dump_json(indent=2) + "\n")
-
-
-def _known_cases(run: Path, record: dict[str, Any], dataset: Dataset) -> list[Case]:
-    if record["root"] != str(dataset.root):
-        raise UsageError(f"{run} was trained on {record['root']}, not on {dataset.root}; choose another run folder")
-    by_id = {case.id: case for case in dataset.cases}
-    missing = [name for name in record["used"] if name not in by_id]
-    if missing:
-        raise DataError(f"{len(missing)} cases that {run} began with are gone from {dataset.root}, as {missing[0]}")
-    return [by_id[name] for name in record["used"]]
-
-
-def gpu_memory_gib(config: Config) -> float | None:
-    """Memory of the GPU that the configuration will train on, or None for a CPU."""
-    device = choose_device(config.trainer.device)
-    if device.type != "cuda":
-        return None
-    return float(torch.cuda.get_device_properties(device).total_memory) / 2**30
-
-
-def resolve(config: Config, plan: Plan) -> Config:
-    """Fill in what the configuration leaves open, from the network, the plan and the machine.
-
-    Raises:
-        UsageError: the network is unknown, lacks an option that is set, or cannot be built.
-    """
-    options = _network_options(config, plan)
-    outputs = _supervised_outputs(config.network.name, options, plan)
-    weights = config.loss.level_weights or tuple(0.5**level for level in range(outputs))
-    if len(weights) != outputs:
-        raise UsageError(f"loss.level_weights has {len(weights)} values for {outputs} supervised outputs")
-    trainer = config.trainer
-    endless = trainer.max_minutes is None and trainer.max_epochs is None
-    workers = config.data.workers
-    filled: dict[str, dict[str, Any]] = {
-        "network": options,
-        "loss": {"level_weights": weights},
-        "optimizer": {"learning_rate": config.optimizer.base_rate},
-        "data": {
-            "patch_size": config.data.patch_size or plan.patch_size.value,
-            "batch_size": config.data.batch_size or plan.batch_size.value,
-            "workers": workers if workers is not None else max(1, min(8, (torch.get_num_threads() + 1) // 2)),
-        },
-        "trainer": {
-            "max_epochs": DEFAULT_EPOCHS if endless else trainer.max_epochs,
-            "steps_per_epoch": trainer.steps_per_epoch or DEFAULT_STEPS,
-        },
-    }
-    values = config.model_dump()
-    return Config.model_validate({name: values[name] | filled.get(name, {}) for name in values})
-
-
-def _network_options(config: Config, plan: Plan) -> dict[str, Any]:
-    """Return every option of the network: as set, from the plan, or its own default."""
-    name, known = config.network.name, network_options(config.network.name)
-    given = _set_options(config)
-    for option, value in given.items():
-        if option not in known:
-            raise UsageError(f"network.{option}={value}: network '{name}' has no such option, only {', '.join(known)}")
-    width = config.network.width or plan.width.value
-    planned = {word: width for word in ("width", "skip_channels") if word in known}
-    return known | planned | given
-
-
-def _set_options(config: Config) -> dict[str, Any]:
-    return {k: v for k, v in config.network.model_dump(exclude={"name"}).items() if v is not None}
-
-
-def _supervised_outputs(name: str, options: dict[str, Any], plan: Plan) -> int:
-    """Count the logits that the network gives in training; it is built without weights for that."""
-    with torch.device("meta"):
-        network = create_network(name, plan.recipe.in_channels, plan.classes, **_untrained(options))
-    return network.num_supervised
-
-
-def _untrained(options: dict[str, Any]) -> dict[str, Any]:
-    """Ask for no pretrained weights: the shape of the network does not depend on them."""
-    return {option: False if option == "pretrained" else value for option, value in options.items()}
-
-
-def _claim(run: Path, config: Config, plan: Plan, record: dict[str, Any], splits: list[Split] | None) -> None:
+def _claim(run: RunFolder, config: Config, plan: Plan, record: dict[str, Any], splits: list[Split] | None) -> None:
     """Write down what the run is, or find that the folder holds a run begun with the same settings.
 
     Raises:
         UsageError: it holds a run of other settings; nothing is changed.
     """
-    path = run / "config.yaml"
-    if path.is_file():
-        old, new = (_flat(c) for c in (load_config(path), config))
+    if run.is_run:
+        old, new = (_flat(c) for c in (load_config(run.config), config))
         changed = [key for key in new if old[key] != new[key] and key.removeprefix("trainer.") not in CHANGEABLE]
         if changed:
             key = changed[0]
             raise UsageError(
-                f"{run} was begun with {key}={old[key]}, not {new[key]}: repeat its settings to go on, or choose "
+                f"{run.path} was begun with {key}={old[key]}, not {new[key]}: repeat its settings to go on, or choose "
                 "another run folder with -o"
             )
     record_run(run, plan, record)
     if splits is not None:
-        write_json(run / "splits.json", splits)
-    write_text(path, dump_yaml(config))
-    write_json(run / "environment.json", environment(config))
+        write_json(run.splits, splits)
+    write_text(run.config, dump_yaml(config))
+    write_json(run.environment, environment(config))
 
 
 def _flat(config: Config) -> dict[str, Any]:
@@ -290,32 +173,10 @@ def environment(config: Config) -> dict[str, Any]:
     }
 
 
-def _splits(request: TrainRequest, cases: list[Case], config: Config) -> list[Split] | None:
-    """The run's folds; None for the fold `all`, which validates on its training cases and says so."""
-    if request.fold == ALL:
-        return None
-    stored = request.run / "splits.json"
-    if stored.is_file():
-        return read_splits(stored, cases)
-    return splits_of(cases, config)
-
-
-def splits_of(cases: list[Case], config: Config) -> list[Split]:
-    """Deal the cases out as the configuration says: into folds, or into one split of named validation cases.
-
-    Raises:
-        DataError: nothing can be held back.
-        UsageError: a name of `data.validation` fits no case.
-    """
-    if config.data.validation is not None:
-        return [fixed_split(cases, config.data.validation)]
-    return make_splits(cases, config.data.folds, config.trainer.seed)
-
-
 def _card(request: TrainRequest, config: Config, plan: Plan) -> ModelCard:
     return ModelCard(
         network=config.network.name,
-        options=_untrained(_set_options(config)),
+        options=untrained(set_options(config)),
         classes=plan.classes,
         labels=plan.structures,
         trained_labels=plan.labels.value,
@@ -345,13 +206,19 @@ def _data(config: Config, plan: Plan, train: list[PreparedCase], validation_case
     return SegmentationData(crops, validation_cases, batch, steps, workers)
 
 
-def _fit(request: TrainRequest, config: Config, fold: Path, module: SegmentationModule, data: SegmentationData) -> Path:
+def _fit(
+    request: TrainRequest, config: Config, fold: FoldFolder, module: SegmentationModule, data: SegmentationData
+) -> Path:
     """Train until the budget is spent, and return the checkpoint to hand over."""
     steps = config.trainer.max_epochs and config.trainer.max_epochs * (config.trainer.steps_per_epoch or 0)
     budget = Budget(config.trainer.max_minutes, steps, config.optimizer)
-    best = ModelCheckpoint(fold, "best", monitor="val_dice", mode="max", enable_version_counter=False)
-    newest = ModelCheckpoint(fold, "last", save_on_train_epoch_end=False, enable_version_counter=False)
-    last = fold / "last.ckpt"
+    best = ModelCheckpoint(
+        fold.path, fold.best_checkpoint.stem, monitor="val_dice", mode="max", enable_version_counter=False
+    )
+    newest = ModelCheckpoint(
+        fold.path, fold.last_checkpoint.stem, save_on_train_epoch_end=False, enable_version_counter=False
+    )
+    last = fold.last_checkpoint
     if config.trainer.compile:
         module.network.compile()
     trainer = _trainer(request, config, fold, [budget, History(fold, budget, request.report), best, newest])
@@ -363,11 +230,11 @@ def _fit(request: TrainRequest, config: Config, fold: Path, module: Segmentation
         except SystemExit as stopped:
             # Lightning ends the process on Ctrl-C; the command has its own way to.
             raise KeyboardInterrupt from stopped
-    return last if request.fold == ALL else fold / "best.ckpt"
+    return last if request.fold == ALL else fold.best_checkpoint
 
 
 def _trainer(
-    request: TrainRequest, config: Config, fold: Path, callbacks: list[lightning.Callback]
+    request: TrainRequest, config: Config, fold: FoldFolder, callbacks: list[lightning.Callback]
 ) -> lightning.Trainer:
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -382,11 +249,11 @@ def _trainer(
         deterministic=config.trainer.deterministic,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
-        logger=TensorBoardLogger(fold, name=None, version="tensorboard") if find_spec("tensorboard") else False,
+        logger=TensorBoardLogger(fold.path, name=None, version="tensorboard") if find_spec("tensorboard") else False,
         enable_progress_bar=request.bar,
         enable_model_summary=False,
         callbacks=[*callbacks, *([Bar()] if request.bar else [])],
-        default_root_dir=fold,
+        default_root_dir=fold.path,
         log_every_n_steps=10,
     )
 

@@ -1,0 +1,166 @@
+"""What a run starts from: the cases, the plan, the folds, and the configuration with every value filled in."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fullscale.config.schema import Config
+from fullscale.data.case import Case, Dataset
+from fullscale.data.checks import inspect_dataset
+from fullscale.data.layouts.find import find_dataset
+from fullscale.data.plan import Plan, make_plan, read_plan
+from fullscale.data.splits import Split, fixed_split, make_splits, read_splits
+from fullscale.errors import DataError, UsageError
+from fullscale.files import write_json, write_text
+from fullscale.inference.predictor import choose_device
+from fullscale.networks import create_network, network_options
+from fullscale.runfolder import ALL, RunFolder
+
+if TYPE_CHECKING:
+    from fullscale.training.run import TrainRequest
+
+DEFAULT_EPOCHS = 100
+DEFAULT_STEPS = 250
+
+
+def inspect_and_plan(request: TrainRequest) -> tuple[list[Case], Plan, dict[str, Any]]:
+    """Find the cases, the plan and the record of both; a run that exists already keeps those it began with.
+
+    Raises:
+        DataError: a case cannot be used and `drop_bad_cases` is not set, or none is left.
+        UsageError: the run folder belongs to other data or another plan, or the data have no label that is set.
+    """
+    dataset = find_dataset(request.data)
+    run, labels = RunFolder(request.run), request.config.data.labels
+    if run.plan.is_file():
+        plan = read_plan(run.plan)
+        if request.plan is not None and read_plan(request.plan).with_labels(labels) != plan:
+            raise UsageError(f"{request.run} was begun with another plan than {request.plan}; choose another folder")
+        record = json.loads(run.dataset.read_text())
+        return _known_cases(run, record, dataset), plan, record
+    edited = read_plan(request.plan) if request.plan else None
+    request.report(f"inspecting {len(dataset.cases)} cases of {dataset.name}")
+    inspection = inspect_dataset(dataset, structures=labels)
+    if inspection.errors and not request.drop_bad_cases:
+        first = inspection.errors[0]
+        raise DataError(
+            f"{len(inspection.errors)} problems make cases unusable, the first in {first.case}: {first.message}; mend "
+            "them (fullscale inspect lists all), or train without these cases with --drop-bad-cases"
+        )
+    plan = edited.with_labels(labels) if edited else make_plan(inspection, gpu_memory_gib(request.config))
+    used = inspection.usable_cases
+    return used, plan, inspection.as_dict() | {"root": str(dataset.root), "used": [case.id for case in used]}
+
+
+def record_run(run: RunFolder, plan: Plan, record: dict[str, Any]) -> None:
+    """Write down what `inspect_and_plan` found, where it looks first the next time."""
+    write_json(run.dataset, record)
+    write_text(run.plan, plan.model_dump_json(indent=2) + "\n")
+
+
+def _known_cases(run: RunFolder, record: dict[str, Any], dataset: Dataset) -> list[Case]:
+    if record["root"] != str(dataset.root):
+        raise UsageError(
+            f"{run.path} was trained on {record['root']}, not on {dataset.root}; choose another run folder"
+        )
+    by_id = {case.id: case for case in dataset.cases}
+    missing = [name for name in record["used"] if name not in by_id]
+    if missing:
+        raise DataError(
+            f"{len(missing)} cases that {run.path} began with are gone from {dataset.root}, as {missing[0]}"
+        )
+    return [by_id[name] for name in record["used"]]
+
+
+def gpu_memory_gib(config: Config) -> float | None:
+    """Memory of the GPU that the configuration will train on, or None for a CPU."""
+    device = choose_device(config.trainer.device)
+    if device.type != "cuda":
+        return None
+    return float(torch.cuda.get_device_properties(device).total_memory) / 2**30
+
+
+def resolve(config: Config, plan: Plan) -> Config:
+    """Fill in what the configuration leaves open, from the network, the plan and the machine.
+
+    Raises:
+        UsageError: the network is unknown, lacks an option that is set, or cannot be built.
+    """
+    options = _network_options(config, plan)
+    outputs = _supervised_outputs(config.network.name, options, plan)
+    weights = config.loss.level_weights or tuple(0.5**level for level in range(outputs))
+    if len(weights) != outputs:
+        raise UsageError(f"loss.level_weights has {len(weights)} values for {outputs} supervised outputs")
+    trainer = config.trainer
+    endless = trainer.max_minutes is None and trainer.max_epochs is None
+    workers = config.data.workers
+    filled: dict[str, dict[str, Any]] = {
+        "network": options,
+        "loss": {"level_weights": weights},
+        "optimizer": {"learning_rate": config.optimizer.base_rate},
+        "data": {
+            "patch_size": config.data.patch_size or plan.patch_size.value,
+            "batch_size": config.data.batch_size or plan.batch_size.value,
+            "workers": workers if workers is not None else max(1, min(8, (torch.get_num_threads() + 1) // 2)),
+        },
+        "trainer": {
+            "max_epochs": DEFAULT_EPOCHS if endless else trainer.max_epochs,
+            "steps_per_epoch": trainer.steps_per_epoch or DEFAULT_STEPS,
+        },
+    }
+    values = config.model_dump()
+    return Config.model_validate({name: values[name] | filled.get(name, {}) for name in values})
+
+
+def _network_options(config: Config, plan: Plan) -> dict[str, Any]:
+    """Return every option of the network: as set, from the plan, or its own default."""
+    name, known = config.network.name, network_options(config.network.name)
+    given = set_options(config)
+    for option, value in given.items():
+        if option not in known:
+            raise UsageError(f"network.{option}={value}: network '{name}' has no such option, only {', '.join(known)}")
+    width = config.network.width or plan.width.value
+    planned = {word: width for word in ("width", "skip_channels") if word in known}
+    return known | planned | given
+
+
+def set_options(config: Config) -> dict[str, Any]:
+    """Return the options of the network that the configuration sets."""
+    return {k: v for k, v in config.network.model_dump(exclude={"name"}).items() if v is not None}
+
+
+def _supervised_outputs(name: str, options: dict[str, Any], plan: Plan) -> int:
+    """Count the logits that the network gives in training; it is built without weights for that."""
+    with torch.device("meta"):
+        network = create_network(name, plan.recipe.in_channels, plan.classes, **untrained(options))
+    return network.num_supervised
+
+
+def untrained(options: dict[str, Any]) -> dict[str, Any]:
+    """Ask for no pretrained weights: the shape of the network does not depend on them."""
+    return {option: False if option == "pretrained" else value for option, value in options.items()}
+
+
+def find_splits(request: TrainRequest, cases: list[Case], config: Config) -> list[Split] | None:
+    """The run's folds; None for the fold `all`, which validates on its training cases and says so."""
+    if request.fold == ALL:
+        return None
+    stored = RunFolder(request.run).splits
+    if stored.is_file():
+        return read_splits(stored, cases)
+    return splits_of(cases, config)
+
+
+def splits_of(cases: list[Case], config: Config) -> list[Split]:
+    """Deal the cases out as the configuration says: into folds, or into one split of named validation cases.
+
+    Raises:
+        DataError: nothing can be held back.
+        UsageError: a name of `data.validation` fits no case.
+    """
+    if config.data.validation is not None:
+        return [fixed_split(cases, config.data.validation)]
+    return make_splits(cases, config.data.folds, config.trainer.seed)
