@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 
 import nibabel as nib
@@ -249,6 +250,17 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_file(
         one_line(result, FAILED, "No space left")
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+def test_the_version_and_the_command_as_a_module(process: Command) -> None:
+    shown = process("--version")
+    assert (shown.returncode, shown.stdout.strip()) == (DONE, version("fullscale"))
+    as_module = subprocess.run(
+        [sys.executable, "-m", "fullscale", "--version"], capture_output=True, text=True, check=True
+    )
+    assert as_module.stdout == shown.stdout
+    usage = subprocess.run([sys.executable, "-m", "fullscale", "--help"], capture_output=True, text=True, check=True)
+    assert usage.stdout == process("--help").stdout
 
 
 def test_help_is_quick_to_load_and_names_every_verb(process: Command) -> None:

@@ -10,6 +10,7 @@ FLOOR = {
     "errors": 0,
     "text": 0,
     "registry": 0,
+    "progress": 0,
     "config": 1,
     "files": 1,
     "geometry": 1,
@@ -18,6 +19,7 @@ FLOOR = {
     "runfolder": 1,
     "data": 2,
     "metrics": 2,
+    "work": 2,
     "views": 3,
     "scoring": 3,
     "bundle": 3,
@@ -28,6 +30,7 @@ FLOOR = {
     "bench": 6,
     "compare": 6,
     "cli": 7,
+    "__main__": 8,
 }
 HOME = {
     "filelock": ["files.py"],
@@ -58,6 +61,7 @@ WITHOUT_TORCH = (
     "geometry",
     "data",
     "metrics",
+    "work",
     "scoring",
     "reporting",
 )

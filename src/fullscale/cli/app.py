@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from fullscale.cli import bench, compare, data, demo, evaluate, model, predict, report, train
+from fullscale.cli.logs import start_logging
 from fullscale.errors import FullscaleError
 
 app = typer.Typer(
@@ -23,17 +24,23 @@ app = typer.Typer(
 INTERRUPTED = 130
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(version("fullscale"))
+        raise typer.Exit
+
+
 @app.callback()
 def frame(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    _: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
 ) -> None:
     """Options that stand before the verb."""
-    if version:
-        from importlib.metadata import version as installed
-
-        typer.echo(installed("fullscale"))
-        raise typer.Exit
+    start_logging()
     if debug:
         os.environ["FULLSCALE_DEBUG"] = "1"
 
@@ -47,7 +54,7 @@ app.add_typer(bench.app, name="bench")
 def main() -> None:
     """Run the command; an error becomes one line on standard error and its exit code."""
     try:
-        app()
+        app(prog_name="fullscale")
     except FullscaleError as error:
         _fail(str(error), error.exit_code, error)
     except KeyboardInterrupt:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import platform
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -236,9 +234,6 @@ def _fit(
 def _trainer(
     request: TrainRequest, config: Config, fold: FoldFolder, callbacks: list[lightning.Callback]
 ) -> lightning.Trainer:
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning")
     device = choose_device(config.trainer.device)
     return lightning.Trainer(
         accelerator={"cuda": "gpu"}.get(device.type, device.type),

@@ -1,0 +1,1 @@
+"""The same work on many cases, in this process or in several."""

@@ -1,0 +1,179 @@
+"""Cases in turn or side by side: one function mapped over them, with the same results however many processes share it.
+
+An executor is a `concurrent.futures.Executor`: this process, several of them, or another library's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from fullscale.errors import FullscaleError
+from fullscale.progress import Progress, ignore
+from fullscale.work.processes import Answer, ProcessExecutor, Shared, answer, log_again
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+
+AHEAD = 64
+"""Items that are handed out and not yet done, at most: their results wait in memory for those before them."""
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[Item, Value]):
+    """What became of one item.
+
+    Attributes:
+        item: the item.
+        value: what the function returned; None where it failed.
+        error: why it failed.
+    """
+
+    item: Item
+    value: Value | None = None
+    error: Exception | None = None
+
+    def result(self) -> Value:
+        """Return the value, or raise the error."""
+        if self.error is not None:
+            raise self.error
+        return self.value  # type: ignore[return-value]
+
+
+class SerialExecutor(Executor):
+    """Runs what is submitted at once, in the thread that submits it."""
+
+    def submit(self, fn: Callable[..., Value], /, *args: Any, **kwargs: Any) -> Future[Value]:
+        """Run, and return a future that is done; what is no `Exception`, such as Ctrl-C, goes through."""
+        future: Future[Value] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+@contextmanager
+def make_executor(jobs: int = 1, *shared: Shared[Any]) -> Iterator[Executor]:
+    """Give an executor: this process for one job, else so many others. What interrupts the block ends them at once.
+
+    Args:
+        jobs: how many items are worked on side by side.
+        shared: values that each process needs, such as a model.
+    """
+    if jobs <= 1:
+        yield SerialExecutor()
+        return
+    executor = ProcessExecutor(jobs, shared)
+    try:
+        yield executor
+    except BaseException:
+        executor.stop()
+        raise
+    executor.shutdown()
+
+
+def map_cases(
+    executor: Executor,
+    function: Callable[[Item], Value],
+    items: Sequence[Item],
+    progress: Progress = ignore,
+    name: Callable[[Item], str] = str,
+) -> Iterator[Outcome[Item, Value]]:
+    """Call the function with each item; an exception of one item is that item's outcome and stops no other.
+
+    Args:
+        executor: of `make_executor`, or any other.
+        function: of one item; with processes, it and what it returns must pickle.
+        items: such as cases.
+        progress: told of each item when it is done, in the order in which they end.
+        name: what to call an item.
+
+    Yields:
+        The outcomes, in the order of the items.
+    """
+    held: dict[int, Outcome[Item, Value]] = {}
+    following = 0
+    for done, (k, outcome) in enumerate(_as_they_end(executor, function, items), start=1):
+        progress(done, len(items), name(outcome.item))
+        held[k] = outcome
+        while following in held:
+            yield held.pop(following)
+            following += 1
+
+
+def _as_they_end(
+    executor: Executor, function: Callable[[Item], Value], items: Sequence[Item]
+) -> Iterator[tuple[int, Outcome[Item, Value]]]:
+    """Yield the place of each item with its outcome; those that a dying process took along come last."""
+    pending: dict[Future[Answer[Value]], int] = {}
+    lost: list[int] = []
+
+    def ended(timeout: float | None) -> Iterator[tuple[int, Outcome[Item, Value]]]:
+        for future in wait(pending, timeout, FIRST_COMPLETED).done:
+            k = pending.pop(future)
+            if isinstance(future.exception(), BrokenExecutor):
+                lost.append(k)
+            else:
+                yield k, _outcome(items[k], future)
+
+    try:
+        for k, item in enumerate(items):
+            pending[_submit(executor, function, item)] = k
+            yield from ended(0)  # what this very process did is handed on before the next one begins
+            while len(pending) >= AHEAD:
+                yield from ended(None)
+        while pending:
+            yield from ended(None)
+    finally:
+        for future in pending:
+            future.cancel()
+    yield from _one_by_one(executor, function, items, sorted(lost))
+
+
+def _one_by_one(
+    executor: Executor, function: Callable[[Item], Value], items: Sequence[Item], places: Sequence[int]
+) -> Iterator[tuple[int, Outcome[Item, Value]]]:
+    """Work on the items of a broken executor in one fresh process, and say which item it is that kills it."""
+    alone: ProcessExecutor | None = None
+    try:
+        for k in places:
+            if alone is None and isinstance(executor, ProcessExecutor):
+                alone = executor.alone()
+            future = _submit(alone or executor, function, items[k])
+            if isinstance(future.exception(), BrokenExecutor):
+                alone = None
+                yield k, Outcome(items[k], error=FullscaleError(KILLED))
+            else:
+                yield k, _outcome(items[k], future)
+    except BaseException:
+        if alone is not None:
+            alone.stop()
+        raise
+    if alone is not None:
+        alone.shutdown()
+
+
+KILLED = "the process that worked on it was killed, perhaps for want of memory: use a machine with more, or --jobs 1"
+"""Why a case failed whose process is gone."""
+
+
+def _submit(executor: Executor, function: Callable[[Item], Value], item: Item) -> Future[Answer[Value]]:
+    try:
+        return executor.submit(answer, function, item)
+    except BrokenExecutor as error:
+        future: Future[Answer[Value]] = Future()
+        future.set_exception(error)
+        return future
+
+
+def _outcome(item: Item, future: Future[Answer[Value]]) -> Outcome[Item, Value]:
+    error = future.exception()
+    if isinstance(error, Exception):  # it, or its result, could not be carried between processes
+        return Outcome(item, error=error)
+    found = future.result()
+    log_again(found.records)
+    return Outcome(item, found.value, found.error)

@@ -1,0 +1,53 @@
+"""What this machine has to offer: cores and memory that this process may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+GIB = 1 << 30
+MEMORY_A_JOB = 3 * GIB
+"""What a process may need for a large CT: the scan, its mask, and a network's maps of some slices."""
+FEWEST_ITEMS = 4
+"""With fewer items, starting processes costs more than they save."""
+
+_CGROUPS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+
+
+def cores() -> int:
+    """Count the cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def available_memory() -> int:
+    """Return the bytes that can be allocated without swapping, within the limits of a container."""
+    found = [_free_in(Path(limit), Path(used)) for limit, used in _CGROUPS]
+    return min([_free_on_machine(), *(free for free in found if free is not None)])
+
+
+def default_jobs(items: int, memory_a_job: int = MEMORY_A_JOB) -> int:
+    """Choose the number of processes for so many items: as cores and memory allow, one for a few items."""
+    if items < FEWEST_ITEMS:
+        return 1
+    return max(1, min(cores(), available_memory() // memory_a_job, items))
+
+
+def _free_on_machine() -> int:
+    table = Path("/proc/meminfo")
+    if table.is_file():
+        lines = dict(line.split(":", 1) for line in table.read_text().splitlines())
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def _free_in(limit: Path, used: Path) -> int | None:
+    """Return what a control group leaves of its memory; None where there is no such group or no limit."""
+    try:
+        return max(0, int(limit.read_text()) - int(used.read_text()))
+    except (OSError, ValueError):  # no such file, or "max"
+        return None

@@ -1,0 +1,194 @@
+"""Worker processes: how they start, what they are given, how they answer, and how they end."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from logging.handlers import QueueHandler
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnContext, SpawnProcess
+from queue import SimpleQueue
+from types import FrameType
+from typing import Any, Generic, TypeVar, cast
+from uuid import uuid4
+
+from fullscale.work.machine import cores
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_GRACE_S = 5.0
+"""How long workers may take to remove their temporary files when they are told to stop."""
+TERMINATED = 143
+"""Exit code of a process that SIGTERM ends."""
+
+_received: dict[str, bytes] = {}
+"""In a worker: the shared values it was started with."""
+
+
+class Shared(Generic[Value]):
+    """A value that each worker process gets once, when it starts, and not again with every item.
+
+    It is named to `make_executor`, and pickles where there are processes. Where it was made, it is the value itself.
+    """
+
+    def __init__(self, value: Value) -> None:
+        self.key = uuid4().hex
+        self._here = [value]
+
+    @property
+    def value(self) -> Value:
+        """The value, here or in a worker."""
+        return self._here[0] if self._here else _unpack(self.key)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"key": self.key, "_here": []}
+
+    def packed(self) -> bytes:
+        """Pickle the value, for the start of a worker."""
+        return pickle.dumps(self.value)
+
+
+@cache
+def _unpack(key: str) -> Any:
+    return pickle.loads(_received.pop(key))
+
+
+@dataclass(frozen=True)
+class Answer(Generic[Value]):
+    """What a worker sends back: a value or an error, and what was logged on the way."""
+
+    value: Value | None
+    error: Exception | None
+    records: list[logging.LogRecord]
+
+
+class Stopped(SystemExit):
+    """A worker was told to end: it goes through the case at work, which removes its temporary files."""
+
+
+def answer(function: Callable[[Item], Value], item: Item) -> Answer[Value]:
+    """Call the function; in a worker, keep what is logged for the process that asked."""
+    records: SimpleQueue[logging.LogRecord] = SimpleQueue()
+    handler = QueueHandler(records)
+    root = logging.getLogger()
+    worker = multiprocessing.parent_process() is not None
+    if worker:
+        root.addHandler(handler)
+    value, failure = None, None
+    try:
+        value = function(item)
+    except Exception as error:
+        failure = error
+    except Stopped:
+        os._exit(TERMINATED)  # the pool would go on with the next item that is queued
+    finally:
+        root.removeHandler(handler)
+    return Answer(value, failure, [records.get() for _ in range(records.qsize())])
+
+
+def log_again(records: Sequence[logging.LogRecord]) -> None:
+    """Log here what a worker logged."""
+    for record in records:
+        logging.getLogger(record.name).handle(record)
+
+
+class ProcessExecutor(ProcessPoolExecutor):
+    """Spawned processes that divide the cores among them, leave Ctrl-C to this one, and end when it does.
+
+    Args:
+        jobs: how many.
+        shared: values that each of them is started with.
+    """
+
+    def __init__(self, jobs: int, shared: Sequence[Shared[Any]] = ()) -> None:
+        self._processes_started = _Recording()
+        self._shared = list(shared)
+        start = Start(
+            threads=max(1, _threads() // jobs),
+            shared={value.key: value.packed() for value in shared},
+            filters=list(warnings.filters),
+            level=logging.getLogger("fullscale").getEffectiveLevel(),
+        )
+        super().__init__(jobs, self._processes_started, _begin, (start,))
+
+    def alone(self) -> ProcessExecutor:
+        """Return another executor, of one process, that is given the same."""
+        return ProcessExecutor(1, self._shared)
+
+    def stop(self) -> None:
+        """End the workers in the middle of what they do; each may remove its temporary files first."""
+        self.shutdown(wait=False, cancel_futures=True)
+        for process in self._processes_started.processes:
+            process.terminate()
+        for process in self._processes_started.processes:
+            process.join(_GRACE_S)
+            process.kill()
+
+
+class _Recording(SpawnContext):
+    """Starts processes afresh, without copies of this one's threads and locks, and keeps them to be stopped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.processes: list[SpawnProcess] = []
+
+    def Process(self, *args: Any, **kwargs: Any) -> SpawnProcess:  # type: ignore[override]  # there it is a class
+        """Make a process, as the pool asks for it."""
+        process = SpawnProcess(*args, **kwargs)
+        self.processes.append(process)
+        return process
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a worker begins with: threads, shared values, and how this process treats warnings and log lines."""
+
+    threads: int
+    shared: dict[str, bytes]
+    filters: list[Any]
+    level: int
+
+
+def _begin(start: Start) -> None:
+    """Make a worker ready."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the process that waits for us acts on it
+    signal.signal(signal.SIGTERM, _stop)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    for variable in _THREADS:
+        os.environ[variable] = str(start.threads)
+    torch = sys.modules.get("torch")  # loaded already where the command is a script that imports it
+    if torch is not None:
+        torch.set_num_threads(start.threads)
+    cast(list[Any], warnings.filters)[:] = start.filters
+    logging.getLogger("fullscale").setLevel(start.level)
+    _received.update(start.shared)
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> None:
+    raise Stopped(TERMINATED)
+
+
+def _end_with_parent() -> None:
+    """Wait for the end of the process that started this one: killed, it cannot tell us."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
+
+
+def _threads() -> int:
+    """Count the threads that there are to divide: as the user limits them, else one a core."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return int(wanted) if wanted.isdecimal() and int(wanted) else cores()
