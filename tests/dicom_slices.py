@@ -1,13 +1,20 @@
 """DICOM slices drawn for tests, by pydicom alone."""
 
 import random
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+import pytest
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 from scipy.spatial.transform import Rotation
+
+from fullscale.data.dicom.series import read_series
+from fullscale.data.dicom.stack import DicomReadOptions
+from fullscale.errors import DataError
 
 ROWS, COLUMNS, SLICES = 3, 4, 5
 ROW_MM, COLUMN_MM, STEP_MM = 0.5, 1.25, 3.0
@@ -78,3 +85,74 @@ def write_series(folder: Path, orientation: Any = AXIAL, slices: Any = range(SLI
         numbered = {"InstanceNumber": names[k]} | tags
         write_slice(folder / f"{names[k]}", slice_hu(k), slice_position(k, orientation), orientation, **numbered)
     return folder
+
+
+def refusal(study: Path, error: type[DataError] = DataError, options: DicomReadOptions | None = None) -> str:
+    """What is said when a study is refused: one line that names it."""
+    with pytest.raises(error, match=r"^[^\n]*$") as caught:
+        read_series(study, options)
+    assert str(study) in str(caught.value)
+    return str(caught.value)
+
+
+def zipped(study: Path, target: Path, **further: bytes) -> Path:
+    """Zip a folder, and further files."""
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(study.rglob("*")):
+            if file.is_file():
+                archive.write(file, file.relative_to(study))
+        for name, content in further.items():
+            archive.writestr(name, content)
+    return target
+
+
+def sequence(**tags: Any) -> list[Dataset]:
+    """Make a sequence of one item."""
+    item = Dataset()
+    for name, value in tags.items():
+        setattr(item, name, value)
+    return [item]
+
+
+def write_enhanced(
+    folder: Path, order: list[int], contents: Sequence[list[Dataset]] | None = None, **tags: Any
+) -> Path:
+    """Write the slices of `write_series` as the frames of one enhanced CT, each with a slope of its own.
+
+    `contents` gives the FrameContentSequence of each frame.
+    """
+    folder.mkdir()
+    frames = []
+    for n, k in enumerate(order):
+        plane = sequence(ImagePositionPatient=[f"{v:.6f}" for v in slice_position(k)])
+        value = sequence(RescaleSlope=1 + k, RescaleIntercept=-1024 * (1 + k), RescaleType="HU")
+        content = {} if contents is None else {"FrameContentSequence": contents[n]}
+        frames += sequence(PlanePositionSequence=plane, PixelValueTransformationSequence=value, **content)
+    shared = sequence(
+        PlaneOrientationSequence=sequence(ImageOrientationPatient=list(AXIAL)),
+        PixelMeasuresSequence=sequence(PixelSpacing=[ROW_MM, COLUMN_MM], SliceThickness=STEP_MM),
+    )
+    stored = np.stack([slice_hu(k) + 1024 for k in order]).astype(np.uint16)
+    options = {
+        "SOPClassUID": EnhancedCTImageStorage,
+        **dict.fromkeys(("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope")),
+        "RescaleIntercept": None,
+        "NumberOfFrames": len(order),
+        "SharedFunctionalGroupsSequence": shared,
+        "PerFrameFunctionalGroupsSequence": frames,
+        "PixelData": stored.tobytes(),
+    }
+    write_slice(folder / "enhanced.dcm", slice_hu(0), (0, 0, 0), **options | tags)
+    return folder
+
+
+def write_study(study: Path) -> Path:
+    """A CT in folders of its own, a localiser, a screen capture and a dose report beside it."""
+    write_series(study / "a" / "thin", SeriesDescription="thin")
+    options: dict[str, Any] = {"SeriesInstanceUID": "9.8", "ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}
+    for k in range(2):
+        write_slice(study / f"scout{k}", slice_hu(k), slice_position(k), ORIENTATIONS["coronal"], **options)
+    capture = {"SOPClassUID": SecondaryCaptureImageStorage, "BurnedInAnnotation": "YES", "ImagePositionPatient": None}
+    write_slice(study / "capture.dcm", slice_hu(7), (0, 0, 0), SeriesInstanceUID="7.7", Modality="OT", **capture)
+    (study / "notes.txt").write_text("nothing to read")
+    return study

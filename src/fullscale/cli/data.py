@@ -46,17 +46,20 @@ def inspect(
 
 
 def _inspect_study(study: Path, json: bool) -> None:
-    from fullscale.data.dicom.series import series_info
+    from fullscale.data.dicom.series import list_series
     from fullscale.errors import DataError
 
-    found = series_info(study)
+    listing = list_series(study)
+    found = listing.series
     if json:
-        print_json({"study": str(study), "series": [vars(series) for series in found]})
+        passed_over = [{"path": str(file.path), "reason": file.reason} for file in listing.passed_over]
+        print_json({"study": str(study), "series": [vars(series) for series in found], "passed_over": passed_over})
     else:
         rows = [
             (
                 series.modality or "-",
                 series.description or "-",
+                series.phase or "-",
                 series.slices,
                 " x ".join(f"{step:.4g}" for step in series.spacing_mm or ()) or "-",
                 series.orientation or "-",
@@ -65,8 +68,10 @@ def _inspect_study(study: Path, json: bool) -> None:
             )
             for series in found
         ]
-        heads = ["modality", "description", "slices", "spacing mm", "axes", "UID", "problem"]
+        heads = ["modality", "description", "phase", "slices", "spacing mm", "axes", "UID", "problem"]
         table(f"DICOM study {study}: {len(found)} series", heads, rows)
+        for file in listing.passed_over:
+            print_status(f"passed over: {file.path}: {file.reason}")
     if all(series.problem for series in found):
         raise DataError(f"no series of {study} can be read as it is: {found[0].problem}")
 

@@ -24,6 +24,9 @@ def predict(
         bool, typer.Option("--probabilities", help="Write each structure's probability too.")
     ] = False,
     series: Annotated[str | None, typer.Option(help="Of a DICOM study: the UID or description of a series.")] = None,
+    phase: Annotated[
+        str | None, typer.Option(help="Of a series with several phases or echoes: its number or name.")
+    ] = None,
     allow_gaps: Annotated[
         bool, typer.Option("--allow-gaps", help="Fill missing DICOM slices by interpolation.")
     ] = False,
@@ -41,7 +44,7 @@ def predict(
     from fullscale.inference.batch import OutputOptions, find_scans, predict_scans
     from fullscale.inference.predictor import Predictor
 
-    dicom = DicomReadOptions(series, allow_gaps, untilt, fix_identifiers)
+    dicom = DicomReadOptions(series, phase, allow_gaps, untilt, fix_identifiers)
     found = find_scans(scans, dicom)
     predictor = Predictor.from_run(model, device, batch_size)
     options = OutputOptions(format, seg_type, probabilities)

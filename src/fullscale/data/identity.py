@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fullscale.data.case import Case
-from fullscale.data.dicom.headers import study_files
+from fullscale.data.dicom.store import visible_files
 from fullscale.data.image_files import name_order
 from fullscale.errors import DataError, FullscaleError
 from fullscale.files import write_text
@@ -131,7 +131,7 @@ def content_files(source: Path) -> list[Path]:
         DataError: the source is missing.
     """
     if source.is_dir():
-        return sorted(study_files(source), key=name_order)
+        return sorted(visible_files(source), key=name_order)
     if not source.is_file():
         raise DataError(f"{source}: no such file or folder")
     return [source, *_detached_files(source)]

@@ -23,7 +23,7 @@ from tests.dicom_slices import (
     write_slice,
 )
 
-from fullscale.data.dicom.series import DicomHeader, is_dicom_folder, read_series, read_series_grid, series_info
+from fullscale.data.dicom.series import DicomHeader, is_dicom_folder, list_series, read_series, read_series_grid
 from fullscale.data.dicom.stack import DicomReadOptions
 from fullscale.data.image_files import read_png_stack
 from fullscale.data.read import read_image, read_label
@@ -124,7 +124,7 @@ def test_files_that_are_no_dicom_are_passed_over(tmp_path: Path):
     assert read_series(tmp_path).shape[2] == SLICES
 
 
-@pytest.mark.parametrize(("length", "says"), [(0, "lacks the DICOM mark"), (500, "states no size")])
+@pytest.mark.parametrize(("length", "says"), [(0, "is no DICOM file; is it cut short?"), (500, "states no size")])
 def test_a_last_slice_cut_short_does_not_vanish(tmp_path: Path, length: int, says: str):
     for k in range(SLICES):
         write_slice(tmp_path / f"{k}.dcm", slice_hu(k), slice_position(k))
@@ -189,7 +189,7 @@ def test_series_are_described_with_what_is_wrong_with_them(tmp_path: Path):
     write_series(tmp_path, SeriesDescription="thin")
     for k in (0, 1, 3, 4, 6, 7):
         write_slice(tmp_path / f"b{k}", slice_hu(0), slice_position(k), SeriesInstanceUID="9.8", Modality="MR")
-    holed, whole = series_info(tmp_path)
+    holed, whole = list_series(tmp_path).series
     assert (whole.uid, whole.modality, whole.description, whole.slices) == ("1.2.3", "CT", "thin", SLICES)
     assert whole.spacing_mm == (COLUMN_MM, ROW_MM, STEP_MM)
     assert whole.orientation == "LPS"

@@ -1,24 +1,41 @@
-"""The files of a DICOM study: which they are, what their headers say slice by slice, and errors of one line."""
+"""What the header of each DICOM file says: its slices one by one, and errors of the DICOM libraries in one line."""
 
 from __future__ import annotations
 
 import logging
-import os
+import struct
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pydicom
-from pydicom.uid import SecondaryCaptureImageStorage
+from pydicom.uid import (
+    UID,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
+)
+from pydicom.valuerep import VR
 
-from fullscale.data.dicom.store import first_bytes, is_zip, open_file, zip_files
+from fullscale.data.dicom.kinds import kind_of_plane
+from fullscale.data.dicom.store import first_bytes, open_file
 from fullscale.errors import DataError
 from fullscale.text import one_line
 
 T = TypeVar("T")
+
+PHASE_TAGS = (
+    *("AcquisitionNumber", "EchoNumbers", "EchoTime", "EffectiveEchoTime", "InversionTime", "FlipAngle"),
+    *("TemporalPositionIdentifier", "TemporalPositionIndex", "TemporalPositionTimeOffset"),
+    *("NominalPercentageOfCardiacPhase", "NominalCardiacTriggerDelayTime", "TriggerTime"),
+    *("DiffusionBValue", "DiffusionGradientOrientation", "ImageType", "FrameType", "KVP", "ConvolutionKernel"),
+    *("StackID", "AcquisitionTime", "AcquisitionDateTime", "FrameAcquisitionDateTime", "ContentTime"),
+)
+"""What may tell the phases, echoes or repetitions of one series apart, the most telling first."""
 
 _IMAGE_SUFFIXES = (".dcm", ".dicom", ".ima")
 _STACK_TAGS = (
@@ -26,11 +43,22 @@ _STACK_TAGS = (
     *("RescaleSlope", "RescaleIntercept"),
 )
 _FRAME_MACROS = ("PlanePosition", "PlaneOrientation", "PixelMeasures", "PixelValueTransformation")
-_HEADER_TAGS = [
-    *("SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID", "Modality", "SeriesDescription", "InstanceNumber"),
-    *("ImageType", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", *_STACK_TAGS),
+_HEADER_TAGS: list[str | int | tuple[int, int]] = [
+    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Modality", "SeriesDescription"),
+    *("InstanceNumber", "ImageType", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel"),
+    *("PhotometricInterpretation", *_STACK_TAGS, *PHASE_TAGS),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 ]
+_FIRST_ELEMENTS = (0x0000, 0x0001, 0x0005, 0x0006, 0x0008, 0x0012, 0x0014, 0x0016, 0x0018)
+"""Elements of group 0008 with which a data set may begin."""
+
+
+@dataclass(frozen=True)
+class PassedOver:
+    """A file of a study that is not read, and why."""
+
+    path: Path
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -38,9 +66,10 @@ class Slice:
     """One plane of pixels: a single-frame file, or a frame of a multi-frame file.
 
     Attributes:
-        path: of the file; in a zip it goes on behind the zip's own.
+        path: the file; in a zip it goes on behind the zip's own path.
         frame: index in a multi-frame file, else None.
         frames: planes that the file holds without saying where each lies, 1 for any that can be placed.
+        uid: SOPInstanceUID, empty where blank.
         series_uid: SeriesInstanceUID, empty where blank.
         study_uid: StudyInstanceUID, empty where blank.
         modality: such as "CT".
@@ -49,14 +78,15 @@ class Slice:
         size: rows, columns.
         samples: values a pixel.
         photometric: PhotometricInterpretation.
-        is_localiser: whether ImageType says so.
-        is_capture: whether it is a secondary capture, a picture of a screen.
+        kind: what it is in place of a slice, such as "a localiser"; empty for an ordinary slice.
         tags: what places and scales the plane, by keyword.
+        phase: what may tell it from another slice at its position, as text by keyword (`PHASE_TAGS`).
     """
 
     path: Path
     frame: int | None
     frames: int
+    uid: str
     series_uid: str
     study_uid: str
     modality: str
@@ -65,9 +95,9 @@ class Slice:
     size: tuple[int, int]
     samples: int
     photometric: str
-    is_localiser: bool
-    is_capture: bool
+    kind: str
     tags: dict[str, Any]
+    phase: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -77,34 +107,47 @@ class Slice:
         return self.path.name if self.number is None else f"{self.path.name} (instance {self.number})"
 
 
-def study_files(study: Path) -> Iterator[Path]:
-    """List the files of a folder, of those nested in it, or of a zip; hidden ones are passed over. A file is itself.
+def begins_as_dicom(path: Path) -> bool:
+    """Tell by its first bytes whether a file is DICOM: by the mark behind the preamble, or a data set without both.
 
-    Raises:
-        DataError: the path does not exist, or is a zip that is refused.
+    Files without preamble and mark are written by older systems and by some exports; their name says nothing.
     """
-    if is_zip(study):
-        yield from zip_files(study)
-        return
-    if study.is_file():
-        yield study
-        return
-    if not study.is_dir():
-        raise DataError("no such folder or file")
-    for folder, inner, names in os.walk(study):
-        inner[:] = sorted(name for name in inner if not name.startswith("."))
-        files = (Path(folder, name) for name in sorted(names) if not name.startswith("."))
-        yield from (file for file in files if file.is_file())
-
-
-def has_dicom_mark(path: Path) -> bool:
-    """Tell whether a file begins as DICOM files do."""
-    return first_bytes(path, 132)[128:] == b"DICM"
+    start = first_bytes(path, 132)
+    return start[128:] == b"DICM" or _begins_data_set(start)
 
 
 def is_dicom_file(path: Path) -> bool:
-    """Tell whether a path is a file that begins as DICOM files do."""
-    return path.is_file() and has_dicom_mark(path)
+    """Tell whether a path is a file on disk that begins as DICOM files do."""
+    return path.is_file() and begins_as_dicom(path)
+
+
+def _begins_data_set(start: bytes) -> bool:
+    """Tell whether bytes begin with an element of group 0002 or 0008, as a bare data set must."""
+    if len(start) < 8:
+        return False
+    for order in "<>":
+        group, element = struct.unpack(f"{order}HH", start[:4])
+        if (group, element) in ((2, 0), (2, 1), (2, 2)) or (group == 8 and element in _FIRST_ELEMENTS):
+            explicit = start[4:6].isalpha() and start[4:6].decode("ascii", "replace") in VR.__members__
+            return explicit or struct.unpack(f"{order}I", start[4:8])[0] < 1024
+    return False
+
+
+def read_dataset(path: Path, stop_before_pixels: bool = True, tags: Sequence[Any] | None = None) -> pydicom.FileDataset:
+    """Read a DICOM file, also one without preamble and meta header, whose transfer syntax follows from its contents."""
+    with open_file(path) as stream:
+        bare = first_bytes(path, 132)[128:] != b"DICM"
+        wanted = None if tags is None else list(tags)
+        dataset = pydicom.dcmread(stream, stop_before_pixels=stop_before_pixels, specific_tags=wanted, force=bare)
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        dataset.file_meta.TransferSyntaxUID = _syntax_of(dataset)
+    return dataset
+
+
+def _syntax_of(dataset: pydicom.FileDataset) -> UID:
+    implicit, little = dataset.original_encoding
+    explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+    return UID(ImplicitVRLittleEndian if implicit else explicit)
 
 
 def header_tags(path: Path, names: list[str]) -> dict[str, Any]:
@@ -115,8 +158,7 @@ def header_tags(path: Path, names: list[str]) -> dict[str, Any]:
     """
 
     def read() -> dict[str, Any]:
-        with open_file(path) as stream:
-            dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=names)
+        dataset = read_dataset(path, tags=names)
         return {name: dataset.get(name) for name in names if name in dataset}
 
     return quietly(path, read)
@@ -141,37 +183,32 @@ def segment_names(path: Path) -> dict[int, str]:
     return quietly(path, read)
 
 
-def read_slices(path: Path) -> list[Slice]:
-    """Read the header of one file: its slices, none where it is not DICOM or not an image.
+def read_slices(path: Path) -> list[Slice] | PassedOver:
+    """Read the header of one file: its slices, or why it has none (it is not DICOM, or no image).
 
     A slice that was cut short must not vanish from its stack, so a file that calls itself an image has to be one.
 
     Raises:
         DataError: the header is damaged.
     """
-    if has_dicom_mark(path):
+    if begins_as_dicom(path):
         return quietly(path, _parse_header, path)
     if path.suffix.lower() in _IMAGE_SUFFIXES:
-        raise DataError(f"{path.name} is named like a slice but lacks the DICOM mark; is it cut short?")
-    return []
+        raise DataError(f"{path.name} is named like a slice but is no DICOM file; is it cut short?")
+    return PassedOver(path, "not DICOM")
 
 
-def _parse_header(path: Path) -> list[Slice]:
-    with open_file(path) as stream:
-        dataset = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=_HEADER_TAGS)
+def _parse_header(path: Path) -> list[Slice] | PassedOver:
+    dataset = read_dataset(path, tags=_HEADER_TAGS)
     size = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
     if 0 in size:
-        kind = dataset.file_meta.get("MediaStorageSOPClassUID")
-        if "Image Storage" in getattr(kind, "name", ""):
-            raise DataError("calls itself an image but states no size; is it cut short?")
-        return []
-    frames = int(dataset.get("NumberOfFrames") or 1)
-    image_type = dataset.get("ImageType") or ()
+        return _no_image(path, dataset)
     number = dataset.get("InstanceNumber")
     whole = Slice(
         path=path,
         frame=None,
-        frames=frames,
+        frames=int(dataset.get("NumberOfFrames") or 1),
+        uid=str(dataset.get("SOPInstanceUID") or ""),
         series_uid=str(dataset.get("SeriesInstanceUID") or ""),
         study_uid=str(dataset.get("StudyInstanceUID") or ""),
         modality=str(dataset.get("Modality") or ""),
@@ -180,11 +217,22 @@ def _parse_header(path: Path) -> list[Slice]:
         size=size,
         samples=int(dataset.get("SamplesPerPixel") or 1),
         photometric=str(dataset.get("PhotometricInterpretation") or ""),
-        is_localiser="LOCALIZER" in ([image_type] if isinstance(image_type, str) else list(image_type)),
-        is_capture=dataset.get("SOPClassUID") == SecondaryCaptureImageStorage,
+        kind=kind_of_plane(dataset.get("ImageType"), dataset.get("SOPClassUID")),
         tags={name: dataset.get(name) for name in _STACK_TAGS},
+        phase=_phase_tags(dataset),
     )
     return list(_frames(whole, dataset)) if dataset.get("PerFrameFunctionalGroupsSequence") else [whole]
+
+
+def _no_image(path: Path, dataset: pydicom.FileDataset) -> PassedOver:
+    """Say what a file without rows and columns is; one that calls itself an image is damaged."""
+    kind = dataset.file_meta.get("MediaStorageSOPClassUID") or dataset.get("SOPClassUID")
+    name = str(getattr(kind, "name", "")) or "DICOM"
+    if "Image Storage" in name:
+        raise DataError("calls itself an image but states no size; is it cut short?")
+    if kind == MediaStorageDirectoryStorage:
+        return PassedOver(path, "a list of DICOM files (DICOMDIR)")
+    return PassedOver(path, f"no image but {dataset.get('Modality') or name}")
 
 
 def _frames(whole: Slice, dataset: Any) -> Iterator[Slice]:
@@ -193,13 +241,30 @@ def _frames(whole: Slice, dataset: Any) -> Iterator[Slice]:
     groups = dataset.PerFrameFunctionalGroupsSequence
     if len(groups) != whole.frames:
         raise DataError(f"states {whole.frames} frames but describes {len(groups)}")
+    of_all = _nested_phase_tags(shared[0])
     for index, group in enumerate(groups):
         tags = dict(whole.tags)
         for macro in _FRAME_MACROS:
             sequence = group.get(f"{macro}Sequence") or shared[0].get(f"{macro}Sequence")
             if sequence:
                 tags |= {name: sequence[0].get(name) for name in _STACK_TAGS if name in sequence[0]}
-        yield Slice(**vars(whole) | {"frame": index, "frames": 1, "tags": tags})
+        phase = whole.phase | of_all | _nested_phase_tags(group)
+        yield Slice(**vars(whole) | {"frame": index, "frames": 1, "tags": tags, "phase": phase})
+
+
+def _phase_tags(dataset: Any) -> dict[str, str]:
+    return {name: _text(dataset[name].value) for name in PHASE_TAGS if name in dataset}
+
+
+def _nested_phase_tags(group: Any) -> dict[str, str]:
+    """Collect what tells phases apart from the sequences of a frame's functional groups."""
+    items = [element.value[0] for element in group if element.VR == "SQ" and len(element.value)]
+    return {name: text for item in items for name, text in _phase_tags(item).items()}
+
+
+def _text(value: Any) -> str:
+    several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    return "\\".join(map(str, value)) if several else str("" if value is None else value)
 
 
 def quietly(path: Path, read: Callable[..., T], *arguments: Any) -> T:

@@ -7,7 +7,6 @@ it over the scan.
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -17,8 +16,9 @@ from typing import Any
 import pydicom
 from pydicom.uid import CTImageStorage, MRImageStorage, PositronEmissionTomographyImageStorage, generate_uid
 
+from fullscale.data.dicom.headers import read_dataset
 from fullscale.data.dicom.series import DicomHeader
-from fullscale.data.dicom.store import open_file
+from fullscale.data.dicom.store import digest
 from fullscale.errors import DataError
 from fullscale.files import atomic_folder
 
@@ -37,8 +37,7 @@ def source_headers(header: DicomHeader) -> list[Any]:
 
 
 def _header(path: Path) -> Any:
-    with open_file(path) as stream:
-        dataset = pydicom.dcmread(stream, stop_before_pixels=True)
+    dataset = read_dataset(path)
     for name in _MAY_BE_EMPTY:
         if name not in dataset:
             setattr(dataset, name, None)
@@ -71,15 +70,14 @@ def write_with_identifiers(header: DicomHeader, folder: Path) -> DicomHeader:
         FullscaleError: the folder cannot be written.
     """
     blank = missing_identifiers(source_headers(header))
-    contents = {path: _content(path) for path in dict.fromkeys(header.files)}
-    digests = {path: hashlib.sha256(content).hexdigest() for path, content in contents.items()}
+    digests = {path: digest(path) for path in dict.fromkeys(header.files)}
     series = hashlib.sha256("".join(sorted(digests.values())).encode()).hexdigest()
     copies: dict[Path, Path] = {}
     with atomic_folder(folder) as temporary:
-        for number, (path, content) in enumerate(contents.items(), 1):
+        for number, (path, its_digest) in enumerate(digests.items(), 1):
             copy = f"{number:05d}.dcm"
-            dataset = pydicom.dcmread(io.BytesIO(content))
-            _fill(dataset, blank, dict.fromkeys(IDENTIFIERS, series) | {"SOPInstanceUID": digests[path]})
+            dataset = read_dataset(path, stop_before_pixels=False)
+            _fill(dataset, blank, dict.fromkeys(IDENTIFIERS, series) | {"SOPInstanceUID": its_digest})
             dataset.save_as(temporary / copy, enforce_file_format=True)
             copies[path] = folder / copy
     note = (
@@ -87,11 +85,6 @@ def write_with_identifiers(header: DicomHeader, folder: Path) -> DicomHeader:
     )
     files = tuple(copies[path] for path in header.files)
     return replace(header, files=files, series_uid="", notes=(*header.notes, note))
-
-
-def _content(path: Path) -> bytes:
-    with open_file(path) as stream:
-        return stream.read()
 
 
 def _fill(dataset: Any, blank: Sequence[str], seeds: Mapping[str, str]) -> None:

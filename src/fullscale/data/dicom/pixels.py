@@ -11,12 +11,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pydicom
 from pydicom.pixels import iter_pixels
 
-from fullscale.data.dicom.headers import Slice, quietly
+from fullscale.data.dicom.headers import Slice, quietly, read_dataset
 from fullscale.data.dicom.jpeg_lossless import register
-from fullscale.data.dicom.store import open_file
 from fullscale.data.volume_files import smallest_integer_type
 from fullscale.errors import DataError
 
@@ -48,8 +46,7 @@ def read_planes(slices: Sequence[Slice]) -> npt.NDArray[Any]:
 
 def _planes_of(path: Path, slices: list[Slice]) -> Iterator[npt.NDArray[Any]]:
     """Read the planes `[row, column]` that one file holds."""
-    with open_file(path) as stream:
-        dataset = pydicom.dcmread(stream)
+    dataset = read_dataset(path, stop_before_pixels=False)
     if "ModalityLUTSequence" in dataset:
         raise DataError("maps its values by a table (ModalityLUTSequence), expected rescale slope and intercept")
     if slices[0].frame is None:

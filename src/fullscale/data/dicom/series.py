@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from fullscale.data.dicom.headers import Slice, has_dicom_mark, read_slices, study_files
+from fullscale.data.dicom.headers import PassedOver, Slice, begins_as_dicom, read_slices
+from fullscale.data.dicom.phases import drop_copies, split_phases
 from fullscale.data.dicom.pixels import read_planes
 from fullscale.data.dicom.stack import DicomReadOptions, Stack, stack_slices
-from fullscale.data.dicom.store import is_zip
+from fullscale.data.dicom.store import is_hidden, is_zip, study_files, visible_files
 from fullscale.errors import DataError
 from fullscale.geometry.orientation import axis_codes
 from fullscale.geometry.volume import Volume
 
 _NO_SCAN = ("SEG", "RTSTRUCT", "RTDOSE", "SR", "PR", "KO", "OT")
+_FILES_NAMED = 3
 
 
 @dataclass(frozen=True)
 class SeriesInfo:
-    """One series of a study.
+    """One series of a study, or one phase of a series that holds several.
 
     Attributes:
         uid: SeriesInstanceUID, empty where the files leave it blank.
+        study_uid: StudyInstanceUID, likewise.
+        phase: what tells it from the other phases of the series, such as "EchoTime 2.3"; empty where it is the only.
         modality: such as "CT" or "MR".
         description: SeriesDescription.
+        kind: what it shows in place of slices, such as "a localiser"; empty for a scan.
         slices: how many image files or frames belong to it.
         spacing_mm: between columns, rows and slices; None where the slices make no even stack.
         orientation: where columns, rows and slices run, such as "LPS"; None likewise.
@@ -35,12 +40,28 @@ class SeriesInfo:
     """
 
     uid: str
+    study_uid: str
+    phase: str
     modality: str
     description: str
+    kind: str
     slices: int
     spacing_mm: tuple[float, float, float] | None
     orientation: str | None
     problem: str | None
+
+
+@dataclass(frozen=True)
+class SeriesListing:
+    """Everything that a study holds.
+
+    Attributes:
+        series: the series and phases, the longest series first.
+        passed_over: the files that belong to none, each with the reason.
+    """
+
+    series: list[SeriesInfo]
+    passed_over: list[PassedOver]
 
 
 @dataclass(frozen=True)
@@ -51,7 +72,7 @@ class DicomHeader:
         files: the file of each slice, in the order of the volume's third axis (before any gap is filled).
         series_uid: SeriesInstanceUID, empty where blank.
         modality: such as "CT".
-        notes: what was chosen or done to the voxels, a line each.
+        notes: what was chosen, passed over, or done to the voxels, a line each.
     """
 
     files: tuple[Path, ...]
@@ -60,32 +81,54 @@ class DicomHeader:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Group:
+    """The slices of one series, or of one phase of it."""
+
+    phase: str
+    slices: list[Slice]
+
+    @property
+    def may_be_scan(self) -> bool:
+        """Whether it is a stack of slices: no localiser, screen capture, projection, segmentation or single picture."""
+        return len(self.slices) > 1 and not any(s.kind for s in self.slices) and self.first.modality not in _NO_SCAN
+
+    @property
+    def first(self) -> Slice:
+        return self.slices[0]
+
+    @property
+    def label(self) -> str:
+        phase = f", {self.phase}" if self.phase else ""
+        return f"{self.first.modality or 'no modality'} '{self.first.description}'{phase} ({len(self.slices)} slices)"
+
+
 def is_dicom_folder(path: str | Path) -> bool:
-    """Tell whether a folder itself, not one within it, holds at least one file with the DICOM mark."""
+    """Tell whether a folder itself, not one within it, holds at least one DICOM file."""
     path = Path(path)
     if not path.is_dir():
         return False
     files = sorted(f for f in path.iterdir() if not f.name.startswith(".") and f.is_file())
-    return any(has_dicom_mark(file) for file in files)
+    return any(begins_as_dicom(file) for file in files)
 
 
 def is_study(path: str | Path) -> bool:
     """Tell whether a path is a zip, a DICOM file, or a folder that holds DICOM files at any depth."""
     path = Path(path)
-    return is_zip(path) or (path.exists() and any(has_dicom_mark(file) for file in study_files(path)))
+    return is_zip(path) or (path.exists() and any(begins_as_dicom(file) for file in visible_files(path)))
 
 
 def study_uid(folder: Path) -> str:
     """Return the StudyInstanceUID of the first DICOM image in a folder, empty where it is blank."""
-    for file in study_files(folder):
+    for file in visible_files(folder):
         slices = read_slices(file)
-        if slices:
+        if not isinstance(slices, PassedOver):
             return slices[0].study_uid
     return ""
 
 
-def series_info(study: str | Path) -> list[SeriesInfo]:
-    """List the series of a study, the longest first.
+def list_series(study: str | Path) -> SeriesListing:
+    """List the series of a study and every file that belongs to none.
 
     Args:
         study: a folder, with whatever folders in it, a zip, or one file.
@@ -94,14 +137,16 @@ def series_info(study: str | Path) -> list[SeriesInfo]:
         DataError: the study is missing, damaged, or holds no DICOM image.
     """
     with _one_line_errors(Path(study)):
-        return [_describe(slices) for slices in _find_series(Path(study)).values()]
+        groups, passed_over = _find_series(Path(study))
+        return SeriesListing([_describe(group) for group in groups], passed_over)
 
 
 def read_series(study: str | Path, options: DicomReadOptions | None = None) -> Volume:
     """Read one series of a study.
 
     Args:
-        study: a folder, with whatever folders in it, a zip, or one file. What is no DICOM image is passed over.
+        study: a folder, with whatever folders in it, a zip, or one file. What is no DICOM image is passed over, and
+            the header's notes say so.
         options: which series, and which remedies for slices that make no even, straight stack.
 
     Returns:
@@ -110,7 +155,7 @@ def read_series(study: str | Path, options: DicomReadOptions | None = None) -> V
         is a `DicomHeader`.
 
     Raises:
-        DataError: no DICOM image, several series and none chosen, colour images, unreadable pixels.
+        DataError: no DICOM image, several series or phases and none chosen, colour images, unreadable pixels.
         GeometryError: missing or duplicate slices, mixed sizes or orientations, tilt, or no position at all.
     """
     with _one_line_errors(Path(study)):
@@ -142,57 +187,111 @@ def _one_line_errors(study: Path) -> Iterator[None]:
 
 
 def _open_series(study: Path, options: DicomReadOptions) -> tuple[Stack, DicomHeader]:
-    slices, note = _choose_series(_find_series(study), options.series)
-    stack = stack_slices(slices, options)
-    first, notes = stack.slices[0], (*([note] if note else []), *stack.notes)
-    return stack, DicomHeader(tuple(s.path for s in stack.slices), first.series_uid, first.modality, notes)
+    groups, passed_over = _find_series(study)
+    group, notes = _choose(groups, options)
+    stack = stack_slices(group.slices, options)
+    first = stack.slices[0]
+    notes = [*notes, *_passed_over_note(passed_over), *stack.notes]
+    return stack, DicomHeader(tuple(s.path for s in stack.slices), first.series_uid, first.modality, tuple(notes))
 
 
-def _find_series(study: Path) -> dict[str, list[Slice]]:
-    """Read the headers of all images of a study, by series, the longest series first."""
-    series: dict[str, list[Slice]] = {}
+def _find_series(study: Path) -> tuple[list[_Group], list[PassedOver]]:
+    """Read the headers of all files of a study, by series and phase, the longest series first."""
+    series: dict[tuple[str, str], list[Slice]] = {}
+    passed_over: list[PassedOver] = []
     for path in study_files(study):
-        for image in read_slices(path):
-            series.setdefault(image.series_uid, []).append(image)
+        found = _slices_of(study, path)
+        if isinstance(found, PassedOver):
+            passed_over.append(found)
+            continue
+        for image in found:
+            series.setdefault((image.study_uid, image.series_uid), []).append(image)
     if not series:
         raise DataError("holds no DICOM image; give the folder in which the slices lie")
-    return dict(sorted(series.items(), key=lambda item: -len(item[1])))
+    groups: list[_Group] = []
+    for slices in sorted(series.values(), key=len, reverse=True):
+        kept, copies = drop_copies(slices)
+        passed_over += copies
+        groups += [_Group(phase, its_slices) for phase, its_slices in split_phases(kept)]
+    return groups, passed_over
 
 
-def _choose_series(series: dict[str, list[Slice]], wanted: str | None) -> tuple[list[Slice], str | None]:
-    """Take the series that is wanted, or the only one that could be a scan; the second says what was passed over."""
-    if wanted is not None:
-        named = [s for uid, s in series.items() if wanted in (uid, s[0].description)]
-        found = f"holds {len(named) or 'no'} series {wanted!r}"
+def _slices_of(study: Path, path: Path) -> list[Slice] | PassedOver:
+    if is_hidden(study, path):
+        return PassedOver(path, "hidden")
+    if not is_zip(study) and not path.is_file():
+        return PassedOver(path, "no file, or a link that leads nowhere")
+    return read_slices(path)
+
+
+def _choose(groups: list[_Group], options: DicomReadOptions) -> tuple[_Group, list[str]]:
+    """Take the series and phase that are wanted, or the only one that could be a scan, and say what was passed over."""
+    uids = list(dict.fromkeys((g.first.study_uid, g.first.series_uid) for g in groups))
+    found = f"holds {len(uids)} series"
+    if options.series is not None:
+        named = [g for g in groups if options.series in (g.first.series_uid, g.first.description)]
+        chosen = {(g.first.study_uid, g.first.series_uid) for g in named}
+        found = f"holds {len(chosen) or 'no'} series {options.series!r}"
     else:
-        named = [s for s in series.values() if _may_be_scan(s)] if len(series) > 1 else list(series.values())
-        found = f"holds {len(series)} series, of which {len(named)} may be scans"
+        named = [g for g in groups if g.may_be_scan] if len(groups) > 1 else groups
+        chosen = {(g.first.study_uid, g.first.series_uid) for g in named}
+        found += f", of which {len(chosen)} may be scans" if len(uids) > 1 else ""
+    if len(chosen) != 1:
+        studies = len({study for study, _ in uids})
+        listed = "; ".join(f"{g.label}, UID '{g.first.series_uid}'" for g in groups)
+        of = f" of {studies} studies" if studies > 1 else ""
+        raise DataError(f"{found}{of}; choose one by its UID (--series): {listed}")
+    group = _choose_phase(named, options.phase)
+    passed = [g.label for g in groups if g not in named]
+    note = f"read {group.label}, passed over {', '.join(passed)}" if passed and options.series is None else None
+    return group, [note] if note else []
+
+
+def _choose_phase(phases: list[_Group], wanted: str | None) -> _Group:
+    """Take the phase that is wanted, by its number or its name, or the only one."""
+    if wanted is None and len(phases) == 1:
+        return phases[0]
+    listed = "; ".join(f"{n} ({g.phase or 'all'}, {len(g.slices)} slices)" for n, g in enumerate(phases, 1))
+    text = (wanted or "").replace("=", " ").strip()
+    named = [g for n, g in enumerate(phases, 1) if text in (str(n), g.phase) and text]
     if len(named) != 1:
-        listed = "; ".join(f"{_label(slices)}, UID '{uid}'" for uid, slices in series.items())
-        raise DataError(f"{found}; choose one by its UID (--series): {listed}")
-    passed = [_label(s) for s in series.values() if s is not named[0]]
-    note = f"read {_label(named[0])}, passed over {', '.join(passed)}" if passed and wanted is None else None
-    return named[0], note
+        problem = "holds no phase " + repr(wanted) if wanted is not None else f"holds {len(phases)} phases"
+        raise DataError(f"{phases[0].label.split(',')[0]} {problem}; choose one by its number (--phase): {listed}")
+    return named[0]
 
 
-def _may_be_scan(slices: list[Slice]) -> bool:
-    """Tell a stack of slices from localisers, screen captures, segmentations and single pictures."""
-    first = slices[0]
-    return len(slices) > 1 and not (first.is_localiser or first.is_capture or first.modality in _NO_SCAN)
+def _passed_over_note(passed_over: Sequence[PassedOver]) -> list[str]:
+    """Count the files that were not read, by reason, and name some."""
+    by_reason: dict[str, list[str]] = {}
+    for file in passed_over:
+        reason = "byte copies" if file.reason.startswith("a byte copy") else file.reason
+        by_reason.setdefault(reason, []).append(file.path.name)
+    parts = [f"{reason}: {_some(names)}" for reason, names in by_reason.items()]
+    return [f"{len(passed_over)} files passed over ({'; '.join(parts)})"] if parts else []
 
 
-def _label(slices: list[Slice]) -> str:
-    return f"{slices[0].modality or 'no modality'} '{slices[0].description}' ({len(slices)} slices)"
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _FILES_NAMED} more" if len(names) > _FILES_NAMED else ""
+    return ", ".join(names[:_FILES_NAMED]) + more
 
 
-def _describe(slices: list[Slice]) -> SeriesInfo:
-    first, spacing_mm, orientation, problem = slices[0], None, None, None
+def _describe(group: _Group) -> SeriesInfo:
+    first, spacing_mm, orientation, problem = group.first, None, None, None
     try:
-        affine = stack_slices(slices, DicomReadOptions()).affine
+        affine = stack_slices(group.slices, DicomReadOptions()).affine
         x, y, z = np.linalg.norm(affine[:3, :3], axis=0)
         spacing_mm, orientation = (float(x), float(y), float(z)), axis_codes(affine)
     except DataError as error:
         problem = str(error)
     return SeriesInfo(
-        first.series_uid, first.modality, first.description, len(slices), spacing_mm, orientation, problem
+        uid=first.series_uid,
+        study_uid=first.study_uid,
+        phase=group.phase,
+        modality=first.modality,
+        description=first.description,
+        kind=first.kind,
+        slices=len(group.slices),
+        spacing_mm=spacing_mm,
+        orientation=orientation,
+        problem=problem,
     )

@@ -1,6 +1,6 @@
-"""Slices in order, and where their stack lies: even and straight, or made so where that was asked for.
+"""DICOM slices are sorted here, and placed: even and straight, or made so where that was asked for.
 
-Slices are placed by ImagePositionPatient projected on the slice normal, never by file name or instance number.
+They are sorted by ImagePositionPatient projected on the slice normal, never by file name or instance number.
 Geometry follows the DICOM standard, PS3.3 C.7.6.2.1.1: the first three numbers of ImageOrientationPatient are the
 direction in which the column index grows, and PixelSpacing gives the distance between rows first.
 """
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from fullscale.data.dicom.headers import Slice
+from fullscale.data.dicom.kinds import CAPTURE, LOCALISER
 from fullscale.errors import DataError, GeometryError
 from fullscale.geometry.volume import Affine
 
@@ -30,6 +31,10 @@ _STEEPEST_TILT = 45.0
 """Degrees beyond which a stack is no tilted one."""
 _OFF_LINE = 5e-2
 """Largest distance of a slice from its place on the even, straight line, as a share of the slice distance."""
+_ROUNDING = 1e-4
+"""Difference of two direction cosines, or of two pixel spacings in mm, that is no difference."""
+_JITTER = 0.1
+"""How far an orientation of its own may move the corner of a slice, as a share of the pixel spacing."""
 _SAME_POSITION_MM = 1e-3
 _FARTHEST_MM = 1e6
 """No scanner is a kilometre long."""
@@ -42,12 +47,14 @@ class DicomReadOptions:
 
     Attributes:
         series: SeriesInstanceUID or SeriesDescription of the series to read; needed where several would do.
+        phase: number or name, such as "EchoTime 2.3", of the phase to read; needed where a series holds several.
         allow_gaps: fill missing slices, and even out uneven ones, by linear interpolation.
         untilt: resample a stack of tilted gantry to straight slices.
         fix_identifiers: for DICOM SEG, write a copy of a series without identifiers that has new ones.
     """
 
     series: str | None = None
+    phase: str | None = None
     allow_gaps: bool = False
     untilt: bool = False
     fix_identifiers: bool = False
@@ -93,10 +100,8 @@ def stack_slices(slices: list[Slice], options: DicomReadOptions) -> Stack:
             position at all.
     """
     _require_plain(slices)
-    row_step, column_step, normal = _plane(slices)
-    positions = np.array([_vector(s, "ImagePositionPatient", 3) for s in slices])
-    order = np.argsort(positions @ normal, kind="stable")
-    ordered, positions = [slices[i] for i in order], positions[order]
+    row_step, column_step, normal, jitter = _plane(slices)
+    ordered, positions = sort_slices(slices, normal)
     if len(ordered) == 1:
         step = normal * _single_slice_mm(ordered[0])
         return Stack(ordered, _affine(row_step, column_step, step, positions[0]), _shape(ordered[0], 1))
@@ -105,7 +110,7 @@ def stack_slices(slices: list[Slice], options: DicomReadOptions) -> Stack:
     places = _even_places(heights, options)
     sideways = _sideways(ordered, positions, heights, normal, options)
     count = len(ordered) if places is None else len(places)
-    notes = [] if places is None else [_gap_note(heights, places)]
+    notes = [*jitter, *([] if places is None else [_gap_note(heights, places)])]
     if sideways is None:
         affine = _affine(row_step, column_step, (positions[-1] - positions[0]) / (count - 1), positions[0])
         return Stack(ordered, affine, _shape(ordered[0], count), None, places, tuple(notes))
@@ -115,6 +120,17 @@ def stack_slices(slices: list[Slice], options: DicomReadOptions) -> Stack:
     affine = _affine(row_step, column_step, step, positions[0] + steps @ first)
     notes.append(f"untilted: slices resampled in their plane by {np.abs(sideways).max():.4g} mm at most, linearly")
     return Stack(ordered, affine, _shape(ordered[0], count, shifts), shifts, places, tuple(notes))
+
+
+def sort_slices(slices: list[Slice], normal: Vector) -> tuple[list[Slice], Vector]:
+    """Sort slices by their position along the normal; names and instance numbers play no part.
+
+    Returns:
+        The slices, and their positions `[N, 3]`, LPS mm, in the same order.
+    """
+    positions = np.array([_vector(s, "ImagePositionPatient", 3) for s in slices])
+    order = np.argsort(positions @ normal, kind="stable")
+    return [slices[i] for i in order], positions[order]
 
 
 def _affine(row_step: Vector, column_step: Vector, slice_step: Vector, first: Vector) -> Affine:
@@ -147,31 +163,56 @@ def _require_plain(slices: list[Slice]) -> None:
             raise DataError(f"{s.name} is a colour image ({s.samples} samples a pixel), expected grey values")
         if s.modality in ("SEG", "RTSTRUCT", "RTDOSE"):
             raise DataError(f"{s.name} is no scan but {s.modality}")
-        if s.is_capture and not s.tags["ImagePositionPatient"]:
+        if s.kind == CAPTURE and not s.tags["ImagePositionPatient"]:
             raise DataError(f"{s.name} is a secondary capture, a picture without a place in the patient, not a slice")
-    localisers = [s.name for s in slices if s.is_localiser]
-    if 0 < len(localisers) < len(slices):
-        raise GeometryError(
-            f"{len(localisers)} of {len(slices)} slices are localisers ({_some(localisers)}); remove them"
-        )
+    for kind in {s.kind: None for s in slices if s.kind not in ("", CAPTURE)}:
+        named = [s.name for s in slices if s.kind == kind]
+        if kind != LOCALISER:
+            raise GeometryError(f"{len(named)} of {len(slices)} images are {kind} ({_some(named)}); give the slices")
+        if len(named) < len(slices):
+            raise GeometryError(f"{len(named)} of {len(slices)} slices are localisers ({_some(named)}); remove them")
 
 
-def _plane(slices: list[Slice]) -> tuple[Vector, Vector, Vector]:
-    """Return the steps from row to row and from column to column, and the unit normal, LPS mm, of all slices."""
+def _plane(slices: list[Slice]) -> tuple[Vector, Vector, Vector, list[str]]:
+    """Return the steps from row to row and from column to column, the unit normal, LPS mm, and notes on all slices."""
     _require_alike(slices, "size (rows, columns)", [np.array(s.size, np.float64) for s in slices])
-    orientation = [_vector(s, "ImageOrientationPatient", 6) for s in slices]
-    _require_alike(slices, "orientation", orientation)
     spacing = [_vector(s, "PixelSpacing", 2) for s in slices]
     _require_alike(slices, "pixel spacing", spacing)
-    along_row, along_column = orientation[0][:3], orientation[0][3:]
+    orientation, notes = _common_orientation(slices, spacing[0])
+    along_row, along_column = orientation[:3], orientation[3:]
     skew = np.abs([along_row @ along_row - 1, along_column @ along_column - 1, along_row @ along_column]).max()
     if skew > 1e-3 or spacing[0].min() <= 0:
         raise GeometryError(
-            f"{slices[0].name} has orientation {orientation[0].tolist()} and pixel spacing "
+            f"{slices[0].name} has orientation {orientation.tolist()} and pixel spacing "
             f"{spacing[0].tolist()} mm, expected two unit vectors at right angles and positive distances"
         )
     along_row, along_column = along_row / np.linalg.norm(along_row), along_column / np.linalg.norm(along_column)
-    return along_column * spacing[0][0], along_row * spacing[0][1], np.cross(along_row, along_column)
+    normal = np.cross(along_row, along_column)
+    return along_column * spacing[0][0], along_row * spacing[0][1], normal, notes
+
+
+def _common_orientation(slices: list[Slice], spacing: Vector) -> tuple[Vector, list[str]]:
+    """Return the orientation of all slices, the one nearest to the median where they differ by a fraction of a pixel.
+
+    How much an orientation matters is how far it moves the corner of a slice that lies opposite to the first pixel.
+    """
+    found = np.array([_vector(s, "ImageOrientationPatient", 6) for s in slices])
+    if np.abs(found - found[0]).max() <= _ROUNDING:
+        return found[0], []
+    common = found[np.abs(found - np.median(found, axis=0)).sum(axis=1).argmin()]
+    rows, columns = slices[0].size
+    sides_mm = np.repeat([(columns - 1) * spacing[1], (rows - 1) * spacing[0]], 3)
+    moved_mm = np.linalg.norm(((found - common) * sides_mm).reshape(-1, 2, 3).sum(axis=1), axis=1)
+    moved_mm = np.maximum(moved_mm, np.linalg.norm((found - common)[:, :3] * sides_mm[:3], axis=1))
+    worst, allowed_mm = int(moved_mm.argmax()), _JITTER * float(spacing.min())
+    text = f"up to {moved_mm[worst]:.3g} mm at the corner of {slices[worst].name}"
+    if moved_mm[worst] > allowed_mm:
+        other = [s.name for s, mm in zip(slices, moved_mm, strict=True) if mm > allowed_mm]
+        raise GeometryError(
+            f"{len(other)} of {len(slices)} slices ({_some(other)}) have another orientation than the others: "
+            f"{found[worst].tolist()} beside {common.tolist()}, {text}, allowed {allowed_mm:.3g} mm; separate them"
+        )
+    return common, [f"orientations differ from slice to slice by {text}; one is taken for all"]
 
 
 def _vector(image: Slice, name: str, length: int) -> Vector:
@@ -185,7 +226,7 @@ def _vector(image: Slice, name: str, length: int) -> Vector:
 
 
 def _require_alike(slices: list[Slice], what: str, values: list[Vector]) -> None:
-    other = [k for k, value in enumerate(values) if np.abs(value - values[0]).max() > 1e-4]
+    other = [k for k, value in enumerate(values) if np.abs(value - values[0]).max() > _ROUNDING]
     if other:
         raise GeometryError(
             f"{len(other)} of {len(slices)} slices have another {what} than {slices[0].name}: "
@@ -210,7 +251,7 @@ def _refuse_duplicates(slices: list[Slice], heights: Vector) -> None:
     for k in np.flatnonzero(np.diff(heights) < _SAME_POSITION_MM).tolist():
         raise GeometryError(
             f"two slices lie at the same position, {heights[k]:.2f} mm: {slices[k].name} and {slices[k + 1].name}; "
-            "remove one"
+            "their headers do not tell which belongs to which volume (acquisition, echo, time, b-value); separate them"
         )
 
 

@@ -1,16 +1,20 @@
-"""Files inside a zip, read in memory and never unpacked to disk, so that no path in it can climb anywhere.
+"""The files of a study: in a folder, in folders within it, or in a zip.
 
-A file in a zip is named by a path that goes on behind the zip's: `study.zip/series/001.dcm`.
+A zip is read in memory and never unpacked to disk, so that no path in it can climb anywhere. A file in a zip is named
+by a path that goes on behind the zip's: `study.zip/series/001.dcm`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
+import os
 import zipfile
 import zlib
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import cast
 
 from fullscale.errors import DataError
 
@@ -25,8 +29,48 @@ def is_zip(path: Path) -> bool:
     return path.suffix.lower() == ".zip" and path.is_file()
 
 
+def study_files(study: Path) -> list[Path]:
+    """List the files of a folder and of all folders in it, or of a zip, hidden ones included. A file is itself.
+
+    Linked folders are followed, each folder once.
+
+    Raises:
+        DataError: the path does not exist, or is a zip that is refused.
+    """
+    if is_zip(study):
+        return zip_files(study)
+    if study.is_file():
+        return [study]
+    if not study.is_dir():
+        raise DataError("no such folder or file")
+    return list(_files_below(study))
+
+
+def _files_below(study: Path) -> Iterator[Path]:
+    seen: set[tuple[int, int]] = set()
+    for folder, inner, names in os.walk(study, followlinks=True):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:  # a link that leads back up
+            inner.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        inner.sort()
+        yield from (Path(folder, name) for name in sorted(names))
+
+
+def is_hidden(study: Path, file: Path) -> bool:
+    """Tell whether a file of a study, or a folder on the way to it, is hidden or left by an operating system."""
+    inner = file.relative_to(study).parts if file != study else ()
+    return any(part.startswith(".") or part in ("__MACOSX", "Thumbs.db", "desktop.ini") for part in inner)
+
+
+def visible_files(study: Path) -> Iterator[Path]:
+    """List the files of a study that may be read: none that is hidden, and no link that leads nowhere."""
+    return (file for file in study_files(study) if not is_hidden(study, file) and (is_zip(study) or file.is_file()))
+
+
 def zip_files(path: Path) -> list[Path]:
-    """List the files in a zip, hidden ones passed over.
+    """List the files in a zip.
 
     Raises:
         DataError: it is damaged, encrypted, larger than the bounds, or holds a path that climbs out of it.
@@ -47,35 +91,46 @@ def zip_files(path: Path) -> list[Path]:
             raise DataError(f"{info.filename} in the zip has {info.file_size >> 30} GiB when unpacked; it is not read")
         if info.flag_bits & 1:
             raise DataError(f"{info.filename} in the zip is encrypted; unpack it first")
-    visible = [info.filename for info in members if not _is_hidden(PurePosixPath(info.filename))]
-    return sorted(path / name for name in visible)
+    return sorted(path / info.filename for info in members)
 
 
-def open_file(path: Path) -> BinaryIO:
-    """Open a file, on disk or in a zip.
+def open_file(path: Path) -> io.BufferedReader:
+    """Open a file, on disk or in a zip; a zip's is unpacked only as far as it is read.
 
     Raises:
         DataError: it is in a damaged zip.
     """
-    outer = next((parent for parent in path.parents if parent.suffix.lower() == ".zip" and parent.is_file()), None)
+    outer = _zip_of(path)
     if outer is None:
         return path.open("rb")
     with _one_line_errors():
-        return io.BytesIO(_archive(outer).read(path.relative_to(outer).as_posix()))
+        member = _archive(outer).open(path.relative_to(outer).as_posix())
+        return io.BufferedReader(cast(io.RawIOBase, member), buffer_size=1 << 16)
+
+
+def file_size(path: Path) -> int:
+    """Return the bytes of a file on disk, or of a file in a zip when it is unpacked."""
+    outer = _zip_of(path)
+    if outer is None:
+        return path.stat().st_size
+    with _one_line_errors():
+        return _archive(outer).getinfo(path.relative_to(outer).as_posix()).file_size
 
 
 def first_bytes(path: Path, count: int) -> bytes:
     """Read the beginning of a file, on disk or in a zip."""
-    outer = next((parent for parent in path.parents if parent.suffix.lower() == ".zip" and parent.is_file()), None)
-    if outer is None:
-        with path.open("rb") as stream:
-            return stream.read(count)
-    with _one_line_errors(), _archive(outer).open(path.relative_to(outer).as_posix()) as member:
-        return member.read(count)
+    with open_file(path) as stream, _one_line_errors():
+        return stream.read(count)
 
 
-def _is_hidden(name: PurePosixPath) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in name.parts)
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, on disk or in a zip."""
+    with open_file(path) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _zip_of(path: Path) -> Path | None:
+    return next((parent for parent in path.parents if parent.suffix.lower() == ".zip" and parent.is_file()), None)
 
 
 def _archive(path: Path) -> zipfile.ZipFile:
