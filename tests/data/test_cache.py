@@ -29,7 +29,7 @@ def case(tmp_path: Path) -> Case:
     mask[2:6, 3:7, 2:4] = 5
     write_volume(tmp_path / "scan.nii.gz", scan)
     write_volume(tmp_path / "mask.nii.gz", scan.with_array(mask))
-    return Case("one", tmp_path / "scan.nii.gz", tmp_path / "mask.nii.gz", "one")
+    return Case.of_image("one", tmp_path / "scan.nii.gz", tmp_path / "mask.nii.gz", "one")
 
 
 def test_a_case_is_prepared_once_and_read_by_slices(case: Case, tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def slow(path, array):
     time.sleep(60)
 numpy.save = slow
 recipe = Recipe.model_validate_json('''{RECIPE.model_dump_json()}''')
-case = Case("one", Path({str(case.image)!r}), Path({str(case.label)!r}), "one")
+case = Case.of_image("one", Path({str(case.image)!r}), Path({str(case.label)!r}), "one")
 cache.prepare_cases([case], recipe, {LABELS}, Path({str(cache)!r}))
 """
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
@@ -97,7 +97,7 @@ def test_a_mask_on_another_grid_is_refused_by_case(case: Case, tmp_path: Path) -
     with pytest.raises(GeometryError, match=r"case one: image and mask lie on different grids"):
         prepare_cases([case], RECIPE, LABELS, tmp_path / "cache")
     with pytest.raises(DataError, match="case one has no mask"):
-        prepare_cases([Case("one", case.image, None, "one")], RECIPE, LABELS, tmp_path / "cache")
+        prepare_cases([Case.of_image("one", case.image, None, "one")], RECIPE, LABELS, tmp_path / "cache")
 
 
 def test_a_cache_that_cannot_be_written_is_named(case: Case, tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from hypothesis.extra.numpy import arrays
 from fullscale.data.case import WHOLE_SET
 from fullscale.data.checks import Inspection, count_labels, foreground_statistics, inspect_dataset
 from fullscale.data.layouts.find import find_dataset
+from fullscale.data.plan import make_plan
 from fullscale.data.volume_files import write_volume
-from fullscale.errors import UsageError
+from fullscale.errors import DataError, UsageError
 from fullscale.geometry.volume import Volume
 
 AFFINE = np.array([[-2.0, 0, 0, 10], [0, 3, 0, -20], [0, 0, 5, 30], [0, 0, 0, 1]])
@@ -76,6 +77,38 @@ def test_an_structure_that_the_data_do_not_have_is_refused(tmp_path: Path):
     write_case(tmp_path, "a")
     with pytest.raises(UsageError, match=r"data\.labels names 7, which .* does not have; it has 1 \(class 1\), 2"):
         inspect(tmp_path, structures={1: "liver", 7: "kidney"})
+
+
+def test_regions_are_refused_in_words_and_exclusive_structures_can_be_chosen(tmp_path: Path):
+    write_case(tmp_path, "a")
+    labels: Any = {"background": 0, "whole": [1, 2], "core": [2]}
+    inspection = inspect(tmp_path, labels)
+    (message,) = messages(inspection, WHOLE_SET)
+    assert "structures overlap (whole [1, 2], core [2]), which is not supported" in message
+    with pytest.raises(DataError, match=r"structures overlap .* data\.labels="):
+        make_plan(inspection)
+    chosen = inspect(tmp_path, labels, structures={1: "whole", 2: "core"})
+    assert chosen.errors == []
+    assert make_plan(chosen).labels.value == {0: "background", 1: "whole", 2: "core"}
+
+
+def test_a_value_to_ignore_is_never_trained_on_unless_it_is_called_background(tmp_path: Path):
+    mask = make_mask()
+    mask[0, 0, :] = 3
+    write_case(tmp_path, "a", label=mask)
+    labels = {"background": 0, "liver": 1, "spleen": 2, "ignore": 3}
+    for structures in (None, {1: "liver", 2: "spleen"}):
+        inspection = inspect(tmp_path, labels, structures=structures)
+        assert "label 3 is 'ignore'" in messages(inspection, WHOLE_SET)[0]
+        assert 3 not in inspection.labels
+        with pytest.raises(DataError, match="'ignore'"):
+            make_plan(inspection)
+    chosen = inspect(tmp_path, labels, structures={1: "liver", 2: "spleen", 3: "background"})
+    assert chosen.errors == []
+    assert make_plan(chosen).structures == {1: "liver", 2: "spleen"}
+    np.testing.assert_array_equal(
+        np.sort(chosen.facts["a"].foreground), np.sort(make_scan()[make_mask() > 0].astype(np.float32))
+    )
 
 
 def test_labels_are_named_after_the_values_found_where_none_are_declared(tmp_path: Path):

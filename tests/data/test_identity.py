@@ -44,15 +44,15 @@ def write(path: Path, content: bytes) -> Path:
 
 
 def make(folder: Path, image: bytes = b"image", label: bytes = b"label") -> Case:
-    return Case("a", write(folder / "i.nii", image), write(folder / "l.nii", label), "a")
+    return Case.of_image("a", write(folder / "i.nii", image), write(folder / "l.nii", label), "a")
 
 
 def test_equal_content_has_equal_digests_under_any_name(tmp_path: Path):
     index = DigestIndex(tmp_path)
     first = case_digest(make(tmp_path / "a"), index)
-    other = Case("z", write(tmp_path / "z/patient9.nii", b"image"), write(tmp_path / "z/m.nii", b"label"), "z")
+    other = Case.of_image("z", write(tmp_path / "z/patient9.nii", b"image"), write(tmp_path / "z/m.nii", b"label"), "z")
     assert case_digest(other, index) == first
-    assert case_digest(Case("u", other.image, None, "u"), index).label is None
+    assert case_digest(Case.of_image("u", other.image, None, "u"), index).label is None
     changed = case_digest(make(tmp_path / "b", label=b"lobel"), index)
     assert (changed.image, changed.label == first.label) == (first.image, False)
     assert len({first.whole, changed.whole, case_digest(make(tmp_path / "c", image=b"imago"), index).whole}) == 3
@@ -140,20 +140,20 @@ def test_a_cache_that_cannot_be_written_costs_the_memory_only(tmp_path: Path):
 
 def test_slices_count_by_content_wherever_they_lie_and_are_named(tmp_path: Path):
     folder = write_series(tmp_path / "a" / "deep")
-    before = case_digest(Case("a", tmp_path / "a", None, "a"), DigestIndex())
+    before = case_digest(Case.of_image("a", tmp_path / "a", None, "a"), DigestIndex())
     (tmp_path / "b").mkdir()
     for n, file in enumerate(sorted(folder.iterdir())):
         shutil.copy(file, tmp_path / "b" / f"IM{99 - n}")
-    assert case_digest(Case("b", tmp_path / "b", None, "b"), DigestIndex()) == before
+    assert case_digest(Case.of_image("b", tmp_path / "b", None, "b"), DigestIndex()) == before
     next((tmp_path / "b").iterdir()).write_bytes(b"other")
-    assert case_digest(Case("b", tmp_path / "b", None, "b"), DigestIndex()) != before
+    assert case_digest(Case.of_image("b", tmp_path / "b", None, "b"), DigestIndex()) != before
 
 
 def test_png_masks_that_change_places_are_another_label(tmp_path: Path):
     for name in ("s1", "s2", "s10"):
         write(tmp_path / "scan" / f"{name}.dcm", name.encode())
         write(tmp_path / "ground" / f"{name}.png", name.encode())
-    case = Case("a", tmp_path / "scan", tmp_path / "ground", "a")
+    case = Case.of_image("a", tmp_path / "scan", tmp_path / "ground", "a")
     first = case_digest(case, DigestIndex())
     (tmp_path / "ground" / "s10.png").rename(tmp_path / "ground" / "s11.png")
     assert case_digest(case, DigestIndex()) == first  # the order of the names is what counts
@@ -170,11 +170,11 @@ def test_png_masks_that_change_places_are_another_label(tmp_path: Path):
 def test_voxels_in_a_file_of_their_own_count(tmp_path: Path, suffix: str):
     path = tmp_path / f"scan{suffix}"
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((2, 3, 4), np.int16)), str(path))
-    before = case_digest(Case("a", path, None, "a"), DigestIndex())
+    before = case_digest(Case.of_image("a", path, None, "a"), DigestIndex())
     voxels = max(tmp_path.iterdir(), key=lambda file: file.suffix != suffix)
     assert set(content_files(path)) == {path, voxels}
     voxels.write_bytes(voxels.read_bytes()[:-1] + b"x")
-    assert case_digest(Case("a", path, None, "a"), DigestIndex()) != before
+    assert case_digest(Case.of_image("a", path, None, "a"), DigestIndex()) != before
 
 
 @pytest.mark.parametrize("line", ["ElementDataFile = LIST\ns 1.raw\ns2.raw", "ElementDataFile = s%d.raw 1 2 1"])

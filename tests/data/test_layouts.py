@@ -53,7 +53,9 @@ def test_decathlon(tmp_path: Path):
     dataset = find_dataset(write_decathlon(tmp_path))
     assert (dataset.layout, dataset.name, dataset.modality) == ("Medical Segmentation Decathlon", "Liver", "CT")
     assert dataset.labels == {0: "background", 1: "liver", 2: "cancer"}
-    first = Case("liver_1", tmp_path / "imagesTr/liver_1.nii.gz", tmp_path / "labelsTr/liver_1.nii.gz", "liver_1")
+    first = Case.of_image(
+        "liver_1", tmp_path / "imagesTr/liver_1.nii.gz", tmp_path / "labelsTr/liver_1.nii.gz", "liver_1"
+    )
     assert dataset.cases[0] == first
     assert ids(dataset.cases) == ["liver_1", "liver_2"]
     assert ids(dataset.unlabelled) == ["liver_9"]
@@ -83,7 +85,20 @@ def test_decathlon_with_two_modalities_is_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "labels", [{"whole": [1, 2]}, {"liver": "one"}, {"liver": 1.5}, ["liver"], {"a": 1, "b": 1}, {"liver": True}]
+    "labels",
+    [
+        {"whole": [1, 2.5]},
+        {"whole": [1, [2]]},
+        {"liver": []},
+        {"liver": "one"},
+        {"liver": 1.5},
+        {"liver": -1},
+        {"liver": 10**30},
+        ["liver"],
+        {"a": 1, "b": 1},
+        {"liver": True},
+        {"1": ["liver"]},
+    ],
 )
 def test_labels_that_are_no_names_of_numbers_are_refused(tmp_path: Path, labels: object):
     assert "label" in refusal(write_decathlon(tmp_path, labels=labels))
@@ -102,7 +117,7 @@ def test_nnunet_with_its_json(tmp_path: Path):
     dataset = find_dataset(tmp_path)
     assert (dataset.layout, dataset.modality, dataset.name) == ("nnU-Net raw", "CT", tmp_path.name)
     assert dataset.labels == {0: "background", 1: "liver"}
-    first = Case("a", tmp_path / "imagesTr/a_0000.nii.gz", tmp_path / "labelsTr/a.nii.gz", "a")
+    first = Case.of_image("a", tmp_path / "imagesTr/a_0000.nii.gz", tmp_path / "labelsTr/a.nii.gz", "a")
     assert dataset.cases[0] == first
     assert ids(dataset.cases) == ["a", "b"]
     assert ids(dataset.unlabelled) == ["t"]
@@ -164,7 +179,7 @@ def test_chaos_from_the_root_or_from_its_ct_folder(tmp_path: Path, above: str):
     assert (dataset.layout, dataset.modality) == ("CHAOS", "CT")
     assert dataset.labels == {0: "background", 1: "liver"}
     folder = tmp_path / f"{above}3"
-    assert dataset.cases == [Case("3", folder / "DICOM_anon", folder / "Ground", "3")]
+    assert dataset.cases == [Case.of_image("3", folder / "DICOM_anon", folder / "Ground", "3")]
     assert ids(dataset.unlabelled) == ["12"]
 
 
@@ -190,7 +205,7 @@ def test_two_folders_of_equal_names(tmp_path: Path, images: str, labels: str):
     touch(tmp_path, f"{images}/p1.nii.gz", f"{images}/p2.mha", f"{labels}/p1.nrrd", f"{labels}/p2.nii")
     dataset = find_dataset(tmp_path)
     assert (dataset.layout, dataset.modality, dataset.labels) == ("two folders", None, None)
-    assert dataset.cases[1] == Case("p2", tmp_path / images / "p2.mha", tmp_path / labels / "p2.nii", "p2")
+    assert dataset.cases[1] == Case.of_image("p2", tmp_path / images / "p2.mha", tmp_path / labels / "p2.nii", "p2")
 
 
 def test_two_folders_with_dicom_series_as_images(tmp_path: Path):
@@ -230,9 +245,9 @@ def test_csv_list_with_paths_relative_to_it(tmp_path: Path, separator: str):
     dataset = find_dataset(tmp_path / "cases.csv")
     assert (dataset.layout, dataset.name) == ("CSV list", "cases")
     one, two = dataset.cases
-    assert one == Case("one", tmp_path / "scans/1/ct.nii.gz", tmp_path / "masks/1.nii.gz", "p7")
+    assert one == Case.of_image("one", tmp_path / "scans/1/ct.nii.gz", tmp_path / "masks/1.nii.gz", "p7")
     assert (two.id, two.group) == ("two", "p7")
-    assert dataset.unlabelled == [Case("three", tmp_path / "scans/3/ct.nii.gz", None, "three")]
+    assert dataset.unlabelled == [Case.of_image("three", tmp_path / "scans/3/ct.nii.gz", None, "three")]
 
 
 def test_json_list(tmp_path: Path):
@@ -241,7 +256,7 @@ def test_json_list(tmp_path: Path):
     (tmp_path / "cases.json").write_text(json.dumps(rows))
     dataset = find_dataset(tmp_path / "cases.json")
     assert dataset.layout == "JSON list"
-    assert dataset.cases == [Case("one", tmp_path / "scans/1/ct.nii.gz", tmp_path / "masks/1.nii.gz", "7")]
+    assert dataset.cases == [Case.of_image("one", tmp_path / "scans/1/ct.nii.gz", tmp_path / "masks/1.nii.gz", "7")]
 
 
 def test_list_that_names_a_missing_file_keeps_the_rest(tmp_path: Path):
@@ -267,7 +282,12 @@ def test_list_without_case_names_for_files_of_one_name_is_refused(tmp_path: Path
         ("a.csv", "", "has the columns [], expected 'image'"),
         ("a.csv", "scan,mask\na,b\n", "has the columns ['scan', 'mask'], expected 'image'"),
         ("a.csv", "image,label\n", "lists no cases"),
-        ("a.csv", "image,label\n,b.nii\n", "entry 2 names no image"),
+        ("a.csv", "image,label\n,b.nii\n", "line 2 names no image"),
+        ("a.csv", "image,label\na.nii,b.nii,c.nii\n", "line 2 has more cells than there are columns, such as 'c.nii'"),
+        ("a.csv", "image,label,Label\na,b,c\n", "has the column 'label' twice"),
+        ("a.csv", "image,label,mask\na,b,c\n", "line 2 names two label maps, by 'label' and by 'mask'"),
+        ("a.json", "[" * 10_000, "is not JSON"),
+        ("a.json", '["\\ud800"]', "is not JSON"),
         ("a.json", "[]", "lists no cases"),
         ("a.json", "[", "is not JSON"),
         ("a.json", "{}", "has no list 'training'"),
@@ -286,6 +306,63 @@ def test_lists_that_are_none_are_refused(tmp_path: Path, name: str, content: str
 def test_a_list_in_another_encoding_is_refused(tmp_path: Path):
     (tmp_path / "a.csv").write_bytes("image,label\nl\xf6we.nii,b\n".encode("latin-1"))
     assert "is not text in UTF-8" in refusal(tmp_path / "a.csv")
+
+
+def test_a_mask_is_a_label_and_unknown_columns_are_named_once(tmp_path: Path):
+    write_list_files(tmp_path)
+    text = CSV.replace("Label", "Mask").replace("Patient", "Patient;Age;Site").replace("p7", "p7;63;")
+    (tmp_path / "cases.csv").write_text(text)
+    dataset = find_dataset(tmp_path / "cases.csv")
+    assert [case.label for case in dataset.cases] == [tmp_path / "masks/1.nii.gz", tmp_path / "masks/2.nii.gz"]
+    (problem,) = dataset.problems  # the column Site is empty everywhere
+    assert (problem.case, problem.severity) == (WHOLE_SET, "warning")
+    assert "the column 'age' (2 cases) is not understood and passed over" in problem.message
+
+
+def test_unknown_fields_of_the_decathlon_are_named_too(tmp_path: Path):
+    write_decathlon(tmp_path)
+    content = json.loads((tmp_path / "dataset.json").read_text())
+    content["training"][0]["scanner"] = "B"
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    assert "the column 'scanner' (1 cases)" in find_dataset(tmp_path).problems[0].message
+
+
+def test_regions_and_the_ignore_value_of_nnunet_are_kept_apart_from_labels(tmp_path: Path):
+    write_nnunet(tmp_path)
+    labels = {"background": 0, "whole": [1, 2], "core": [2], "ignore": 3}
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels}))
+    dataset = find_dataset(tmp_path)
+    assert (dataset.labels, dataset.regions, dataset.ignore) == (None, {"whole": (1, 2), "core": (2,)}, 3)
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels | {"whole": 1}}))
+    dataset = find_dataset(tmp_path)
+    assert (dataset.labels, dataset.regions, dataset.ignore) == ({0: "background", 1: "whole", 2: "core"}, {}, 3)
+
+
+def test_values_that_share_a_name_are_no_regions(tmp_path: Path):
+    dataset = find_dataset(write_decathlon(tmp_path, labels={"1": "liver", "2": "liver"}))
+    assert (dataset.labels, dataset.regions) == ({0: "background", 1: "liver", 2: "liver"}, {})
+
+
+def test_pictures_get_advice_that_helps(tmp_path: Path):
+    text = refusal(touch(tmp_path, "images/a.png", "masks/a.png"))
+    assert "images/ and masks/ hold pictures" in text
+    assert "rename" not in text
+
+
+def test_the_ground_truth_of_one_chaos_patient_leads_to_its_scan(tmp_path: Path):
+    touch_dicom(tmp_path, "3/DICOM_anon/i0.dcm")
+    touch(tmp_path, "3/Ground/liver_0.png")
+    (case,) = find_dataset(tmp_path / "3" / "Ground").cases
+    assert case == Case.of_image("3", tmp_path / "3/DICOM_anon", tmp_path / "3/Ground")
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a\x00b"])
+def test_a_name_that_no_file_can_have_is_a_problem_of_its_case(tmp_path: Path, name: str):
+    write_list_files(tmp_path)
+    rows = [{"image": "scans/1/ct.nii.gz", "label": "masks/1.nii.gz", "case": "good"}, {"image": name, "case": "bad"}]
+    (tmp_path / "cases.json").write_text(json.dumps(rows))
+    dataset = find_dataset(tmp_path / "cases.json")
+    assert (ids(dataset.cases), [problem.case for problem in dataset.problems]) == (["good"], ["bad"])
 
 
 def with_litter(root: Path, *names: str) -> Dataset:

@@ -39,7 +39,7 @@ def facts(
 
 def inspection(*cases: CaseFacts, modality: str | None = "CT", labels: dict[int, str] | None = None) -> Inspection:
     named = labels or {0: "background", 1: "liver"}
-    listed = [Case(c.case, Path("image"), Path("label"), c.case) for c in cases]
+    listed = [Case.of_image(c.case, Path("image"), Path("label"), c.case) for c in cases]
     dataset = Dataset(Path("set"), "LiTS", "set", modality, labels, listed, [], [])
     return Inspection(dataset, named, {c.case: c for c in cases}, [])
 

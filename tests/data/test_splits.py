@@ -13,7 +13,7 @@ from fullscale.files import write_json
 
 
 def cases_of(groups: list[int]) -> list[Case]:
-    return [Case(f"case_{i}", Path("image"), Path("label"), f"patient_{g}") for i, g in enumerate(groups)]
+    return [Case.of_image(f"case_{i}", Path("image"), Path("label"), f"patient_{g}") for i, g in enumerate(groups)]
 
 
 @given(st.lists(st.integers(0, 12), min_size=2, max_size=40), st.integers(2, 7), st.integers(0, 99))
@@ -60,7 +60,7 @@ def test_stored_folds_are_held_against_the_cases(tmp_path: Path) -> None:
 
 
 def test_named_cases_are_held_back_and_all_others_train() -> None:
-    cases = [Case(f"volume-{n}", Path("i"), Path("l"), f"volume-{n}") for n in (0, 9, 10, 27, 28, 100, 130)]
+    cases = [Case.of_image(f"volume-{n}", Path("i"), Path("l"), f"volume-{n}") for n in (0, 9, 10, 27, 28, 100, 130)]
     split = fixed_split(cases, ["volume-?", "volume-1?", "volume-2[0-7]"])
     assert split["val"] == ["volume-0", "volume-9", "volume-10", "volume-27"]
     assert split["train"] == ["volume-28", "volume-100", "volume-130"]
@@ -68,6 +68,6 @@ def test_named_cases_are_held_back_and_all_others_train() -> None:
         fixed_split(cases, ["volume-3"])
     with pytest.raises(UsageError, match="leaves 0 cases to train on"):
         fixed_split(cases, ["*"])
-    same = [Case(name, Path("i"), Path("l"), "one patient") for name in ("a", "b")]
+    same = [Case.of_image(name, Path("i"), Path("l"), "one patient") for name in ("a", "b")]
     with pytest.raises(UsageError, match="on both sides"):
         fixed_split(same, ["a"])

@@ -53,7 +53,7 @@ def test_a_bad_scan_does_not_stop_the_others(trained_run: Path, phantoms: Path, 
     predictor = Predictor.from_run(trained_run, "cpu")
     good, *_ = find_dataset(phantoms).cases
     (tmp_path / "bad.nii.gz").write_text("not a scan")
-    bad = Case("bad", tmp_path / "bad.nii.gz", good.label, "bad")
+    bad = Case.of_image("bad", tmp_path / "bad.nii.gz", good.label, "bad")
     told: list[int] = []
     summary = predict_and_score(predictor, tmp_path / "out", [bad, good], predictor.card.labels, progress=told.append)
     assert [case.case for case in summary.cases] == [good.id]

@@ -98,7 +98,7 @@ def test_hippocampi_are_shown_best_median_and_worst(shared_data: Path, tmp_path:
     for shift, file in enumerate(files):
         write_volume(tmp_path / "masks" / file.name, moved(read_volume(file), shift, 0, 0))
     images = {volume_stem(file): folder.parent / "imagesTr" / file.name for file in files}
-    cases = {name: Case(name, images[name], folder / f"{name}.nii.gz", name) for name in images}
+    cases = {name: Case.of_image(name, images[name], folder / f"{name}.nii.gz") for name in images}
     write_summary(evaluate(tmp_path / "masks", cases, {1: "anterior", 2: "posterior"}), tmp_path / "summary.json")
     written = write_report(tmp_path / "summary.json", cases=list(images))
     assert written.notes == []
@@ -120,7 +120,7 @@ def _scan_and_liver(shared_data: Path, source: str) -> tuple[Volume, Volume]:
 
 
 def _cases(labels: list[Path]) -> dict[str, Case]:
-    return {volume_stem(file): Case(volume_stem(file), file, file, volume_stem(file)) for file in labels}
+    return {volume_stem(file): Case.of_image(volume_stem(file), file, file, volume_stem(file)) for file in labels}
 
 
 def _one_hot(mask: npt.NDArray[np.bool_]) -> torch.Tensor:

@@ -268,7 +268,7 @@ def test_a_decathlon_folder_as_truth_gives_its_names_of_labels(tmp_path: Path) -
 
 def test_cases_may_be_given_by_name(folders: tuple[Path, Path]) -> None:
     predictions, truth = folders
-    cases = {"b": Case("b", truth / "scan.nii.gz", truth / "b.nii.gz", "b")}
+    cases = {"b": Case.of_image("b", truth / "scan.nii.gz", truth / "b.nii.gz", "b")}
     summary = evaluate(predictions, cases)
     assert [case.case for case in summary.cases] == ["b"]
     assert [failure.case for failure in summary.failures] == ["a"]

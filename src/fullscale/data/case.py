@@ -8,6 +8,8 @@ from typing import Literal
 
 WHOLE_SET = "data set"
 """Stands for the case in a problem that concerns the data set as a whole."""
+ONE_CHANNEL = "image"
+"""Name of the only channel of a case."""
 
 
 @dataclass(frozen=True)
@@ -16,15 +18,27 @@ class Case:
 
     Attributes:
         id: unique name within the data set.
-        image: a volume file or a folder of DICOM slices.
+        channels: file of each channel by name, such as T1 and T2 on one grid; one order for the whole data set. A
+            file is a volume file or a DICOM study.
         label: a volume file, a DICOM SEG or a folder of PNG masks, or None.
         group: the patient; cases of one group never stand on both sides of a split.
     """
 
     id: str
-    image: Path
+    channels: dict[str, Path]
     label: Path | None
     group: str
+
+    @classmethod
+    def of_image(cls, id: str, image: Path, label: Path | None = None, group: str | None = None) -> Case:
+        """Make a case of one channel; its patient is itself where no other is named."""
+        return cls(id, {ONE_CHANNEL: image}, label, id if group is None else group)
+
+    @property
+    def image(self) -> Path:
+        """The file of the only channel."""
+        (image,) = self.channels.values()
+        return image
 
 
 @dataclass(frozen=True)
@@ -55,6 +69,8 @@ class Dataset:
         cases: those with a label map, by name.
         unlabelled: those without, by name.
         problems: what was passed over, and why.
+        regions: label values that make up each structure where structures overlap (nnU-Net); else empty.
+        ignore: label value of voxels of which nothing is known (nnU-Net), or None.
     """
 
     root: Path
@@ -65,3 +81,9 @@ class Dataset:
     cases: list[Case] = field(default_factory=list)
     unlabelled: list[Case] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    ignore: int | None = None
+
+    def add(self, case: Case) -> None:
+        """Take in a case, among the labelled ones if it has a label."""
+        (self.unlabelled if case.label is None else self.cases).append(case)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fullscale.data.case import WHOLE_SET, Case, Dataset, Problem
+from fullscale.data.labels import BACKGROUND
 from fullscale.data.read import read_image, read_label
 from fullscale.errors import DataError, FullscaleError, UsageError
 from fullscale.geometry.orientation import axis_codes
@@ -151,8 +152,11 @@ def inspect_dataset(
         UsageError: the data do not have one of the structures.
     """
     facts: dict[str, CaseFacts] = {}
-    problems = list(dataset.problems)
-    work = partial(inspect_case, declared=dataset.labels, structures=structures)
+    problems = [*dataset.problems, *_unsupported(dataset, structures)]
+    further = {} if dataset.ignore is None else {dataset.ignore: "ignore"}
+    declared = None if dataset.labels is None else dataset.labels | further
+    chosen = None if structures is None else [value for value, name in structures.items() if name != BACKGROUND[0]]
+    work = partial(inspect_case, declared=declared, structures=chosen)
     for done, (case, result) in enumerate(zip(dataset.cases, _run(work, dataset.cases, workers), strict=True), start=1):
         found, case_problems = result
         problems += case_problems
@@ -163,7 +167,7 @@ def inspect_dataset(
     present = {value for case_facts in facts.values() for value in case_facts.label_voxels}
     labels = dataset.labels or {0: "background", **{v: f"class {v}" for v in sorted(present - {0})}}
     problems += _absent_labels(labels, present) if facts else []
-    unknown = set(structures or {}) - set(labels)
+    unknown = set(structures or {}) - set(labels | further)
     if unknown and facts:
         known = [f"{value} ({name})" for value, name in labels.items() if value]
         more = f" and {len(known) - _LABELS_NAMED} more" if len(known) > _LABELS_NAMED else ""
@@ -239,6 +243,18 @@ def _oddities(image: Volume, label: Volume) -> Iterator[str]:
         yield "the mask is empty"
     if min(image.shape) == 1:
         yield f"the scan has one slice only (shape {image.shape})"
+
+
+def _unsupported(dataset: Dataset, structures: dict[int, str] | None) -> Iterator[Problem]:
+    """Say which declared labels cannot be trained on as they are, and how to choose others."""
+    if dataset.regions and structures is None:
+        overlapping = ", ".join(f"{name} {list(values)}" for name, values in dataset.regions.items())
+        text = f"structures overlap ({overlapping}), which is not supported; choose exclusive ones by their values"
+        yield Problem(WHOLE_SET, f"{text}, such as data.labels={{1: liver, 2: tumour}}")
+    if dataset.ignore is not None and dataset.ignore not in (structures or {}):
+        text = f"label {dataset.ignore} is 'ignore', voxels of which nothing is known; training without them is not"
+        remedy = f"count them as background by {dataset.ignore}: background in data.labels, or complete the masks"
+        yield Problem(WHOLE_SET, f"{text} supported: {remedy}")
 
 
 def _absent_labels(labels: dict[int, str], present: set[int]) -> list[Problem]:

@@ -114,7 +114,7 @@ def case_digest(case: Case, index: DigestIndex) -> CaseDigest:
     Raises:
         DataError: a file is missing or cannot be read.
     """
-    images = [index.file_digest(file) for file in content_files(case.image)]
+    images = [index.file_digest(file) for channel in case.channels.values() for file in content_files(channel)]
     image = _digest(" ".join(sorted(images)).encode())
     if case.label is None:
         return CaseDigest(image, None)

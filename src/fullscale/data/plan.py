@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, ValidationError, field_validator
 
+from fullscale.data.case import WHOLE_SET
 from fullscale.data.checks import CaseFacts, Inspection
 from fullscale.data.labels import structures_of
 from fullscale.data.recipe import Intensity, Neighbours, Recipe
@@ -121,9 +122,12 @@ def make_plan(inspection: Inspection, gpu_gib: float | None = None) -> Plan:
         gpu_gib: memory of the GPU that will train, or None for a CPU.
 
     Raises:
-        DataError: no case can be used, or no mask holds a structure.
+        DataError: no case can be used, no mask holds a structure, or the labels as a whole cannot be trained on.
     """
     facts = list(inspection.facts.values())
+    unsupported = [problem for problem in inspection.errors if problem.case == WHOLE_SET]
+    if unsupported:
+        raise DataError(f"{inspection.dataset.name}: {unsupported[0].message}")
     if not facts:
         raise DataError(f"no case of {inspection.dataset.name} can be used; see fullscale inspect")
     modality = _modality(inspection, facts)

@@ -42,6 +42,13 @@ class Volume:
             raise GeometryError(f"the affine {affine[:3, :3].tolist()} flattens the volume: no voxel size can be read")
         object.__setattr__(self, "affine", affine)
 
+    def __repr__(self) -> str:
+        from fullscale.geometry.orientation import axis_codes  # a module that builds on this one
+
+        shape, spacing = (" x ".join(f"{n:.4g}" for n in three) for three in (self.shape, self.spacing_mm))
+        header = "no header" if self.header is None else type(self.header).__name__
+        return f"Volume({shape} {self.array.dtype}, {spacing} mm, {axis_codes(self.affine)}, {header})"
+
     @property
     def shape(self) -> tuple[int, int, int]:
         """Voxels along each stored axis."""
