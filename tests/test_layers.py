@@ -47,7 +47,7 @@ HOME = {
     "timm": ["networks/encoders.py"],
     "onnx": ["export/"],
     "onnxscript": ["export/"],
-    "onnxruntime": ["networks/onnx_network.py"],
+    "onnxruntime": ["inference/runtimes/onnx.py"],
     "typer": ["cli/"],
     "rich": ["cli/"],
 }

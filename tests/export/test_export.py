@@ -13,8 +13,11 @@ from tests.conftest import Command
 
 from fullscale.bundle.card import read_card
 from fullscale.bundle.store import load_bundle, save_bundle
+from fullscale.data.labels import LabelScheme
 from fullscale.errors import DataError, FullscaleError, UsageError
-from fullscale.export.model import LOGIT_TOLERANCE, SUFFIX, compare, export_model
+from fullscale.export.model import SUFFIX, export_model
+from fullscale.export.parity import LOGIT_TOLERANCE, compare
+from fullscale.inference.runtimes.onnx import open_exported
 from fullscale.networks import list_networks, network_options
 
 
@@ -53,11 +56,12 @@ def test_the_direct_form_exports_too(trained_run: Path, tmp_path: Path) -> None:
 
 def test_a_torch_program_runs_in_code_of_ones_own(trained_run: Path, tmp_path: Path) -> None:
     export_model(trained_run, tmp_path / "m.pt2", "torch")
-    card, network = load_bundle(trained_run)
+    [member] = load_bundle(trained_run).members
+    card, network = member.card, member.network
     image = torch.randn(3, card.recipe.in_channels, 50, 70)
     with torch.inference_mode():
         logits = torch.export.load(tmp_path / "m.pt2").module()(image)
-        assert compare("noise", image, network(image), logits).difference <= LOGIT_TOLERANCE
+        assert compare("noise", image, network(image), logits, card.scheme).difference <= LOGIT_TOLERANCE
 
 
 @pytest.mark.parametrize("name", [name for name in list_networks() if name != "unet3+"])
@@ -78,7 +82,7 @@ def test_a_model_that_answers_otherwise_is_not_written(
 ) -> None:
     model = tmp_path / "m.pt2"
     model.write_bytes(b"an older one")
-    monkeypatch.setattr("fullscale.export.model.LOGIT_TOLERANCE", -1)
+    monkeypatch.setattr("fullscale.export.parity.LOGIT_TOLERANCE", -1)
     with pytest.raises(FullscaleError, match="differs from PyTorch, nothing was written"):
         export_model(trained_run, model, "torch", "direct")
     assert model.read_bytes() == b"an older one"
@@ -86,29 +90,31 @@ def test_a_model_that_answers_otherwise_is_not_written(
 
 
 def test_the_comparison_sees_another_gate_and_another_class() -> None:
-    image, logits = torch.zeros(1, 3, 2, 2), torch.tensor([[[[0.0, 1], [2, 3]], [[1, 0], [0, 4]]]])
-    same = compare("hand", image, logits, logits.clone())
+    scheme = LabelScheme({1: "liver", 2: "spleen"})
+    image = torch.zeros(1, 3, 2, 2)
+    logits = torch.tensor([[[[0.0, 1], [2, 3]], [[1, 0], [0, 4]], [[-1, -1], [-1, -1]]]])
+    same = compare("hand", image, logits, logits.clone(), scheme)
     assert (same.difference, same.decided_otherwise, same.voxels) == (0, 0, 4)
     other = logits.clone()
     other[0, 1, 1, 1] = 2
-    assert compare("hand", image, logits, other).difference == pytest.approx(0.5)
-    assert compare("hand", image, logits, other).decided_otherwise == 1
+    assert compare("hand", image, logits, other, scheme).difference == pytest.approx(0.5)
+    assert compare("hand", image, logits, other, scheme).decided_otherwise == 1
     gated = logits.clone()
-    gated[:, 1] = torch.finfo(torch.float32).min / 2
-    assert compare("hand", image, logits, gated).difference == float("inf")
-    assert compare("hand", image, logits, gated).with_structure == 1
-    assert compare("hand", image, gated, gated).with_structure == 0
+    gated[:, 1:] = torch.finfo(torch.float32).min / 2
+    assert compare("hand", image, logits, gated, scheme).difference == float("inf")
+    assert compare("hand", image, logits, gated, scheme).with_structure == 1
+    assert compare("hand", image, gated, gated, scheme).with_structure == 0
 
 
 def test_a_model_without_its_card_or_with_anothers_is_refused(exported: Path, tmp_path: Path) -> None:
     shutil.copy(exported, tmp_path / "m.onnx")
     with pytest.raises(DataError, match=r"m\.json is missing"):
-        load_bundle(tmp_path / "m.onnx")
+        open_exported(tmp_path / "m.onnx")
     card = json.loads(exported.with_suffix(".json").read_text())
     card["labels"] = dict.fromkeys(card["labels"], "pancreas")
     (tmp_path / "m.json").write_text(json.dumps(card))
     with pytest.raises(DataError, match="not the card that"):
-        load_bundle(tmp_path / "m.onnx")
+        open_exported(tmp_path / "m.onnx")
 
 
 def test_what_is_no_onnx_model_is_refused_in_one_line(exported: Path, tmp_path: Path, fullscale: Command) -> None:
@@ -118,7 +124,7 @@ def test_what_is_no_onnx_model_is_refused_in_one_line(exported: Path, tmp_path: 
         model.write_bytes(content)
         shutil.copy(exported.with_suffix(".json"), model.with_suffix(".json"))
         with pytest.raises(DataError, match=f"{name}.onnx"):
-            load_bundle(model)
+            open_exported(model)
     done = fullscale("predict", tmp_path / "absent.onnx", tmp_path, "-o", tmp_path / "out")
     assert done.returncode == 3
     assert done.stderr.count("\n") == 1
@@ -146,6 +152,6 @@ def test_without_onnx_runtime_the_way_to_it_is_said(
     exported: Path, trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    for work in (lambda: load_bundle(exported), lambda: export_model(trained_run, tmp_path / "m.onnx")):
+    for work in (lambda: open_exported(exported), lambda: export_model(trained_run, tmp_path / "m.onnx")):
         with pytest.raises(UsageError, match=r"pip install 'fullscale\[export\]'"):
             work()

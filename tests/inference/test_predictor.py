@@ -15,8 +15,8 @@ from fullscale.data.volume_files import read_volume, write_volume
 from fullscale.errors import DataError, UsageError
 from fullscale.geometry.orientation import reorient
 from fullscale.geometry.volume import Volume
-from fullscale.inference.predictor import Predictor, choose_device, slice_logits
-from fullscale.networks.blocks import decide, probabilities
+from fullscale.inference.predictor import Predictor, slice_logits
+from fullscale.inference.runtimes.torch import choose_device
 from fullscale.views.slices import with_neighbours
 
 
@@ -54,15 +54,16 @@ def test_batches_change_nothing(trained_run: Path, scan: Volume) -> None:
     np.testing.assert_array_equal(masks[0], masks[2])
 
 
-def test_the_mask_is_the_networks_answer_slice_by_slice(predictor: Predictor, scan: Volume) -> None:
+def test_the_mask_is_the_networks_answer_slice_by_slice(trained_run: Path, predictor: Predictor, scan: Volume) -> None:
     recipe = predictor.card.recipe
     geometry = slice_geometry(scan, recipe)
     slices = image_slices(scan, geometry, recipe)
     middle = len(slices) // 2
     image = torch.from_numpy(with_neighbours(slices, middle, recipe.neighbours))[None]
     with torch.no_grad():
-        logits = torch.nn.functional.interpolate(predictor.network(image), geometry.shape[1:], mode="bilinear")
-    expected = np.array([0, *predictor.card.labels])[logits.argmax(1)[0].numpy()]
+        logits = load_bundle(trained_run).members[0].network(image)
+        logits = torch.nn.functional.interpolate(logits, geometry.shape[1:], mode="bilinear")
+    expected = np.array([0, *predictor.card.structures])[logits.argmax(1)[0].numpy()]
     canonical = reorient(predictor.predict(scan), "RAS").array
     np.testing.assert_array_equal(canonical[:, :, middle].T, expected)
 
@@ -80,25 +81,13 @@ def test_probabilities_agree_with_the_mask(predictor: Predictor, scan: Volume) -
     assert (chosen == mask.array)[clear & (background > 0.5)].all()
 
 
-def test_an_structure_gated_away_has_probability_exactly_zero(predictor: Predictor, scan: Volume) -> None:
-    card, network = predictor.card, predictor.network
-    head = network.guidance.conv  # type: ignore[union-attr]
-    saved = head.bias.detach().clone()  # type: ignore[union-attr]
-    try:
-        with torch.no_grad():
-            head.bias[0] = 1e6  # type: ignore[index,union-attr]
-        mask, soft = Predictor(card, network, "cpu").predict_probabilities(scan)
-    finally:
-        with torch.no_grad():
-            head.bias.copy_(saved)  # type: ignore[union-attr]
+def test_a_structure_gated_away_has_probability_exactly_zero(trained_run: Path, scan: Volume) -> None:
+    [member] = load_bundle(trained_run).members
+    with torch.no_grad():
+        member.network.guidance.conv.bias[0] = 1e6  # type: ignore[union-attr,index]
+    mask, soft = Predictor.from_network(member.card, member.network, "cpu").predict_probabilities(scan)
     assert not soft["liver"].array.any()
     assert not (mask.array == 1).any()
-
-
-def test_one_class_is_decided_at_one_half() -> None:
-    logits = torch.tensor([[[[-0.1, 0.1]]]])
-    assert decide(logits).tolist() == [[[0, 1]]]
-    assert probabilities(logits).shape == (1, 1, 1, 2)
 
 
 def test_a_bundle_predicts_alone_and_is_read_without_pickle(
@@ -130,7 +119,7 @@ def test_damaged_bundles_are_refused_in_one_line(trained_run: Path, tmp_path: Pa
     with pytest.raises(DataError, match=r"cannot read the weights"):
         load_bundle(gone.parent)
     newer = copy("newer") / "model.json"
-    newer.write_text(newer.read_text().replace('"format": 1', '"format": 2'))
+    newer.write_text(newer.read_text().replace('"format": 2', '"format": 3'))
     with pytest.raises(DataError, match=r"model\.json is not a model card of this version: format"):
         load_bundle(newer.parent)
     wider = copy("wider") / "model.json"
@@ -154,7 +143,7 @@ def test_devices_that_are_not_there_are_refused() -> None:
             choose_device(name)
 
 
-def test_slices_come_in_order_and_at_the_asked_size(predictor: Predictor) -> None:
+def test_slices_come_in_order(predictor: Predictor) -> None:
     slices = np.random.default_rng(0).normal(size=(7, 20, 26)).astype(np.float32)
-    batches = list(slice_logits(predictor.network, slices, 1, shape=(40, 52), batch_size=3))
-    assert [tuple(batch.shape) for batch in batches] == [(3, 3, 40, 52), (3, 3, 40, 52), (1, 3, 40, 52)]
+    batches = list(slice_logits(predictor.members[0].runtime, slices, 1, batch_size=3))
+    assert [tuple(batch.shape) for batch in batches] == [(3, 3, 20, 26), (3, 3, 20, 26), (1, 3, 20, 26)]

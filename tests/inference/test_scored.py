@@ -55,12 +55,13 @@ def test_a_bad_scan_does_not_stop_the_others(trained_run: Path, phantoms: Path, 
     (tmp_path / "bad.nii.gz").write_text("not a scan")
     bad = Case.of_image("bad", tmp_path / "bad.nii.gz", good.label, "bad")
     told: list[int] = []
-    summary = predict_and_score(predictor, tmp_path / "out", [bad, good], predictor.card.labels, progress=told.append)
+    labels = predictor.card.structures
+    summary = predict_and_score(predictor, tmp_path / "out", [bad, good], labels, progress=told.append)
     assert [case.case for case in summary.cases] == [good.id]
     assert [failure.case for failure in summary.failures] == ["bad"]
     assert told == [2, 2]
     with pytest.raises(DataError, match=r"none of 1 cases.*bad: .*bad\.nii\.gz"):
-        predict_and_score(predictor, tmp_path / "none", [bad], predictor.card.labels)
+        predict_and_score(predictor, tmp_path / "none", [bad], predictor.card.structures)
     with pytest.raises(DataError, match="there are no labelled cases"):
-        predict_and_score(predictor, tmp_path / "none", [], predictor.card.labels)
+        predict_and_score(predictor, tmp_path / "none", [], predictor.card.structures)
     assert not (tmp_path / "none").exists()

@@ -12,15 +12,17 @@ import numpy as np
 import torch
 
 from fullscale.bench.measure import alternate, environment
-from fullscale.bench.workload import CLASSES, Workload, freeze
-from fullscale.bundle.card import CARD, ModelCard, read_card
-from fullscale.bundle.store import find_bundle, load_bundle, save_bundle
+from fullscale.bench.workload import Workload, freeze
+from fullscale.bundle.card import ModelCard
+from fullscale.bundle.store import find_bundle, load_bundle, member_folders, save_bundle
 from fullscale.data.read import read_image
-from fullscale.data.recipe import Intensity, Recipe, image_slices, slice_geometry
+from fullscale.data.recipe import Intensity, Recipe
 from fullscale.export.model import FORMS, export_model
 from fullscale.geometry.orientation import reorient
 from fullscale.geometry.volume import Volume
-from fullscale.inference.predictor import Predictor, slices_at_once
+from fullscale.inference.predictor import Predictor
+from fullscale.inference.runtimes.load import RunningMember, load_members
+from fullscale.inference.runtimes.torch import TorchRuntime
 from fullscale.networks.kernels.scaled_conv import Form
 
 EAGER, COMPILED = "PyTorch", "PyTorch compiled"
@@ -70,7 +72,7 @@ def bench_scan(
 def _runtimes(
     scan: Path, volume: Volume, bundle: Path, repeats: int, name: str, report: Callable[[str], None]
 ) -> Iterator[dict[str, Any]]:
-    part = _every_batch(volume, read_card(bundle / CARD).recipe)
+    part = _every_batch(volume, bundle)
     predictors: dict[str, Predictor] = {}
     masks: dict[str, Volume] = {}
 
@@ -98,12 +100,11 @@ def _runtimes(
         }
 
 
-def _every_batch(volume: Volume, recipe: Recipe) -> Volume:
+def _every_batch(volume: Volume, bundle: Path) -> Volume:
     """Cut off so many slices that batches of every size that the scan is segmented in occur: each is compiled anew."""
-    slices = image_slices(volume, slice_geometry(volume, recipe), recipe)
-    batch = slices_at_once(slices.shape, CPU)
+    first, _ = next(Predictor.from_run(bundle, device="cpu").batches(volume))
     upright = reorient(volume, "RAS")
-    return Volume(upright.array[..., : batch + len(slices) % batch], upright.affine)
+    return Volume(upright.array[..., : first.stop + upright.shape[2] % first.stop], upright.affine)
 
 
 def _makers(bundle: Path, folder: Path) -> dict[str, Callable[[], Predictor]]:
@@ -111,11 +112,14 @@ def _makers(bundle: Path, folder: Path) -> dict[str, Callable[[], Predictor]]:
         return Predictor.from_run(bundle, device="cpu")
 
     def compiled() -> Predictor:
-        card, network = load_bundle(bundle)
-        return Predictor(card, freeze(network), device="cpu")
+        loaded = load_bundle(bundle)
+        return Predictor(loaded.card, [RunningMember(m.card, TorchRuntime(freeze(m.network))) for m in loaded.members])
 
     def exported(form: Form) -> Predictor:
-        return Predictor.from_run(export_model(bundle, folder / f"{form}.onnx", form=form).model)
+        members = []
+        for member, path in member_folders(bundle).items():
+            members += load_members(export_model(path, folder / f"{member}-{form}.onnx", form=form).model)[1]
+        return Predictor(load_bundle(bundle).card, members)
 
     onnx = {f"ONNX Runtime, {form}": partial(exported, form) for form in FORMS}
     return {EAGER: eager, COMPILED: compiled} | onnx
@@ -125,7 +129,6 @@ def _untrained(folder: Path, width: int) -> Path:
     card = ModelCard(
         network="unet3+",
         options={"width": width, "skip_channels": width},
-        classes=CLASSES,
         labels={1: "structure"},
         recipe=Recipe(intensity=Intensity(per="dataset", low=-100, high=300, mean=100, std=80), spacing_mm=None),
         modality="CT",

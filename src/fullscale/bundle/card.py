@@ -1,75 +1,174 @@
-"""The card of a model: what it is, and how scans are brought to it."""
+"""The card of a model: what it is, and how scans are brought to it. One card for a model, one for an ensemble."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from fullscale.data.labels import Algorithm
+from fullscale.data.labels import Algorithm, LabelScheme
 from fullscale.data.recipe import Recipe
 from fullscale.errors import DataError
 from fullscale.networks import create_network
 from fullscale.networks.protocol import Network
 
 CARD = "model.json"
+SHORT = 12
+"""Characters of a digest by which people tell models apart."""
+
+VERSION_CHARACTERS = 64
+"""Longest version of an algorithm that DICOM takes."""
 
 
-class ModelCard(BaseModel):
-    """What a model is and how scans are brought to it.
+class _Card(BaseModel):
+    """What the cards of a model and of an ensemble share.
 
     Attributes:
-        network: a name that `create_network` knows.
-        options: its further arguments.
-        classes: channels of the output; 1 means sigmoid, more mean softmax with background first.
-        labels: value in the label volume and name of each structure, in the order of the foreground classes.
-        trained_labels: structure of each value in the masks it was trained on. Values that share a name are merged, and
-            values without a name are background.
-        recipe: what is done to a scan first.
-        modality: what the model was trained on, such as `"CT"`.
+        labels: structure of each value in the masks that it was trained on, background included. Values that share a
+            name are merged, and values without a name are background.
+        modality: what it was trained on, such as `"CT"`.
         provenance: data set, fold, scores, versions: for people, not read back.
     """
 
     model_config = ConfigDict(extra="forbid")
 
-    format: Literal[1] = 1
-    network: str
-    options: dict[str, Any]
-    classes: PositiveInt
+    format: Literal[2] = 2
     labels: dict[int, str]
-    trained_labels: dict[int, str] = {}
-    recipe: Recipe
     modality: str
     provenance: dict[str, Any] = {}
+
+    @field_validator("labels")
+    @classmethod
+    def _with_structures(cls, labels: dict[int, str]) -> dict[int, str]:
+        if min(labels, default=0) < 0 or not LabelScheme(labels).structures:
+            raise ValueError("expected the name of at least one structure, by its value from 1")
+        return labels
+
+    @property
+    def scheme(self) -> LabelScheme:
+        """What label values and channels stand for."""
+        return LabelScheme(self.labels)
+
+    @property
+    def structures(self) -> dict[int, str]:
+        """Value and name of each structure in the masks it makes, in the order of the classes."""
+        return self.scheme.structures
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the card's content, which names the weights by theirs."""
+        return card_digest(self.model_dump_json().encode())
+
+
+class ModelCard(_Card):
+    """What one model is and how scans are brought to it.
+
+    Attributes:
+        network: a name that `create_network` knows.
+        options: its further arguments.
+        recipe: what is done to a scan first.
+        trained_on: content digest of each case that it was trained on, by the case's name.
+        weights_sha256: digest of the file of weights, which `save_bundle` fills in; None for a model of 0.1.
+    """
+
+    network: str
+    options: dict[str, Any] = {}
+    recipe: Recipe
+    trained_on: dict[str, str] = {}
+    weights_sha256: str | None = None
 
     @property
     def algorithm(self) -> Algorithm:
         """How masks name the model that made them: the network, this package's version, a digest of the card."""
-        digest = card_digest(self.model_dump_json().encode())[:12]
-        return Algorithm(f"fullscale {self.network}", f"{version('fullscale')} model {digest}")
+        return Algorithm(f"fullscale {self.network}", f"{version('fullscale')} model {self.digest[:SHORT]}")
 
     def build(self) -> Network:
         """Create the network, with fresh weights."""
-        return create_network(self.network, self.recipe.in_channels, self.classes, **self.options)
+        return create_network(self.network, self.recipe.in_channels, self.scheme.channels, **self.options)
 
 
-def read_card(path: Path) -> ModelCard:
-    """Read a model card.
+class MemberRecord(BaseModel):
+    """What an ensemble's card says of a member, whose bundle is the subfolder of its name.
+
+    Attributes:
+        network: its network's name.
+        digest: of its card.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    network: str
+    digest: str
+
+
+class EnsembleCard(_Card):
+    """What an ensemble is: several models of the same structures, whose probabilities are averaged.
+
+    Attributes:
+        members: each by its name, which is its subfolder's too.
+    """
+
+    members: dict[str, MemberRecord] = Field(min_length=1)
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """How masks name the ensemble: its networks, this package's version, a digest, and its members."""
+        networks = ", ".join(sorted({member.network for member in self.members.values()}))
+        of = f"{version('fullscale')} ensemble {self.digest[:SHORT]}"
+        named = f"{of}: {' '.join(self.members)}"
+        return Algorithm(
+            f"fullscale {networks}",
+            named if len(named) <= VERSION_CHARACTERS else f"{of} of {len(self.members)}",
+            {name: f"{member.network} model {member.digest[:SHORT]}" for name, member in self.members.items()},
+        )
+
+
+Card = ModelCard | EnsembleCard
+
+
+def read_card(path: Path) -> Card:
+    """Read the card of a model or of an ensemble. A model's card of 0.1 (format 1) is read as one of today.
 
     Raises:
         DataError: it is not there, or not a card of this version.
     """
     try:
-        return ModelCard.model_validate_json(path.read_bytes())
+        return parse_card(path.read_bytes())
     except OSError as error:
         raise DataError(f"cannot read the model card {path}: {error.strerror or error}") from error
+    except DataError as error:
+        raise DataError(f"{path} is not a model card of this version: {error}") from error
+
+
+def parse_card(content: bytes) -> Card:
+    """Read a card from its JSON.
+
+    Raises:
+        DataError: it is not a card of this version; the first fault is named.
+    """
+    try:
+        values = json.loads(content)
+    except ValueError as error:
+        raise DataError(f"its text is no JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise DataError(f"its text is a JSON {type(values).__name__}, expected an object")
+    kind = EnsembleCard if "members" in values else ModelCard
+    try:
+        return kind.model_validate(_from_format_1(values) if values.get("format") == 1 else values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "its text"
-        raise DataError(f"{path} is not a model card of this version: {where}: {first['msg']}") from error
+        raise DataError(f"{where}: {first['msg']}") from error
+
+
+def _from_format_1(values: dict[str, Any]) -> dict[str, Any]:
+    """Bring a card of 0.1 up to date: it named the structures and the labels they came from apart, and counted both."""
+    kept = {key: value for key, value in values.items() if key not in ("format", "classes", "trained_labels")}
+    return kept | {"labels": values.get("trained_labels") or values.get("labels")}
 
 
 def card_beside(model: Path) -> Path:

@@ -1,33 +1,107 @@
-"""A trained model as one folder: `model.safetensors` and `model.json`. All that prediction needs, and no pickle."""
+"""A trained model as one folder, all that prediction needs, and no pickle.
+
+A bundle of one model holds `model.json` (its card) and `model.safetensors` (its weights). A bundle of an ensemble holds
+`model.json` and a subfolder for each member, a whole bundle of one model each, so that it can be copied anywhere.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fullscale.bundle.card import CARD, ModelCard, card_beside, card_digest, read_card
-from fullscale.errors import DataError
-from fullscale.files import atomic_folder
-from fullscale.networks.onnx_network import OnnxNetwork
+from fullscale.bundle.card import CARD, Card, EnsembleCard, MemberRecord, ModelCard, read_card
+from fullscale.errors import DataError, UsageError
+from fullscale.files import atomic_folder, write_text
 from fullscale.networks.protocol import Network
 from fullscale.runfolder import RunFolder
+from fullscale.text import first_line
 
 WEIGHTS = "model.safetensors"
+ALONE = "model"
+"""Name of the member of a bundle of one model."""
+
+UNKNOWN = ("unknown", "")
+"""Modalities that say nothing."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One model of a bundle.
+
+    Attributes:
+        name: of its subfolder in an ensemble; "model" where it is alone.
+        card: what it is.
+        network: with its weights, in evaluation mode, on the CPU.
+    """
+
+    name: str
+    card: ModelCard
+    network: Network
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A trained model: one member, or an ensemble of several.
+
+    Attributes:
+        card: what it is.
+        members: its models, at least one.
+    """
+
+    card: Card
+    members: tuple[Member, ...]
 
 
 def save_bundle(folder: Path, card: ModelCard, state: Mapping[str, Tensor]) -> None:
-    """Write a bundle; an older one in its place is replaced only when the new one is whole."""
+    """Write the bundle of one model; an older one in its place is replaced only when the new one is whole.
+
+    Args:
+        folder: where to.
+        card: what the model is; the digest of its weights is written into the file's card.
+        state: the network's state dict.
+
+    Raises:
+        FullscaleError: the folder cannot be written.
+    """
     with atomic_folder(folder) as temporary:
         save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, temporary / WEIGHTS)
-        (temporary / CARD).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        digest = file_sha256(temporary / WEIGHTS)
+        _write_card(temporary, card.model_copy(update={"weights_sha256": digest}))
+
+
+def save_ensemble(folder: Path, members: Mapping[str, Path]) -> None:
+    """Write a bundle whose members are copies of bundles of one model; an older one is replaced when it is whole.
+
+    Args:
+        folder: where to.
+        members: the bundle (or the fold of a run that holds it) of each member, by a name that becomes a subfolder's.
+
+    Raises:
+        UsageError: there are no members, a name cannot be a folder's, a member is an ensemble itself, or the members
+            were trained on different labels or modalities.
+        DataError: a member holds no model.
+        FullscaleError: the folder cannot be written.
+    """
+    sources = {name: find_bundle(path) for name, path in members.items()}
+    cards = {name: _single(source) for name, source in sources.items()}
+    card = _ensemble_card(cards)
+    with atomic_folder(folder) as temporary:
+        for name, source in sources.items():
+            (temporary / name).mkdir()
+            for file in (CARD, WEIGHTS):
+                shutil.copyfile(source / file, temporary / name / file)
+        _write_card(temporary, card)
 
 
 def find_bundle(path: Path) -> Path:
-    """Return the bundle at `path`, which is one or is a run folder that holds one.
+    """Return the bundle at `path`, which is one, or is a run folder or the folder of a fold that holds one.
 
     Raises:
         DataError: there is none.
@@ -42,40 +116,99 @@ def find_bundle(path: Path) -> Path:
     raise DataError(f"{path} holds no model ({CARD} and {WEIGHTS}); has its training finished an epoch?")
 
 
-def load_bundle(path: Path) -> tuple[ModelCard, Network]:
-    """Load a bundle, the bundle of a run, or an exported `.onnx`: its card, and its network in evaluation mode (CPU).
+def load_bundle(path: Path) -> Bundle:
+    """Load a bundle, the bundle of a run (all its folds) or that of one fold, its networks in evaluation mode (CPU).
 
     Raises:
         DataError: no model is there, or it is damaged or of a newer format.
-        UsageError: it is an ONNX model, and ONNX Runtime is not installed.
     """
-    if path.suffix == ".onnx" and not path.is_dir():
-        return load_exported(path)
     folder = find_bundle(path)
     card = read_card(folder / CARD)
-    network = card.build()
-    try:
-        network.load_state_dict(load_file(folder / WEIGHTS))
-    except (OSError, SafetensorError) as error:
-        raise DataError(f"cannot read the weights {folder / WEIGHTS}: {error}") from error
-    except RuntimeError as error:
-        first_line = str(error).splitlines()[1].strip()
-        raise DataError(f"{folder / WEIGHTS} does not fit the network in {CARD}: {first_line}") from error
-    return card, network.eval()
+    if isinstance(card, ModelCard):
+        return Bundle(card, (Member(ALONE, card, _load_network(folder, card)),))
+    return Bundle(card, tuple(_load_member(folder, card, name) for name in card.members))
 
 
-def load_exported(path: Path) -> tuple[ModelCard, OnnxNetwork]:
-    """Load an ONNX model written by `fullscale export`, with the card beside it.
+def member_folders(folder: Path) -> dict[str, Path]:
+    """Return the folder of each member of a bundle, by name; a bundle of one model is its own member, "model".
 
     Raises:
-        DataError: the model or its card is missing or damaged, or the card is another model's.
-        UsageError: ONNX Runtime is not installed.
+        DataError: its card cannot be read.
     """
-    network = OnnxNetwork(path)
-    beside = card_beside(path)
-    if not beside.is_file():
-        raise DataError(f"{beside} is missing: it says how scans are brought to {path.name}; copy both files together")
-    card = read_card(beside)
-    if network.card_digest != card_digest(beside.read_bytes()):
-        raise DataError(f"{beside} is not the card that {path.name} was exported with; copy both files together")
-    return card, network
+    card = read_card(folder / CARD)
+    return {ALONE: folder} if isinstance(card, ModelCard) else {name: folder / name for name in card.members}
+
+
+def load_state(folder: Path, card: ModelCard) -> dict[str, Tensor]:
+    """Read the weights of a bundle of one model, and check that they are those it was written with.
+
+    Raises:
+        DataError: they are missing or damaged.
+    """
+    path = folder / WEIGHTS
+    try:
+        if card.weights_sha256 not in (None, file_sha256(path)):
+            raise DataError(f"cannot read the weights {path}: the file has changed since it was written; copy it again")
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"cannot read the weights {path}: {error}") from error
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _load_member(folder: Path, card: EnsembleCard, name: str) -> Member:
+    member = _single(folder / name)
+    if member.digest != card.members[name].digest:
+        raise DataError(f"{folder / name / CARD} is not the member that {folder / CARD} names; copy the bundle again")
+    return Member(name, member, _load_network(folder / name, member))
+
+
+def _load_network(folder: Path, card: ModelCard) -> Network:
+    network = card.build()
+    try:
+        network.load_state_dict(load_state(folder, card))
+    except RuntimeError as error:
+        first = (str(error).splitlines()[1:] or [first_line(error)])[0].strip()
+        raise DataError(f"{folder / WEIGHTS} does not fit the network in {CARD}: {first}") from error
+    return network.eval()
+
+
+def _single(folder: Path) -> ModelCard:
+    card = read_card(folder / CARD)
+    if not isinstance(card, ModelCard):
+        raise UsageError(f"{folder} is an ensemble itself: expected the bundle of one model as a member")
+    if not (folder / WEIGHTS).is_file():
+        raise DataError(f"cannot read the weights {folder / WEIGHTS}: no such file")
+    return card
+
+
+def _ensemble_card(cards: Mapping[str, ModelCard]) -> EnsembleCard:
+    if not cards:
+        raise UsageError("an ensemble of no members: expected the bundle of at least one model")
+    for name in cards:
+        if not name or name != Path(name).name or name.startswith("."):
+            raise UsageError(f"member name {name!r} cannot be a folder's name; choose one such as 'fold_0'")
+    (first, lead), *others = cards.items()
+    for name, card in others:
+        if not card.scheme.agrees_with(lead.scheme):
+            raise UsageError(
+                f"members {first} and {name} segment different labels, {lead.labels} and {card.labels}: "
+                "expected the same in every member of an ensemble"
+            )
+    known = sorted({card.modality for card in cards.values()} - set(UNKNOWN))
+    if len(known) > 1:
+        raise UsageError(f"the members were trained on {' and '.join(known)}: expected one modality in an ensemble")
+    return EnsembleCard(
+        labels=lead.labels,
+        modality=known[0] if known else lead.modality,
+        members={name: MemberRecord(network=card.network, digest=card.digest) for name, card in cards.items()},
+        provenance={"dataset": lead.provenance.get("dataset")},
+    )
+
+
+def _write_card(folder: Path, card: Card) -> None:
+    write_text(folder / CARD, card.model_dump_json(indent=2) + "\n")

@@ -45,7 +45,7 @@ def score_model(
     chosen, tolerance = parse_labels(labels), parse_tolerance(tolerance_mm)
     cases = find_dataset(data).cases
     predictor = Predictor.from_run(model, device)
-    chosen = chosen or predictor.card.trained_labels or predictor.card.labels
+    chosen = chosen or predictor.card.labels
     with progress_bar("testing", len(cases), quiet=json) as advance:
         summary = predict_and_score(predictor, output, cases, chosen, tolerance, advance)
     if json:

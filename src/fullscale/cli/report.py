@@ -62,7 +62,7 @@ def overlay(
     json: Json = False,
 ) -> None:
     """Draw a mask over its scan; with the truth, what was found, missed and invented."""
-    from fullscale.data.labels import keep_labels
+    from fullscale.data.labels import LabelScheme
     from fullscale.data.read import read_image, read_label
     from fullscale.errors import UsageError
     from fullscale.geometry.volume import require_same_grid
@@ -79,7 +79,7 @@ def overlay(
     def read(path: Path) -> Volume:
         label_map = read_label(path, scan)
         require_same_grid(volume, label_map, f"{scan} and {path}")
-        return label_map if names is None else keep_labels(label_map, names)
+        return label_map if names is None else LabelScheme(names).keep(label_map)
 
     found, real = read(mask), None if truth is None else read(truth)
     if view == "sheet":

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from fullscale.data.case import Case
 from fullscale.data.identity import CaseDigest, DigestIndex, case_digest
-from fullscale.data.labels import merge_labels, structures_of
+from fullscale.data.labels import LabelScheme
 from fullscale.data.read import read_image, read_label
 from fullscale.data.recipe import Recipe, image_slices, label_slices, slice_geometry
 from fullscale.errors import DataError, FullscaleError
@@ -124,7 +124,7 @@ def _fill(folder: Path, case: Case, recipe: Recipe, labels: Mapping[int, str]) -
     label = label_slices(mask, geometry, labels)
     np.save(folder / "image.npy", image)
     np.save(folder / "label.npy", label)
-    voxels = [np.bincount(s.ravel(), minlength=1 + len(structures_of(labels))).tolist() for s in label]
+    voxels = [np.bincount(s.ravel(), minlength=LabelScheme(labels).classes).tolist() for s in label]
     resized = (geometry.spacing_mm[i] * geometry.shape[i] / geometry.network_shape[i] for i in range(3))
     meta = {"spacing_mm": list(resized), "voxels": voxels}
     (folder / "case.json").write_text(json.dumps(meta))
@@ -132,7 +132,7 @@ def _fill(folder: Path, case: Case, recipe: Recipe, labels: Mapping[int, str]) -
 
 def _key(content: CaseDigest, recipe: Recipe, labels: Mapping[int, str]) -> str:
     """Name the folder of a prepared case; names of patients and files are no part of it."""
-    settings = [FORMAT, recipe.model_dump(mode="json"), list(merge_labels(labels).items()), content.whole]
+    settings = [FORMAT, recipe.model_dump(mode="json"), list(LabelScheme(labels).merged.items()), content.whole]
     return hashlib.blake2b(json.dumps(settings).encode(), digest_size=16).hexdigest()
 
 

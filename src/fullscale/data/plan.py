@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, Validati
 
 from fullscale.data.case import WHOLE_SET
 from fullscale.data.checks import CaseFacts, Inspection
-from fullscale.data.labels import structures_of
+from fullscale.data.labels import LabelScheme
 from fullscale.data.recipe import Intensity, Neighbours, Recipe
 from fullscale.errors import DataError
 
@@ -70,7 +70,7 @@ class Plan(BaseModel):
     @field_validator("labels")
     @classmethod
     def _labels_with_background(cls, labels: Choice[dict[int, str]]) -> Choice[dict[int, str]]:
-        if 0 not in labels.value or min(labels.value) < 0 or not structures_of(labels.value):
+        if 0 not in labels.value or min(labels.value) < 0 or not LabelScheme(labels.value).structures:
             raise ValueError("expected 0 for the background and at least one structure of a higher value")
         return labels
 
@@ -84,14 +84,19 @@ class Plan(BaseModel):
         )
 
     @property
+    def scheme(self) -> LabelScheme:
+        """What the values of the masks mean, and how a network's channels stand for them."""
+        return LabelScheme(self.labels.value)
+
+    @property
     def structures(self) -> dict[int, str]:
         """Value and name of each structure, in the order of the classes; values that share a name are merged."""
-        return structures_of(self.labels.value)
+        return self.scheme.structures
 
     @property
     def classes(self) -> int:
-        """Channels of the network's output: one structure is a sigmoid, several are a softmax with background."""
-        return 1 if len(self.structures) == 1 else len(self.structures) + 1
+        """Channels of the network's output."""
+        return self.scheme.channels
 
     def with_labels(self, labels: dict[int, str] | None) -> Plan:
         """Return the plan with other structures by value, background apart; None changes nothing."""

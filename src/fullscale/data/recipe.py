@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, PositiveFloat, model_validator
 
-from fullscale.data.labels import merge_labels
+from fullscale.data.labels import LabelScheme
 from fullscale.errors import DataError
 from fullscale.geometry.orientation import Reorientation, reorientation
 from fullscale.geometry.resample import resize_label_slices, resize_slices
@@ -146,16 +146,11 @@ def image_slices(scan: Volume, geometry: SliceGeometry, recipe: Recipe) -> npt.N
 
 
 def label_slices(mask: Volume, geometry: SliceGeometry, labels: Mapping[int, str]) -> npt.NDArray[np.uint8]:
-    """Cut and resize a label volume: class indices uint8 `[S, H, W]`, the place of each structure among the `labels`.
+    """Cut and resize a label volume: class indices uint8 `[S, H, W]`.
 
     Values that share a name are merged; values that have no name become background.
     """
-    merged = merge_labels(labels)
-    structures = sorted(set(merged.values()))
-    stored = _slices(mask, geometry)
-    classes = np.zeros(stored.shape, dtype=np.uint8)
-    for value, written in merged.items():
-        classes[stored == value] = structures.index(written)
+    classes = LabelScheme(labels).targets(_slices(mask, geometry))
     return np.ascontiguousarray(resize_label_slices(classes, geometry.network_shape[1:]))
 
 

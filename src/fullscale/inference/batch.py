@@ -178,7 +178,7 @@ def _predict(
     if options.format != "nifti":
         result.segmentation = _target(result, output / f"{name}.dcm")
         labels = _with_identifiers(result, labels, output / f"{name}_dicom")
-        write_seg(result.segmentation, labels, predictor.card.labels, predictor.card.algorithm, options.seg_type)
+        write_seg(result.segmentation, labels, predictor.card.structures, predictor.card.algorithm, options.seg_type)
     if options.format != "seg":
         result.mask = _target(result, output / f"{name}{suffix}")
         write_volume(result.mask, labels)
@@ -187,7 +187,7 @@ def _predict(
         write_volume(output / f"{name}_{structure.replace(' ', '_')}_probability{suffix}", probability)
     result.structure_ml = {
         structure: float((labels.array == value).sum() * labels.voxel_ml)
-        for value, structure in predictor.card.labels.items()
+        for value, structure in predictor.card.structures.items()
     }
 
 

@@ -2,53 +2,68 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
-import torch
+import numpy.typing as npt
+from torch import Tensor
 
-from fullscale.data.read import read_image
-from fullscale.data.recipe import image_slices, slice_geometry
-from fullscale.errors import UsageError
 from fullscale.geometry.volume import Volume
-from fullscale.inference.predictor import Predictor, mixed_precision, resize_logits, slice_batches
+from fullscale.inference.combine import Combination
+from fullscale.inference.predictor import Predictor, resize_logits
+from fullscale.inference.scan import Scan, as_volume
 from fullscale.metrics.presence import Guided
-from fullscale.networks.blocks import absent, decide, gate
+from fullscale.networks.blocks import absent, gate
 
 
-def is_guided(predictor: Predictor) -> bool:
-    """Say whether a model has a classification-guided module whose answer can be seen; an ONNX model hides it."""
-    return getattr(predictor.network, "guidance", None) is not None
+def predict_guided(
+    predictor: Predictor, scan: Scan, *, spacing_mm: Sequence[float] | None = None
+) -> tuple[Volume, Guided | None]:
+    """Segment a scan, and tell what guidance did to it.
 
-
-def predict_guided(predictor: Predictor, scan: str | Path | Volume) -> Guided:
-    """Segment a scan with and without the gate, on the scan's own grid.
+    In an ensemble each member is gated by its own guidance; a structure counts as predicted in a slice where more than
+    half of the members say so. Without that, their mean probability cannot pass one half.
 
     Args:
-        predictor: of a model with guidance.
-        scan: a file, a DICOM folder, or a volume (CT in HU).
+        predictor: of any model.
+        scan: what `Predictor.predict` takes.
+        spacing_mm: of an array.
+
+    Returns:
+        The mask that `Predictor.predict` gives, and the same with what lies behind it; None where no member has
+        guidance whose gate can be left out (that of an ONNX model cannot).
 
     Raises:
-        UsageError: the model has no guidance.
         DataError: the scan cannot be read, or holds NaN.
+        UsageError: an array comes without its spacing.
     """
-    if not is_guided(predictor):
-        raise UsageError(f"network '{predictor.card.network}' has no guidance here: there is no gate to leave out")
-    volume = scan if isinstance(scan, Volume) else read_image(Path(scan))
-    recipe = predictor.card.recipe
-    geometry = slice_geometry(volume, recipe)
-    slices = image_slices(volume, geometry, recipe)
-    gated, ungated, predicted_present = [], [], []
-    for batch in slice_batches(slices, recipe.neighbours, predictor.device, predictor.batch_size):
-        with torch.inference_mode(), mixed_precision(predictor.device):
-            logits, presence = predictor.network.segment(batch)
-        assert presence is not None
-        logits = resize_logits(logits.float(), geometry.shape[1:])
-        ungated.append(decide(logits).cpu().numpy())
-        gated.append(decide(gate(logits, presence)).cpu().numpy())
-        predicted_present.append(~absent(presence).cpu().numpy())
-    return Guided(
-        gated=predictor.label_volume(np.concatenate(gated), geometry, volume),
-        ungated=predictor.label_volume(np.concatenate(ungated), geometry, volume),
-        predicted_present=np.concatenate(predicted_present),
-    )
+    volume = as_volume(scan, spacing_mm)
+    geometry = predictor.geometry(volume)
+    gated, ungated = (np.empty(geometry.shape, dtype=np.uint8) for _ in range(2))
+    predicted_present: list[npt.NDArray[np.bool_] | None] = []
+    for where, images in predictor.batches(volume):
+        with_gate, without_gate = (Combination(predictor.card.scheme) for _ in range(2))
+        answers = []
+        for member, image in images:
+            logits, presence = member.runtime.segment(image)
+            logits = resize_logits(logits, geometry.shape[1:])
+            without_gate.add(logits)
+            with_gate.add(gate(logits, presence))
+            answers.append(presence)
+        gated[where] = with_gate.decide().cpu().numpy()
+        ungated[where] = without_gate.decide().cpu().numpy()
+        predicted_present.append(_vote(answers))
+    mask = predictor.label_volume(gated, geometry, volume)
+    said = [slices for slices in predicted_present if slices is not None]
+    if not said:
+        return mask, None
+    return mask, Guided(mask, predictor.label_volume(ungated, geometry, volume), np.concatenate(said))
+
+
+def _vote(answers: Sequence[Tensor | None]) -> npt.NDArray[np.bool_] | None:
+    """Say of presence logits `[B, structures, 2]` of each member what most call present; one without calls all so."""
+    called = [~absent(presence).cpu().numpy() for presence in answers if presence is not None]
+    if not called:
+        return None
+    present: npt.NDArray[np.bool_] = 2 * (np.sum(called, axis=0) + len(answers) - len(called)) > len(answers)
+    return present

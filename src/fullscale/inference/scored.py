@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from fullscale.data.case import Case
-from fullscale.data.labels import merge_label_map
+from fullscale.data.labels import LabelScheme
 from fullscale.data.read import read_label
 from fullscale.data.volume_files import write_volume
 from fullscale.errors import DataError
 from fullscale.geometry.volume import Volume
-from fullscale.inference.guided import is_guided, predict_guided
+from fullscale.inference.guided import predict_guided
 from fullscale.inference.predictor import Predictor
 from fullscale.metrics.presence import GuidedScores, score_guided
 from fullscale.metrics.surface import TOLERANCE_MM, Tolerance
@@ -70,9 +70,9 @@ def predict_and_score(
 
 
 def _predict(predictor: Predictor, case: Case, labels: Mapping[int, str]) -> tuple[Volume, list[GuidedScores]]:
-    if not is_guided(predictor):
-        return predictor.predict(case.image), []
+    mask, guided = predict_guided(predictor, case.image)
+    if guided is None:
+        return mask, []
     assert case.label is not None
-    guided = predict_guided(predictor, case.image)
-    truth = merge_label_map(read_label(case.label, case.image), labels)
-    return guided.gated, [score_guided(case.id, guided, truth, list(predictor.card.labels))]
+    truth = LabelScheme(labels).merge(read_label(case.label, case.image))
+    return mask, [score_guided(case.id, guided, truth, list(predictor.card.structures))]

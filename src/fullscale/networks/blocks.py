@@ -214,17 +214,6 @@ def gate(logits: Tensor, presence: Tensor | None, absent_logit: float | None = N
     return logits.masked_fill(gated[:, :, None, None], absent_logit)
 
 
-def decide(logits: Tensor) -> Tensor:
-    """Turn logits `[B, C, H, W]` into class indices uint8 `[B, H, W]`: p > 1/2 for one class, else the arg-max."""
-    chosen = logits[:, 0] > 0 if logits.shape[1] == 1 else logits.argmax(dim=1)
-    return chosen.to(torch.uint8)
-
-
-def probabilities(logits: Tensor) -> Tensor:
-    """Turn logits `[B, C, H, W]` into foreground probabilities `[B, structures, H, W]`."""
-    return logits.sigmoid() if logits.shape[1] == 1 else logits.softmax(dim=1)[:, 1:]
-
-
 def pad_to_stride(image: Tensor, stride: int, training: bool) -> Tensor:
     """Repeat the last row and column of `[B, C, H, W]` until both sides are multiples of the deepest stride.
 

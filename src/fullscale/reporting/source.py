@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from fullscale.data.labels import keep_labels
+from fullscale.data.labels import LabelScheme
 from fullscale.data.plan import read_plan
 from fullscale.data.read import read_image, read_label
 from fullscale.errors import DataError
@@ -101,7 +101,7 @@ def read_case(source: Source, case: CaseScores) -> tuple[Volume, Volume, Volume]
             raise DataError(f"the {what} is no longer at {file or case.prediction_file}")
     assert mask is not None
     found, real = (
-        keep_labels(read_label(file, case.image_file), source.labels) for file in (mask, case.reference_file)
+        LabelScheme(source.labels).keep(read_label(file, case.image_file)) for file in (mask, case.reference_file)
     )
     return read_image(case.image_file), found, real
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fullscale.data.case import Case
-from fullscale.data.labels import merge_label_map, structures_of
+from fullscale.data.labels import LabelScheme
 from fullscale.data.layouts.find import find_dataset
 from fullscale.data.read import label_name, read_label
 from fullscale.data.volume_files import volume_suffix
@@ -149,12 +149,13 @@ def evaluate(
     """
     pairs, failures, declared = _pairs(Path(predictions), references)
     known = dict(declared if labels is None else labels)
-    names = structures_of(known)
+    scheme = LabelScheme(known)
+    names = scheme.structures
     scored: list[tuple[CaseScores, Scores]] = []
     for done, (name, pair) in enumerate(sorted(pairs.items()), 1):
         try:
             files = (pair.prediction, pair.reference)
-            prediction, reference = (merge_label_map(read_label(file, pair.grid_of(file)), known) for file in files)
+            prediction, reference = (scheme.merge(read_label(file, pair.grid_of(file))) for file in files)
             moved = resample and describe_mismatch(prediction, reference) is not None
             prediction = resample_labels(prediction, reference) if moved else prediction
             names |= {} if labels is not None else _new_labels(prediction, reference, known)

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from fullscale.config.schema import OptimizerConfig
 from fullscale.data.cache import PreparedCase
+from fullscale.data.labels import LabelScheme
 from fullscale.errors import FullscaleError
 from fullscale.inference.predictor import slice_logits
+from fullscale.inference.runtimes.torch import TorchRuntime
 from fullscale.losses.supervision import SupervisedLoss, SupervisedTerms, presence_of
 from fullscale.metrics.overlap import overlap_counts
-from fullscale.networks.blocks import decide
 from fullscale.networks.protocol import Network
 
 
@@ -27,7 +28,7 @@ class SegmentationModule(lightning.LightningModule):
         network: gives a `SegmentationOutput` in training and logits `[B, C, H, W]` in evaluation.
         loss: of all supervised outputs and of presence.
         optimizer: which one; its rate is set by the `Budget`.
-        structures: names of the foreground classes.
+        scheme: what the channels stand for.
         neighbours: slices above and below that are shown with each.
         validation: prepared cases, told apart by their index.
     """
@@ -37,7 +38,7 @@ class SegmentationModule(lightning.LightningModule):
         network: Network,
         loss: SupervisedLoss,
         optimizer: OptimizerConfig,
-        structures: list[str],
+        scheme: LabelScheme,
         neighbours: int,
         validation: Sequence[PreparedCase],
     ) -> None:
@@ -45,7 +46,7 @@ class SegmentationModule(lightning.LightningModule):
         self.network = network.to(memory_format=torch.channels_last)
         self.loss = loss
         self.optimizer_config = optimizer
-        self.structures = structures
+        self.scheme = scheme
         self.neighbours = neighbours
         self.validation = list(validation)
         self.dice_by_case: dict[str, list[float]] = {}
@@ -71,9 +72,9 @@ class SegmentationModule(lightning.LightningModule):
     def validation_step(self, index: int, _: int) -> None:
         """One whole case: Dice of each structure on the grid that the network sees."""
         case = self.validation[index]
-        logits = slice_logits(self.network, case.image, self.neighbours)
-        predicted = np.concatenate([decide(batch).cpu().numpy() for batch in logits])
-        self.dice_by_case[case.id] = dice_per_class(predicted, case.label, len(self.structures))
+        logits = slice_logits(TorchRuntime(self.network), case.image, self.neighbours)
+        predicted = np.concatenate([self.scheme.decide(batch).to(torch.uint8).cpu().numpy() for batch in logits])
+        self.dice_by_case[case.id] = dice_per_class(predicted, case.label, len(self.scheme.structures))
 
     def on_validation_epoch_start(self) -> None:
         """Forget the scores of the epoch before."""
@@ -84,7 +85,7 @@ class SegmentationModule(lightning.LightningModule):
         scores = np.array(list(self._gather(self.dice_by_case).values()), dtype=float)
         counted = (~np.isnan(scores)).sum(axis=0)
         per_structure = np.nansum(scores, axis=0) / np.maximum(counted, 1)
-        for name, dice in zip(self.structures, per_structure, strict=True):
+        for name, dice in zip(self.scheme.structures.values(), per_structure, strict=True):
             self.log(f"val_dice_{name}", float(dice), rank_zero_only=True)
         mean = float(per_structure[counted > 0].mean()) if (counted > 0).any() else 0.0
         self.log("val_dice", mean, prog_bar=True, rank_zero_only=True)

@@ -15,7 +15,7 @@ from fullscale.data.plan import Plan, make_plan, read_plan
 from fullscale.data.splits import Split, fixed_split, make_splits, read_splits
 from fullscale.errors import DataError, UsageError
 from fullscale.files import write_json, write_text
-from fullscale.inference.predictor import choose_device
+from fullscale.inference.runtimes.torch import choose_device
 from fullscale.networks import create_network, network_options
 from fullscale.runfolder import ALL, RunFolder
 

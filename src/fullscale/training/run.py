@@ -26,7 +26,8 @@ from fullscale.data.plan import Plan
 from fullscale.data.splits import Split, choose_split
 from fullscale.errors import UsageError
 from fullscale.files import only_one, write_json, write_text
-from fullscale.inference.predictor import Predictor, choose_device
+from fullscale.inference.predictor import Predictor
+from fullscale.inference.runtimes.torch import choose_device
 from fullscale.inference.scored import predict_and_score
 from fullscale.losses import create_loss
 from fullscale.losses.supervision import SupervisedLoss
@@ -93,7 +94,7 @@ def train(request: TrainRequest) -> Summary:
     )
     lightning.seed_everything(config.trainer.seed, workers=True, verbose=False)
     card = _card(request, config, plan)
-    network = create_network(card.network, card.recipe.in_channels, card.classes, **set_options(config))
+    network = create_network(card.network, card.recipe.in_channels, plan.classes, **set_options(config))
     loss = create_loss(config.loss.name, **config.loss.options)
     run = RunFolder(request.run)
     if not helper:
@@ -105,7 +106,7 @@ def train(request: TrainRequest) -> Summary:
         network,
         SupervisedLoss(loss, config.loss.level_weights, config.loss.presence_weight),
         config.optimizer,
-        list(plan.structures.values()),
+        plan.scheme,
         plan.recipe.neighbours,
         [prepared[i] for i in split["val"]][: config.trainer.validation_cases],
     )
@@ -175,9 +176,7 @@ def _card(request: TrainRequest, config: Config, plan: Plan) -> ModelCard:
     return ModelCard(
         network=config.network.name,
         options=untrained(set_options(config)),
-        classes=plan.classes,
-        labels=plan.structures,
-        trained_labels=plan.labels.value,
+        labels=plan.labels.value,
         recipe=plan.recipe,
         modality=plan.modality.value,
         provenance={

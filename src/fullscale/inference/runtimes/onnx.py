@@ -1,4 +1,4 @@
-"""A network from an ONNX file, behind the signature of every other: images in, logits out. Home of ONNX Runtime."""
+"""A network from an ONNX file (the only home of ONNX Runtime)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from fullscale.bundle.card import ModelCard, card_beside, card_digest, read_card
 from fullscale.errors import DataError, UsageError
 from fullscale.networks.blocks import check_image
 
@@ -18,10 +19,10 @@ CARD_DIGEST = "model_card_sha256"
 """Key of the file's metadata that tells which model card it belongs to."""
 
 
-class OnnxNetwork(nn.Module):
+class OnnxRuntime:
     """An exported network, computed on the CPU with as many threads as torch uses.
 
-    Its gradients and weights stay in ONNX Runtime: it has no parameters, and does not train.
+    Its gate is part of the graph and cannot be left out.
 
     Args:
         path: a file written by `fullscale export`.
@@ -29,7 +30,7 @@ class OnnxNetwork(nn.Module):
     Attributes:
         device: the CPU.
         in_channels: channels C of the images `[B, C, H, W]`.
-        classes: channels of the logits `[B, classes, H, W]`.
+        channels: of the logits `[B, channels, H, W]`.
         card_digest: SHA-256 of the model card it was exported with, or None.
 
     Raises:
@@ -38,23 +39,19 @@ class OnnxNetwork(nn.Module):
     """
 
     device = torch.device("cpu")
-    num_supervised = 1
-    stride = 1
-    spatial_dims = 2
 
     def __init__(self, path: Path) -> None:
-        super().__init__()
         self._session = _open(path)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if [i.name for i in inputs] != [IMAGE] or [o.name for o in outputs] != [LOGITS]:
             names = ", ".join(value.name for value in (*inputs, *outputs))
             raise DataError(f"{path} has the inputs and outputs {names}: expected '{IMAGE}' and '{LOGITS}'")
         self.in_channels: int = inputs[0].shape[1]
-        self.classes: int = outputs[0].shape[1]
+        self.channels: int = outputs[0].shape[1]
         self.card_digest: str | None = self._session.get_modelmeta().custom_metadata_map.get(CARD_DIGEST)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Segment images `[B, in_channels, H, W]`: float32 logits `[B, classes, H, W]`, absent structures gated.
+    def logits(self, image: Tensor) -> Tensor:
+        """Take images `[B, in_channels, H, W]` to float32 logits `[B, channels, H, W]`, absent structures gated.
 
         Raises:
             UsageError: the image has another rank, another number of channels, or integer values.
@@ -64,8 +61,25 @@ class OnnxNetwork(nn.Module):
         return torch.from_numpy(logits)
 
     def segment(self, image: Tensor) -> tuple[Tensor, None]:
-        """Return the logits of the file, in which absent structures are gated already; presence stays in the file."""
-        return self(image), None
+        """Return the gated logits: the graph has no others, and says nothing of presence."""
+        return self.logits(image), None
+
+
+def open_exported(path: Path) -> tuple[ModelCard, OnnxRuntime]:
+    """Open an ONNX model written by `fullscale export`, with the card beside it.
+
+    Raises:
+        DataError: the model or its card is missing or damaged, or the card is another model's.
+        UsageError: ONNX Runtime is not installed.
+    """
+    runtime = OnnxRuntime(path)
+    beside = card_beside(path)
+    if not beside.is_file():
+        raise DataError(f"{beside} is missing: it says how scans are brought to {path.name}; copy both files together")
+    card = read_card(beside)
+    if not isinstance(card, ModelCard) or runtime.card_digest != card_digest(beside.read_bytes()):
+        raise DataError(f"{beside} is not the card that {path.name} was exported with; copy both files together")
+    return card, runtime
 
 
 def require_runtime() -> Any:

@@ -1,0 +1,90 @@
+"""Weights to start from, and what network they are of: out of a bundle, a run, a fold, or a file of weights."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from fullscale.bundle.card import CARD, ModelCard, read_card
+from fullscale.bundle.store import find_bundle, load_state
+from fullscale.errors import DataError, UsageError
+from fullscale.networks.encoders import read_state_dict
+from fullscale.networks.official import translate_state_dict
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A state dict and what is known of it.
+
+    Attributes:
+        origin: where they come from, for people.
+        state: weights by name, as the network named below calls them.
+        network: a name that `create_network` knows, or None where the file does not say.
+        options: its further arguments, as far as they are known.
+        card: of the bundle that they come from, or None.
+    """
+
+    origin: str
+    state: dict[str, Tensor]
+    network: str | None = None
+    options: dict[str, Any] | None = None
+    card: ModelCard | None = None
+
+
+def read_weights(path: Path) -> Weights:
+    """Read weights to start from, without executing anything in a file.
+
+    Args:
+        path: a bundle of one model, a run whose bundle has one member, the folder of a fold; a `.safetensors` file,
+            or a state dict saved by torch, be it of the authors' UNet 3+ or of a network of this package.
+
+    Raises:
+        UsageError: it is an ensemble of several models, or an ONNX model.
+        DataError: nothing can be read there.
+    """
+    if path.suffix == ".onnx":
+        raise UsageError(f"{path}: training cannot start from ONNX; give the run or bundle it was exported from")
+    if path.is_dir() or not path.exists():
+        return _of_bundle(path)
+    state = read_state_dict(path)
+    if "outconv1.weight" in state:  # the authors' names; ours begin otherwise
+        try:
+            state, official = translate_state_dict(state)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from error
+        return Weights(f"{path} ({official})", state, "unet3+", official.options())
+    metadata = _metadata(path)
+    options = json.loads(metadata["options"]) if "options" in metadata else None
+    return Weights(str(path), state, metadata.get("network"), options)
+
+
+def _of_bundle(path: Path) -> Weights:
+    folder = find_bundle(path)
+    card = read_card(folder / CARD)
+    if not isinstance(card, ModelCard):
+        names = list(card.members)
+        if len(names) > 1:
+            raise UsageError(
+                f"{path} is an ensemble of {len(names)} models: training starts from one, such as {folder / names[0]}"
+            )
+        folder = folder / names[0]
+        member = read_card(folder / CARD)
+        assert isinstance(member, ModelCard)
+        card = member
+    return Weights(str(folder), load_state(folder, card), card.network, card.options, card)
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    """Return the metadata that `import_weights` wrote into a .safetensors file; other files have none."""
+    if path.suffix != ".safetensors":
+        return {}
+    try:
+        with safe_open(path, "pt") as file:
+            return file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"cannot read the weights {path}: {error}") from error

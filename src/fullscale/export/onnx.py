@@ -1,0 +1,70 @@
+"""A network as an ONNX graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from fullscale.errors import FullscaleError, UsageError
+from fullscale.export.parity import Answer, Size
+from fullscale.inference.runtimes.onnx import CARD_DIGEST, IMAGE, LOGITS, OnnxRuntime, require_runtime
+from fullscale.text import first_line
+
+EXAMPLE: Size = (2, 45, 37)
+SIZES: list[Size] = [(1, 96, 96), (3, 67, 45), (2, 40, 131), (1, 13, 9)]
+"""Sizes that the graph is compared with PyTorch on."""
+
+
+def require_onnx() -> None:
+    """Check that ONNX Runtime and the exporter are installed.
+
+    Raises:
+        UsageError: one of them is not.
+    """
+    require_runtime()
+    _require_exporter()
+
+
+def write_onnx(network: nn.Module, in_channels: int, path: Path, digest: str) -> Answer:
+    """Write a network in evaluation mode, batch and size free, and return what computes the file.
+
+    Args:
+        network: in the form that is exported.
+        in_channels: of its images.
+        path: where to.
+        digest: of its card, kept in the file's metadata.
+
+    Raises:
+        FullscaleError: it cannot be exported.
+    """
+    batch, height, width = EXAMPLE
+    try:
+        program = torch.onnx.export(
+            network,
+            (torch.zeros(batch, in_channels, height, width),),
+            input_names=[IMAGE],
+            output_names=[LOGITS],
+            dynamic_shapes=({0: "batch", 2: "height", 3: "width"},),
+            dynamo=True,
+            verbose=False,
+        )
+        assert program is not None
+        for node in program.model.graph:
+            node.metadata_props.clear()  # lines and paths of the code that was traced
+        program.model.metadata_props[CARD_DIGEST] = digest
+        program.save(path, external_data=False)
+    except Exception as error:
+        raise FullscaleError(f"the network cannot be exported by ONNX: {first_line(error)}") from error
+    return OnnxRuntime(path).logits
+
+
+def _require_exporter() -> Any:
+    try:
+        import onnx  # noqa: F401
+        import onnxscript
+    except ImportError as error:
+        raise UsageError("exporting as ONNX needs onnx and onnxscript: pip install 'fullscale[export]'") from error
+    return onnxscript

@@ -1,0 +1,155 @@
+"""An exported model compared with PyTorch: on every case its logits, its gate and its decisions.
+
+An export is accepted where on every case the logits are within `LOGIT_TOLERANCE` of their scale, the same structures
+are gated, and of all voxels no more than `VOXEL_TOLERANCE` are decided otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fullscale.bundle.card import ModelCard
+from fullscale.data.labels import LabelScheme
+from fullscale.data.phantom import make_case
+from fullscale.data.recipe import image_slices, slice_geometry
+from fullscale.errors import FullscaleError
+from fullscale.networks.protocol import Network
+from fullscale.views.slices import with_neighbours
+
+LOGIT_TOLERANCE = 1e-4
+"""Largest difference of two logits, as a share of the largest logit that is not gated."""
+
+VOXEL_TOLERANCE = 1e-4
+"""Largest share of the voxels of all cases that may be decided otherwise."""
+
+Size = tuple[int, int, int]
+"""Images, rows and columns of a batch."""
+
+Answer = Callable[[Tensor], Tensor]
+"""From images `[B, C, H, W]` to logits `[B, channels, H, W]`."""
+
+_KINDS_OF_NOISE = [(brightness, contrast) for contrast in (1.0, 0.3, 3.0) for brightness in (0.0, 1.0, -1.0)]
+_PHANTOM_SIDE, _PHANTOM_SLICES = 96, 5
+
+
+@dataclass(frozen=True)
+class ParityCase:
+    """One batch of images through both.
+
+    Attributes:
+        name: what the images are.
+        shape: `[B, C, H, W]` of the images.
+        with_structure: images in which guidance finds a structure; of the others only the gate is compared.
+        difference: largest difference of two logits over the largest logit; infinite where the gates differ.
+        voxels: of all images.
+        decided_otherwise: how many of them got another class.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    with_structure: int
+    difference: float
+    voxels: int
+    decided_otherwise: int
+
+    def describe(self) -> str:
+        """Say it in one line."""
+        shape = "x".join(str(side) for side in self.shape)
+        return (
+            f"{self.name} {shape}, structures in {self.with_structure}: logits differ by {self.difference:.1e} of "
+            f"their scale, {self.decided_otherwise} of {self.voxels} voxels decided otherwise"
+        )
+
+
+def check_parity(
+    network: Network,
+    exported: Answer,
+    card: ModelCard,
+    sizes: Iterable[Size],
+    report: Callable[[ParityCase], None] | None = None,
+) -> list[ParityCase]:
+    """Compare an exported model with the network it was made from.
+
+    Args:
+        network: in evaluation mode.
+        exported: computes the exported model.
+        card: of both.
+        sizes: images, rows and columns of the batches of noise.
+        report: called with each case.
+
+    Raises:
+        FullscaleError: they differ by more than the tolerances.
+    """
+    cases = []
+    for name, image in parity_images(network, card, sizes):
+        with torch.inference_mode():
+            cases.append(compare(name, image, network(image), exported(image), card.scheme))
+        if report is not None:
+            report(cases[-1])
+    for case in cases:
+        if not case.difference <= LOGIT_TOLERANCE:
+            raise FullscaleError(f"the exported model differs from PyTorch, nothing was written; {case.describe()}")
+    otherwise, voxels = sum(case.decided_otherwise for case in cases), sum(case.voxels for case in cases)
+    if otherwise > VOXEL_TOLERANCE * voxels:
+        raise FullscaleError(
+            f"the exported model decides {otherwise} of {voxels} voxels otherwise; nothing was written"
+        )
+    return cases
+
+
+def parity_images(network: Network, card: ModelCard, sizes: Iterable[Size]) -> Iterator[tuple[str, Tensor]]:
+    """Make the images to compare on: noise of several sizes, and slices of a synthetic CT through the card's recipe."""
+    rng = torch.Generator().manual_seed(0)
+    for batch, height, width in sizes:
+        shape = (batch, card.recipe.in_channels, height, width)
+        yield "noise", _noise_with_structure(network, shape, card.scheme, rng)
+    recipe = card.recipe.model_copy(update={"spacing_mm": None})
+    scan, _ = make_case(seed=0, size=_PHANTOM_SIDE, slices=_PHANTOM_SLICES)
+    slices = image_slices(scan, slice_geometry(scan, recipe), recipe)
+    images = [with_neighbours(slices, index, recipe.neighbours) for index in range(len(slices))]
+    yield "phantom", torch.from_numpy(np.stack(images))
+
+
+@torch.inference_mode()
+def _noise_with_structure(
+    network: Network, shape: tuple[int, ...], scheme: LabelScheme, rng: torch.Generator
+) -> Tensor:
+    """Draw noise in which the network finds a structure, where one can be found: a gated image shows little."""
+    for brightness, contrast in _KINDS_OF_NOISE:
+        image = brightness + contrast * torch.randn(shape, generator=rng)
+        if _images_with_structure(network(image), scheme):
+            break
+    return image
+
+
+def _images_with_structure(logits: Tensor, scheme: LabelScheme) -> int:
+    return int((~_gated(scheme.of_structures(logits))).flatten(1).any(dim=1).sum())
+
+
+def _gated(logits: Tensor) -> Tensor:
+    return logits <= torch.finfo(logits.dtype).min / 4
+
+
+@torch.inference_mode()
+def compare(name: str, image: Tensor, expected: Tensor, found: Tensor, scheme: LabelScheme) -> ParityCase:
+    """Compare the logits `[B, channels, H, W]` of PyTorch with those of the exported model."""
+    gated = _gated(expected)
+    difference = float("inf")
+    if torch.equal(gated, _gated(found)):
+        apart = (expected - found).abs().masked_fill(gated, 0).amax()
+        scale = expected.abs().masked_fill(gated, 0).amax()
+        difference = float(apart / scale) if apart > 0 else float(apart)
+    otherwise = scheme.decide(expected) != scheme.decide(found)
+    return ParityCase(
+        name,
+        tuple(image.shape),
+        _images_with_structure(expected, scheme),
+        difference,
+        otherwise.numel(),
+        int(otherwise.sum()),
+    )

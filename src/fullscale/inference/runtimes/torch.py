@@ -1,0 +1,73 @@
+"""A network in PyTorch, in evaluation mode."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fullscale.errors import UsageError
+from fullscale.networks.protocol import Network
+
+DEVICES = ("cpu", "cuda", "mps")
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Turn `auto`, `cpu`, `cuda`, `cuda:1` or `mps` into a device that is there.
+
+    Raises:
+        UsageError: this machine does not have it.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"unknown device {name!r}; use auto, cpu, cuda or mps") from error
+    if device.type not in DEVICES:
+        raise UsageError(f"device {name!r} is not supported; use auto, cpu, cuda or mps")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"device {name!r} is not here: torch sees {torch.cuda.device_count()} CUDA devices")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise UsageError("device 'mps' is not here")
+    return device
+
+
+def mixed_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """bf16 autocast on a GPU that computes in it; full precision elsewhere."""
+    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.autocast("cuda", torch.bfloat16)
+    return nullcontext()
+
+
+class TorchRuntime:
+    """Computes a network where its weights are.
+
+    Args:
+        network: in evaluation mode, on its device.
+
+    Attributes:
+        network: the same.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        return next(self.network.parameters()).device
+
+    def logits(self, image: Tensor) -> Tensor:
+        """Take images `[B, C, H, W]` to float32 logits `[B, channels, H, W]`, absent structures gated."""
+        with torch.inference_mode(), mixed_precision(image.device):
+            logits: Tensor = self.network(image)
+            return logits.float()
+
+    def segment(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return float32 logits before any gate, and presence `[B, structures, 2]` or None."""
+        with torch.inference_mode(), mixed_precision(image.device):
+            logits, presence = self.network.segment(image)
+            return logits.float(), presence
