@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # One process a core; a worker that is done takes tests from another.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
-.PHONY: help venv demo fmt lint types check quick test clean
+.PHONY: help venv demo fmt lint types check quick test map clean
 
 help:
 	@echo "make venv   set up .venv with the pinned versions"
@@ -14,6 +14,7 @@ help:
 	@echo "make quick  lint, types, and the tests that are not slow: for every save"
 	@echo "make test   set up, lint, types, all tests"
 	@echo "make fmt    format the code"
+	@echo "make map    write docs/architecture.svg and the list of files in architecture.md"
 
 venv: $(READY)
 
@@ -43,6 +44,9 @@ quick: check
 
 test: check
 	$(PYTEST)
+
+map: venv
+	$(BIN)/python docs/draw_map.py
 
 clean:
 	rm -rf demo build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -19,8 +19,7 @@ from filelock import FileLock
 
 # Each worker, and every command that it starts, keeps to its share of the cores. Set before torch is loaded.
 SHARE = max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
-for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(_name, str(SHARE))
+os.environ.setdefault("OMP_NUM_THREADS", str(SHARE))
 
 SMALL = {"size": 32, "slices": 14}
 QUICK = [

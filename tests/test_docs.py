@@ -1,14 +1,26 @@
-"""What the README and the documentation say is so: snippets run, links lead somewhere, settings and verbs exist."""
+"""What the README and the documentation say is so: snippets run, links lead somewhere, settings and commands exist."""
 
 import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
+from fullscale.cli.app import app
 from fullscale.config.load import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+BLOCK = re.compile(r"^(?:    |#   )(fullscale .*(?:(?<=\\)\n.*)*)", re.MULTILINE)
+INLINE = re.compile(r"`(fullscale [^`]+)`")
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
 
 
 def test_the_network_snippet_of_the_readme_runs() -> None:
@@ -31,7 +43,7 @@ def test_the_scan_snippet_of_the_readme_runs(
     assert (tmp_path / "mask.nii.gz").is_file()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_somewhere_and_settings_exist(page: Path) -> None:
     text = page.read_text()
     for target in re.findall(r"\]\(([^)#]+)", text):
@@ -40,9 +52,61 @@ def test_links_lead_somewhere_and_settings_exist(page: Path) -> None:
         load_config(None, [setting.rstrip(".,")])
 
 
-def test_every_verb_of_the_readme_exists_and_every_verb_is_in_it() -> None:
-    from fullscale.cli.app import app
+def commands_in(text: str) -> Iterator[list[str]]:
+    """The words of every fullscale command of a page: in blocks, with their continued lines, and within a line."""
+    for command in BLOCK.findall(text):
+        yield shlex.split(re.sub(r"\\\n(#)?", " ", command), comments=True)
+    for command in INLINE.findall(text):
+        yield shlex.split(" ".join(command.split()).replace("...", ""))
 
+
+def without_work(command: Any) -> Any:
+    """The command and those below it, which read their words and then do nothing."""
+    command.callback = lambda **_: None
+    for below in getattr(command, "commands", {}).values():
+        without_work(below)
+    return command
+
+
+def read_by_the_command(words: list[str]) -> None:
+    """Let the real command read these words: an unknown verb, option or value raises."""
+    try:
+        without_work(get_command(app)).main(words[1:], standalone_mode=False)
+    except Exception as error:
+        if type(error).__name__ not in ("MissingParameter", "NoArgsIsHelpError"):  # prose names verbs without the rest
+            raise
+
+
+@pytest.mark.parametrize("page", [*PAGES, *RECIPES], ids=name_of)
+def test_every_command_that_is_shown_is_one_that_the_program_reads(page: Path) -> None:
+    for words in commands_in(page.read_text()):
+        try:
+            read_by_the_command(words)
+        except Exception as error:
+            raise AssertionError(f"{shlex.join(words)}: {error}") from error
+
+
+def test_an_option_or_verb_that_does_not_exist_is_noticed() -> None:
+    text = "    fullscale train DATA --no-such-option   # wrong\n\n`fullscale predict run --format\nno-such-format`\n"
+    first, second = commands_in(text)
+    assert first == ["fullscale", "train", "DATA", "--no-such-option"]
+    for words in (first, second, ["fullscale", "no-such-verb"], ["fullscale", "bench", "nothing"]):
+        with pytest.raises(Exception, match=r"no-such|nothing"):
+            read_by_the_command(words)
+
+
+def options(command: Any) -> set[str]:
+    own = {name for parameter in command.params for name in parameter.opts}
+    return own.union(*(options(sub) for sub in getattr(command, "commands", {}).values()), {"--help"})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_option_that_the_prose_names_exists(page: Path) -> None:
+    named = set(re.findall(r"`[^`\n]*?(?<![\w-])(--[a-z][a-z-]*)", page.read_text()))
+    assert named <= options(get_command(app)), sorted(named - options(get_command(app)))
+
+
+def test_every_verb_of_the_readme_exists_and_every_verb_is_in_it() -> None:
     text = (ROOT / "README.md").read_text()
     verbs = {item.name for item in (*app.registered_commands, *app.registered_groups)}
     written = set(re.findall(r"(?:^    |`)fullscale ([a-z-]+)", text, re.MULTILINE))
