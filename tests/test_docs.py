@@ -1,6 +1,7 @@
 """What the README and the documentation say is so: snippets run, links lead somewhere, settings and commands exist."""
 
 import re
+import runpy
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -111,3 +112,23 @@ def test_every_verb_of_the_readme_exists_and_every_verb_is_in_it() -> None:
     verbs = {item.name for item in (*app.registered_commands, *app.registered_groups)}
     written = set(re.findall(r"(?:^    |`)fullscale ([a-z-]+)", text, re.MULTILINE))
     assert written == verbs
+
+
+def test_the_map_names_every_file_once_and_is_drawn_from_the_source() -> None:
+    page, figure = ROOT / "docs" / "architecture.md", ROOT / "docs" / "architecture.svg"
+    drawn = runpy.run_path(str(ROOT / "docs" / "draw_map.py"))
+    assert page.read_text() == drawn["page"](page.read_text()), "run make map"
+    assert figure.read_text() == drawn["figure"](), "run make map"
+    source = ROOT / "src" / "fullscale"
+    listed = re.findall(r"^- \[`(.+?)`\]", page.read_text(), re.MULTILINE)
+    files = [str(file.relative_to(source)) for file in source.rglob("*.py")]
+    assert sorted(listed) == sorted(file for file in files if not file.endswith("__init__.py") or file in listed)
+    assert all(line.partition("): ")[2] for line in page.read_text().splitlines() if line.startswith("- [`"))
+
+
+def test_the_prose_of_the_map_names_files_that_exist() -> None:
+    prose = (ROOT / "docs" / "architecture.md").read_text().partition("## Every file")[0]
+    named = re.findall(r"`([\w/]+\.py)`", prose)
+    assert len(named) > 30
+    for file in named:
+        assert (ROOT / "src" / "fullscale" / file).is_file() or (ROOT / file).is_file() or "NAME" in file, file
