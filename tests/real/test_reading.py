@@ -10,7 +10,7 @@ from scipy import ndimage
 from fullscale.data.checks import inspect_dataset
 from fullscale.data.dicom.headers import segment_names
 from fullscale.data.dicom.seg import read_seg, require_sources
-from fullscale.data.dicom.series import read_series, series_info
+from fullscale.data.dicom.series import list_series, read_series
 from fullscale.data.layouts.find import find_dataset
 from fullscale.data.read import read_image, read_label
 from fullscale.data.volume_files import read_volume, write_volume
@@ -92,7 +92,7 @@ def test_dcmqi_slices_named_backwards_land_in_order_under_the_mask(shared_data: 
 
 def test_jpeg_2000_with_blank_identifiers_matches_its_mask_by_position(shared_data: Path):
     folder = shared_data / "totalsegmentator"
-    (series,) = series_info(folder / "example_ct_dicom")
+    (series,) = list_series(folder / "example_ct_dicom").series
     assert (series.uid, series.modality, series.slices, series.problem) == ("", "CT", 20, None)
     image = read_image(folder / "example_ct_dicom")
     label = read_label(folder / "example_seg_dicom.nii.gz", folder / "example_ct_dicom")
