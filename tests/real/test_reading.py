@@ -11,6 +11,7 @@ from fullscale.data.checks import inspect_dataset
 from fullscale.data.dicom.headers import segment_names
 from fullscale.data.dicom.seg import read_seg, require_sources
 from fullscale.data.dicom.series import list_series, read_series
+from fullscale.data.labels import Algorithm
 from fullscale.data.layouts.find import find_dataset
 from fullscale.data.read import read_image, read_label
 from fullscale.data.volume_files import read_volume, write_volume
@@ -153,4 +154,6 @@ def test_dcmqi_a_segmentation_and_its_nrrd_are_one_mask_in_patient_space(shared_
 
 def test_blank_identifiers_of_a_real_series_are_named_when_a_segmentation_is_asked_for(shared_data: Path):
     with pytest.raises(DataError, match=r"\(SOPClassUID, SOPInstanceUID, .*StudyInstanceUID"):
-        require_sources(read_series(shared_data / "totalsegmentator/example_ct_dicom"))
+        require_sources(
+            read_series(shared_data / "totalsegmentator/example_ct_dicom"), {1: "liver"}, Algorithm("a", "1")
+        )

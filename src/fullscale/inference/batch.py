@@ -167,8 +167,9 @@ def _predict(
     scan = read_image(result.scan, dicom)
     if isinstance(scan.header, DicomHeader):
         result.notes = [*scan.header.notes, *_strange_modality(scan.header.modality, predictor.card.modality)]
-    if options.format != "nifti" and not dicom.fix_identifiers:
-        require_sources(scan)
+    if options.format != "nifti":
+        card = predictor.card
+        result.notes += require_sources(scan, card.labels, card.algorithm, options.seg_type, dicom.fix_identifiers)
     soft: dict[str, Volume] = {}
     if options.probabilities:
         labels, soft = predictor.predict_probabilities(scan)

@@ -52,6 +52,16 @@ def missing_identifiers(headers: Sequence[Any]) -> list[str]:
     return missing
 
 
+def fill_identifiers(headers: Sequence[Any], blank: Sequence[str]) -> None:
+    """Fill blank identifiers of headers in memory, as `write_with_identifiers` would in the files.
+
+    Raises:
+        DataError: the kind of image is blank too and does not follow from the modality.
+    """
+    for number, header in enumerate(headers):
+        _fill(header, blank, dict.fromkeys(IDENTIFIERS, "all") | {"SOPInstanceUID": str(number)})
+
+
 def write_with_identifiers(header: DicomHeader, folder: Path) -> DicomHeader:
     """Write a copy of a series in which blank identifiers are filled; all else, pixels included, stays as it is.
 

@@ -23,8 +23,9 @@ from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from fullscale.data.dicom.codes import structure_codes
 from fullscale.data.dicom.headers import is_seg, silence
-from fullscale.data.dicom.identifiers import missing_identifiers, source_headers
+from fullscale.data.dicom.identifiers import fill_identifiers, missing_identifiers
 from fullscale.data.dicom.series import DicomHeader
+from fullscale.data.dicom.sources import clean_sources
 from fullscale.data.labels import Algorithm
 from fullscale.data.volume_files import smallest_integer_type
 from fullscale.errors import DataError, FullscaleError, GeometryError
@@ -58,35 +59,64 @@ def write_seg(
         algorithm: what made the label map.
         seg_type: "labelmap" (one small RLE compressed volume) or "binary" (uncompressed bits, for older viewers).
 
+    Attributes of the scan that are not valid are left empty; `require_sources` says which.
+
     Raises:
         DataError: the labels do not come from a DICOM series, or its identifiers are blank; there is no other value
             in the labels than those of the structures.
         FullscaleError: writing failed.
     """
     path = Path(path)
-    sources = require_sources(labels)
+    sources, _ = _sources(labels)
     _avoid_gdcm()
     segmentation = _quietly(_segmentation, labels, sources, structures, algorithm, seg_type)
     with atomic_path(path) as temporary:
         segmentation.save_as(temporary)
 
 
-def require_sources(scan: Volume) -> list[Any]:
-    """Return the headers of the images that a DICOM SEG of this scan would refer to.
+def require_sources(
+    scan: Volume,
+    structures: Mapping[int, str],
+    algorithm: Algorithm,
+    seg_type: SegType = "labelmap",
+    new_identifiers: bool = False,
+) -> list[str]:
+    """Make sure, before any work, that a DICOM SEG of this scan can be written, by making one of an empty slice.
+
+    Args:
+        scan: as `read_series` gives it.
+        structures: as for `write_seg`.
+        algorithm: as for `write_seg`.
+        seg_type: as for `write_seg`.
+        new_identifiers: the segmentation will be of a copy with identifiers, so blank ones do not matter.
+
+    Returns:
+        Notes on attributes of the scan that are not valid and will be left empty, a line each.
 
     Raises:
-        DataError: the scan is no DICOM series, or its identifiers are blank.
+        DataError: the scan is no DICOM series, its identifiers are blank, or no segmentation can be made of it.
     """
+    sources, notes = _sources(scan, new_identifiers)
+    one = Volume(np.zeros((*scan.shape[:2], 1), np.uint8), scan.affine)
+    _avoid_gdcm()
+    _quietly(_segmentation, one, sources, structures, algorithm, seg_type)
+    return notes
+
+
+def _sources(scan: Volume, new_identifiers: bool = False) -> tuple[list[Any], list[str]]:
+    """Return the headers of the images that a DICOM SEG of this scan would refer to, and notes on them."""
     if not isinstance(scan.header, DicomHeader):
         raise DataError("a DICOM SEG refers to the DICOM images it was made from, but this scan is no DICOM series")
-    sources = source_headers(scan.header)
+    sources, notes = clean_sources(scan, scan.header)
     blank = missing_identifiers(sources)
-    if blank:
+    if blank and not new_identifiers:
         raise DataError(
             f"{scan.header.files[0].parent}: a DICOM SEG refers to its images by identifiers, blank or not unique here "
             f"({', '.join(blank)}); --fix-identifiers writes a copy with new ones, --format nifti needs none"
         )
-    return sources
+    if blank:
+        fill_identifiers(sources, blank)
+    return sources, notes
 
 
 def read_seg(path: str | Path, like: Volume | None = None) -> Volume:
