@@ -237,11 +237,11 @@ def test_progress_is_told_after_every_case(tmp_path: Path):
     assert told == [(1, 2, "a"), (2, 2, "b")]
 
 
-def test_workers_find_the_same(tmp_path: Path):
+def test_processes_find_the_same(tmp_path: Path):
     for name in "abc":
         write_case(tmp_path, name)
     write_case(tmp_path, "bad", label=make_mask()[1:])
-    alone, shared = inspect(tmp_path), inspect(tmp_path, workers=2)
+    alone, shared = inspect(tmp_path), inspect(tmp_path, jobs=2)
     assert alone.as_dict() == shared.as_dict()
 
 

@@ -54,12 +54,13 @@ def test_a_bad_scan_does_not_stop_the_others(trained_run: Path, phantoms: Path, 
     good, *_ = find_dataset(phantoms).cases
     (tmp_path / "bad.nii.gz").write_text("not a scan")
     bad = Case.of_image("bad", tmp_path / "bad.nii.gz", good.label, "bad")
-    told: list[int] = []
+    told: list[tuple[int, int, str]] = []
     labels = predictor.card.structures
-    summary = predict_and_score(predictor, tmp_path / "out", [bad, good], labels, progress=told.append)
+    out = tmp_path / "out"
+    summary = predict_and_score(predictor, out, [bad, good], labels, progress=lambda *step: told.append(step))
     assert [case.case for case in summary.cases] == [good.id]
     assert [failure.case for failure in summary.failures] == ["bad"]
-    assert told == [2, 2]
+    assert told == [(1, 2, "bad"), (2, 2, good.id)]
     with pytest.raises(DataError, match=r"none of 1 cases.*bad: .*bad\.nii\.gz"):
         predict_and_score(predictor, tmp_path / "none", [bad], predictor.card.structures)
     with pytest.raises(DataError, match="there are no labelled cases"):

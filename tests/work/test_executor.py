@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from fullscale.errors import DataError
+from fullscale.errors import DataError, FullscaleError
 from fullscale.work.executor import KILLED, Outcome, make_executor, map_cases
 from fullscale.work.processes import Shared
 
@@ -39,6 +39,7 @@ def test_outcomes_come_in_the_order_of_the_items_and_an_error_stays_its_own(
         outcomes = list(map_cases(executor, square, range(6), lambda *done: told.append(done), lambda k: f"n{k}"))
     wanted = [(k, k * k, type(None), "None") for k in range(6)]
     wanted[3] = (3, None, DataError, "3 is not squared")
+    assert [outcome.name for outcome in outcomes] == [f"n{k}" for k in range(6)]
     assert [describe(outcome) for outcome in outcomes] == wanted
     assert [done for done, _, _ in told] == [1, 2, 3, 4, 5, 6]
     assert {total for _, total, _ in told} == {6}
@@ -118,7 +119,32 @@ def test_a_case_that_kills_its_process_is_named_and_the_others_are_done() -> Non
     with make_executor(2) as executor:
         outcomes = list(map_cases(executor, killed_at_two, range(6)))
     assert [outcome.value for outcome in outcomes] == [0, 1, None, 3, 4, 5]
-    assert str(outcomes[2].error) == KILLED
+    assert outcomes[2].failure() == KILLED
+    with pytest.raises(DataError, match=r"^2: the process that worked on it was killed"):
+        outcomes[2].result()
+
+
+def too_large(number: int) -> int:
+    if number == 0:
+        raise MemoryError("Unable to allocate 4.00 GiB")
+    if number == 1:
+        raise ValueError("no such thing")
+    if number == 2:
+        raise FullscaleError("the disk is full")
+    return number
+
+
+def test_any_exception_of_one_item_is_a_line_but_what_concerns_all_is_raised() -> None:
+    with make_executor() as executor:
+        memory, value, disk, fine = map_cases(executor, too_large, range(4), name=lambda k: f"case {k}")
+    assert memory.failure() == "it needs more memory than there is (Unable to allocate 4.00 GiB)"
+    assert value.failure() == "ValueError: no such thing"
+    assert fine.failure() is None
+    assert fine.result() == 3
+    with pytest.raises(FullscaleError, match="the disk is full"):
+        disk.failure()
+    with pytest.raises(DataError, match=r"^case 1: ValueError: no such thing$"):
+        value.result()
 
 
 def no_result(_: int) -> Iterator[int]:

@@ -16,7 +16,9 @@ def test_jobs_by_cores_memory_and_items(
 ) -> None:
     monkeypatch.setattr(machine, "cores", lambda: cores)
     monkeypatch.setattr(machine, "available_memory", lambda: gib * machine.GIB)
-    assert machine.default_jobs(items) == jobs
+    assert machine.choose_jobs(None, items) == jobs
+    assert machine.choose_jobs(2, items) == 2
+    assert machine.choose_jobs(2, 1) == 1
 
 
 def test_the_limit_of_a_container_counts_and_no_limit_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from fullscale.cli import bench, compare, data, demo, evaluate, model, predict, report, train
-from fullscale.cli.logs import start_logging
+from fullscale.cli.logs import status_on_stderr
 from fullscale.errors import FullscaleError
 
 app = typer.Typer(
@@ -40,7 +40,6 @@ def frame(
     ] = False,
 ) -> None:
     """Options that stand before the verb."""
-    start_logging()
     if debug:
         os.environ["FULLSCALE_DEBUG"] = "1"
 
@@ -54,7 +53,8 @@ app.add_typer(bench.app, name="bench")
 def main() -> None:
     """Run the command; an error becomes one line on standard error and its exit code."""
     try:
-        app(prog_name="fullscale")
+        with status_on_stderr():
+            app(prog_name="fullscale")
     except FullscaleError as error:
         _fail(str(error), error.exit_code, error)
     except KeyboardInterrupt:

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from fullscale.cli.show import Json, print_json, print_status, progress_bar, table
+from fullscale.cli.progress import progress_bar
+from fullscale.cli.show import Jobs, Json, print_json, print_status, table
 
 Data = Annotated[Path, typer.Argument(help="Folder of labelled scans, or a CSV or JSON list.", show_default=False)]
 
@@ -15,7 +16,7 @@ Data = Annotated[Path, typer.Argument(help="Folder of labelled scans, or a CSV o
 def inspect(
     data: Data,
     json: Json = False,
-    workers: Annotated[int, typer.Option(help="Processes that read; 0 reads in this one.", min=0)] = 0,
+    jobs: Jobs = None,
 ) -> None:
     """Tell what a folder of scans holds, and every problem in it.
 
@@ -35,8 +36,8 @@ def inspect(
             raise
         _inspect_study(data, json)
         return
-    with progress_bar("inspecting", len(dataset.cases), quiet=json) as advance:
-        inspection = inspect_dataset(dataset, lambda *_: advance(), workers)
+    with progress_bar("inspecting") as progress:
+        inspection = inspect_dataset(dataset, progress, jobs)
     if json:
         print_json(inspection.as_dict())
     else:
@@ -107,9 +108,9 @@ def phantom(
     if not set(chosen or ()) <= set(STRUCTURES):
         raise UsageError(f"--structures {structures!r} must list numbers of {STRUCTURES}")
     drawn: dict[str, Any] = {"size": size, "slices": slices, "structures": chosen, "length_mm": length}
-    with progress_bar("drawing", cases + test_cases) as advance:
-        for _ in write_dataset(output, cases, seed, test_cases, layout, **drawn):
-            advance()
+    with progress_bar("drawing") as progress:
+        for done, (name, _) in enumerate(write_dataset(output, cases, seed, test_cases, layout, **drawn), start=1):
+            progress(done, cases + test_cases, name)
     print_status(f"{cases} synthetic scans with labels and {test_cases} test scans are in {output}")
 
 
@@ -124,6 +125,7 @@ def plan(
     settings: Settings = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the plan here.")] = None,
     device: Annotated[str, typer.Option(help="Where it will train: auto, cpu, cuda.")] = "auto",
+    jobs: Jobs = None,
     json: Json = False,
 ) -> None:
     """Choose window, spacing, crop, width and batch from the data, each with its reason; edit and train with --plan."""
@@ -135,7 +137,9 @@ def plan(
     from fullscale.training.prepare import gpu_memory_gib
 
     config = load_config(None, [f"trainer.device={device}", *(settings or [])])
-    chosen = make_plan(inspect_dataset(find_dataset(data), structures=config.data.labels), gpu_memory_gib(config))
+    with progress_bar("inspecting") as progress:
+        inspection = inspect_dataset(find_dataset(data), progress, jobs, config.data.labels)
+    chosen = make_plan(inspection, gpu_memory_gib(config))
     if output is not None:
         write_text(output, chosen.model_dump_json(indent=2) + "\n")
         print_status(f"the plan is in {output}")
@@ -151,6 +155,7 @@ def prepare(
     settings: Settings = None,
     plan: Annotated[Path | None, typer.Option(help="A plan to follow; default one made from the data.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder of prepared cases; default the user's cache.")] = None,
+    jobs: Jobs = None,
     json: Json = False,
 ) -> None:
     """Prepare every case ahead of training (train does it by itself)."""
@@ -163,14 +168,13 @@ def prepare(
 
     config = load_config(None, settings or [])
     labels = config.data.labels
-    inspection = inspect_dataset(find_dataset(data), structures=labels)
+    with progress_bar("inspecting") as progress:
+        inspection = inspect_dataset(find_dataset(data), progress, jobs, labels)
     chosen = read_plan(plan).with_labels(labels) if plan else make_plan(inspection, gpu_memory_gib(config))
-    cases = inspection.usable_cases
-    with progress_bar("preparing", len(cases), quiet=json) as advance:
-        prepared = prepare_cases(
-            cases, chosen.recipe, chosen.labels.value, cache or default_cache(), lambda _: advance()
-        )
-    summary = cache_summary(prepared) | {"cache": str(cache or default_cache())}
+    cases, where = inspection.usable_cases, cache or default_cache()
+    with progress_bar("preparing") as progress:
+        prepared = prepare_cases(cases, chosen.recipe, chosen.labels.value, where, progress, jobs=jobs)
+    summary = cache_summary(prepared) | {"cache": str(where)}
     if json:
         print_json(summary)
     else:

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from fullscale.cli.show import print_status, print_summary, progress_bar
+from fullscale.cli.progress import progress_bar
+from fullscale.cli.show import print_status, print_summary
 
 CASES, SIZE, SLICES = 12, 64, 32
 SEED = 1
@@ -34,9 +35,10 @@ def demo(
 
     scans, run, masks = output / "phantoms", output / "run", output / "predictions"
     if not (scans / "dataset.json").is_file():
-        with progress_bar("drawing phantoms", CASES + 1) as advance:
-            for _ in write_dataset(scans, CASES, SEED, test_cases=1, size=SIZE, slices=SLICES):
-                advance()
+        with progress_bar("drawing") as progress:
+            drawn = write_dataset(scans, CASES, SEED, test_cases=1, size=SIZE, slices=SLICES)
+            for done, (name, _) in enumerate(drawn, start=1):
+                progress(done, CASES + 1, name)
     print_status(f"1. {CASES} synthetic scans with labels, and one to segment: {scans}")
     settings = [f"trainer.max_minutes={minutes}", "trainer.steps_per_epoch=50", "trainer.device=cpu"]
     print_status(f"2. training a small UNet 3+ for {minutes:g} minutes: {run}")

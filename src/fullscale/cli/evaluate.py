@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fullscale.cli.progress import progress_bar
 from fullscale.cli.show import (
+    Jobs,
     Json,
     Labels,
     parse_labels,
@@ -16,7 +18,6 @@ from fullscale.cli.show import (
     print_json,
     print_status,
     print_summary,
-    progress_bar,
 )
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def score_model(
     labels: Labels = None,
     tolerance_mm: ToleranceMm = "1",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    jobs: Jobs = None,
     json: Json = False,
 ) -> None:
     """Segment labelled scans and score the masks; of a network with guidance, with and without its gate."""
@@ -46,8 +48,8 @@ def score_model(
     cases = find_dataset(data).cases
     predictor = Predictor.from_run(model, device)
     chosen = chosen or predictor.card.labels
-    with progress_bar("testing", len(cases), quiet=json) as advance:
-        summary = predict_and_score(predictor, output, cases, chosen, tolerance, advance)
+    with progress_bar("testing") as progress:
+        summary = predict_and_score(predictor, output, cases, chosen, tolerance, progress, jobs)
     if json:
         print_json(summary.as_dict())
     else:
@@ -66,6 +68,7 @@ def evaluate(
     labels: Labels = None,
     tolerance_mm: ToleranceMm = "1",
     resample: Annotated[bool, typer.Option("--resample", help="Bring masks on other grids onto the truth's.")] = False,
+    jobs: Jobs = None,
     json: Json = False,
 ) -> None:
     """Score masks against the truth: Dice, IoU, HD95, ASSD, NSD, volumes, per case and class.
@@ -83,8 +86,8 @@ def evaluate(
     def score(masks: Path) -> Summary:
         if masks.suffix == ".json":
             return read_summary(masks)
-        with progress_bar(f"scoring {masks.name}", quiet=json) as advance:
-            return evaluate(masks, truth, chosen, tolerance, lambda *done: advance(done[1]), resample)
+        with progress_bar("scoring") as progress:
+            return evaluate(masks, truth, chosen, tolerance, progress, resample, jobs)
 
     summary = score(predictions)
     other = None if against is None else score(against)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from fullscale.cli.show import print_status
 
@@ -22,11 +24,21 @@ class StatusHandler(logging.Handler):
         print_status(self.format(record))
 
 
-def start_logging() -> None:
-    """Show the log lines of the library, and nothing of what other libraries remark."""
-    logger = logging.getLogger("fullscale")
-    logger.addHandler(StatusHandler())
-    logger.setLevel(logging.INFO)
-    for name in _WITHOUT_NEWS:
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning")
+@contextmanager
+def status_on_stderr() -> Iterator[None]:
+    """Show the log lines of the library, and nothing of what other libraries remark, while the command runs."""
+    ours, others = logging.getLogger("fullscale"), [logging.getLogger(name) for name in _WITHOUT_NEWS]
+    levels = {logger: logger.level for logger in (ours, *others)}
+    handler = StatusHandler()
+    ours.addHandler(handler)
+    ours.setLevel(logging.INFO)
+    for logger in others:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            yield
+    finally:
+        ours.removeHandler(handler)
+        for logger, level in levels.items():
+            logger.setLevel(level)

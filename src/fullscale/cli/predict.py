@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from fullscale.cli.show import Json, print_json, print_status, progress_bar
+from fullscale.cli.progress import progress_bar
+from fullscale.cli.show import Jobs, Json, print_json, print_status
 
 
 def predict(
@@ -36,6 +37,7 @@ def predict(
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     batch_size: Annotated[int | None, typer.Option(help="Slices at once; default by the device.", min=1)] = None,
+    jobs: Jobs = None,
     json: Json = False,
 ) -> None:
     """Segment scans; each mask lies on its scan's own grid. A bad scan does not stop the others (exit code 4)."""
@@ -48,8 +50,8 @@ def predict(
     found = find_scans(scans, dicom)
     predictor = Predictor.from_run(model, device, batch_size)
     options = OutputOptions(format, seg_type, probabilities)
-    with progress_bar("predicting", len(found), quiet=json) as advance:
-        results = predict_scans(predictor, found, output, options, dicom, lambda _: advance())
+    with progress_bar("predicting") as progress:
+        results = predict_scans(predictor, found, output, options, dicom, progress, jobs)
     if json:
         print_json({"results": [result.as_dict() for result in results]})
     for result in results:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fullscale.cli.show import Json, Labels, parse_labels, print_json, print_status, progress_bar
+from fullscale.cli.progress import progress_bar
+from fullscale.cli.show import Json, Labels, parse_labels, print_json, print_status
 
 if TYPE_CHECKING:
     from fullscale.geometry.volume import Volume
@@ -33,8 +34,8 @@ def report(
     from fullscale.reporting.scene import RenderOptions
 
     options = RenderOptions(_window(window), palette=palette)
-    with progress_bar("drawing", quiet=json) as advance:
-        written = write_report(scores, output, case or [], options, advance)
+    with progress_bar("drawing") as progress:
+        written = write_report(scores, output, case or [], options, progress)
     for note in written.notes:
         print_status(f"no picture of {note}")
     if json:

@@ -1,17 +1,16 @@
-"""How the command speaks: print_status, tables, JSON and progress."""
+"""How the command speaks: status, tables and JSON."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
@@ -24,7 +23,15 @@ _EMPTY = ("missed", "false_positive", "true_negative")
 _COLUMNS = {"Dice": ".4f", "NSD": ".3f", "HD95": ".2f", "ASSD": ".2f", "volume_ml": ".1f", "reference_volume_ml": ".1f"}
 _HEADS = ("Dice", "NSD", "HD95", "ASSD", "ml", "true ml")
 
+_last_status = time.monotonic()
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs", help="Processes that share the cases; default by cores and memory.", min=1, show_default=False
+    ),
+]
 Labels = Annotated[
     str | None,
     typer.Option("--labels", help="These alone, 1=liver,2=spleen or 1,2; 1=liver,2=liver is one structure."),
@@ -71,7 +78,14 @@ def parse_tolerance(text: str) -> float | dict[int, float]:
 
 def print_status(line: str) -> None:
     """Tell what is happening, on standard error, so that standard output holds results alone."""
+    global _last_status
+    _last_status = time.monotonic()
     typer.echo(line, err=True)
+
+
+def since_last_status_s() -> float:
+    """Return the seconds since the last line of status, or since the command began."""
+    return time.monotonic() - _last_status
 
 
 def print_json(content: Any) -> None:
@@ -88,22 +102,6 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
     for row in rows:
         grid.add_row(*(_text(value) for value in row))
     Console(width=None if sys.stdout.isatty() else 120).print(grid)
-
-
-@contextmanager
-def progress_bar(what: str, total: int | None = None, quiet: bool = False) -> Iterator[Callable[..., None]]:
-    """Show a bar on a terminal and nothing elsewhere.
-
-    Gives a function to call after each step, with the number of all steps where that is known only then.
-    """
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=quiet or not sys.stderr.isatty()) as progress:
-        task = progress.add_task(what, total=total)
-
-        def advance(of: int | None = None) -> None:
-            progress.update(task, advance=1, total=of)
-
-        yield advance
 
 
 def print_inspection(inspection: Inspection) -> None:

@@ -12,9 +12,11 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,10 @@ from fullscale.data.read import read_image, read_label
 from fullscale.data.recipe import Recipe, image_slices, label_slices, slice_geometry
 from fullscale.errors import DataError, FullscaleError
 from fullscale.geometry.volume import require_same_grid
+from fullscale.progress import Progress, ignore
+from fullscale.work.executor import make_executor, map_cases
+from fullscale.work.machine import choose_jobs
+from fullscale.work.processes import Shared
 
 FORMAT = 1
 """Raised whenever the same bytes would be prepared into other arrays."""
@@ -71,8 +77,9 @@ def prepare_cases(
     recipe: Recipe,
     labels: Mapping[int, str],
     cache: Path,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress = ignore,
     verify: bool = False,
+    jobs: int | None = 1,
 ) -> list[PreparedCase]:
     """Prepare labelled cases, or find them prepared.
 
@@ -81,25 +88,25 @@ def prepare_cases(
         recipe: what is done to each scan.
         labels: name of each label value, background included; values that share a name are merged.
         cache: folder of prepared cases, shared between runs.
-        progress: called with each case's id when it is ready.
+        progress: told of each case that is ready.
         verify: read every file again, even where size and times say that it has not changed.
+        jobs: processes that share the cases; None as the machine allows.
 
     Raises:
         DataError: a case cannot be read, or its mask does not fit; the case is named.
     """
-    prepared, index = [], DigestIndex(cache, verify)
-    for case in cases:
-        prepared.append(_prepare_case(case, recipe, labels, cache, index))
-        if progress is not None:
-            progress(case.id)
-    return prepared
+    index = Shared(DigestIndex(cache, verify))
+    prepare = partial(_prepare_case, recipe=recipe, labels=dict(labels), cache=cache, index=index)
+    with make_executor(choose_jobs(jobs, len(cases)), index) as executor:
+        outcomes = map_cases(executor, prepare, cases, progress, attrgetter("id"))
+        return [outcome.result() for outcome in outcomes]
 
 
 def _prepare_case(
-    case: Case, recipe: Recipe, labels: Mapping[int, str], cache: Path, index: DigestIndex
+    case: Case, recipe: Recipe, labels: Mapping[int, str], cache: Path, index: Shared[DigestIndex]
 ) -> PreparedCase:
     try:
-        folder = cache / _key(case_digest(case, index), recipe, labels)
+        folder = cache / _key(case_digest(case, index.value), recipe, labels)
         if not folder.is_dir():
             with _atomic_folder(folder) as temporary:
                 _fill(temporary, case, recipe, labels)

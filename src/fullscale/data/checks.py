@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -16,9 +14,12 @@ import numpy.typing as npt
 from fullscale.data.case import WHOLE_SET, Case, Dataset, Problem
 from fullscale.data.labels import BACKGROUND
 from fullscale.data.read import read_image, read_label
-from fullscale.errors import DataError, FullscaleError, UsageError
+from fullscale.errors import DataError, UsageError
 from fullscale.geometry.orientation import axis_codes
 from fullscale.geometry.volume import Volume, describe_mismatch
+from fullscale.progress import Progress, ignore
+from fullscale.work.executor import make_executor, map_cases
+from fullscale.work.machine import choose_jobs
 
 FOREGROUND_SAMPLES = 10_000
 """Largest number of voxels inside labels that stand for one case."""
@@ -30,9 +31,6 @@ _LABELS_NAMED = 8
 _COUNTED_RANGE = 1 << 16
 _COUNTED_AT_ONCE = 1 << 22
 _SEED = 0
-
-Progress = Callable[[int, int, str], None]
-"""Told after each case: how many are done, of how many, and the case's name."""
 
 
 @dataclass(frozen=True)
@@ -134,21 +132,20 @@ def foreground_statistics(facts: list[CaseFacts]) -> dict[str, float] | None:
 
 
 def inspect_dataset(
-    dataset: Dataset, progress: Progress | None = None, workers: int = 0, structures: dict[int, str] | None = None
+    dataset: Dataset, progress: Progress = ignore, jobs: int | None = 1, structures: dict[int, str] | None = None
 ) -> Inspection:
-    """Read every labelled case once, one at a time, and collect its facts and problems.
+    """Read every labelled case once, and collect its facts and problems.
 
     Args:
         dataset: what `find_dataset` found.
         progress: told after each case.
-        workers: processes to share the work; 0 reads in this one.
+        jobs: processes that share the cases; None as the machine allows.
         structures: name of each label value to segment, as `data.labels` sets it; default all but background.
 
     Returns:
         Facts of the cases that can be used, problems of all.
 
     Raises:
-        FullscaleError: a worker process was killed, as happens when memory runs out.
         UsageError: the data do not have one of the structures.
     """
     facts: dict[str, CaseFacts] = {}
@@ -157,13 +154,13 @@ def inspect_dataset(
     declared = None if dataset.labels is None else dataset.labels | further
     chosen = None if structures is None else [value for value, name in structures.items() if name != BACKGROUND[0]]
     work = partial(inspect_case, declared=declared, structures=chosen)
-    for done, (case, result) in enumerate(zip(dataset.cases, _run(work, dataset.cases, workers), strict=True), start=1):
-        found, case_problems = result
-        problems += case_problems
-        if found is not None:
-            facts[case.id] = found
-        if progress is not None:
-            progress(done, len(dataset.cases), case.id)
+    with make_executor(choose_jobs(jobs, len(dataset.cases))) as executor:
+        for outcome in map_cases(executor, work, dataset.cases, progress, attrgetter("id")):
+            failure, case = outcome.failure(), outcome.item.id
+            found, case_problems = (None, [Problem(case, failure)]) if failure is not None else outcome.result()
+            problems += case_problems
+            if found is not None:
+                facts[case] = found
     present = {value for case_facts in facts.values() for value in case_facts.label_voxels}
     labels = dataset.labels or {0: "background", **{v: f"class {v}" for v in sorted(present - {0})}}
     problems += _absent_labels(labels, present) if facts else []
@@ -201,21 +198,6 @@ def inspect_case(
     if image is None or label is None or any(problem.severity == "error" for problem in problems):
         return None, problems
     return _facts(case.id, image, label, structures), problems
-
-
-def _run(
-    work: Callable[[Case], tuple[CaseFacts | None, list[Problem]]], cases: list[Case], workers: int
-) -> Iterator[tuple[CaseFacts | None, list[Problem]]]:
-    if workers < 1:
-        yield from map(work, cases)
-        return
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-    try:
-        yield from pool.map(work, cases)
-    except BrokenProcessPool as error:
-        raise FullscaleError("a reading process was killed, perhaps for memory; use fewer workers") from error
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _faults(image: Volume, label: Volume, declared: dict[int, str] | None) -> Iterator[str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +23,10 @@ from fullscale.data.volume_files import volume_stem, volume_suffix, write_volume
 from fullscale.errors import DataError, UsageError
 from fullscale.geometry.volume import Volume
 from fullscale.inference.predictor import Predictor
+from fullscale.progress import Progress, ignore
+from fullscale.work.executor import make_executor, map_cases
+from fullscale.work.machine import choose_jobs
+from fullscale.work.processes import Shared
 
 MaskFormat = Literal["nifti", "seg", "both"]
 
@@ -137,28 +143,68 @@ def predict_scans(
     output: Path,
     options: OutputOptions | None = None,
     dicom: DicomReadOptions | None = None,
-    progress: Callable[[Result], None] | None = None,
+    progress: Progress = ignore,
+    jobs: int | None = 1,
 ) -> list[Result]:
     """Segment scans into `output`: `NAME` with the scan's own suffix (`.nii.gz` for DICOM), or `NAME.dcm`.
 
     Each structure's probability, where it is asked for, is written beside it as `NAME_STRUCTURE_probability`.
 
+    Args:
+        predictor: the model.
+        scans: name and place of each, as `find_scans` gives them.
+        output: folder for the masks.
+        options: how masks are written.
+        dicom: how DICOM is read.
+        progress: told of each scan that is done.
+        jobs: processes that share the scans, each with a model of its own; None as the machine allows, one on a GPU.
+
+    Returns:
+        What became of each scan; whatever is wrong with one does not stop the others.
+
     Raises:
         FullscaleError: `output` cannot be written.
     """
-    results = []
-    for name, path in scans:
-        result = Result(path)
-        started = time.perf_counter()
-        try:
-            _predict(predictor, result, output, name, options or OutputOptions(), dicom or DicomReadOptions())
-        except DataError as error:
-            result.error = str(error)
-        result.elapsed_s = round(time.perf_counter() - started, 2)
-        results.append(result)
-        if progress is not None:
-            progress(result)
-    return results
+    shared = Shared(predictor)
+    segment = partial(
+        _segment,
+        predictor=shared,
+        output=output,
+        options=options or OutputOptions(),
+        dicom=dicom or DicomReadOptions(),
+    )
+    with make_executor(jobs_of(predictor, jobs, len(scans)), shared) as executor:
+        return [
+            Result(outcome.item[1], error=failure) if failure is not None else outcome.result()
+            for outcome in map_cases(executor, segment, scans, progress, itemgetter(0))
+            for failure in [outcome.failure()]
+        ]
+
+
+def jobs_of(predictor: Predictor, wanted: int | None, scans: int) -> int:
+    """Choose the number of processes for so many scans; a GPU is busy with one."""
+    if wanted is None and any(member.runtime.device.type != "cpu" for member in predictor.members):
+        return 1
+    return choose_jobs(wanted, scans)
+
+
+def _segment(
+    scan: tuple[str, Path],
+    predictor: Shared[Predictor],
+    output: Path,
+    options: OutputOptions,
+    dicom: DicomReadOptions,
+) -> Result:
+    """Segment one scan; what was noticed before it failed is kept."""
+    name, path = scan
+    result = Result(path)
+    started = time.perf_counter()
+    try:
+        _predict(predictor.value, result, output, name, options, dicom)
+    except DataError as error:
+        result.error = str(error)
+    result.elapsed_s = round(time.perf_counter() - started, 2)
+    return result
 
 
 def _predict(

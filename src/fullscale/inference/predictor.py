@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from fullscale.inference.runtimes.protocol import Runtime
 from fullscale.inference.runtimes.torch import TorchRuntime, choose_device
 from fullscale.inference.scan import Scan, as_volume
 from fullscale.networks.protocol import Network
+from fullscale.progress import Progress, ignore
 from fullscale.views.slices import with_neighbours
 
 VOXELS_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 21, "mps": 1 << 20}
@@ -80,7 +81,7 @@ class Predictor:
     def predict(
         self,
         scan: Scan,
-        progress: Callable[[float], None] | None = None,
+        progress: Progress = ignore,
         *,
         spacing_mm: Sequence[float] | None = None,
     ) -> Volume:
@@ -89,7 +90,7 @@ class Predictor:
         Args:
             scan: a file, a DICOM folder, a volume (CT in HU), or an array `[X, Y, Z]` whose axes run to the patient's
                 right, front and head.
-            progress: called with the fraction that is done.
+            progress: told of the slices that are done.
             spacing_mm: of an array, the distance between voxel centres along X, Y and Z; for an array only.
 
         Returns:
@@ -104,7 +105,7 @@ class Predictor:
     def predict_probabilities(
         self,
         scan: Scan,
-        progress: Callable[[float], None] | None = None,
+        progress: Progress = ignore,
         *,
         spacing_mm: Sequence[float] | None = None,
     ) -> tuple[Volume, dict[str, Volume]]:
@@ -146,9 +147,7 @@ class Predictor:
                 [(m, _images(stacks[m.card.recipe], start, size, m)) for m in self.members],
             )
 
-    def _segment(
-        self, scan: Volume, soft: list[npt.NDArray[np.float16]] | None, progress: Callable[[float], None] | None
-    ) -> Volume:
+    def _segment(self, scan: Volume, soft: list[npt.NDArray[np.float16]] | None, progress: Progress) -> Volume:
         geometry = self.geometry(scan)
         classes = np.empty(geometry.shape, dtype=np.uint8)
         for where, images in self.batches(scan):
@@ -159,8 +158,7 @@ class Predictor:
             if soft is not None:
                 probabilities = self.card.scheme.of_structures(combined.probabilities())
                 soft.append(probabilities.cpu().numpy().astype(np.float16))
-            if progress is not None:
-                progress(min(1.0, where.stop / len(classes)))
+            progress(min(where.stop, len(classes)), len(classes), "slices")
         return self.label_volume(classes, geometry, scan)
 
     def label_volume(self, classes: npt.NDArray[np.uint8], geometry: SliceGeometry, scan: Volume) -> Volume:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 
 from fullscale.data.case import Case
@@ -11,14 +13,17 @@ from fullscale.data.labels import LabelScheme
 from fullscale.data.read import read_label
 from fullscale.data.volume_files import write_volume
 from fullscale.errors import DataError
-from fullscale.geometry.volume import Volume
+from fullscale.inference.batch import jobs_of
 from fullscale.inference.guided import predict_guided
 from fullscale.inference.predictor import Predictor
 from fullscale.metrics.presence import GuidedScores, score_guided
 from fullscale.metrics.surface import TOLERANCE_MM, Tolerance
+from fullscale.progress import Progress, ignore
 from fullscale.runfolder import SUMMARY
 from fullscale.scoring.evaluate import evaluate
 from fullscale.scoring.summary import Failure, Summary, write_summary
+from fullscale.work.executor import make_executor, map_cases
+from fullscale.work.processes import Shared
 
 
 def predict_and_score(
@@ -27,7 +32,8 @@ def predict_and_score(
     cases: Sequence[Case],
     labels: Mapping[int, str],
     tolerance_mm: Tolerance = TOLERANCE_MM,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress = ignore,
+    jobs: int | None = 1,
 ) -> Summary:
     """Write the mask of each labelled case and `summary.json` into `folder`.
 
@@ -37,7 +43,8 @@ def predict_and_score(
         cases: scans with their truth.
         labels: name of each value in the truth; values that share a name are merged.
         tolerance_mm: of the surface Dice.
-        progress: called after each case with the number of all of them.
+        progress: told of each case that is segmented.
+        jobs: processes that share the cases; None as the machine allows, one on a GPU.
 
     Returns:
         The scores. A case whose scan or truth cannot be used is among the failures.
@@ -49,30 +56,31 @@ def predict_and_score(
     guidance: list[GuidedScores] = []
     failures: list[Failure] = []
     done: dict[str, Case] = {}
-    for case in cases:
-        try:
-            prediction, scores = _predict(predictor, case, labels)
-        except DataError as error:
-            failures.append(Failure(case.id, str(error)))
-        else:
-            write_volume(folder / f"{case.id}.nii.gz", prediction)
-            guidance += scores
-            done[case.id] = case
-        if progress is not None:
-            progress(len(cases))
+    shared = Shared(predictor)
+    segment = partial(_segment, predictor=shared, folder=folder, labels=dict(labels))
+    with make_executor(jobs_of(predictor, jobs, len(cases)), shared) as executor:
+        for outcome in map_cases(executor, segment, cases, progress, attrgetter("id")):
+            failure = outcome.failure()
+            if failure is not None:
+                failures.append(Failure(outcome.name, failure))
+            else:
+                guidance += outcome.result()
+                done[outcome.name] = outcome.item
     if not done:
         first = failures[0] if failures else Failure("-", "there are no labelled cases")
         raise DataError(f"none of {len(cases)} cases could be segmented, such as {first.case}: {first.message}")
-    summary = evaluate(folder, done, labels, tolerance_mm)
+    summary = evaluate(folder, done, labels, tolerance_mm, jobs=jobs)
     summary = replace(summary, guidance=guidance, failures=[*failures, *summary.failures])
     write_summary(summary, folder / SUMMARY)
     return summary
 
 
-def _predict(predictor: Predictor, case: Case, labels: Mapping[int, str]) -> tuple[Volume, list[GuidedScores]]:
-    mask, guided = predict_guided(predictor, case.image)
+def _segment(case: Case, predictor: Shared[Predictor], folder: Path, labels: Mapping[int, str]) -> list[GuidedScores]:
+    """Write the mask of one case, and return what its gate does where there is one."""
+    mask, guided = predict_guided(predictor.value, case.image)
+    write_volume(folder / f"{case.id}.nii.gz", mask)
     if guided is None:
-        return mask, []
+        return []
     assert case.label is not None
     truth = LabelScheme(labels).merge(read_label(case.label, case.image))
-    return mask, [score_guided(case.id, guided, truth, list(predictor.card.structures))]
+    return [score_guided(case.id, guided, truth, list(predictor.value.card.structures))]

@@ -13,6 +13,7 @@ from fullscale.errors import DataError, UsageError
 from fullscale.files import write_text
 from fullscale.metrics.overlap import POLICY
 from fullscale.metrics.presence import CONFUSION
+from fullscale.progress import Progress, ignore
 from fullscale.reporting.charts import Point, line_chart, scatter_chart, strip_chart
 from fullscale.reporting.figures import figure_png
 from fullscale.reporting.overlay import overlay_figure
@@ -88,7 +89,7 @@ def write_report(
     output: Path | None = None,
     cases: Sequence[str] = (),
     options: RenderOptions | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress = ignore,
 ) -> Written:
     """Write the report of a run or an evaluation, whole or not at all.
 
@@ -99,7 +100,7 @@ def write_report(
         output: the file; default `report.html` in that folder.
         cases: names of further cases to show, beside the best, the median and the worst.
         options: window and palette of the pictures.
-        progress: called before each picture with the number of all of them.
+        progress: told of each case that is drawn.
 
     Raises:
         DataError: there are no scores at `path`.
@@ -174,14 +175,10 @@ def chosen_cases(source: Source, wanted: Sequence[str]) -> dict[str, CaseScores]
     return chosen | {"chosen " + name: by_name[name] for name in wanted if name not in shown}
 
 
-def _pictures(
-    source: Source, wanted: Sequence[str], options: RenderOptions, progress: Callable[[int], None] | None
-) -> dict[str, Picture]:
+def _pictures(source: Source, wanted: Sequence[str], options: RenderOptions, progress: Progress) -> dict[str, Picture]:
     chosen = chosen_cases(source, wanted)
     pictures = {}
-    for what, case in chosen.items():
-        if progress is not None:
-            progress(len(chosen))
+    for done, (what, case) in enumerate(chosen.items(), start=1):
         title = case.case if what.startswith("chosen") else f"{what.capitalize()}: {case.case}"
         dice = ", ".join(
             f"{source.summary.labels[label]} {_text(scores['Dice'], '.3f')}" for label, scores in case.metrics.items()
@@ -193,6 +190,7 @@ def _pictures(
             pictures[case.case] = Picture(title, None, str(error))
         else:
             pictures[case.case] = Picture(title, base64.b64encode(figure_png(figure)).decode())
+        progress(done, len(chosen), case.case)
     return pictures
 
 

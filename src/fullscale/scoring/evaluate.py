@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,10 @@ from fullscale.metrics.surface import (
     tolerance_of,
     voxel_axes,
 )
+from fullscale.progress import Progress, ignore
 from fullscale.scoring.summary import CaseScores, Failure, Summary
+from fullscale.work.executor import make_executor, map_cases
+from fullscale.work.machine import choose_jobs
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,15 @@ class _Pair:
         """Where a mask that stores a few slices only lies: on the scan, or on the other mask."""
         other = self.reference if mask == self.prediction else self.prediction
         return self.image or (other if volume_suffix(other) else mask)
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """A case, what a label scores in it that occurs nowhere in it, and the labels it holds that had no name."""
+
+    case: CaseScores
+    nothing: Scores
+    found: dict[int, str]
 
 
 def score_arrays(
@@ -120,8 +134,9 @@ def evaluate(
     references: str | Path | Mapping[str, Case],
     labels: Mapping[int, str] | None = None,
     tolerance_mm: Tolerance = TOLERANCE_MM,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress = ignore,
     resample: bool = False,
+    jobs: int | None = 1,
 ) -> Summary:
     """Score predicted label maps against the truth, one case in memory at a time.
 
@@ -135,9 +150,10 @@ def evaluate(
         labels: name of each label to score, any other counting as background; values that share a name are merged,
             scored as the lowest. By default every label that the data set declares and every one that occurs.
         tolerance_mm: of the surface Dice.
-        progress: called after each case with the number done, the number in all, and its name.
+        progress: told of each case that is scored.
         resample: bring predictions on other grids onto the truth's (nearest neighbour) instead of refusing them; the
             scores say of which case that was done.
+        jobs: processes that share the cases; None as the machine allows.
 
     Returns:
         The scores. A case is among the `failures` where a file cannot be read, the grids differ, or only one of
@@ -149,41 +165,47 @@ def evaluate(
     """
     pairs, failures, declared = _pairs(Path(predictions), references)
     known = dict(declared if labels is None else labels)
-    scheme = LabelScheme(known)
-    names = scheme.structures
-    scored: list[tuple[CaseScores, Scores]] = []
-    for done, (name, pair) in enumerate(sorted(pairs.items()), 1):
-        try:
-            files = (pair.prediction, pair.reference)
-            prediction, reference = (scheme.merge(read_label(file, pair.grid_of(file))) for file in files)
-            moved = resample and describe_mismatch(prediction, reference) is not None
-            prediction = resample_labels(prediction, reference) if moved else prediction
-            names |= {} if labels is not None else _new_labels(prediction, reference, known)
-            scores = score_case(prediction, reference, names, tolerance_mm)
-        except DataError as error:
-            if len(pairs) == 1:
-                raise
-            failures.append(Failure(name, str(error)))
-        else:
-            image = None if pair.image is None else pair.image.absolute()
-            case = CaseScores(name, scores, pair.prediction.absolute(), pair.reference.absolute(), image, moved)
-            scored.append((case, unscored(reference.array.size) | unscored_slices(reference)))
-        if progress is not None:
-            progress(done, len(pairs), name)
+    names = LabelScheme(known).structures
+    score = partial(_score_pair, known=known, open_ended=labels is None, tolerance_mm=tolerance_mm, resample=resample)
+    scored: list[_Scored] = []
+    with make_executor(choose_jobs(jobs, len(pairs))) as executor:
+        for outcome in map_cases(executor, score, sorted(pairs.items()), progress, itemgetter(0)):
+            failure = None if len(pairs) == 1 else outcome.failure()
+            if failure is not None:
+                failures.append(Failure(outcome.name, failure))
+                continue
+            scored.append(outcome.result())
+            names |= scored[-1].found
     if not scored:
         last = failures[-1]
         raise DataError(f"none of {len(pairs)} cases could be scored, such as {last.case}: {last.message}")
     return _summary(scored, failures, names, tolerance_mm)
 
 
-def _summary(
-    scored: list[tuple[CaseScores, Scores]], failures: list[Failure], names: dict[int, str], tolerance_mm: Tolerance
-) -> Summary:
-    """Give every case every label: what occurs in later cases only is empty in truth and prediction here."""
+def _score_pair(
+    item: tuple[str, _Pair], known: Mapping[int, str], open_ended: bool, tolerance_mm: Tolerance, resample: bool
+) -> _Scored:
+    """Read and score one case; where the labels are open-ended, with those that occur in it beside the known ones."""
+    name, pair = item
+    files = (pair.prediction, pair.reference)
+    scheme = LabelScheme(known)
+    prediction, reference = (scheme.merge(read_label(file, pair.grid_of(file))) for file in files)
+    moved = resample and describe_mismatch(prediction, reference) is not None
+    prediction = resample_labels(prediction, reference) if moved else prediction
+    found = _new_labels(prediction, reference, known) if open_ended else {}
+    scores = score_case(prediction, reference, scheme.structures | found, tolerance_mm)
+    image = None if pair.image is None else pair.image.absolute()
+    case = CaseScores(name, scores, pair.prediction.absolute(), pair.reference.absolute(), image, moved)
+    return _Scored(case, unscored(reference.array.size) | unscored_slices(reference), found)
+
+
+def _summary(scored: list[_Scored], failures: list[Failure], names: dict[int, str], tolerance_mm: Tolerance) -> Summary:
+    """Give every case every label: what occurs in other cases only is empty in truth and prediction here."""
     names = dict(sorted(names.items()))
-    cases = []
-    for case, nothing in scored:
-        cases.append(replace(case, metrics={label: case.metrics.get(label) or nothing for label in names}))
+    cases = [
+        replace(one.case, metrics={label: one.case.metrics.get(label) or one.nothing for label in names})
+        for one in scored
+    ]
     tolerances = {label: tolerance_of(label, tolerance_mm) for label in names}
     return Summary(names, tolerances, cases, sorted(failures, key=lambda failure: failure.case))
 

@@ -5,21 +5,31 @@ An executor is a `concurrent.futures.Executor`: this process, several of them, o
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
-from fullscale.errors import FullscaleError
+from fullscale.errors import DataError, FullscaleError
 from fullscale.progress import Progress, ignore
+from fullscale.text import one_line
 from fullscale.work.processes import Answer, ProcessExecutor, Shared, answer, log_again
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 
+_log = logging.getLogger(__name__)
+
+KILLED = "the process that worked on it was killed, perhaps for want of memory: use a machine with more, or --jobs 1"
+"""Why an item failed whose process is gone."""
 AHEAD = 64
 """Items that are handed out and not yet done, at most: their results wait in memory for those before them."""
+
+
+class Killed(Exception):
+    """The process that worked on an item is gone."""
 
 
 @dataclass(frozen=True)
@@ -28,19 +38,44 @@ class Outcome(Generic[Item, Value]):
 
     Attributes:
         item: the item.
+        name: what it is called.
         value: what the function returned; None where it failed.
         error: why it failed.
     """
 
     item: Item
+    name: str
     value: Value | None = None
     error: Exception | None = None
 
     def result(self) -> Value:
-        """Return the value, or raise the error."""
-        if self.error is not None:
+        """Return the value.
+
+        Raises:
+            FullscaleError: the error of the item; any other becomes a `DataError` that names the item.
+        """
+        if isinstance(self.error, FullscaleError):
             raise self.error
-        return self.value  # type: ignore[return-value]
+        if self.error is not None:
+            raise DataError(f"{self.name}: {self.failure()}") from self.error
+        return cast(Value, self.value)
+
+    def failure(self) -> str | None:
+        """Say in one line why the item failed; None where it did not.
+
+        Raises:
+            FullscaleError: it failed for what concerns every item alike, such as a full disk or a wrong request.
+        """
+        if self.error is None:
+            return None
+        if isinstance(self.error, DataError | Killed):
+            return str(self.error)
+        if isinstance(self.error, FullscaleError):
+            raise self.error
+        _log.debug("%s", self.name, exc_info=self.error)
+        if isinstance(self.error, MemoryError):
+            return f"it needs more memory than there is ({one_line(self.error)})"
+        return f"{type(self.error).__name__}: {one_line(self.error)}"
 
 
 class SerialExecutor(Executor):
@@ -97,9 +132,9 @@ def map_cases(
     """
     held: dict[int, Outcome[Item, Value]] = {}
     following = 0
-    for done, (k, outcome) in enumerate(_as_they_end(executor, function, items), start=1):
-        progress(done, len(items), name(outcome.item))
-        held[k] = outcome
+    for done, (k, answered) in enumerate(_as_they_end(executor, function, items), start=1):
+        progress(done, len(items), name(items[k]))
+        held[k] = Outcome(items[k], name(items[k]), answered.value, answered.error)
         while following in held:
             yield held.pop(following)
             following += 1
@@ -107,18 +142,18 @@ def map_cases(
 
 def _as_they_end(
     executor: Executor, function: Callable[[Item], Value], items: Sequence[Item]
-) -> Iterator[tuple[int, Outcome[Item, Value]]]:
-    """Yield the place of each item with its outcome; those that a dying process took along come last."""
+) -> Iterator[tuple[int, Answer[Value]]]:
+    """Yield the place of each item with its answer; those that a dying process took along come last."""
     pending: dict[Future[Answer[Value]], int] = {}
     lost: list[int] = []
 
-    def ended(timeout: float | None) -> Iterator[tuple[int, Outcome[Item, Value]]]:
+    def ended(timeout: float | None) -> Iterator[tuple[int, Answer[Value]]]:
         for future in wait(pending, timeout, FIRST_COMPLETED).done:
             k = pending.pop(future)
             if isinstance(future.exception(), BrokenExecutor):
                 lost.append(k)
             else:
-                yield k, _outcome(items[k], future)
+                yield k, _answered(future)
 
     try:
         for k, item in enumerate(items):
@@ -136,8 +171,8 @@ def _as_they_end(
 
 def _one_by_one(
     executor: Executor, function: Callable[[Item], Value], items: Sequence[Item], places: Sequence[int]
-) -> Iterator[tuple[int, Outcome[Item, Value]]]:
-    """Work on the items of a broken executor in one fresh process, and say which item it is that kills it."""
+) -> Iterator[tuple[int, Answer[Value]]]:
+    """Work on the items of a broken executor in one fresh process, and find the item that kills it."""
     alone: ProcessExecutor | None = None
     try:
         for k in places:
@@ -146,19 +181,15 @@ def _one_by_one(
             future = _submit(alone or executor, function, items[k])
             if isinstance(future.exception(), BrokenExecutor):
                 alone = None
-                yield k, Outcome(items[k], error=FullscaleError(KILLED))
+                yield k, Answer(None, Killed(KILLED), [])
             else:
-                yield k, _outcome(items[k], future)
+                yield k, _answered(future)
     except BaseException:
         if alone is not None:
             alone.stop()
         raise
     if alone is not None:
         alone.shutdown()
-
-
-KILLED = "the process that worked on it was killed, perhaps for want of memory: use a machine with more, or --jobs 1"
-"""Why a case failed whose process is gone."""
 
 
 def _submit(executor: Executor, function: Callable[[Item], Value], item: Item) -> Future[Answer[Value]]:
@@ -170,10 +201,10 @@ def _submit(executor: Executor, function: Callable[[Item], Value], item: Item) -
         return future
 
 
-def _outcome(item: Item, future: Future[Answer[Value]]) -> Outcome[Item, Value]:
+def _answered(future: Future[Answer[Value]]) -> Answer[Value]:
     error = future.exception()
-    if isinstance(error, Exception):  # it, or its result, could not be carried between processes
-        return Outcome(item, error=error)
+    if isinstance(error, Exception):  # the item, or its result, could not be carried between processes
+        return Answer(None, error, [])
     found = future.result()
     log_again(found.records)
-    return Outcome(item, found.value, found.error)
+    return found

@@ -30,11 +30,18 @@ def available_memory() -> int:
     return min([_free_on_machine(), *(free for free in found if free is not None)])
 
 
-def default_jobs(items: int, memory_a_job: int = MEMORY_A_JOB) -> int:
-    """Choose the number of processes for so many items: as cores and memory allow, one for a few items."""
+def choose_jobs(wanted: int | None, items: int) -> int:
+    """Choose the number of processes for so many items: as wanted, else as cores and memory allow.
+
+    Args:
+        wanted: what the user says; None leaves it to the machine, which takes one for a few items.
+        items: such as cases.
+    """
+    if wanted is not None:
+        return max(1, min(wanted, items))
     if items < FEWEST_ITEMS:
         return 1
-    return max(1, min(cores(), available_memory() // memory_a_job, items))
+    return max(1, min(cores(), available_memory() // MEMORY_A_JOB, items))
 
 
 def _free_on_machine() -> int:

@@ -41,6 +41,7 @@ class OnnxRuntime:
     device = torch.device("cpu")
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._session = _open(path)
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if [i.name for i in inputs] != [IMAGE] or [o.name for o in outputs] != [LOGITS]:
@@ -49,6 +50,10 @@ class OnnxRuntime:
         self.in_channels: int = inputs[0].shape[1]
         self.channels: int = outputs[0].shape[1]
         self.card_digest: str | None = self._session.get_modelmeta().custom_metadata_map.get(CARD_DIGEST)
+
+    def __reduce__(self) -> tuple[type[OnnxRuntime], tuple[Path]]:
+        """Travel to another process as the file's place; a session of ONNX Runtime cannot."""
+        return OnnxRuntime, (self._path,)
 
     def logits(self, image: Tensor) -> Tensor:
         """Take images `[B, in_channels, H, W]` to float32 logits `[B, channels, H, W]`, absent structures gated.
