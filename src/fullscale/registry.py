@@ -70,6 +70,10 @@ class Registry(Generic[Made]):
         """
         return self._options(self._parameters(name, self.find(name)))
 
+    def descriptions(self, name: str) -> dict[str, str]:
+        """Return what the docstring says of each argument, as far as it has a section `Args:`."""
+        return _described(inspect.getdoc(self.find(name)) or "")
+
     def check(self, name: str, options: Iterable[str], known: Iterable[str] = ()) -> None:
         """Refuse options that a name does not take, and the lack of one that it needs.
 
@@ -185,6 +189,21 @@ class Registry(Generic[Made]):
 
 def _package(point: EntryPoint) -> str:
     return point.dist.name if point.dist is not None else point.value.partition(".")[0]
+
+
+def _described(doc: str) -> dict[str, str]:
+    """Take the section `Args:` of a docstring apart: text by argument, in one line each."""
+    _, _, section = doc.partition("\nArgs:\n")
+    found: dict[str, str] = {}
+    name = ""
+    for line in section.splitlines():
+        if not line.startswith("    "):
+            break
+        argument = re.match(r"    (\w+)(?: \([^)]*\))?: *(.*)", line)
+        if argument:
+            name = argument[1]
+        found[name] = f"{found.get(name, '')} {(argument[2] if argument else line).strip()}".strip()
+    return found
 
 
 def _public(module: Any) -> list[str]:

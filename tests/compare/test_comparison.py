@@ -17,8 +17,8 @@ def test_a_row_of_one_name_is_that_network_and_settings_are_laid_over_each_other
     )
     assert comparison.reference == "guided"
     unet, guided = (comparison.config(row) for row in comparison.rows)
-    assert (unet.network.name, unet.network.width) == ("unet", 16)
-    assert (guided.network.name, guided.network.width) == ("unet3+", 8)
+    assert (unet.network.name, unet.network.options) == ("unet", {"width": 16})
+    assert (guided.network.name, guided.network.options) == ("unet3+", {"width": 8})
     assert unet.optimizer.learning_rate == 1e-3
     assert (unet.trainer.max_epochs, unet.trainer.steps_per_epoch) == (2, 250)
     assert comparison.budget == "500 steps each"
@@ -47,7 +47,7 @@ def test_a_row_may_not_set_the_budget_and_an_unknown_setting_names_its_row() -> 
     with pytest.raises(UsageError, match=r"row unet: trainer\.max_minutes is the budget"):
         comparison.config(comparison.rows[0])
     comparison = load_comparison(None, rows=["unet"], minutes_each=1, settings={"network.widht": 3})
-    with pytest.raises(UsageError, match=r"row unet: unknown setting 'network\.widht'; did you mean"):
+    with pytest.raises(UsageError, match=r"row unet: network 'unet' has no option 'widht'; did you mean 'width'"):
         comparison.config(comparison.rows[0])
     with pytest.raises(UsageError, match="did you mean 'unet3\\+'"):
         rows_of(["unet", "unet3"])

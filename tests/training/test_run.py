@@ -252,12 +252,12 @@ def test_the_budget_ends_by_whichever_comes_first_and_sets_the_rate() -> None:
 def test_what_the_configuration_leaves_open_comes_from_the_plan(trained_run: Path) -> None:
     plan = read_plan(trained_run / "plan.json")
     filled = resolve(load_config(), plan)
-    assert filled.network.width == plan.width.value
+    assert filled.network.options["width"] == plan.width.value
     assert filled.data.patch_size == plan.patch_size.value
     assert filled.trainer.max_epochs is not None
     assert filled.loss.level_weights == (1, 0.5, 0.25, 0.125, 0.0625)
     assert resolve(filled, plan) == filled
-    assert resolve(load_config(None, ["network.width=7"]), plan).network.skip_channels == 7
+    assert resolve(load_config(None, ["network.width=7"]), plan).network.options["skip_channels"] == 7
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_what_the_configuration_leaves_open_comes_from_the_plan(trained_run: Pat
         (["network.name=unet3"], r"network 'unet3' is unknown; did you mean 'unet3\+'\?"),
         (
             ["network.name=unet", "network.skip_channels=8"],
-            "network.skip_channels=8: network 'unet' has no such option",
+            "network 'unet' has no option 'skip_channels'",
         ),
         (["network.name=deeplabv3+", "network.encoder=plain"], "encoder 'plain' cannot be dilated"),
         (["network.name=unet++", "network.encoder=resnet_18"], "did you mean 'resnet18'"),
@@ -286,9 +286,14 @@ def test_a_network_that_cannot_be_is_refused_before_anything_is_written(
 def test_every_network_is_given_the_options_it_has_and_no_others(trained_run: Path) -> None:
     plan = read_plan(trained_run / "plan.json")
     filled = resolve(load_config(None, ["network.name=unet++"]), plan).network
-    assert (filled.encoder, filled.normalization, filled.deep_supervision) == ("plain", "none", True)
-    assert (filled.skip_channels, filled.classification_guided) == (None, None)
-    assert resolve(load_config(None, ["network.name=deeplabv2"]), plan).network.encoder == "resnet101"
+    assert filled.options == {
+        "encoder": "plain",
+        "width": plan.width.value,
+        "normalization": "none",
+        "deep_supervision": True,
+        "pretrained": False,
+    }
+    assert resolve(load_config(None, ["network.name=deeplabv2"]), plan).network.options["encoder"] == "resnet101"
 
 
 LEARNING = (

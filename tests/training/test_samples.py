@@ -9,12 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fullscale.config.schema import AugmentConfig
 from fullscale.data.cache import PreparedCase
-from fullscale.training.augment import Augmentation
+from fullscale.training.augment import DefaultAugmentation
 from fullscale.training.samples import Crop, CropDataset, CropSampler
 
-STILL = AugmentConfig(probability=0, flip=0)
+STILL = DefaultAugmentation(probability=0, flip=0)
 
 
 def a_case(
@@ -76,7 +75,7 @@ def test_a_crop_shows_the_slice_its_neighbours_and_repeats_edges(cases: list[Pre
 
 
 def test_a_crop_depends_on_seed_and_index_alone(cases: list[PreparedCase]) -> None:
-    lively = AugmentConfig(probability=1, flip=0.5)
+    lively = DefaultAugmentation(probability=1, flip=0.5)
     first = CropDataset(cases, (16, 16), 1, 0.5, lively, seed=5)
     again = CropDataset(cases, (16, 16), 1, 0.5, lively, seed=5)
     _ = [again[i] for i in range(7)]
@@ -104,8 +103,8 @@ def test_augmentation_never_invents_a_label_nor_breaks_a_number(seed: int) -> No
     label = np.zeros((24, 20), dtype=np.uint8)
     label[4:14, 5:12] = 3
     label[15:20, 5:12] = 200
-    wild = AugmentConfig(probability=1, rotate_degrees=90, scale=0.4, shift=0.3, flip=0.5, noise=0.5, gamma=0.6)
-    changed, moved = Augmentation(wild, (24, 20))(image, label, seed)
+    wild = DefaultAugmentation(probability=1, rotate_degrees=90, scale=0.4, shift=0.3, flip=0.5, noise=0.5, gamma=0.6)
+    changed, moved = wild(image, label, seed)
     assert set(moved.unique().tolist()) <= {0, 3, 200}
     assert torch.isfinite(changed).all()
     assert changed.shape == (3, 24, 20)
@@ -116,12 +115,12 @@ def test_image_and_label_move_together() -> None:
     label = np.zeros((32, 32), dtype=np.uint8)
     label[6:14, 10:26] = 1
     image = np.repeat(label[None].astype(np.float32), 3, axis=0)
-    geometric = AugmentConfig(probability=1, noise=0, intensity=0, gamma=0, flip=0.5)
+    geometric = DefaultAugmentation(probability=1, noise=0, intensity=0, gamma=0, flip=0.5)
     for seed in range(10):
-        changed, moved = Augmentation(geometric, (32, 32))(image, label, seed)
+        changed, moved = geometric(image, label, seed)
         inside = changed[1] > 0.5
         assert (inside == moved.bool()).float().mean() > 0.97
-    untouched = Augmentation(STILL, (32, 32))(image, label, 1)
+    untouched = STILL(image, label, 1)
     np.testing.assert_array_equal(untouched[0].numpy(), image)
 
 

@@ -59,17 +59,33 @@ def train(
     print_status(f"model: {folder.bundle}; scores: {folder.fold(fold).summary}")
 
 
-def settings() -> None:
-    """List every setting of a run, with its default."""
-    from fullscale.config.load import settings as all_settings
-    from fullscale.config.schema import Config
+def settings(
+    chosen: Annotated[
+        list[str] | None,
+        typer.Argument(help="Settings to start from, such as network.name=unet++ for its options.", show_default=False),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List every setting of a run with its default, the options of network, loss, optimiser and augmentation included.
 
-    defaults = Config().model_dump()
-    rows = []
-    for key, text in all_settings():
-        section, name = key.split(".")
-        rows.append((key, "automatic" if defaults[section][name] is None else defaults[section][name], text))
-    table("Settings", ["key", "default", "what it does"], [(k, str(v), t) for k, v, t in rows])
+    The names to choose from follow the table.
+    """
+    from fullscale.config.load import load_config
+    from fullscale.training.choices import REGISTRIES, check_choices, setting_rows
+
+    config = load_config(None, chosen or [])
+    check_choices(config)
+    rows = list(setting_rows(config))
+    names = {f"{section}.name": registry.names() for section, registry in REGISTRIES.items()}
+    if json:
+        print_json(
+            {"settings": [dict(zip(("key", "value", "help"), row, strict=True)) for row in rows], "names": names}
+        )
+        return
+    shown = [(key, "automatic" if value is None else str(value), text) for key, value, text in rows]
+    table("Settings", ["key", "default", "what it does"], shown)
+    for key, known in names.items():
+        typer.echo(f"{key}: {', '.join(known)}, or package.module:Class")
 
 
 COMMANDS = {"train": train, "settings": settings}

@@ -11,8 +11,9 @@ from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_v
 from fullscale.config.load import configure, read_yaml
 from fullscale.config.schema import Config, Section
 from fullscale.errors import UsageError
-from fullscale.networks import list_networks
+from fullscale.networks import NETWORKS, list_networks
 from fullscale.text import nearest
+from fullscale.training.choices import check_choices
 
 BUDGET = ("trainer.max_minutes", "trainer.max_epochs", "trainer.steps_per_epoch")
 SHARED = ("data.labels", "data.folds", "data.validation", "trainer.seed")
@@ -126,7 +127,9 @@ class Comparison(Section):
                     f"row {row.name}: {key} must be the same for all rows; put it under the common settings"
                 )
         try:
-            return configure(self._all(settings))
+            config = configure(self._all(settings))
+            check_choices(config)
+            return config
         except UsageError as error:
             raise UsageError(f"row {row.name}: {error}") from error
 
@@ -150,8 +153,7 @@ def rows_of(names: Sequence[str]) -> list[dict[str, Any]]:
         UsageError: a network is unknown; the nearest name is offered.
     """
     for name in names:
-        if name not in list_networks():
-            raise UsageError(f"network {name!r} is unknown{nearest(name, list_networks())}")
+        NETWORKS.find(name)
     return [{"name": name, "settings": {"network.name": name}} for name in names]
 
 

@@ -21,6 +21,7 @@ from fullscale.runfolder import RunFolder
 from fullscale.scoring.paired import paired_dice
 from fullscale.scoring.statistics import LEVEL, Interval, PairedComparison, bootstrap_interval, compare_paired, holm
 from fullscale.scoring.summary import Summary
+from fullscale.training.prepare import untrained
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ def _line(outcome: Outcome, plan: Plan, source: Source | None) -> Line:
 
 def _cost(outcome: Outcome, plan: Plan) -> tuple[int, int]:
     """Count parameters, and operations of one crop, without weights or memory."""
-    options = outcome.config.network.model_dump(exclude={"name", "pretrained"}, exclude_none=True)
+    options = untrained(outcome.config.network.options)
     channels = plan.recipe.in_channels
     with torch.device("meta"):
         network = create_network(outcome.config.network.name, channels, plan.classes, **options).eval()

@@ -9,9 +9,15 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from fullscale.config.schema import Config, Section
+from fullscale.config.schema import Choice, Config
 from fullscale.errors import UsageError
 from fullscale.text import nearest
+
+CHOICES = {name: type(f.default) for name, f in Config.model_fields.items() if isinstance(f.default, Choice)}
+"""Sections that choose something by name, and give it options."""
+
+RENAMED = {"data.organ_share": "data.foreground_fraction"}
+"""Settings of 0.1, and what they are called now."""
 
 
 def load_config(path: Path | None = None, overrides: Sequence[str] = ()) -> Config:
@@ -21,6 +27,11 @@ def load_config(path: Path | None = None, overrides: Sequence[str] = ()) -> Conf
         UsageError: the file cannot be read, a key is unknown (the nearest known one is named), or a value is wrong.
     """
     values = {} if path is None else read_yaml(path, "the configuration", "a mapping of settings")
+    try:
+        values = _gather_options(_renew(values))
+        _validate(values)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
     return configure([parse_override(text) for text in overrides], values)
 
 
@@ -34,6 +45,15 @@ def configure(settings: Iterable[tuple[str, Any]], values: dict[str, Any] | None
     for key, value in settings:
         _assign(values, key, value)
     return _validate(values)
+
+
+def flatten(config: Config) -> dict[str, Any]:
+    """Return every setting by its dotted key; an option stands beside the fields of its section."""
+    flat = {}
+    for section, fields in config.model_dump(mode="json").items():
+        for name, value in (fields | fields.pop("options", {})).items():
+            flat[f"{section}.{name}"] = value
+    return flat
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -54,6 +74,8 @@ def _validate(values: dict[str, Any]) -> Config:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
+        if key in RENAMED:
+            raise UsageError(f"the setting {key!r} is called {RENAMED[key]!r} now") from error
         if first["type"] == "extra_forbidden":
             raise UsageError(f"unknown setting {key!r}{nearest(key, [k for k, _ in settings()])}") from error
         where = f"{key}={first['input']!r}: " if key else ""
@@ -61,11 +83,11 @@ def _validate(values: dict[str, Any]) -> Config:
 
 
 def settings() -> Iterator[tuple[str, str]]:
-    """Yield every setting's dotted key with its line of help."""
+    """Yield the dotted key of every setting with its line of help, without the options of what is chosen by name."""
     for section, field in Config.model_fields.items():
-        assert isinstance(field.default, Section)
         for name, sub in type(field.default).model_fields.items():
-            yield f"{section}.{name}", sub.description or ""
+            if name != "options":
+                yield f"{section}.{name}", sub.description or ""
 
 
 def dump_yaml(config: Config) -> str:
@@ -83,7 +105,7 @@ def read_yaml(path: Path, what: str, holding: str) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"cannot read {what} {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise UsageError(f"{path} must hold {holding}, it holds {type(values).__name__}")
@@ -93,7 +115,7 @@ def read_yaml(path: Path, what: str, holding: str) -> dict[str, Any]:
 def _parse_value(text: str, override: str) -> Any:
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"the value in {override!r} cannot be read") from error
     # YAML 1.1 takes 1e-3 (without a point) for a string.
     try:
@@ -103,9 +125,51 @@ def _parse_value(text: str, override: str) -> Any:
 
 
 def _assign(values: dict[str, Any], key: str, value: Any) -> None:
-    *sections, name = key.split(".")
+    path = key.split(".")
+    if len(path) > 1 and _is_option(*path[:2]):
+        path.insert(1, "options")
+    *sections, name = path
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
             raise UsageError(f"{key!r} goes below {section!r}, which holds a value of its own")
-    values[name] = value
+    if value is None and sections[1:] == ["options"]:
+        values.pop(name, None)  # null is automatic, as for every other setting
+    else:
+        values[name] = value
+
+
+def _is_option(section: str, name: str) -> bool:
+    return section in CHOICES and name not in CHOICES[section].model_fields
+
+
+def _gather_options(values: dict[str, Any]) -> dict[str, Any]:
+    """Bring the options that a file has beside the fields of a section, as 0.1 wrote them, under `options`.
+
+    Raises:
+        UsageError: an option is given in both places.
+    """
+    for section, fields in values.items():
+        if section not in CHOICES or not isinstance(fields, dict):
+            continue
+        beside = {name: fields.pop(name) for name in list(fields) if _is_option(section, name)}
+        options = fields.setdefault("options", {}) if beside else {}
+        if not isinstance(options, dict):
+            continue
+        for name, value in beside.items():
+            if name in options:
+                raise UsageError(f"{section}.{name} is given twice: beside the options and among them")
+            if value is not None:
+                options[name] = value
+    return values
+
+
+def _renew(values: dict[str, Any]) -> dict[str, Any]:
+    """Bring a configuration that 0.1 wrote to today's names; it always holds `data.organ_share`."""
+    data, optimizer = values.get("data"), values.get("optimizer")
+    if not isinstance(data, dict) or "organ_share" not in data:
+        return values
+    data["foreground_fraction"] = data.pop("organ_share")
+    if isinstance(optimizer, dict) and optimizer.get("name") == "adamw":
+        optimizer.pop("momentum", None)  # of sgd; 0.1 wrote it for both
+    return values

@@ -1,7 +1,8 @@
 """What a run is: one typed model, written as YAML and changed with `key.sub=value`.
 
-A setting exists once, here, with one line of help. A value of None is filled in from the network, the data set's plan
-or the machine when the run starts; the run folder keeps the configuration with every value filled in.
+A setting exists once, with one line of help: here, or as an argument of the network, loss, optimiser or augmentation
+that is chosen by name. A value of None is filled in from the network, the data set's plan or the machine when the run
+starts; the run folder keeps the configuration with every value filled in.
 """
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator
 
-Probability = float
-
 
 class Section(BaseModel):
     """A group of settings: unknown keys are refused, values cannot change once read."""
@@ -19,71 +18,46 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class NetworkConfig(Section):
-    """The network. Its channels and classes come from the plan and the data; an option it does not have is refused."""
+class Choice(Section):
+    """Something that is made by name, with arguments of its own, which its signature knows and checks.
 
-    name: str = Field("unet3+", description="a name that list_networks() knows")
-    encoder: str | None = Field(
-        None, description='"plain" (the paper\'s VGG-16) where a network has it, or a timm backbone such as "resnet101"'
-    )
-    pretrained: bool | str | None = Field(
-        None, description="ImageNet weights for a timm encoder: true, a local file, or its folder; default none"
-    )
-    width: PositiveInt | None = Field(None, description="channels of the finest level; paper: 64")
-    skip_channels: PositiveInt | None = Field(None, description="unet3+: channels of each full-scale skip; paper: 64")
-    normalization: Literal["none", "batch"] | None = Field(
-        None, description="unet, unet++: of the decoder; default none, as the paper counts them"
-    )
-    deep_supervision: bool | None = Field(
-        None, description="unet3+: supervise all five decoder levels; unet++: all four heads; default true"
-    )
-    classification_guided: bool | None = Field(
-        None, description="unet3+: learn whether a slice holds each structure, and gate with it; default true"
-    )
-    gate_in_training: bool | None = Field(
-        None, description="unet3+: gate the training outputs too, as the paper does; default false"
-    )
+    A key of the section that is no field of it is an option: `network.width=32` means `network.options.width=32`.
+    """
+
+    name: str
+    options: dict[str, Any] = Field({}, description="arguments of its own; network.width=32 is short for one of them")
 
 
-class LossConfig(Section):
+class NetworkConfig(Choice):
+    """The network. Its channels and classes come from the plan and the data."""
+
+    name: str = Field("unet3+", description="ours, one of an installed package, or package.module:Class")
+
+
+class LossConfig(Choice):
     """The training loss."""
 
-    name: str = Field("ce+dice", description="a name that list_losses() knows")
-    options: dict[str, Any] = Field({}, description="further arguments of the loss, such as {gamma: 1}")
+    name: str = Field("ce+dice", description="ours, one of an installed package, or package.module:Class")
     level_weights: tuple[float, ...] | None = Field(
         None, description="per supervised level, finest first; default halves each time; paper: alike"
     )
     presence_weight: float = Field(0.1, ge=0, description="weight of the presence loss of the guidance")
 
 
-class OptimizerConfig(Section):
+class OptimizerConfig(Choice):
     """The optimiser and its schedule, which runs over the budget of steps or minutes."""
 
-    name: Literal["adamw", "sgd"] = Field("adamw", description="optimiser")
-    learning_rate: PositiveFloat | None = Field(None, description="at the start; default 3e-3 (adamw), 1e-2 (sgd)")
-    weight_decay: float = Field(1e-4, ge=0, description="decay of the weights")
-    momentum: float = Field(0.99, ge=0, lt=1, description="Nesterov momentum of sgd")
+    name: str = Field("adamw", description="ours, one of an installed package, or torch.optim:Class")
+    learning_rate: PositiveFloat | None = Field(None, description="at the start; default the optimiser's own")
     schedule: Literal["poly", "cosine", "constant"] = Field("poly", description="poly falls as (1 - progress)^0.9")
     warmup_steps: int = Field(20, ge=0, description="steps in which the rate rises linearly from zero")
     clip_norm: PositiveFloat | None = Field(12.0, description="largest norm of the gradient")
 
-    @property
-    def base_rate(self) -> float:
-        """The learning rate at the start."""
-        return self.learning_rate or {"adamw": 3e-3, "sgd": 1e-2}[self.name]
 
+class AugmentConfig(Choice):
+    """Random changes of a training crop."""
 
-class AugmentConfig(Section):
-    """Random changes of a training slice; none of them can invent a label."""
-
-    probability: Probability = Field(0.5, ge=0, le=1, description="chance of each change below, flips apart")
-    rotate_degrees: float = Field(15.0, ge=0, le=180, description="largest rotation either way")
-    scale: float = Field(0.2, ge=0, lt=1, description="largest zoom either way, as a fraction")
-    shift: float = Field(0.1, ge=0, lt=1, description="largest shift either way, as a fraction of the side")
-    flip: Probability = Field(0.0, ge=0, le=1, description="chance of a left-right mirror; 0 where sides matter")
-    noise: float = Field(0.1, ge=0, description="deviation of Gaussian noise, in normalised units")
-    intensity: float = Field(0.2, ge=0, description="largest change of offset and of contrast, as a fraction")
-    gamma: float = Field(0.3, ge=0, lt=1, description="largest change of gamma either way, from 1")
+    name: str = Field("default", description="ours, one of an installed package, or package.module:Class")
 
 
 class DataConfig(Section):
@@ -99,9 +73,7 @@ class DataConfig(Section):
     )
     patch_size: tuple[PositiveInt, PositiveInt] | None = Field(None, description="rows and columns of a training crop")
     batch_size: PositiveInt | None = Field(None, description="crops a step")
-    foreground_fraction: Probability = Field(
-        0.67, ge=0, le=1, description="share of crops centred on a structure voxel"
-    )
+    foreground_fraction: float = Field(0.67, ge=0, le=1, description="share of crops centred on a structure voxel")
     workers: int | None = Field(None, ge=0, description="processes that prepare crops; default by the machine")
 
     @field_validator("labels", mode="before")

@@ -29,7 +29,7 @@ class DiceLoss(nn.Module):
 
     Args:
         smooth: pixels added above and below the line; empty truth and empty prediction then score a loss of 0.
-        batch_dice: see `soft_dice`.
+        batch_dice: sum over the whole batch as if it were one image, not over each image.
 
     Raises:
         UsageError: smooth is not above 0.
@@ -54,8 +54,8 @@ class CrossEntropyDiceLoss(nn.Module):
     one by one they would say little more than that.
 
     Args:
-        smooth: see `DiceLoss`.
-        batch_dice: see `soft_dice`.
+        smooth: pixels added above and below the line of the Dice, above 0.
+        batch_dice: sum over the whole batch as if it were one image, not over each image.
 
     Raises:
         UsageError: smooth is not above 0.

@@ -18,10 +18,10 @@ class HybridLoss(nn.Module):
 
     Args:
         weights: of focal, MS-SSIM and IoU, each at least 0 and not all 0.
-        gamma: see `FocalLoss`.
-        alpha: see `FocalLoss`.
-        variant: see `MSSSIMLoss`.
-        smooth: see `IoULoss`.
+        gamma: focus of the focal loss, at least 0; 0 is cross-entropy.
+        alpha: weight of the foreground in the focal loss, between 0 and 1; None weighs all pixels alike.
+        variant: of MS-SSIM: "paper" takes luminance at every scale, "wang" at the coarsest alone.
+        smooth: pixels added to intersection and union of the IoU, above 0.
 
     Raises:
         UsageError: a setting is out of range.

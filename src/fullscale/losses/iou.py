@@ -32,6 +32,9 @@ class IoULoss(nn.Module):
     if the prediction is empty, and `m / (m + 1)` for a predicted mass of m pixels: finite, with a gradient that
     still tells one false pixel from two. A predicted structure of 100 pixels moves by less than 0.01.
 
+    Args:
+        smooth: pixels added to the intersection and to the union, above 0.
+
     Raises:
         UsageError: smooth is not above 0.
     """

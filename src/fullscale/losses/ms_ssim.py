@@ -108,7 +108,13 @@ class MSSSIMLoss(nn.Module):
     but the background's. A class that an image does not hold counts too (an empty map is like an empty map). The
     value lies between 0 and about 2; above 1 only where prediction and truth vary against each other.
 
-    For arguments, scales in small images and negative structure see `ms_ssim`.
+    For scales in small images and negative structure see `ms_ssim`.
+
+    Args:
+        variant: "paper" takes luminance at every scale, "wang" at the coarsest alone.
+        window: side of the Gaussian window in pixels, odd.
+        sigma: deviation of the Gaussian in pixels.
+        weights: exponents of the scales, finest first.
 
     Raises:
         UsageError: a setting is out of range.

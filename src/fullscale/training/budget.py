@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from fullscale.config.schema import OptimizerConfig
 from fullscale.errors import DataError
+from fullscale.training.optimizers import learning_rate
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -71,7 +72,7 @@ class Budget(lightning.Callback):
 
     def on_train_batch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Set the learning rate of this step."""
-        rate = self.config.base_rate * self._factor(trainer.global_step)
+        rate = learning_rate(self.config) * self._factor(trainer.global_step)
         for group in trainer.optimizers[0].param_groups:
             group["lr"] = rate
 

@@ -19,6 +19,7 @@ from fullscale.inference.runtimes.torch import TorchRuntime
 from fullscale.losses.supervision import SupervisedLoss, SupervisedTerms, presence_of
 from fullscale.metrics.overlap import overlap_counts
 from fullscale.networks.protocol import Network
+from fullscale.training.optimizers import create_optimizer
 
 
 class SegmentationModule(lightning.LightningModule):
@@ -91,17 +92,8 @@ class SegmentationModule(lightning.LightningModule):
         self.log("val_dice", mean, prog_bar=True, rank_zero_only=True)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW or Nesterov SGD over all parameters."""
-        config = self.optimizer_config
-        if config.name == "adamw":
-            return torch.optim.AdamW(self.parameters(), lr=config.base_rate, weight_decay=config.weight_decay)
-        return torch.optim.SGD(
-            self.parameters(),
-            lr=config.base_rate,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-            nesterov=config.momentum > 0,
-        )
+        """The optimiser over all parameters."""
+        return create_optimizer(self.optimizer_config, self.parameters())
 
     def _log(self, name: str, value: Tensor) -> None:
         self.log(name, value.detach(), prog_bar=True)

@@ -16,8 +16,10 @@ from fullscale.data.splits import Split, fixed_split, make_splits, read_splits
 from fullscale.errors import DataError, UsageError
 from fullscale.files import write_json, write_text
 from fullscale.inference.runtimes.torch import choose_device
-from fullscale.networks import create_network, network_options
+from fullscale.networks import NETWORKS, create_network
 from fullscale.runfolder import ALL, RunFolder
+from fullscale.training.choices import PLANNED, check_choices, filled_options
+from fullscale.training.optimizers import learning_rate
 
 if TYPE_CHECKING:
     from fullscale.training.run import TrainRequest
@@ -33,6 +35,7 @@ def inspect_and_plan(request: TrainRequest) -> tuple[list[Case], Plan, dict[str,
         DataError: a case cannot be used and `drop_bad_cases` is not set, or none is left.
         UsageError: the run folder belongs to other data or another plan, or the data have no label that is set.
     """
+    check_choices(request.config)
     dataset = find_dataset(request.data)
     run, labels = RunFolder(request.run), request.config.data.labels
     if run.plan.is_file():
@@ -87,8 +90,9 @@ def resolve(config: Config, plan: Plan) -> Config:
     """Fill in what the configuration leaves open, from the network, the plan and the machine.
 
     Raises:
-        UsageError: the network is unknown, lacks an option that is set, or cannot be built.
+        UsageError: what is chosen by name is unknown, lacks an option that is set, or cannot be built.
     """
+    check_choices(config)
     options = _network_options(config, plan)
     outputs = _supervised_outputs(config.network.name, options, plan)
     weights = config.loss.level_weights or tuple(0.5**level for level in range(outputs))
@@ -98,9 +102,13 @@ def resolve(config: Config, plan: Plan) -> Config:
     endless = trainer.max_minutes is None and trainer.max_epochs is None
     workers = config.data.workers
     filled: dict[str, dict[str, Any]] = {
-        "network": options,
-        "loss": {"level_weights": weights},
-        "optimizer": {"learning_rate": config.optimizer.base_rate},
+        "network": {"options": options},
+        "loss": {"options": filled_options(config, "loss"), "level_weights": weights},
+        "optimizer": {
+            "options": filled_options(config, "optimizer"),
+            "learning_rate": learning_rate(config.optimizer),
+        },
+        "augment": {"options": filled_options(config, "augment")},
         "data": {
             "patch_size": config.data.patch_size or plan.patch_size.value,
             "batch_size": config.data.batch_size or plan.batch_size.value,
@@ -117,19 +125,10 @@ def resolve(config: Config, plan: Plan) -> Config:
 
 def _network_options(config: Config, plan: Plan) -> dict[str, Any]:
     """Return every option of the network: as set, from the plan, or its own default."""
-    name, known = config.network.name, network_options(config.network.name)
-    given = set_options(config)
-    for option, value in given.items():
-        if option not in known:
-            raise UsageError(f"network.{option}={value}: network '{name}' has no such option, only {', '.join(known)}")
-    width = config.network.width or plan.width.value
-    planned = {word: width for word in ("width", "skip_channels") if word in known}
-    return known | planned | given
-
-
-def set_options(config: Config) -> dict[str, Any]:
-    """Return the options of the network that the configuration sets."""
-    return {k: v for k, v in config.network.model_dump(exclude={"name"}).items() if v is not None}
+    given, known = config.network.options, NETWORKS.options(config.network.name)
+    width = given.get("width", plan.width.value)
+    planned = {word: width for word in PLANNED if word in known}
+    return filled_options(config, "network") | planned | given
 
 
 def _supervised_outputs(name: str, options: dict[str, Any], plan: Plan) -> int:

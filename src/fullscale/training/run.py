@@ -19,7 +19,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from fullscale.bundle.card import ModelCard
 from fullscale.bundle.store import save_bundle
-from fullscale.config.load import dump_yaml, load_config
+from fullscale.config.load import dump_yaml, flatten, load_config
 from fullscale.config.schema import Config
 from fullscale.data.cache import PreparedCase, default_cache, prepare_cases
 from fullscale.data.plan import Plan
@@ -34,11 +34,12 @@ from fullscale.losses.supervision import SupervisedLoss
 from fullscale.networks import create_network
 from fullscale.runfolder import ALL, FoldFolder, RunFolder
 from fullscale.scoring.summary import Summary
+from fullscale.training.augment import AUGMENTATIONS
 from fullscale.training.budget import Budget, read_checkpoint
 from fullscale.training.datamodule import SegmentationData
 from fullscale.training.history import Bar, History
 from fullscale.training.module import SegmentationModule
-from fullscale.training.prepare import find_splits, inspect_and_plan, record_run, resolve, set_options, untrained
+from fullscale.training.prepare import find_splits, inspect_and_plan, record_run, resolve, untrained
 from fullscale.training.samples import CropDataset
 
 CHANGEABLE = ("max_minutes", "max_epochs", "device", "devices", "validation_cases")
@@ -94,7 +95,7 @@ def train(request: TrainRequest) -> Summary:
     )
     lightning.seed_everything(config.trainer.seed, workers=True, verbose=False)
     card = _card(request, config, plan)
-    network = create_network(card.network, card.recipe.in_channels, plan.classes, **set_options(config))
+    network = create_network(card.network, card.recipe.in_channels, plan.classes, **config.network.options)
     loss = create_loss(config.loss.name, **config.loss.options)
     run = RunFolder(request.run)
     if not helper:
@@ -139,23 +140,21 @@ def _claim(run: RunFolder, config: Config, plan: Plan, record: dict[str, Any], s
         UsageError: it holds a run of other settings; nothing is changed.
     """
     if run.is_run:
-        old, new = (_flat(c) for c in (load_config(run.config), config))
-        changed = [key for key in new if old[key] != new[key] and key.removeprefix("trainer.") not in CHANGEABLE]
+        old, new = (flatten(c) for c in (load_config(run.config), config))
+        changed = [
+            key for key in old | new if old.get(key) != new.get(key) and key.removeprefix("trainer.") not in CHANGEABLE
+        ]
         if changed:
             key = changed[0]
             raise UsageError(
-                f"{run.path} was begun with {key}={old[key]}, not {new[key]}: repeat its settings to go on, or choose "
-                "another run folder with -o"
+                f"{run.path} was begun with {key}={old.get(key)}, not {new.get(key)}: repeat its settings to go on, or "
+                "choose another run folder with -o"
             )
     record_run(run, plan, record)
     if splits is not None:
         write_json(run.splits, splits)
     write_text(run.config, dump_yaml(config))
     write_json(run.environment, environment(config))
-
-
-def _flat(config: Config) -> dict[str, Any]:
-    return {f"{s}.{k}": v for s, section in config.model_dump().items() for k, v in section.items()}
 
 
 def environment(config: Config) -> dict[str, Any]:
@@ -175,7 +174,7 @@ def environment(config: Config) -> dict[str, Any]:
 def _card(request: TrainRequest, config: Config, plan: Plan) -> ModelCard:
     return ModelCard(
         network=config.network.name,
-        options=untrained(set_options(config)),
+        options=untrained(config.network.options),
         labels=plan.labels.value,
         recipe=plan.recipe,
         modality=plan.modality.value,
@@ -197,8 +196,9 @@ def _data(config: Config, plan: Plan, train: list[PreparedCase], validation_case
     assert batch is not None
     assert steps is not None
     assert workers is not None
+    augmentation = AUGMENTATIONS.create(config.augment.name, **config.augment.options)
     crops = CropDataset(
-        train, patch, plan.recipe.neighbours, config.data.foreground_fraction, config.augment, config.trainer.seed
+        train, patch, plan.recipe.neighbours, config.data.foreground_fraction, augmentation, config.trainer.seed
     )
     return SegmentationData(crops, validation_cases, batch, steps, workers)
 

@@ -14,7 +14,6 @@ import numpy.typing as npt
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from fullscale.config.schema import AugmentConfig
 from fullscale.data.cache import PreparedCase
 from fullscale.training.augment import Augmentation
 from fullscale.views.slices import with_neighbours
@@ -38,7 +37,7 @@ class CropDataset(Dataset[tuple[Tensor, Tensor]]):
         neighbours: slices above and below that are shown with each slice.
         foreground_fraction: share of crops centred on a structure: a class by turns, a slice that holds it, a
             voxel of it. The others are cut anywhere.
-        augment: random changes.
+        augmentation: random changes.
         seed: of the whole series of crops.
     """
 
@@ -48,14 +47,14 @@ class CropDataset(Dataset[tuple[Tensor, Tensor]]):
         patch_size: tuple[int, int],
         neighbours: int,
         foreground_fraction: float,
-        augment: AugmentConfig,
+        augmentation: Augmentation,
         seed: int,
     ) -> None:
         self.cases = list(cases)
         self.patch_size = patch_size
         self.neighbours = neighbours
         self.foreground_fraction = foreground_fraction
-        self.augmentation = Augmentation(augment, patch_size)
+        self.augmentation = augmentation
         self.seed = seed
         counts = [case.voxels for case in self.cases]
         self.slices = np.array([(c, s) for c, n in enumerate(counts) for s in range(len(n))])
