@@ -50,6 +50,13 @@ def test_a_bundle_of_one_model_comes_back(tmp_path: Path) -> None:
     assert not member.network.training
 
 
+def test_a_bundle_is_readable_by_whoever_may_read_other_new_files(tmp_path: Path) -> None:
+    write(tmp_path / "m")
+    (tmp_path / "plain_file").touch()
+    modes = {path.stat().st_mode for path in (*(tmp_path / "m").iterdir(), tmp_path / "plain_file")}
+    assert len(modes) == 1
+
+
 def test_other_weights_are_another_version(tmp_path: Path) -> None:
     write(tmp_path / "a", seed=0)
     write(tmp_path / "b", seed=1)

@@ -1,4 +1,4 @@
-"""Exported models: they answer like PyTorch, predict by themselves, and are refused where they would not."""
+"""Exported models: they compute what PyTorch computes, predict by themselves, and are refused where they do not."""
 
 import json
 import shutil

@@ -137,6 +137,35 @@ def test_nan_and_odd_scans(predictor: Predictor) -> None:
         assert predictor.predict(Volume(np.zeros(shape, dtype=np.int16), np.diag([2.0, 2, 5, 1]))).shape == shape
 
 
+def test_an_array_is_a_scan_once_its_spacing_is_said(predictor: Predictor, scan: Volume) -> None:
+    upright = reorient(scan, "RAS")
+    expected = predictor.predict(Volume(upright.array, np.diag([*upright.spacing_mm, 1])))
+    stored = np.asarray(upright.array, dtype=np.int16)
+    for array in (stored, stored.astype(np.float64), torch.from_numpy(stored.copy()), stored[:, ::1]):
+        found = predictor.predict(array, spacing_mm=upright.spacing_mm)
+        np.testing.assert_array_equal(found.array, expected.array)
+        np.testing.assert_allclose(found.spacing_mm, upright.spacing_mm)
+    mask, soft = predictor.predict_probabilities(stored, spacing_mm=list(upright.spacing_mm))
+    np.testing.assert_array_equal(mask.array, expected.array)
+    assert list(soft) == ["liver", "spleen"]
+
+
+def test_what_is_no_scan_is_refused_with_what_to_pass(predictor: Predictor, scan: Volume) -> None:
+    array = np.zeros((4, 5, 6), dtype=np.int16)
+    with pytest.raises(UsageError, match=r"pass spacing_mm=\(x, y, z\) in mm for axes \[X, Y, Z\]"):
+        predictor.predict(array)
+    for spacing in ((1, 1), (1, 1, 0), (1, 1, -1), (1, 1, np.nan), 1.0):
+        with pytest.raises(UsageError, match="spacing_mm is"):
+            predictor.predict(array, spacing_mm=spacing)  # type: ignore[arg-type]
+    for wrong in (array[0], array[None], array.astype(complex), array.astype(object)):
+        with pytest.raises(UsageError, match=r"expected numbers \[X, Y, Z\]"):
+            predictor.predict(wrong, spacing_mm=(1, 1, 1))
+    with pytest.raises(UsageError, match="has its own spacing"):
+        predictor.predict(scan, spacing_mm=(1, 1, 1))
+    with pytest.raises(UsageError, match="a list is no scan"):
+        predictor.predict([[[0]]])  # type: ignore[arg-type]
+
+
 def test_devices_that_are_not_there_are_refused() -> None:
     for name in ("cuda:99", "tpu", "nonsense", "meta"):
         with pytest.raises(UsageError, match="device"):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from fullscale.bundle.card import CARD, Card, EnsembleCard, MemberRecord, ModelCard, read_card
@@ -71,7 +71,7 @@ def save_bundle(folder: Path, card: ModelCard, state: Mapping[str, Tensor]) -> N
         FullscaleError: the folder cannot be written.
     """
     with atomic_folder(folder) as temporary:
-        save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, temporary / WEIGHTS)
+        write_safetensors(temporary / WEIGHTS, state)
         digest = file_sha256(temporary / WEIGHTS)
         _write_card(temporary, card.model_copy(update={"weights_sha256": digest}))
 
@@ -152,6 +152,11 @@ def load_state(folder: Path, card: ModelCard) -> dict[str, Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise DataError(f"cannot read the weights {path}: {error}") from error
+
+
+def write_safetensors(path: Path, state: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write weights so that whoever may read other new files may read them; safetensors' own writer lets no one."""
+    path.write_bytes(save({key: value.detach().cpu().contiguous() for key, value in state.items()}, metadata))
 
 
 def file_sha256(path: Path) -> str:

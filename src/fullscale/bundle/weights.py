@@ -14,7 +14,7 @@ from fullscale.bundle.card import CARD, ModelCard, read_card
 from fullscale.bundle.store import find_bundle, load_state
 from fullscale.errors import DataError, UsageError
 from fullscale.networks.encoders import read_state_dict
-from fullscale.networks.official import translate_state_dict
+from fullscale.networks.official import read_official
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,17 @@ class Weights:
         origin: where they come from, for people.
         state: weights by name, as the network named below calls them.
         network: a name that `create_network` knows, or None where the file does not say.
-        options: its further arguments, as far as they are known.
+        in_channels: of its images; None where the file does not say.
+        channels: of its logits; None where the file does not say.
+        options: its further arguments; None where the file does not say.
         card: of the bundle that they come from, or None.
     """
 
     origin: str
     state: dict[str, Tensor]
     network: str | None = None
+    in_channels: int | None = None
+    channels: int | None = None
     options: dict[str, Any] | None = None
     card: ModelCard | None = None
 
@@ -53,14 +57,18 @@ def read_weights(path: Path) -> Weights:
         return _of_bundle(path)
     state = read_state_dict(path)
     if "outconv1.weight" in state:  # the authors' names; ours begin otherwise
-        try:
-            state, official = translate_state_dict(state)
-        except DataError as error:
-            raise DataError(f"{path}: {error}") from error
-        return Weights(f"{path} ({official})", state, "unet3+", official.options())
+        state, official = read_official(path)
+        return _described(f"{path} ({official})", state, "unet3+", official.options())
     metadata = _metadata(path)
     options = json.loads(metadata["options"]) if "options" in metadata else None
-    return Weights(str(path), state, metadata.get("network"), options)
+    return _described(str(path), state, metadata.get("network"), options)
+
+
+def _described(origin: str, state: dict[str, Tensor], network: str | None, arguments: dict[str, Any] | None) -> Weights:
+    """Tell the channels among the arguments of a network's class from its options."""
+    options = dict(arguments or {})
+    in_channels, channels = options.pop("in_channels", None), options.pop("classes", None)
+    return Weights(origin, state, network, in_channels, channels, None if arguments is None else options)
 
 
 def _of_bundle(path: Path) -> Weights:
@@ -76,11 +84,19 @@ def _of_bundle(path: Path) -> Weights:
         member = read_card(folder / CARD)
         assert isinstance(member, ModelCard)
         card = member
-    return Weights(str(folder), load_state(folder, card), card.network, card.options, card)
+    return Weights(
+        origin=str(folder),
+        state=load_state(folder, card),
+        network=card.network,
+        in_channels=card.recipe.in_channels,
+        channels=card.scheme.channels,
+        options=card.options,
+        card=card,
+    )
 
 
 def _metadata(path: Path) -> dict[str, str]:
-    """Return the metadata that `import_weights` wrote into a .safetensors file; other files have none."""
+    """Return the metadata that `import_weights` writes into a .safetensors file; other files have none."""
     if path.suffix != ".safetensors":
         return {}
     try:

@@ -8,9 +8,6 @@ Their names, with i the level decoded and k the level it draws from, both 1 (fin
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from fullscale.errors import DataError, FullscaleError
+from fullscale.errors import DataError
 from fullscale.networks.encoders import LEVELS, read_state_dict, unwrap_state_dict
 from fullscale.networks.unet3plus import UNet3Plus
 
@@ -96,32 +93,18 @@ def load_official(path: str | Path) -> UNet3Plus:
     Raises:
         DataError: the file is missing, cannot be read safely, or is no UNet 3+ of the authors'.
     """
-    state, network = _read_official(path)
+    state, network = read_official(path)
     model = UNet3Plus(**network.options())
     model.load_state_dict(state, strict=True)
     return model.eval()
 
 
-def import_weights(source: str | Path, destination: str | Path) -> OfficialNetwork:
-    """Convert a file of the authors' code to safetensors; metadata say what network it is.
-
-    Metadata: `network` ("unet3+"), `options` (JSON, the arguments of `create_network`), `variant`. The file is
-    written beside its place and renamed.
+def read_official(path: str | Path) -> tuple[dict[str, Tensor], OfficialNetwork]:
+    """Read a file of the authors' code as `translate_state_dict` does.
 
     Raises:
-        DataError: the source is missing, cannot be read safely, or is no UNet 3+ of the authors'.
-        FullscaleError: the destination cannot be written.
+        DataError: the file is missing, cannot be read safely, or is no UNet 3+ of the authors'.
     """
-    from safetensors.torch import save
-
-    state, network = _read_official(source)
-    metadata = {"network": "unet3+", "options": json.dumps(network.options()), "variant": network.variant}
-    content = save({key: value.clone().contiguous() for key, value in state.items()}, metadata)
-    _write_whole(Path(destination), content)
-    return network
-
-
-def _read_official(path: str | Path) -> tuple[dict[str, Tensor], OfficialNetwork]:
     state = read_state_dict(path)
     try:
         return translate_state_dict(state)
@@ -200,18 +183,3 @@ def _check_shapes(translated: dict[str, Tensor], expected: dict[str, Tensor], na
             f"{len(wrong)} weights have another shape, first '{names[key]}': {list(translated[key].shape)}, "
             f"expected {list(expected[key].shape)}"
         )
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError as error:
-        raise FullscaleError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)

@@ -209,7 +209,10 @@ def _series_number(source: Any) -> int:
 def _describe(number: int, name: str, algorithm: Algorithm) -> SegmentDescription:
     coded = structure_codes(name)
     identification = hd.AlgorithmIdentificationSequence(
-        name=algorithm.name[:64], family=codes.cid7162.ArtificialIntelligence, version=algorithm.version[:64]
+        name=algorithm.name[:64],
+        family=codes.cid7162.ArtificialIntelligence,
+        version=algorithm.version[:64],
+        parameters=None if algorithm.members is None else dict(algorithm.members),
     )
     described = SegmentDescription(
         segment_number=number,
