@@ -29,6 +29,7 @@ FLOOR = {
     "export": 5,
     "bench": 6,
     "compare": 6,
+    "testing": 6,
     "cli": 7,
     "__main__": 8,
 }
