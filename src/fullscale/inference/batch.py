@@ -215,7 +215,7 @@ def _predict(
         result.notes = [*scan.header.notes, *_strange_modality(scan.header.modality, predictor.card.modality)]
     if options.format != "nifti":
         card = predictor.card
-        result.notes += require_sources(scan, card.labels, card.algorithm, options.seg_type, dicom.fix_identifiers)
+        result.notes += require_sources(scan, card.structures, card.algorithm, options.seg_type, dicom.fix_identifiers)
     soft: dict[str, Volume] = {}
     if options.probabilities:
         labels, soft = predictor.predict_probabilities(scan)
