@@ -44,6 +44,8 @@ def test_the_report_opens_alone_and_fits_the_screen(browser: Any, report: Path, 
     page.goto(report.as_uri())
     assert faults == [report.as_uri()]
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    if width == 1280:
+        assert page.evaluate("[...document.querySelectorAll('.scroll')].every(e => e.scrollWidth <= e.clientWidth)")
     widths = page.evaluate("[...document.images].map(i => i.complete ? i.naturalWidth : 0)")
     assert len(widths) == 2
     assert min(widths) > 800
@@ -74,4 +76,34 @@ def test_a_click_on_a_head_sorts_the_table(browser: Any, report: Path) -> None:
     page.locator("table.cases thead button", has_text="case").click()
     assert column(1) == sorted(column(1))
     assert sorted(float(value) for value in column(3)) == sorted(dice)
+    page.close()
+
+
+def test_a_structure_has_one_colour_in_every_chart(browser: Any, report: Path) -> None:
+    page = browser.new_page()
+    page.goto(report.as_uri())
+    legends = page.eval_on_selector_all(".legend span", "all => all.map(s => [s.innerText, s.firstChild.className])")
+    for structure in ("liver", "spleen"):
+        assert len({colour for name, colour in legends if name == structure}) == 1
+    colours = dict(legends)
+    assert len(set(colours.values())) == len(colours) - 1  # the whole loss and the mean Dice both have the ink's
+    page.close()
+
+
+def test_the_page_runs_and_loads_only_what_it_holds(browser: Any, report: Path) -> None:
+    page = browser.new_page()
+    refused: list[str] = []
+    page.on("console", lambda message: refused.append(message.text))
+    page.goto(report.as_uri())
+    page.evaluate(
+        """() => {
+            const script = document.createElement("script");
+            script.textContent = "window.ran = true";
+            document.body.append(script);
+            document.body.insertAdjacentHTML("beforeend", "<img src='https://example.org/x.png'>");
+        }"""
+    )
+    page.wait_for_timeout(300)
+    assert page.evaluate("window.ran") is None
+    assert any("Content Security Policy" in text for text in refused)
     page.close()

@@ -12,6 +12,7 @@ from tests.conftest import Command
 
 from fullscale.errors import DataError, UsageError
 from fullscale.reporting.html import chosen_cases, write_report
+from fullscale.reporting.private import without_folders
 from fullscale.reporting.scene import RenderOptions
 from fullscale.reporting.source import find_source
 
@@ -67,7 +68,7 @@ def test_the_report_of_a_run_answers_in_order_and_asks_for_nothing(run: Path) ->
     assert page.sections == SECTIONS
     assert len(page.pictures) == len(written.pictures) == 2
     assert all(address.startswith(("#", "data:")) for address in page.addresses)
-    assert "http" not in page.text
+    assert not re.search("https?:", page.text)
     assert "trainer.seed" in page.words
     assert "true negative case" in page.words
 
@@ -141,6 +142,33 @@ def test_names_are_text_and_never_markup(run: Path) -> None:
     page = Page(write_report(run).report)
     assert "<script>alert" not in page.text
     assert "<script>alert(1)</script>" in page.words
+
+
+def test_the_page_tells_nothing_of_where_files_lie(run: Path, phantoms: Path) -> None:
+    file = run / "fold_0" / "validation" / "summary.json"
+    content = json.loads(file.read_text())
+    content["failures"] = [{"case": "x", "message": f"{phantoms}/imagesTr/x.nii.gz: not a scan"}]
+    content["metric_per_case"][0]["image_file"] = "/home/Jane Doe/scans/gone.nii.gz"
+    file.write_text(json.dumps(content))
+    text = write_report(run).report.read_text()
+    for hidden in (str(run.parent), str(phantoms.parent), "/home/", "Jane"):
+        assert hidden not in text
+    assert "x: x.nii.gz: not a scan" in text
+    assert "the scan is no longer at gone.nii.gz" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("/data/John Smith/scan.nii.gz: broken", "scan.nii.gz: broken"),
+        ("masks of '/a/b/c.nii' and /d/e.nii differ", "masks of 'c.nii' and e.nii differ"),
+        (r"C:\scans\a.nrrd", "a.nrrd"),
+        ("1/2 of imagesTr/a.nii, 3 mm/s", "1/2 of imagesTr/a.nii, 3 mm/s"),
+        (None, "None"),
+    ],
+)
+def test_absolute_paths_are_shortened_and_nothing_else(text: str | None, shown: str) -> None:
+    assert without_folders(text) == shown
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_two_folders_of_masks_are_compared_by_the_command(fullscale: Command, tm
     assert content["foreground_interval"]["Dice"] == [low, high]
     page = tmp_path / "report.html"
     assert fullscale("report", tmp_path / "good", "-o", page).returncode == 0
-    assert f"PairedEvaluation {tmp_path / 'bad'}" in page.read_text()
+    assert "Compared with bad<" in page.read_text()
     assert f">{found['difference']:+.4f}<small>" in page.read_text()
     again = fullscale(
         *("evaluate", tmp_path / "bad", tmp_path / "truth", "--against", tmp_path / "good" / "summary.json", "--json")

@@ -27,13 +27,14 @@ class Point(NamedTuple):
 
 
 class _Axis(NamedTuple):
-    """A scale from values to pixels, linear or by the logarithm."""
+    """A scale from values to pixels, linear or by the logarithm; of counts, only whole numbers are marked."""
 
     low: float
     high: float
     start: float
     end: float
     log: bool = False
+    whole: bool = False
 
     def at(self, value: float) -> float:
         low, high, value = (math.log10(v) if self.log else v for v in (self.low, self.high, value))
@@ -44,11 +45,16 @@ class _Axis(NamedTuple):
             powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
             marks = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
         else:
-            step = _nice_step((self.high - self.low) / 5)
+            step = max(_nice_step((self.high - self.low) / 5), 1 if self.whole else 0)
             marks = [
                 k * step for k in range(math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9) + 1)
             ]
         return [mark for mark in marks if self.low * (1 - 1e-9) <= mark <= self.high * (1 + 1e-9)]
+
+
+def colour_of(number: int) -> str:
+    """The class that the page gives the colour of a structure, by its place among all of them."""
+    return f"c{number % 8}"
 
 
 def strip_chart(groups: Mapping[str, Sequence[Point]], x_label: str) -> str:
@@ -64,7 +70,7 @@ def strip_chart(groups: Mapping[str, Sequence[Point]], x_label: str) -> str:
             column = round(point.x * 70)
             level = piled[column] = piled.get(column, 0) + 1
             offset = (level // 2) * (1 if level % 2 else -1)
-            parts.append(_dot(x.at(point.x), middle + max(-18, min(18, 4 * offset)), row, point.text))
+            parts.append(_dot(x.at(point.x), middle + max(-18, min(18, 4 * offset)), colour_of(row), point.text))
     return _svg(parts, bottom + _BOTTOM, x_label)
 
 
@@ -78,21 +84,38 @@ def scatter_chart(groups: Mapping[str, Sequence[Point]], x_label: str, y_label: 
     y = _Axis(0, 1, 260, _TOP)
     parts = _grid_x(x, _TOP, y.start, x_label) + _grid_y(y, x, y_label)
     for row, points in enumerate(groups.values()):
-        parts += [_dot(x.at(p.x), y.at(p.y), row, p.text) for p in points if p.x > 0]
+        parts += [_dot(x.at(p.x), y.at(p.y), colour_of(row), p.text) for p in points if p.x > 0]
     return _svg(parts, y.start + _BOTTOM, f"{y_label} against {x_label}")
 
 
-def line_chart(lines: Mapping[str, Sequence[Point]], x_label: str, y_label: str, to_one: bool = False) -> str:
-    """Draw curves; with `to_one` the left edge runs from 0 to 1, else from 0 or below to the largest value."""
+def line_chart(
+    lines: Mapping[str, Sequence[Point]],
+    x_label: str,
+    y_label: str,
+    to_one: bool = False,
+    colours: Sequence[str] | None = None,
+) -> str:
+    """Draw curves; over whole numbers, such as epochs, only those are marked.
+
+    With `to_one` the left edge runs from 0 to 1, else from 0 or below to the largest value.
+
+    Args:
+        lines: points of each curve, by its name.
+        x_label: what the lower edge measures.
+        y_label: what the left edge measures.
+        to_one: whether values lie between 0 and 1.
+        colours: class of each curve, such as "c0" or "ink"; default in their order.
+    """
     points = [point for line in lines.values() for point in line] or [Point(0, 0, "")]
-    x = _Axis(min(p.x for p in points), max(p.x for p in points) or 1, _LEFT, WIDTH - _RIGHT)
+    whole = all(float(point.x).is_integer() for point in points)
+    x = _Axis(min(p.x for p in points), max(p.x for p in points) or 1, _LEFT, WIDTH - _RIGHT, whole=whole)
     top = 1.0 if to_one else max(p.y for p in points) * 1.05 or 1.0
     y = _Axis(min(0.0, *(p.y for p in points)), top, 230, _TOP)
     parts = _grid_x(x, _TOP, y.start, x_label) + _grid_y(y, x, y_label)
-    for row, line in enumerate(lines.values()):
+    for colour, line in zip(colours or [colour_of(k) for k in range(len(lines))], lines.values(), strict=True):
         path = " ".join(f"{x.at(p.x)},{y.at(p.y)}" for p in line)
-        parts.append(f'<polyline class="line c{row % 8}" points="{path}"/>')
-        parts += [_dot(x.at(p.x), y.at(p.y), row, p.text) for p in line if len(line) < 40]
+        parts.append(f'<polyline class="line {colour}" points="{path}"/>')
+        parts += [_dot(x.at(p.x), y.at(p.y), colour, p.text) for p in line if len(line) < 40]
     return _svg(parts, y.start + _BOTTOM, f"{y_label} by {x_label}")
 
 
@@ -117,8 +140,8 @@ def _grid_y(axis: _Axis, across: _Axis, label: str) -> list[str]:
     return parts
 
 
-def _dot(x: float, y: float, colour: int, text: str) -> str:
-    return f'<circle class="dot c{colour % 8}" cx="{x}" cy="{y:g}" r="4"><title>{escape(text)}</title></circle>'
+def _dot(x: float, y: float, colour: str, text: str) -> str:
+    return f'<circle class="dot {colour}" cx="{x}" cy="{y:g}" r="4"><title>{escape(text)}</title></circle>'
 
 
 def _svg(parts: Iterable[str], height: float, what: str) -> str:

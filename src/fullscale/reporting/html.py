@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,15 +15,18 @@ from fullscale.files import write_text
 from fullscale.metrics.overlap import POLICY
 from fullscale.metrics.presence import CONFUSION
 from fullscale.progress import Progress, ignore
-from fullscale.reporting.charts import Point, line_chart, scatter_chart, strip_chart
+from fullscale.reporting.charts import Point, colour_of, line_chart, scatter_chart, strip_chart
 from fullscale.reporting.figures import figure_png
 from fullscale.reporting.overlay import overlay_figure
+from fullscale.reporting.private import sealed, without_folders
 from fullscale.reporting.scene import RenderOptions
 from fullscale.reporting.source import Source, find_source, read_case, read_curves, read_record
 from fullscale.runfolder import RunFolder
 from fullscale.scoring.summary import CaseScores, write_summary
 
 TEMPLATE = "report.html.jinja"
+
+_LOSS_COLOUR = 4  # parts of the loss are no structures: they start at a colour that few structures reach
 
 _MEANS = {
     "Dice": ("Dice", ".3f"),
@@ -36,8 +40,13 @@ _MEANS = {
     "reference_volume_ml": ("true ml", ".1f"),
     "absolute_volume_error_ml": ("error ml", ".1f"),
 }
+_VOLUMES = ("volume_ml", "reference_volume_ml", "absolute_volume_error_ml")
+_SCORES = tuple(name for name in _MEANS if name not in _VOLUMES)
 _CASE = {name: _MEANS[name] for name in ("Dice", "NSD", "HD95", "ASSD", "volume_ml", "reference_volume_ml")}
-_CONFUSION = ("present, told so", "present, called absent", "absent, called present", "absent, told so")
+_CONFUSION = (
+    *("holds it, called present", "holds it, called absent"),
+    *("lacks it, called present", "lacks it, called absent"),
+)
 
 
 class Cell(NamedTuple):
@@ -128,15 +137,18 @@ def render(source: Source, pictures: Sequence[Picture]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["local"] = without_folders
     content = source.summary.as_dict()
-    return environment.get_template(TEMPLATE).render(
-        name=source.path.resolve().name if source.is_run else source.path.resolve().parent.name,
+    page = environment.get_template(TEMPLATE).render(
+        name=_title(source),
+        run=source.path.resolve().name,
         source=source,
         content=content,
-        labels=list(source.summary.labels.values()),
+        labels=_coloured(source.summary.labels.values()),
         policy=POLICY,
         version=version("fullscale"),
-        means=_means(content),
+        means=_means(content, _SCORES),
+        volumes=_means(content, _VOLUMES),
         against=_against(source),
         spread=_spread(content),
         per_case=_per_case(source),
@@ -147,6 +159,7 @@ def render(source: Source, pictures: Sequence[Picture]) -> str:
         pictures=pictures,
         training=_training(source) if source.is_run else None,
     )
+    return sealed(page)
 
 
 def chosen_cases(source: Source, wanted: Sequence[str]) -> dict[str, CaseScores]:
@@ -206,14 +219,21 @@ def _name(text: str) -> Cell:
     return Cell(text, text)
 
 
-def _means(content: dict[str, Any]) -> Table:
+def _title(source: Source) -> str:
+    """Name what was scored: the data set of a run, the folder of an evaluation."""
+    if not source.is_run:
+        return source.path.resolve().parent.name
+    return str(read_record(RunFolder(source.path).dataset).get("name") or source.path.resolve().name)
+
+
+def _means(content: dict[str, Any], metrics: Sequence[str]) -> Table:
     """Means of each class, and below those that have an interval, the interval."""
-    table = Table(["class", "cases", *(head for head, _ in _MEANS.values())])
+    table = Table(["class", "cases", *(_MEANS[metric][0] for metric in metrics)])
     rows = [(content["labels"][k], scores, content["interval"][k]) for k, scores in content["mean"].items()]
     if len(rows) > 1:
         rows.append(("mean of the classes", content["foreground_mean"], content["foreground_interval"]))
     for name, scores, intervals in rows:
-        cells = [_mean_cell(scores[metric], intervals.get(metric), form) for metric, (_, form) in _MEANS.items()]
+        cells = [_mean_cell(scores[metric], intervals.get(metric), _MEANS[metric][1]) for metric in metrics]
         table.rows.append([_name(name), _cell(scores["cases"], "d"), *cells])
     return table
 
@@ -228,7 +248,7 @@ def _against(source: Source) -> Table | None:
     """Dice here and there of each class and of their mean, as evaluate --against found them."""
     if not source.against:
         return None
-    heads = ["class", "cases", "Dice here", "there", "difference", "p", "effect size", "could show"]
+    heads = ["class", "cases", "Dice here", "there", "difference", "p", "effect size", "detectable"]
     table = Table(heads)
     rows = [(source.summary.labels[int(label)], found) for label, found in source.against["classes"].items()]
     if len(rows) > 1 and source.against["mean"]:
@@ -342,12 +362,20 @@ def _curves(rows: list[dict[str, float]]) -> dict[str, Any] | None:
         return None
     names = [name for name in rows[0] if name.startswith("val_dice_")]
     losses = [name for name in rows[0] if name.startswith("train_") and name.endswith("loss")]
+    dice = _coloured((name.removeprefix("val_dice_") for name in names), "mean")
+    loss = _coloured((name.removeprefix("train_").replace("_", " ") for name in losses), "loss", first=_LOSS_COLOUR)
     return {
-        "loss": line_chart(_lines(rows, losses), "epoch", "training loss"),
-        "loss_names": [name.removeprefix("train_").replace("_", " ") for name in losses],
-        "dice": line_chart(_lines(rows, names), "epoch", "validation Dice", to_one=True),
-        "dice_names": [name.removeprefix("val_dice_") for name in names],
+        "loss": line_chart(_lines(rows, losses), "epoch", "training loss", colours=list(loss.values())),
+        "loss_names": loss,
+        "dice": line_chart(_lines(rows, names), "epoch", "validation Dice", True, list(dice.values())),
+        "dice_names": dice,
     }
+
+
+def _coloured(names: Iterable[str], whole: str = "", first: int = 0) -> dict[str, str]:
+    """Colour of each name in their order: a structure has the same in every chart, the whole has that of the text."""
+    colours = map(colour_of, count(first))
+    return {name: "ink" if name == whole else next(colours) for name in names}
 
 
 def _lines(rows: list[dict[str, float]], names: list[str]) -> dict[str, list[Point]]:
