@@ -15,6 +15,9 @@ from fullscale.errors import DataError
 from fullscale.geometry.volume import Volume
 from fullscale.text import one_line
 
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
+"""Suffixes of 2D images, in lower case."""
+
 
 def read_png_stack(folder: str | Path, like: Volume) -> Volume:
     """Read the PNG masks of CHAOS: the i-th PNG by name belongs to the i-th DICOM file by name.

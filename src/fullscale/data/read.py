@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +17,15 @@ from fullscale.data.volume_files import read_volume, smallest_integer_type, volu
 from fullscale.errors import DataError
 from fullscale.geometry.volume import Volume
 
-SEG_SUFFIXES = (".dcm", ".dicom")
-"""The file types of a DICOM SEG among label maps, in lower case."""
+_SUFFIXES = (".dcm", ".dicom", ".ima", ".zip")
+"""What is taken off a name besides the suffix of a volume, in lower case."""
 
 
-def read_image(path: str | Path, options: DicomReadOptions | None = None) -> Volume:
-    """Read a scan from a volume file, or from a DICOM study: a folder or a zip.
+def read_image(path: str | Path | Sequence[Path], options: DicomReadOptions | None = None) -> Volume:
+    """Read a scan from a volume file, or from a DICOM study: a folder, a zip, or its files.
 
     Args:
-        path: a volume file, a folder of DICOM slices or of series, a zip of them, or one DICOM file.
+        path: a volume file, a folder of DICOM slices or of series, a zip of them, one DICOM file, or several.
         options: which series, and which remedies; they concern DICOM alone.
 
     Returns:
@@ -33,6 +34,8 @@ def read_image(path: str | Path, options: DicomReadOptions | None = None) -> Vol
     Raises:
         DataError: the path is missing or cannot be read; see `read_volume` and `read_series`.
     """
+    if isinstance(path, Sequence) and not isinstance(path, str):
+        return read_series(path, options)
     path = Path(path)
     return read_series(path, options) if _is_study(path) else read_volume(path)
 
@@ -55,7 +58,7 @@ def read_label(path: str | Path, image_path: str | Path) -> Volume:
     path = Path(path)
     if path.is_dir():
         return read_png_stack(path, read_series_grid(image_path))
-    if path.suffix.lower() in SEG_SUFFIXES:
+    if volume_suffix(path) is None and is_dicom_file(path):
         return read_seg(path, None if path == Path(image_path) else _read_grid(Path(image_path)))
     label = read_volume(path)
     if label.array.dtype.kind in "iu":
@@ -69,11 +72,19 @@ def read_label(path: str | Path, image_path: str | Path) -> Volume:
 
 
 def label_name(path: str | Path) -> str | None:
-    """Return the name of the case that a file may be the label map of: `case_1` for `case_1.nii.gz` or a SEG `.dcm`."""
+    """Return the name of the case that a file may be the label map of: `case_1` for `case_1.nii.gz` or a DICOM SEG."""
     path = Path(path)
-    if volume_suffix(path):
-        return volume_stem(path)
-    return path.stem if path.suffix.lower() in SEG_SUFFIXES and is_seg(path) else None
+    try:
+        return stem_of(path) if volume_suffix(path) or is_seg(path) else None
+    except DataError:  # damaged DICOM: reading it says why
+        return stem_of(path)
+
+
+def stem_of(path: str | Path) -> str:
+    """Return a name without its suffix, where that is one of a volume or of DICOM: `1.2.840` stays `1.2.840`."""
+    name = volume_stem(path)
+    suffix = Path(name).suffix.lower()
+    return name[: -len(suffix)] if suffix in _SUFFIXES else name
 
 
 def _read_grid(image: Path) -> Volume:

@@ -53,6 +53,10 @@ _FIRST_ELEMENTS = (0x0000, 0x0001, 0x0005, 0x0006, 0x0008, 0x0012, 0x0014, 0x001
 """Elements of group 0008 with which a data set may begin."""
 
 
+NOT_DICOM = "not DICOM"
+"""Why a file of another kind is passed over."""
+
+
 @dataclass(frozen=True)
 class PassedOver:
     """A file of a study that is not read, and why."""
@@ -195,7 +199,7 @@ def read_slices(path: Path) -> list[Slice] | PassedOver:
         return quietly(path, _parse_header, path)
     if path.suffix.lower() in _IMAGE_SUFFIXES:
         raise DataError(f"{path.name} is named like a slice but is no DICOM file; is it cut short?")
-    return PassedOver(path, "not DICOM")
+    return PassedOver(path, NOT_DICOM)
 
 
 def _parse_header(path: Path) -> list[Slice] | PassedOver:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from fullscale.data.dicom.store import is_hidden, is_zip, study_files, visible_f
 from fullscale.errors import DataError
 from fullscale.geometry.orientation import axis_codes
 from fullscale.geometry.volume import Volume
+
+Study = str | Path | Sequence[Path]
+"""A folder, with whatever folders in it, a zip, one file, or the files themselves."""
 
 _NO_SCAN = ("SEG", "RTSTRUCT", "RTDOSE", "SR", "PR", "KO", "OT")
 _FILES_NAMED = 3
@@ -127,26 +131,26 @@ def study_uid(folder: Path) -> str:
     return ""
 
 
-def list_series(study: str | Path) -> SeriesListing:
+def list_series(study: Study) -> SeriesListing:
     """List the series of a study and every file that belongs to none.
 
     Args:
-        study: a folder, with whatever folders in it, a zip, or one file.
+        study: a folder, with whatever folders in it, a zip, one file, or files.
 
     Raises:
         DataError: the study is missing, damaged, or holds no DICOM image.
     """
-    with _one_line_errors(Path(study)):
-        groups, passed_over = _find_series(Path(study))
+    with _one_line_errors(study):
+        groups, passed_over = _find_series(study)
         return SeriesListing([_describe(group) for group in groups], passed_over)
 
 
-def read_series(study: str | Path, options: DicomReadOptions | None = None) -> Volume:
+def read_series(study: Study, options: DicomReadOptions | None = None) -> Volume:
     """Read one series of a study.
 
     Args:
-        study: a folder, with whatever folders in it, a zip, or one file. What is no DICOM image is passed over, and
-            the header's notes say so.
+        study: a folder, with whatever folders in it, a zip, one file, or files. What is no DICOM image is passed over,
+            and the header's notes say so.
         options: which series, and which remedies for slices that make no even, straight stack.
 
     Returns:
@@ -158,26 +162,28 @@ def read_series(study: str | Path, options: DicomReadOptions | None = None) -> V
         DataError: no DICOM image, several series or phases and none chosen, colour images, unreadable pixels.
         GeometryError: missing or duplicate slices, mixed sizes or orientations, tilt, or no position at all.
     """
-    with _one_line_errors(Path(study)):
-        stack, header = _open_series(Path(study), options or DicomReadOptions())
+    with _one_line_errors(study):
+        stack, header = _open_series(study, options or DicomReadOptions())
         array = stack.resample(read_planes(stack.slices))
     return Volume(array, stack.affine, header)
 
 
-def read_series_grid(study: str | Path, options: DicomReadOptions | None = None) -> Volume:
+def read_series_grid(study: Study, options: DicomReadOptions | None = None) -> Volume:
     """Read where the voxels of a series lie, not the voxels: the array is all zero and takes no memory.
 
     Raises:
         DataError, GeometryError: as `read_series`, apart from what concerns the pixels.
     """
-    with _one_line_errors(Path(study)):
-        stack, header = _open_series(Path(study), options or DicomReadOptions())
+    with _one_line_errors(study):
+        stack, header = _open_series(study, options or DicomReadOptions())
     return Volume(np.broadcast_to(np.zeros((), np.uint8), stack.shape), stack.affine, header)
 
 
 @contextmanager
-def _one_line_errors(study: Path) -> Iterator[None]:
-    """Put the study before an error's text."""
+def _one_line_errors(study: Study) -> Iterator[None]:
+    """Put the study, or the folder of its files, before an error's text."""
+    if isinstance(study, Sequence) and not isinstance(study, str):
+        study = study[0] if len(study) == 1 else os.path.commonpath([file.parent for file in study])
     try:
         yield
     except DataError as error:
@@ -186,7 +192,7 @@ def _one_line_errors(study: Path) -> Iterator[None]:
         raise DataError(f"{error.filename or study}: {error.strerror or error}") from error
 
 
-def _open_series(study: Path, options: DicomReadOptions) -> tuple[Stack, DicomHeader]:
+def _open_series(study: Study, options: DicomReadOptions) -> tuple[Stack, DicomHeader]:
     groups, passed_over = _find_series(study)
     group, notes = _choose(groups, options)
     stack = stack_slices(group.slices, options)
@@ -195,12 +201,11 @@ def _open_series(study: Path, options: DicomReadOptions) -> tuple[Stack, DicomHe
     return stack, DicomHeader(tuple(s.path for s in stack.slices), first.series_uid, first.modality, tuple(notes))
 
 
-def _find_series(study: Path) -> tuple[list[_Group], list[PassedOver]]:
+def _find_series(study: Study) -> tuple[list[_Group], list[PassedOver]]:
     """Read the headers of all files of a study, by series and phase, the longest series first."""
     series: dict[tuple[str, str], list[Slice]] = {}
     passed_over: list[PassedOver] = []
-    for path in study_files(study):
-        found = _slices_of(study, path)
+    for found in _headers(study):
         if isinstance(found, PassedOver):
             passed_over.append(found)
             continue
@@ -214,6 +219,14 @@ def _find_series(study: Path) -> tuple[list[_Group], list[PassedOver]]:
         passed_over += copies
         groups += [_Group(phase, its_slices) for phase, its_slices in split_phases(kept)]
     return groups, passed_over
+
+
+def _headers(study: Study) -> Iterator[list[Slice] | PassedOver]:
+    if isinstance(study, Sequence) and not isinstance(study, str):
+        yield from (read_slices(file) for file in study)
+    else:
+        folder = Path(study)
+        yield from (_slices_of(folder, file) for file in study_files(folder))
 
 
 def _slices_of(study: Path, path: Path) -> list[Slice] | PassedOver:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from fullscale.data.case import Case, Dataset
+from fullscale.data.image_files import PICTURES
 from fullscale.data.layouts.description import beside
 from fullscale.data.layouts.folders import TEST_FOLDER, pair, scans, subfolders, visible
 from fullscale.data.layouts.rows import COLUMNS
-from fullscale.data.read import label_name
-from fullscale.data.volume_files import volume_stem
+from fullscale.data.read import label_name, stem_of
 from fullscale.errors import DataError
 
 _IMAGE_FOLDERS = ("imagestr", "images", "image", "imgs", "img", "volumes", "volume", "scans", "scan", "ct", "data")
@@ -17,7 +17,6 @@ _LABEL_FOLDERS = (
     *("labelstr", "labels", "label", "masks", "mask", "segmentations", "segmentation", "segs", "seg", "gt"),
     *("groundtruth", "ground_truth", "truth"),
 )
-_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
 
 
 def recognise(root: Path) -> Dataset | None:
@@ -34,14 +33,14 @@ def recognise(root: Path) -> Dataset | None:
     if len(image_folders) + len(label_folders) > 2:
         named = ", ".join(folder.name for folder in image_folders + label_folders)
         raise DataError(f"{root}: which folder holds what? Several fit ({named}); give a CSV file of the pairs")
-    images = [(volume_stem(file), file) for file in scans(image_folders[0])]
+    images = [(stem_of(file), file) for file in scans(image_folders[0])]
     labels = {name: file for file in visible(label_folders[0]) if file.is_file() and (name := label_name(file))}
     if not labels.keys() & dict(images).keys():
         raise DataError(_nothing_pairs(root, image_folders[0], label_folders[0]))
     dataset = beside(root).dataset(root, "two folders")
     pair(dataset, images, labels)
     for file in scans(folders.get(TEST_FOLDER)):
-        dataset.add(Case.of_image(volume_stem(file), file))
+        dataset.add(Case.of_image(stem_of(file), file))
     return dataset
 
 
@@ -63,4 +62,4 @@ def _nothing_pairs(root: Path, images: Path, labels: Path) -> str:
 def _holds_pictures(folder: Path) -> bool:
     """Tell whether a folder, or a folder in it, holds pictures and no volumes."""
     files = [file for inner in (folder, *subfolders(folder).values()) for file in visible(inner) if file.is_file()]
-    return not scans(folder) and any(file.suffix.lower() in _PICTURES for file in files)
+    return not scans(folder) and any(file.suffix.lower() in PICTURES for file in files)

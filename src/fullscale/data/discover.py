@@ -1,0 +1,236 @@
+"""What a path holds: a data set, or scans to segment, and everything that is neither.
+
+One answer for every command that is given a path. A file is known by its content: DICOM with or without its mark, a
+volume by the suffix that says how to read it. Slices are grouped by the study they name, wherever they lie.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fullscale.data.case import Dataset
+from fullscale.data.dicom.headers import NOT_DICOM, PassedOver, read_slices
+from fullscale.data.dicom.store import is_hidden, is_zip, study_files, zip_files
+from fullscale.data.identity import content_files
+from fullscale.data.image_files import PICTURES
+from fullscale.data.layouts.find import recognise
+from fullscale.data.read import stem_of
+from fullscale.data.volume_files import volume_suffix
+from fullscale.errors import DataError
+from fullscale.progress import Progress, ignore
+
+_DESCRIPTION = "dataset.json"
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One scan that can be segmented.
+
+    Attributes:
+        name: what its mask is called; unique among the scans of a path.
+        path: a volume file, or the folder, zip or file of a DICOM study.
+        files: the DICOM files of a study, where the path holds more than these; else empty.
+        series: UID and description of each series of a study, as far as they were read.
+    """
+
+    name: str
+    path: Path
+    files: tuple[Path, ...] = ()
+    series: frozenset[str] = frozenset()
+
+    @property
+    def source(self) -> Path | tuple[Path, ...]:
+        """What `read_image` takes."""
+        return self.files or self.path
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a path holds.
+
+    Attributes:
+        path: what was looked at.
+        dataset: the data set, where the path is laid out as one.
+        scans: every scan; of a data set those of all its cases, with labels or without.
+        passed_over: files that are no part of any, each with the reason.
+    """
+
+    path: Path
+    dataset: Dataset | None
+    scans: list[Scan]
+    passed_over: list[PassedOver]
+
+
+@dataclass
+class _Found:
+    """Files that make one scan: those of a DICOM study, or one volume file."""
+
+    files: list[Path]
+    is_study: bool
+    series: set[str] = field(default_factory=set)
+
+
+def discover(path: str | Path, progress: Progress = ignore) -> Contents:
+    """Find what a path holds.
+
+    Args:
+        path: a file, a folder with whatever folders in it, or a zip.
+        progress: told of each file whose header was read; a large folder takes minutes.
+
+    Raises:
+        DataError: the path does not exist, or is a data set of a known layout that cannot be used.
+    """
+    path = Path(path)
+    dataset = recognise(path)
+    if dataset is not None:
+        scans = [Scan(case.id, case.image) for case in (*dataset.cases, *dataset.unlabelled)]
+        return Contents(path, dataset, scans, list(_beside(dataset)))
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder; give a scan, a folder of scans or a DICOM study")
+    try:
+        found, passed_over = _sort_out(path, progress)
+    except DataError as error:
+        raise type(error)(f"{path}: {error}") from error
+    return Contents(path, None, _name(path, found), passed_over)
+
+
+def summarise(passed_over: Sequence[PassedOver]) -> list[str]:
+    """Count files that were passed over by reason, a line each, and name the first."""
+    by_reason: dict[str, list[Path]] = defaultdict(list)
+    for file in passed_over:
+        by_reason[file.reason].append(file.path)
+    return [
+        f"{paths[0]}: passed over, {reason}"
+        if len(paths) == 1
+        else f"{len(paths)} files passed over, {reason}, such as {paths[0]}"
+        for reason, paths in by_reason.items()
+    ]
+
+
+def _beside(dataset: Dataset) -> Iterator[PassedOver]:
+    """Find the files in the folder of a data set that belong to none of its cases."""
+    if not dataset.root.is_dir():
+        return
+    sources = [file for case in (*dataset.cases, *dataset.unlabelled) for file in (*case.channels.values(), case.label)]
+    known = {part for file in sources if file is not None for part in (file, *_parts(file))}
+    for file in study_files(dataset.root):
+        if is_hidden(dataset.root, file) or file.name == _DESCRIPTION or known & {file, *file.parents}:
+            continue
+        yield PassedOver(file, f"no part of the data set ({dataset.layout})")
+
+
+def _sort_out(path: Path, progress: Progress) -> tuple[list[_Found], list[PassedOver]]:
+    """Read the header of every file, and group the files into volumes and studies."""
+    files, passed_over = _files(path)
+    whole = [file for file in files if file.is_file() and (volume_suffix(file) or is_zip(file))]
+    parts = {part for file in whole for part in (file, *_parts(file))}
+    studies: dict[str | Path, _Found] = {}
+    damaged: list[Path] = []
+    others = [file for file in files if file not in parts]
+    for done, file in enumerate(others, start=1):
+        try:
+            slices = read_slices(file)
+        except DataError:
+            damaged.append(file)
+        else:
+            if isinstance(slices, PassedOver):
+                passed_over.append(PassedOver(file, _reason(file, slices)))
+            elif all(s.modality == "SEG" for s in slices):
+                passed_over.append(PassedOver(file, "a DICOM segmentation"))
+            else:
+                study = studies.setdefault(slices[0].study_uid or file.parent, _Found([], is_study=True))
+                study.files.append(file)
+                study.series |= {text for s in slices for text in (s.series_uid, s.description) if text}
+        progress(done, len(others), file.name)
+    _add_damaged(studies, damaged)
+    found = [*(_Found([file], is_study=False) for file in whole), *studies.values()]
+    return sorted(found, key=lambda one: one.files[0]), passed_over
+
+
+def _files(path: Path) -> tuple[list[Path], list[PassedOver]]:
+    """List the files at a path, those in zips included; hidden ones and dead links apart."""
+    files: list[Path] = []
+    passed_over: list[PassedOver] = []
+    for file in _members(path) if is_zip(path) else study_files(path):
+        if is_hidden(path, file):
+            passed_over.append(PassedOver(file, "hidden"))
+        elif is_zip(file):
+            files += _members(file)
+        elif file.is_file() or is_zip(path):
+            files.append(file)
+        else:
+            passed_over.append(PassedOver(file, "no file, or a link that leads nowhere"))
+    return files, passed_over
+
+
+def _members(archive: Path) -> list[Path]:
+    """List the files in a zip; one that is refused stays what it is, so that reading it says why."""
+    try:
+        return [file for file in zip_files(archive) if not is_hidden(archive, file)]
+    except DataError:
+        return [archive]
+
+
+def _parts(source: Path) -> list[Path]:
+    """List the files beside a header that hold its voxels."""
+    return content_files(source)[1:] if source.is_file() else []
+
+
+def _reason(file: Path, passed_over: PassedOver) -> str:
+    """Say why a file is no part of a scan."""
+    if passed_over.reason != NOT_DICOM:
+        return passed_over.reason
+    if volume_suffix(file):
+        return "a volume in a zip, which is not read there; unpack it"
+    return "a picture" if file.suffix.lower() in PICTURES else "neither DICOM nor a volume file"
+
+
+def _add_damaged(studies: dict[str | Path, _Found], damaged: Iterable[Path]) -> None:
+    """Let a damaged slice belong to the studies in its folder, so that reading them names it."""
+    for file in damaged:
+        near = [study for study in studies.values() if any(other.parent == file.parent for other in study.files)]
+        for study in near or [studies.setdefault(file.parent, _Found([], is_study=True))]:
+            study.files.append(file)
+
+
+def _name(root: Path, found: list[_Found]) -> list[Scan]:
+    """Name the scans: by the folders below the root where each holds one, else by file or folder."""
+    places = [root if one.is_study and len(found) == 1 else _place(one) for one in found]
+    tops = [{_top(root, file) for file in one.files} for one in found]
+    names = ["".join(top) if len(top) == 1 else "" for top in tops]
+    if len(found) == 1 or "" in names or len(set(names)) < len(found):
+        short = [stem_of(place.resolve()) for place in places]
+        names = [
+            name if short.count(name) == 1 else _long_name(root, place)
+            for name, place in zip(short, places, strict=True)
+        ]
+    scans = []
+    for n, (name, place, one) in enumerate(zip(names, places, found, strict=True)):
+        twice = one.is_study and names.count(name) > 1  # two studies in one folder
+        unique = f"{name}_{names[: n + 1].count(name)}" if twice else name
+        files = tuple(one.files) if one.is_study and one.files != [place] else ()
+        scans.append(Scan(unique, place, files, frozenset(one.series)))
+    return scans
+
+
+def _top(root: Path, file: Path) -> str:
+    """Return the name of the folder or zip below the root that a file lies in; empty where it lies in none."""
+    inner = file.relative_to(root).parts
+    return stem_of(inner[0]) if len(inner) > 1 else ""
+
+
+def _place(found: _Found) -> Path:
+    """Return the file of a scan, or the folder or zip that holds all of its files."""
+    if len(found.files) == 1:
+        return found.files[0]
+    return Path(os.path.commonpath([file.parent for file in found.files]))
+
+
+def _long_name(root: Path, place: Path) -> str:
+    """Name a place by its whole way from the root."""
+    inner = place.relative_to(root).parts
+    return "_".join(stem_of(part) for part in inner) or stem_of(root.resolve())
