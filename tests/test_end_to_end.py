@@ -302,4 +302,4 @@ def test_a_dicom_study_from_its_listing_to_its_segmentation(
     assert filled.returncode == DONE, filled.stderr
     assert "gaps filled: 1 of 5 slices" in filled.stderr
     assert [path.name for path in out.iterdir()] == ["study.dcm"]
-    one_line(fullscale("inspect", out), DATA, "no scan but SEG")
+    one_line(fullscale("inspect", out), DATA, "a DICOM segmentation")

@@ -11,6 +11,7 @@ from tests.dicom_slices import write_series, write_slice
 from fullscale.data.dicom.seg import read_seg
 from fullscale.data.dicom.series import read_series
 from fullscale.data.dicom.stack import DicomReadOptions
+from fullscale.data.discover import Scan
 from fullscale.data.volume_files import read_volume, write_volume
 from fullscale.errors import DataError, UsageError
 from fullscale.geometry.orientation import reorient
@@ -19,17 +20,44 @@ from fullscale.inference.batch import OutputOptions, find_scans, predict_scans
 from fullscale.inference.predictor import Predictor
 
 
+def named(*paths: Path) -> list[str]:
+    return [scan.name for scan in find_scans(paths)[0]]
+
+
+def test_what_is_given_and_is_no_scan_is_spoken_of(tmp_path: Path) -> None:
+    write_series(tmp_path / "scan")
+    (tmp_path / "scan" / "readme.txt").write_text("text")
+    _, notes = find_scans([tmp_path / "scan"])
+    assert notes == [f"{tmp_path / 'scan' / 'readme.txt'}: passed over, neither DICOM nor a volume file"]
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "readme.txt").write_text("text")
+    with pytest.raises(DataError, match=r"holds no scan; .*readme\.txt: passed over"):
+        find_scans([tmp_path / "texts"])
+    (tmp_path / "cases.csv").write_text("image\ngone.nii\nscan\n")
+    scans, notes = find_scans([tmp_path / "cases.csv"])
+    assert ([scan.name for scan in scans], len(notes)) == (["scan"], 1)
+    assert "gone.nii: no such file" in notes[0]
+
+
+def test_a_series_that_is_chosen_means_the_studies_that_hold_it(tmp_path: Path) -> None:
+    for name, number in (("a", 1), ("b", 2)):
+        write_series(tmp_path / name, StudyInstanceUID=f"1.9.{number}", SeriesInstanceUID=f"1.9.{number}.1")
+    scans, notes = find_scans([tmp_path], DicomReadOptions(series="1.9.2.1"))
+    assert [scan.name for scan in scans] == ["b"]
+    assert notes == [f"{tmp_path / 'a'}: passed over, it holds no series '1.9.2.1'"]
+    scans, notes = find_scans([tmp_path], DicomReadOptions(series="thin"))
+    assert ([scan.name for scan in scans], notes) == (["a", "b"], [])
+
+
 def test_a_data_set_stands_for_the_scans_of_its_cases_not_for_its_masks(phantoms: Path, tmp_path: Path) -> None:
-    names = [name for name, _ in find_scans([phantoms])]
-    assert names == [f"phantom_00{i}" for i in range(7)]
+    assert named(phantoms) == [f"phantom_00{i}" for i in range(7)]
     for name in ("volume-0.nii.gz", "segmentation-0.nii.gz"):
         write_volume(tmp_path / name, Volume(np.zeros((4, 4, 4), dtype=np.uint8), np.eye(4)))
-    assert find_scans([tmp_path]) == [("volume-0", tmp_path / "volume-0.nii.gz")]
+    assert find_scans([tmp_path]) == ([Scan("volume-0", tmp_path / "volume-0.nii.gz")], [])
 
 
 def test_a_folder_of_scans_and_single_files_mix(phantoms: Path) -> None:
-    found = find_scans([phantoms / "imagesTs", phantoms / "imagesTr" / "phantom_000.nii.gz"])
-    assert [name for name, _ in found] == ["phantom_006", "phantom_000"]
+    assert named(phantoms / "imagesTs", phantoms / "imagesTr" / "phantom_000.nii.gz") == ["phantom_006", "phantom_000"]
 
 
 def test_two_scans_of_one_name_are_refused(phantoms: Path, tmp_path: Path) -> None:
@@ -37,7 +65,7 @@ def test_two_scans_of_one_name_are_refused(phantoms: Path, tmp_path: Path) -> No
     copy.write_bytes((phantoms / "imagesTr" / "phantom_000.nii.gz").read_bytes())
     with pytest.raises(UsageError, match="would all be written as 'phantom_000'"):
         find_scans([copy, phantoms / "imagesTr" / "phantom_000.nii.gz"])
-    with pytest.raises(DataError, match="does not exist"):
+    with pytest.raises(DataError, match="no such file or folder"):
         find_scans([tmp_path / "absent"])
 
 
@@ -46,7 +74,7 @@ def test_a_mask_has_the_format_of_its_scan(trained_run: Path, phantoms: Path, tm
     scan = read_volume(phantoms / "imagesTs" / "phantom_006.nii.gz")
     write_volume(tmp_path / f"scan{suffix}", Volume(scan.array, scan.affine))
     predictor = Predictor.from_run(trained_run, "cpu")
-    [result] = predict_scans(predictor, find_scans([tmp_path / f"scan{suffix}"]), tmp_path / "masks")
+    [result] = predict_scans(predictor, find_scans([tmp_path / f"scan{suffix}"])[0], tmp_path / "masks")
     assert result.mask == tmp_path / "masks" / f"scan{suffix}"
     mask = read_volume(result.mask)
     np.testing.assert_array_equal(mask.array, predictor.predict(scan).array)
@@ -59,7 +87,7 @@ def test_a_mask_never_replaces_its_scan(trained_run: Path, phantoms: Path, tmp_p
     scan.write_bytes((phantoms / "imagesTs" / "phantom_006.nii.gz").read_bytes())
     before = scan.read_bytes()
     with pytest.raises(UsageError, match="would replace the scan itself"):
-        predict_scans(Predictor.from_run(trained_run, "cpu"), find_scans([scan]), tmp_path)
+        predict_scans(Predictor.from_run(trained_run, "cpu"), find_scans([scan])[0], tmp_path)
     assert scan.read_bytes() == before
 
 
@@ -92,8 +120,8 @@ def test_a_dicom_study_and_the_same_scan_as_nifti_get_the_same_labels(
     sitk.WriteImage(reader.Execute(), str(tmp_path / "phantom.nii.gz"))
     predictor = Predictor.from_run(trained_run, "cpu")
     out = tmp_path / "out"
-    [dicom] = predict_scans(predictor, find_scans([series]), out / "dicom", OutputOptions("both"))
-    [nifti] = predict_scans(predictor, find_scans([tmp_path / "phantom.nii.gz"]), out / "nifti")
+    [dicom] = predict_scans(predictor, find_scans([series])[0], out / "dicom", OutputOptions("both"))
+    [nifti] = predict_scans(predictor, find_scans([tmp_path / "phantom.nii.gz"])[0], out / "nifti")
     assert dicom.mask is not None
     assert nifti.mask is not None
     assert dicom.segmentation is not None
@@ -106,7 +134,7 @@ def test_a_dicom_study_and_the_same_scan_as_nifti_get_the_same_labels(
 
 
 def test_a_segmentation_needs_a_dicom_scan(trained_run: Path, phantoms: Path, tmp_path: Path) -> None:
-    scans = find_scans([phantoms / "imagesTs"])
+    scans, _ = find_scans([phantoms / "imagesTs"])
     [result] = predict_scans(Predictor.from_run(trained_run, "cpu"), scans, tmp_path / "out", OutputOptions("seg"))
     assert "no DICOM series" in str(result.error)
     assert not (tmp_path / "out").exists()
@@ -116,18 +144,18 @@ def test_a_study_is_one_scan_and_a_folder_of_patients_is_many(series: Path, tmp_
     for patient, study in (("one", "1.1"), ("two", "1.2")):
         for part in ("ct", "scout"):
             write_series(tmp_path / patient / part, StudyInstanceUID=study, SeriesInstanceUID=f"{study}.{len(part)}")
-    assert find_scans([tmp_path / "one"]) == [("one", tmp_path / "one")]
+    assert named(tmp_path / "one") == ["one"]
     patients = tmp_path / "patients"
     for name, study in (("a", "1.1"), ("b", "1.2")):
         write_series(patients / name, StudyInstanceUID=study)
-    assert [name for name, _ in find_scans([patients])] == ["a", "b"]
+    assert named(patients) == ["a", "b"]
     deep = tmp_path / "deep"
     write_series(deep / "x" / "y" / "z")
-    assert find_scans([deep]) == [("deep", deep)]
+    assert named(deep) == ["deep"]
     with zipfile.ZipFile(tmp_path / "study.zip", "w") as archive:
         for file in series.iterdir():
             archive.write(file, file.name)
-    assert find_scans([tmp_path / "study.zip"]) == [("study", tmp_path / "study.zip")]
+    assert named(tmp_path / "study.zip") == ["study"]
 
 
 def test_a_zip_a_pet_and_a_series_without_identifiers(trained_run: Path, series: Path, tmp_path: Path) -> None:
@@ -135,13 +163,13 @@ def test_a_zip_a_pet_and_a_series_without_identifiers(trained_run: Path, series:
     with zipfile.ZipFile(tmp_path / "study.zip", "w") as archive:
         for file in series.iterdir():
             archive.write(file, file.name)
-    [whole] = predict_scans(predictor, find_scans([tmp_path / "study.zip"]), tmp_path / "out", OutputOptions("seg"))
+    [whole] = predict_scans(predictor, find_scans([tmp_path / "study.zip"])[0], tmp_path / "out", OutputOptions("seg"))
     assert whole.error is None
     [pet] = predict_scans(
-        predictor, [("pet", write_series(tmp_path / "pet", Modality="PT"))], tmp_path / "out", OutputOptions("seg")
+        predictor, [Scan("pet", write_series(tmp_path / "pet", Modality="PT"))], tmp_path / "out", OutputOptions("seg")
     )
     assert pet.notes == ["the scan is PET, the model was trained on CT: do not trust the mask"]
-    blank = [("blank", write_series(tmp_path / "blank", SOPInstanceUID="", StudyInstanceUID=""))]
+    blank = [Scan("blank", write_series(tmp_path / "blank", SOPInstanceUID="", StudyInstanceUID=""))]
     [refused] = predict_scans(predictor, blank, tmp_path / "no", OutputOptions("seg"))
     assert "(SOPInstanceUID, StudyInstanceUID)" in str(refused.error)
     assert not (tmp_path / "no").exists()
@@ -152,6 +180,6 @@ def test_a_zip_a_pet_and_a_series_without_identifiers(trained_run: Path, series:
     assert "new ones are in the copy" in fixed.notes[0]
     assert {path.name for path in (tmp_path / "fix").iterdir()} == {"blank.dcm", "blank.nii.gz", "blank_dicom"}
     [copy] = predict_scans(
-        predictor, [("again", tmp_path / "fix" / "blank_dicom")], tmp_path / "fix", OutputOptions("seg")
+        predictor, [Scan("again", tmp_path / "fix" / "blank_dicom")], tmp_path / "fix", OutputOptions("seg")
     )
     assert (copy.error, copy.notes) == (None, [])

@@ -11,6 +11,7 @@ import SimpleITK as sitk
 from fullscale.data.dicom.seg import read_seg
 from fullscale.data.dicom.series import read_series
 from fullscale.data.dicom.stack import DicomReadOptions
+from fullscale.data.discover import Scan
 from fullscale.data.volume_files import read_volume
 from fullscale.geometry.orientation import reorient
 from fullscale.inference.batch import OutputOptions, predict_scans
@@ -27,8 +28,8 @@ def test_one_study_gives_one_mask_by_every_way(shared_data: Path, trained_run: P
     image = sitk.ReadImage([str(file) for file in scan.header.files])
     sitk.WriteImage(image, str(tmp_path / "converted.nii.gz"))
     options = DicomReadOptions(fix_identifiers=True)
-    [dicom] = predict_scans(predictor, [("study", folder)], tmp_path, OutputOptions("both", seg_type), options)
-    [nifti] = predict_scans(predictor, [("other", tmp_path / "converted.nii.gz")], tmp_path)
+    [dicom] = predict_scans(predictor, [Scan("study", folder)], tmp_path, OutputOptions("both", seg_type), options)
+    [nifti] = predict_scans(predictor, [Scan("other", tmp_path / "converted.nii.gz")], tmp_path)
     assert dicom.error is nifti.error is None
     assert dicom.mask is not None
     assert nifti.mask is not None

@@ -8,8 +8,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from PIL import Image
+from tests.dicom_slices import COLUMNS, ROWS, write_series
+from tests.dicom_slices import SLICES as DICOM_SLICES
 
 from fullscale.data.case import Case
+from fullscale.data.dicom.seg import write_seg
+from fullscale.data.image_files import name_order
+from fullscale.data.labels import Algorithm
+from fullscale.data.read import read_image
 from fullscale.data.volume_files import write_volume
 from fullscale.errors import DataError, FullscaleError, GeometryError, UsageError
 from fullscale.geometry.orientation import reorient
@@ -295,6 +302,43 @@ def test_what_has_no_counterpart_is_reported(folders: tuple[Path, Path]) -> None
     assert "no truth" in messages["c"]
     assert "no prediction" in messages["d"]
     assert [failure["case"] for failure in strict(summary)["failures"]] == ["c", "d"]
+
+
+def test_a_segmentation_is_scored_against_the_png_masks_of_its_patient(tmp_path: Path) -> None:
+    scan = read_image(write_series(tmp_path / "3" / "DICOM_anon"))
+    files = sorted(scan.header.files, key=name_order)
+    for n, file in enumerate(files):
+        mask = np.zeros((ROWS, COLUMNS), np.uint8)
+        mask[1, : scan.header.files.index(file)] = 255  # slice k along the normal holds k voxels
+        (tmp_path / "3" / "Ground").mkdir(exist_ok=True)
+        Image.fromarray(mask).save(tmp_path / "3" / "Ground" / f"liver_{n}.png")
+    found = np.zeros(scan.shape, np.uint8)
+    for k in range(DICOM_SLICES):
+        found[: min(k, COLUMNS), 1, k] = 1
+    found[0, 1, 1] = 0  # one voxel of ten is missed
+    write_seg(tmp_path / "SEG", scan.with_array(found), {1: "liver"}, Algorithm("a", "1"))
+    for truth in (tmp_path / "3" / "Ground", tmp_path / "3"):
+        given = tmp_path / "SEG" if truth.name == "Ground" else (tmp_path / "SEG").rename(tmp_path / "3.dcm")
+        (case,) = evaluate(given, truth).cases
+        assert case.metrics[1]["Dice"] == pytest.approx(2 * 9 / (9 + 10))
+
+
+def test_a_truth_with_voxels_to_ignore_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "d" / "imagesTr" / "a_0000.nii.gz", np.zeros(SHAPE, dtype=np.int16))
+    write(tmp_path / "d" / "labelsTr" / "a.nii.gz")
+    (tmp_path / "d" / "dataset.json").write_text('{"labels": {"background": 0, "liver": 1, "ignore": 2}}')
+    with pytest.raises(DataError, match="label 2 is 'ignore'"):
+        evaluate(tmp_path / "d" / "labelsTr" / "a.nii.gz", tmp_path / "d")
+
+
+def test_label_maps_in_deeper_folders_are_spoken_of(
+    folders: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    predictions, truth = folders
+    write(predictions / "old" / "a.nii.gz")
+    assert len(evaluate(predictions, truth).cases) == 2
+    assert f"1 volumes in folders of it are no label maps, such as {predictions / 'old' / 'a.nii.gz'}" in caplog.text
 
 
 def shifted(path: Path) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from fullscale.cli.progress import progress_bar
 from fullscale.cli.show import Jobs, Json, print_json, print_status, table
+
+if TYPE_CHECKING:
+    from fullscale.data.dicom.series import SeriesInfo
+    from fullscale.data.discover import Contents, Scan
 
 Data = Annotated[Path, typer.Argument(help="Folder of labelled scans, or a CSV or JSON list.", show_default=False)]
 
@@ -25,56 +29,84 @@ def inspect(
     """
     from fullscale.cli.show import print_inspection
     from fullscale.data.checks import inspect_dataset
-    from fullscale.data.dicom.series import is_study
-    from fullscale.data.layouts.find import find_dataset
+    from fullscale.data.discover import discover, summarise
     from fullscale.errors import DataError
 
-    try:
-        dataset = find_dataset(data)
-    except DataError:
-        if not is_study(data):
-            raise
-        _inspect_study(data, json)
+    with progress_bar("looking") as progress:
+        contents = discover(data, progress)
+    if contents.dataset is None:
+        _inspect_scans(contents, json)
         return
     with progress_bar("inspecting") as progress:
-        inspection = inspect_dataset(dataset, progress, jobs)
+        inspection = inspect_dataset(contents.dataset, progress, jobs)
+    beside = summarise(contents.passed_over)
     if json:
-        print_json(inspection.as_dict())
+        print_json(inspection.as_dict() | {"passed_over": beside})
     else:
         print_inspection(inspection)
+        for line in beside:
+            print_status(f"note: {line}")
     if not inspection.facts:
         raise DataError(f"no case of {data} can be used for training")
 
 
-def _inspect_study(study: Path, json: bool) -> None:
-    from fullscale.data.dicom.series import list_series
+def _inspect_scans(contents: Contents, json: bool) -> None:
+    """List loose scans, and of each DICOM study the series."""
+    from fullscale.data.dicom.series import SeriesListing, list_series, unreadable_series
+    from fullscale.data.discover import summarise
+    from fullscale.data.volume_files import volume_suffix
     from fullscale.errors import DataError
 
-    listing = list_series(study)
-    found = listing.series
+    def listing_of(scan: Scan) -> SeriesListing:
+        try:
+            return list_series(scan.source)
+        except DataError as error:
+            return SeriesListing([unreadable_series(str(error))], [])
+
+    volumes = [scan for scan in contents.scans if volume_suffix(scan.path) and not scan.files]
+    listings = {scan.name: listing_of(scan) for scan in contents.scans if scan not in volumes}
+    series = [(name, one) for name, listing in listings.items() for one in listing.series]
+    beside = [*contents.passed_over, *(file for listing in listings.values() for file in listing.passed_over)]
+    if not contents.scans:
+        lines = summarise(beside)[:3] or ["it is empty"]
+        raise DataError(f"{contents.path}: no data set found and no scan: {'; '.join(lines)}")
     if json:
-        passed_over = [{"path": str(file.path), "reason": file.reason} for file in listing.passed_over]
-        print_json({"study": str(study), "series": [vars(series) for series in found], "passed_over": passed_over})
+        content = {
+            "study": str(contents.path),
+            "scans": [{"name": scan.name, "path": str(scan.path)} for scan in contents.scans],
+            "series": [{"scan": name} | vars(one) for name, one in series],
+            "passed_over": [{"path": str(file.path), "reason": file.reason} for file in beside],
+        }
+        print_json(content)
     else:
-        rows = [
-            (
-                series.modality or "-",
-                series.description or "-",
-                series.phase or "-",
-                series.slices,
-                " x ".join(f"{step:.4g}" for step in series.spacing_mm or ()) or "-",
-                series.orientation or "-",
-                series.uid or "blank",
-                series.problem or "none",
-            )
-            for series in found
-        ]
-        heads = ["modality", "description", "phase", "slices", "spacing mm", "axes", "UID", "problem"]
-        table(f"DICOM study {study}: {len(found)} series", heads, rows)
-        for file in listing.passed_over:
-            print_status(f"passed over: {file.path}: {file.reason}")
-    if all(series.problem for series in found):
-        raise DataError(f"no series of {study} can be read as it is: {found[0].problem}")
+        _print_scans(contents, volumes, series)
+        for line in summarise(beside):
+            print_status(f"note: {line}")
+    if series and not volumes and all(one.problem for _, one in series):
+        raise DataError(f"no series of {contents.path} can be read as it is: {series[0][1].problem}")
+
+
+def _print_scans(contents: Contents, volumes: list[Scan], series: list[tuple[str, SeriesInfo]]) -> None:
+    typer.echo(f"{contents.path}: {len(contents.scans)} scans, no data set of scans with labels")
+    if volumes:
+        table("Volume files", ["scan", "file"], [(scan.name, str(scan.path)) for scan in volumes])
+    rows = [
+        (
+            name,
+            one.modality or "-",
+            one.description or "-",
+            one.phase or "-",
+            one.slices,
+            " x ".join(f"{step:.4g}" for step in one.spacing_mm or ()) or "-",
+            one.orientation or "-",
+            one.uid or "blank",
+            one.problem or "none",
+        )
+        for name, one in series
+    ]
+    if rows:
+        heads = ["scan", "modality", "description", "phase", "slices", "spacing mm", "axes", "UID", "problem"]
+        table(f"DICOM: {len(rows)} series", heads, rows)
 
 
 def phantom(

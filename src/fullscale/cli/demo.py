@@ -21,8 +21,9 @@ def demo(
 ) -> None:
     """Draw phantoms, train a small UNet 3+, segment a scan it has not seen, and score the mask."""
     from fullscale.config.load import load_config
+    from fullscale.data.discover import Scan
     from fullscale.data.phantom import write_dataset
-    from fullscale.data.read import read_image, read_label
+    from fullscale.data.read import read_image, read_label, stem_of
     from fullscale.inference.batch import predict_scans
     from fullscale.inference.predictor import Predictor
     from fullscale.reporting.figures import save_figure
@@ -48,7 +49,7 @@ def demo(
 
     [unseen] = sorted((scans / "imagesTs").iterdir())
     truth = scans / "labelsTs" / unseen.name
-    [result] = predict_scans(Predictor.from_run(run), [(unseen.name.removesuffix(".nii.gz"), unseen)], masks)
+    [result] = predict_scans(Predictor.from_run(run), [Scan(stem_of(unseen), unseen)], masks)
     assert result.mask is not None
     structures = {1: "liver", 2: "spleen"}
     summary = evaluate(result.mask, truth, structures)

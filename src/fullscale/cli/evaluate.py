@@ -45,7 +45,13 @@ def score_model(
     from fullscale.runfolder import SUMMARY
 
     chosen, tolerance = parse_labels(labels), parse_tolerance(tolerance_mm)
-    cases = find_dataset(data).cases
+    dataset = find_dataset(data)
+    for problem in dataset.problems:
+        print_status(f"note: {problem.case}: {problem.message}")
+    if dataset.unlabelled:
+        names = ", ".join(case.id for case in dataset.unlabelled[:3])
+        print_status(f"note: {len(dataset.unlabelled)} cases without labels are not scored, such as {names}")
+    cases = dataset.cases
     predictor = Predictor.from_run(model, device)
     chosen = chosen or predictor.card.labels
     with progress_bar("testing") as progress:

@@ -47,7 +47,9 @@ def predict(
     from fullscale.inference.predictor import Predictor
 
     dicom = DicomReadOptions(series, phase, allow_gaps, untilt, fix_identifiers)
-    found = find_scans(scans, dicom)
+    found, beside = find_scans(scans, dicom)
+    for line in beside:
+        print_status(f"note: {line}")
     predictor = Predictor.from_run(model, device, batch_size)
     options = OutputOptions(format, seg_type, probabilities)
     with progress_bar("predicting") as progress:

@@ -63,6 +63,7 @@ def overlay(
     json: Json = False,
 ) -> None:
     """Draw a mask over its scan; with the truth, what was found, missed and invented."""
+    from fullscale.data.discover import only_scan
     from fullscale.data.labels import LabelScheme
     from fullscale.data.read import read_image, read_label
     from fullscale.errors import UsageError
@@ -75,10 +76,11 @@ def overlay(
         raise UsageError(f"--at {at:g} is the place of one slice: say which with --view axial, coronal or sagittal")
     names = parse_labels(labels)
     options = RenderOptions(_window(window), names or {}, palette, contour)
-    volume = read_image(scan)
+    source = only_scan(scan).source
+    volume = read_image(source)
 
     def read(path: Path) -> Volume:
-        label_map = read_label(path, scan)
+        label_map = read_label(path, source)
         require_same_grid(volume, label_map, f"{scan} and {path}")
         return label_map if names is None else LabelScheme(names).keep(label_map)
 

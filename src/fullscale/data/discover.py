@@ -6,10 +6,11 @@ volume by the suffix that says how to read it. Slices are grouped by the study t
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fullscale.data.case import Dataset
@@ -17,13 +18,14 @@ from fullscale.data.dicom.headers import NOT_DICOM, PassedOver, read_slices
 from fullscale.data.dicom.store import is_hidden, is_zip, study_files, zip_files
 from fullscale.data.identity import content_files
 from fullscale.data.image_files import PICTURES
-from fullscale.data.layouts.find import recognise
-from fullscale.data.read import stem_of
+from fullscale.data.layouts.find import find_dataset, recognise
+from fullscale.data.read import label_name, stem_of
 from fullscale.data.volume_files import volume_suffix
 from fullscale.errors import DataError
 from fullscale.progress import Progress, ignore
 
 _DESCRIPTION = "dataset.json"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,82 @@ def discover(path: str | Path, progress: Progress = ignore) -> Contents:
     except DataError as error:
         raise type(error)(f"{path}: {error}") from error
     return Contents(path, None, _name(path, found), passed_over)
+
+
+@dataclass(frozen=True)
+class LabelMaps:
+    """The label maps at a path.
+
+    Attributes:
+        files: each by the name of its case.
+        images: the scan of each case, where it is known.
+        labels: name of each label that a data set declares, background left out.
+        single: whether the path is one label map itself, not a folder of them.
+    """
+
+    files: dict[str, Path]
+    images: dict[str, Path] = field(default_factory=dict)
+    labels: dict[int, str] = field(default_factory=dict)
+    single: bool = False
+
+    def named_like(self, other: LabelMaps) -> LabelMaps:
+        """Return a single label map, and its scan, under the name of another single one."""
+        files = dict(zip(other.files, self.files.values(), strict=True))
+        return replace(self, files=files, images=dict(zip(files, self.images.values(), strict=False)))
+
+
+def only_scan(path: str | Path) -> Scan:
+    """Find the one scan that a path holds.
+
+    Raises:
+        DataError: it holds none, or several.
+    """
+    contents = discover(path)
+    if len(contents.scans) != 1:
+        held = [str(scan.path) for scan in contents.scans[:3]] or summarise(contents.passed_over)[:3]
+        count = len(contents.scans) or "no"
+        raise DataError(f"{path}: holds {count} scans, expected one" + (f": {'; '.join(held)}" if held else ""))
+    return contents.scans[0]
+
+
+def find_label_maps(path: str | Path) -> LabelMaps:
+    """Find the label maps at a path: one itself, those of a data set, or those in a folder.
+
+    Hidden files are passed over, and so are `NAME_STRUCTURE_probability` beside a label map `NAME`.
+
+    Raises:
+        DataError: the path is missing or a file of another kind, two have one name, or a data set cannot be used.
+    """
+    path = Path(path)
+    name = label_name(path) if path.is_file() else None
+    if name is not None:
+        return LabelMaps({name: path}, single=True)
+    dataset = recognise(path)
+    if dataset is None:
+        return LabelMaps(_label_maps_in(path) if path.is_dir() else _labels_of(find_dataset(path)))
+    if dataset.ignore is not None:
+        raise DataError(f"{path}: label {dataset.ignore} is 'ignore', voxels of which nothing is known: not supported")
+    images = {case.id: case.image for case in dataset.cases}
+    labels = {value: name for value, name in (dataset.labels or {}).items() if value != 0}
+    return LabelMaps(_labels_of(dataset), images, labels, single=_labels_of(dataset) == {path.parent.name: path})
+
+
+def _labels_of(dataset: Dataset) -> dict[str, Path]:
+    return {case.id: case.label for case in dataset.cases if case.label is not None}
+
+
+def _label_maps_in(folder: Path) -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    for file in sorted(f for f in folder.iterdir() if f.is_file() and f.name[0] != "."):
+        name = label_name(file)
+        other = file if name is None else files.setdefault(name, file)
+        if other != file:
+            raise DataError(f"{folder}: {other.name} and {file.name} stand for one case; remove one")
+    soft = {n for n in files if n.endswith("_probability") and any(n.startswith(f"{m}_") for m in files if m != n)}
+    deeper = [f for f in folder.glob("*/**/*") if volume_suffix(f) and not is_hidden(folder, f)] if files else []
+    if deeper:
+        _log.info("%s: %d volumes in folders of it are no label maps, such as %s", folder, len(deeper), deeper[0])
+    return {name: file for name, file in files.items() if name not in soft}
 
 
 def summarise(passed_over: Sequence[PassedOver]) -> list[str]:

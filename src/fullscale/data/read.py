@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from fullscale.data.dicom.headers import is_dicom_file, is_seg
 from fullscale.data.dicom.seg import read_seg
-from fullscale.data.dicom.series import read_series, read_series_grid
+from fullscale.data.dicom.series import Study, read_series, read_series_grid
 from fullscale.data.dicom.stack import DicomReadOptions
 from fullscale.data.dicom.store import is_zip
 from fullscale.data.image_files import read_png_stack
@@ -21,7 +20,7 @@ _SUFFIXES = (".dcm", ".dicom", ".ima", ".zip")
 """What is taken off a name besides the suffix of a volume, in lower case."""
 
 
-def read_image(path: str | Path | Sequence[Path], options: DicomReadOptions | None = None) -> Volume:
+def read_image(path: Study, options: DicomReadOptions | None = None) -> Volume:
     """Read a scan from a volume file, or from a DICOM study: a folder, a zip, or its files.
 
     Args:
@@ -34,13 +33,12 @@ def read_image(path: str | Path | Sequence[Path], options: DicomReadOptions | No
     Raises:
         DataError: the path is missing or cannot be read; see `read_volume` and `read_series`.
     """
-    if isinstance(path, Sequence) and not isinstance(path, str):
-        return read_series(path, options)
-    path = Path(path)
-    return read_series(path, options) if _is_study(path) else read_volume(path)
+    if isinstance(path, str | Path) and not _is_study(Path(path)):
+        return read_volume(path)
+    return read_series(path, options)
 
 
-def read_label(path: str | Path, image_path: str | Path) -> Volume:
+def read_label(path: str | Path, image_path: Study) -> Volume:
     """Read a label map from a volume file, from a DICOM SEG, or from a folder of PNG masks beside a DICOM folder.
 
     Args:
@@ -55,11 +53,11 @@ def read_label(path: str | Path, image_path: str | Path) -> Volume:
     Raises:
         DataError: the path is missing or cannot be read, or holds values that are no whole numbers.
     """
-    path = Path(path)
+    path, image_path = Path(path), Path(image_path) if isinstance(image_path, str) else image_path
     if path.is_dir():
         return read_png_stack(path, read_series_grid(image_path))
     if volume_suffix(path) is None and is_dicom_file(path):
-        return read_seg(path, None if path == Path(image_path) else _read_grid(Path(image_path)))
+        return read_seg(path, None if path == image_path else _read_grid(image_path))
     label = read_volume(path)
     if label.array.dtype.kind in "iu":
         return label
@@ -87,8 +85,10 @@ def stem_of(path: str | Path) -> str:
     return name[: -len(suffix)] if suffix in _SUFFIXES else name
 
 
-def _read_grid(image: Path) -> Volume:
-    return read_series_grid(image) if _is_study(image) else read_volume(image)
+def _read_grid(image: Study) -> Volume:
+    if isinstance(image, str | Path) and not _is_study(Path(image)):
+        return read_volume(image)
+    return read_series_grid(image)
 
 
 def _is_study(path: Path) -> bool:

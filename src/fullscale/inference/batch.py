@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from operator import itemgetter
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,12 +14,11 @@ import numpy as np
 
 from fullscale.data.dicom.identifiers import missing_identifiers, source_headers, write_with_identifiers
 from fullscale.data.dicom.seg import SegType, require_sources, write_seg
-from fullscale.data.dicom.series import DicomHeader, is_dicom_folder, is_study, study_uid
+from fullscale.data.dicom.series import DicomHeader
 from fullscale.data.dicom.stack import DicomReadOptions
-from fullscale.data.dicom.store import is_zip
-from fullscale.data.layouts.find import find_dataset
+from fullscale.data.discover import Scan, discover, summarise
 from fullscale.data.read import read_image
-from fullscale.data.volume_files import volume_stem, volume_suffix, write_volume
+from fullscale.data.volume_files import volume_suffix, write_volume
 from fullscale.errors import DataError, UsageError
 from fullscale.geometry.volume import Volume
 from fullscale.inference.predictor import Predictor
@@ -83,63 +82,49 @@ class Result:
         return {name: str(value) if isinstance(value, Path) else value for name, value in vars(self).items()}
 
 
-def find_scans(paths: Sequence[Path], dicom: DicomReadOptions | None = None) -> list[tuple[str, Path]]:
-    """List the scans that are meant, each with the name its mask will have.
+def find_scans(paths: Sequence[Path], dicom: DicomReadOptions | None = None) -> tuple[list[Scan], list[str]]:
+    """List the scans that are meant, and in a line each what was given besides.
 
-    A file is a scan, and so is a folder of DICOM slices, a zip, or a DICOM study with its series in folders. A data set
-    stands for the scans of its cases, labelled or not, and any other folder for the scans in it.
+    A data set stands for the scans of its cases, labelled or not; any other path for every scan that `discover` finds.
+    Where a series is chosen and a study holds it, only such studies are meant.
 
     Raises:
         DataError: a path does not exist or holds no scan.
         UsageError: two scans would write the same mask.
     """
-    found = [(name, scan) for path in paths for name, scan in _scans_at(path, dicom or DicomReadOptions())]
-    names = [name for name, _ in found]
+    scans: list[Scan] = []
+    notes: list[str] = []
+    for path in paths:
+        contents = discover(path)
+        beside = summarise(contents.passed_over)
+        if contents.dataset is not None:
+            beside += [f"{p.case}: {p.message}" for p in contents.dataset.problems if p.severity == "error"]
+        if not contents.scans:
+            raise DataError(f"{path} holds no scan" + "".join(f"; {line}" for line in beside[:3]))
+        scans += contents.scans
+        notes += beside
+    if dicom is not None and dicom.series is not None:
+        scans, others = _with_series(scans, dicom.series)
+        notes += [f"{scan.path}: passed over, it holds no series {dicom.series!r}" for scan in others]
+    names = [scan.name for scan in scans]
     for name in names:
         if names.count(name) > 1:
-            same = ", ".join(str(scan) for other, scan in found if other == name)
+            same = ", ".join(str(scan.path) for scan in scans if scan.name == name)
             raise UsageError(f"{same} would all be written as {name!r}; predict them into folders of their own")
-    return found
+    return scans, notes
 
 
-def _scans_at(path: Path, dicom: DicomReadOptions) -> list[tuple[str, Path]]:
-    if not path.exists():
-        raise DataError(f"{path} does not exist; give a scan, a folder of scans or a DICOM series")
-    if path.is_file():
-        return [(volume_stem(path) if volume_suffix(path) else path.stem, path)]
-    if dicom.series is not None or is_dicom_folder(path) or _is_one_study(path):
-        return [(path.resolve().name, path)]
-    try:
-        dataset = find_dataset(path)
-    except DataError:
-        scans = _volumes_in(path)
-    else:
-        scans = [(case.id, case.image) for case in (*dataset.cases, *dataset.unlabelled)]
-    if not scans and is_study(path):
-        scans = [(path.resolve().name, path)]
-    if not scans:
-        raise DataError(f"{path} holds no scan (.nii, .nii.gz, .nrrd, .mha, or folders of DICOM slices)")
-    return scans
-
-
-def _is_one_study(path: Path) -> bool:
-    """Tell a study, its series each in a folder, from a folder of patients."""
-    folders = [p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")]
-    series = [folder for folder in folders if is_dicom_folder(folder)]
-    studies = {study_uid(folder) for folder in series}
-    return len(series) > 1 and len(studies) == 1 and studies != {""}
-
-
-def _volumes_in(folder: Path) -> list[tuple[str, Path]]:
-    inside = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".")]
-    files = [(volume_stem(p), p) for p in inside if p.is_file() and volume_suffix(p)]
-    zips = [(p.stem, p) for p in inside if is_zip(p)]
-    return files + zips + [(p.name, p) for p in inside if p.is_dir() and is_dicom_folder(p)]
+def _with_series(scans: list[Scan], series: str) -> tuple[list[Scan], list[Scan]]:
+    """Part the scans into those that may be meant by a series and the studies without it, if any study has it."""
+    others = [scan for scan in scans if scan.series and series not in scan.series]
+    if not any(series in scan.series for scan in scans):
+        return scans, []  # reading them says what they hold instead
+    return [scan for scan in scans if scan not in others], others
 
 
 def predict_scans(
     predictor: Predictor,
-    scans: Sequence[tuple[str, Path]],
+    scans: Sequence[Scan],
     output: Path,
     options: OutputOptions | None = None,
     dicom: DicomReadOptions | None = None,
@@ -152,7 +137,7 @@ def predict_scans(
 
     Args:
         predictor: the model.
-        scans: name and place of each, as `find_scans` gives them.
+        scans: as `find_scans` gives them.
         output: folder for the masks.
         options: how masks are written.
         dicom: how DICOM is read.
@@ -175,8 +160,8 @@ def predict_scans(
     )
     with make_executor(jobs_of(predictor, jobs, len(scans)), shared) as executor:
         return [
-            Result(outcome.item[1], error=failure) if failure is not None else outcome.result()
-            for outcome in map_cases(executor, segment, scans, progress, itemgetter(0))
+            Result(outcome.item.path, error=failure) if failure is not None else outcome.result()
+            for outcome in map_cases(executor, segment, scans, progress, attrgetter("name"))
             for failure in [outcome.failure()]
         ]
 
@@ -189,18 +174,17 @@ def jobs_of(predictor: Predictor, wanted: int | None, scans: int) -> int:
 
 
 def _segment(
-    scan: tuple[str, Path],
+    scan: Scan,
     predictor: Shared[Predictor],
     output: Path,
     options: OutputOptions,
     dicom: DicomReadOptions,
 ) -> Result:
     """Segment one scan; what was noticed before it failed is kept."""
-    name, path = scan
-    result = Result(path)
+    result = Result(scan.path)
     started = time.perf_counter()
     try:
-        _predict(predictor.value, result, output, name, options, dicom)
+        _predict(predictor.value, result, output, scan, options, dicom)
     except DataError as error:
         result.error = str(error)
     result.elapsed_s = round(time.perf_counter() - started, 2)
@@ -208,9 +192,9 @@ def _segment(
 
 
 def _predict(
-    predictor: Predictor, result: Result, output: Path, name: str, options: OutputOptions, dicom: DicomReadOptions
+    predictor: Predictor, result: Result, output: Path, found: Scan, options: OutputOptions, dicom: DicomReadOptions
 ) -> None:
-    scan = read_image(result.scan, dicom)
+    scan, name = read_image(found.source, dicom), found.name
     if isinstance(scan.header, DicomHeader):
         result.notes = [*scan.header.notes, *_strange_modality(scan.header.modality, predictor.card.modality)]
     if options.format != "nifti":

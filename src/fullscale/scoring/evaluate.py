@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fullscale.data.case import Case
+from fullscale.data.discover import LabelMaps, find_label_maps
 from fullscale.data.labels import LabelScheme
 from fullscale.data.layouts.find import find_dataset
 from fullscale.data.read import label_name, read_label
@@ -232,76 +233,45 @@ def _pairs(
     predictions: Path, references: str | Path | Mapping[str, Case]
 ) -> tuple[dict[str, _Pair], list[Failure], dict[int, str]]:
     """Pair predictions with the truth by case; also what has no counterpart, and the labels that are declared."""
-    files = _predictions(predictions)
-    truth, declared = _truth(references)
-    if predictions.is_file() and not isinstance(references, Mapping) and label_name(references):
-        truth = dict(zip(files, truth.values(), strict=True))
-    matched = _match(files, truth)
+    given, truth = find_label_maps(predictions), _truth(references)
+    if given.single and truth.single:
+        truth = truth.named_like(given)
+    matched = _match(given.files, truth.files)
     if not matched:
         raise DataError(
-            f"nothing to evaluate: {predictions} holds {_some(files)}, the truth {_some(truth)}; "
+            f"nothing to evaluate: {predictions} holds {_some(given.files)}, the truth {_some(truth.files)}; "
             "name each prediction like its case"
         )
-    named = {case: file for file, case in matched.items()}
-    pairs = {case: _Pair(files[file], *truth[case]) for case, file in named.items()}
-    failures = [Failure(name, f"{files[name]}: has no truth") for name in files.keys() - matched.keys()]
-    if predictions.is_dir():
-        missing = truth.keys() - named.keys()
-        failures += [Failure(name, f"{truth[name][0]}: has no prediction in {predictions}") for name in missing]
-    return pairs, failures, declared
+    pairs = {
+        case: _Pair(given.files[name], truth.files[case], truth.images.get(case)) for name, case in matched.items()
+    }
+    failures = [Failure(name, f"{given.files[name]}: has no truth") for name in given.files.keys() - matched.keys()]
+    if not given.single:
+        missing = truth.files.keys() - pairs.keys()
+        failures += [Failure(name, f"{truth.files[name]}: has no prediction in {predictions}") for name in missing]
+    return pairs, failures, truth.labels
 
 
-def _predictions(path: Path) -> dict[str, Path]:
-    if path.is_file():
-        return {label_name(path) or path.stem: path}
-    if not path.is_dir():
-        raise DataError(f"{path}: no such file or folder")
-    return _label_maps(path)
-
-
-def _truth(references: str | Path | Mapping[str, Case]) -> tuple[dict[str, tuple[Path, Path | None]], dict[int, str]]:
-    """List the true label map of each case, its scan where it is known, and the labels that are declared."""
+def _truth(references: str | Path | Mapping[str, Case]) -> LabelMaps:
+    """List the true label map of each case, with its scan where that is known."""
     if isinstance(references, Mapping):
-        return {name: (case.label, case.image) for name, case in references.items() if case.label is not None}, {}
-    path = Path(references)
-    name = label_name(path) if path.is_file() else None
-    if name is not None:
-        return {name: (path, None)}, {}
-    try:
-        dataset = find_dataset(path)
-    except DataError:
-        files = _label_maps(path) if path.is_dir() else {}
-        if not files:
-            raise
-        return {name: (file, None) for name, file in files.items()}, {}
-    declared = {label: name for label, name in (dataset.labels or {}).items() if label != 0}
-    return {case.id: (case.label, case.image) for case in dataset.cases if case.label is not None}, declared
+        labelled = {name: case for name, case in references.items() if case.label is not None}
+        files = {name: case.label for name, case in labelled.items() if case.label is not None}
+        return LabelMaps(files, {name: case.image for name, case in labelled.items()})
+    found = find_label_maps(references)
+    if not found.files:
+        find_dataset(references)  # which says why there is none
+    return found
 
 
-def _label_maps(folder: Path) -> dict[str, Path]:
-    """List the label maps of a folder by name, without hidden files and probabilities.
-
-    Raises:
-        DataError: two files have one name.
-    """
-    files: dict[str, Path] = {}
-    for file in sorted(f for f in folder.iterdir() if f.is_file() and f.name[0] != "."):
-        name = label_name(file)
-        other = file if name is None else files.setdefault(name, file)
-        if other != file:
-            raise DataError(f"{folder}: {other.name} and {file.name} stand for one case; remove one")
-    soft = {n for n in files if n.endswith("_probability") and any(n.startswith(f"{m}_") for m in files if m != n)}
-    return {name: file for name, file in files.items() if name not in soft}
-
-
-def _match(files: Iterable[str], truth: Mapping[str, tuple[Path, Path | None]]) -> dict[str, str]:
+def _match(files: Iterable[str], truth: Mapping[str, Path]) -> dict[str, str]:
     """Find the case of each prediction: by its name, by that of the label map, then without what layouts add."""
     matched: dict[str, str] = {}
     for key in (str, _plain_name):
         taken = set(matched.values())
         free = {key(file): file for file in files if file not in matched}
         for case in [case for case in truth if case not in taken]:
-            names = (key(case), key(label_name(truth[case][0]) or case))
+            names = (key(case), key(label_name(truth[case]) or case))
             found = next((free.pop(name) for name in names if name in free), None)
             if found is not None:
                 matched[found] = case

@@ -23,7 +23,7 @@ from tests.dicom_slices import (
     write_slice,
 )
 
-from fullscale.data.dicom.series import DicomHeader, is_dicom_folder, list_series, read_series, read_series_grid
+from fullscale.data.dicom.series import DicomHeader, is_study, list_series, read_series, read_series_grid
 from fullscale.data.dicom.stack import DicomReadOptions
 from fullscale.data.image_files import read_png_stack
 from fullscale.data.read import read_image, read_label
@@ -226,19 +226,20 @@ def test_a_folder_without_dicom_is_refused(tmp_path: Path, contents: list[str]):
     for name in contents:
         (tmp_path / name).write_bytes(b"x" * 300)
     assert "holds no DICOM image" in refusal(tmp_path, DataError)
-    assert not is_dicom_folder(tmp_path)
+    assert not is_study(tmp_path)
 
 
 def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path):
     assert "no such folder" in refusal(tmp_path / "nowhere", DataError)
-    assert not is_dicom_folder(tmp_path / "nowhere")
+    assert not is_study(tmp_path / "nowhere")
 
 
 def test_a_dicom_folder_is_known_by_any_of_its_files(tmp_path: Path):
     (tmp_path / "a.txt").write_text("notes")
     write_slice(tmp_path / "z", slice_hu(0), slice_position(0))
-    assert is_dicom_folder(tmp_path)
-    assert not is_dicom_folder(tmp_path / "z")
+    assert is_study(tmp_path)
+    assert is_study(tmp_path / "z")
+    assert not is_study(tmp_path / "a.txt")
 
 
 @settings(deadline=None, max_examples=60)

@@ -55,6 +55,11 @@ class SeriesInfo:
     problem: str | None
 
 
+def unreadable_series(problem: str) -> SeriesInfo:
+    """Stand for files that cannot be told apart into series."""
+    return SeriesInfo("", "", "", "", "", "", 0, None, None, problem)
+
+
 @dataclass(frozen=True)
 class SeriesListing:
     """Everything that a study holds.
@@ -107,28 +112,10 @@ class _Group:
         return f"{self.first.modality or 'no modality'} '{self.first.description}'{phase} ({len(self.slices)} slices)"
 
 
-def is_dicom_folder(path: str | Path) -> bool:
-    """Tell whether a folder itself, not one within it, holds at least one DICOM file."""
-    path = Path(path)
-    if not path.is_dir():
-        return False
-    files = sorted(f for f in path.iterdir() if not f.name.startswith(".") and f.is_file())
-    return any(begins_as_dicom(file) for file in files)
-
-
 def is_study(path: str | Path) -> bool:
     """Tell whether a path is a zip, a DICOM file, or a folder that holds DICOM files at any depth."""
     path = Path(path)
     return is_zip(path) or (path.exists() and any(begins_as_dicom(file) for file in visible_files(path)))
-
-
-def study_uid(folder: Path) -> str:
-    """Return the StudyInstanceUID of the first DICOM image in a folder, empty where it is blank."""
-    for file in visible_files(folder):
-        slices = read_slices(file)
-        if not isinstance(slices, PassedOver):
-            return slices[0].study_uid
-    return ""
 
 
 def list_series(study: Study) -> SeriesListing:
