@@ -338,7 +338,7 @@ def test_label_maps_in_deeper_folders_are_spoken_of(
     predictions, truth = folders
     write(predictions / "old" / "a.nii.gz")
     assert len(evaluate(predictions, truth).cases) == 2
-    assert f"1 volumes in folders of it are no label maps, such as {predictions / 'old' / 'a.nii.gz'}" in caplog.text
+    assert f"volumes in folders of it are not scored: 1, such as {predictions / 'old' / 'a.nii.gz'}" in caplog.text
 
 
 def shifted(path: Path) -> None:

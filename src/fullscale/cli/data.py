@@ -87,7 +87,7 @@ def _inspect_scans(contents: Contents, json: bool) -> None:
 
 
 def _print_scans(contents: Contents, volumes: list[Scan], series: list[tuple[str, SeriesInfo]]) -> None:
-    typer.echo(f"{contents.path}: {len(contents.scans)} scans, no data set of scans with labels")
+    typer.echo(f"{contents.path}: no data set of scans with labels; scans: {len(contents.scans)}")
     if volumes:
         table("Volume files", ["scan", "file"], [(scan.name, str(scan.path)) for scan in volumes])
     rows = [

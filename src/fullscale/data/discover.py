@@ -172,7 +172,7 @@ def _label_maps_in(folder: Path) -> dict[str, Path]:
     soft = {n for n in files if n.endswith("_probability") and any(n.startswith(f"{m}_") for m in files if m != n)}
     deeper = [f for f in folder.glob("*/**/*") if volume_suffix(f) and not is_hidden(folder, f)] if files else []
     if deeper:
-        _log.info("%s: %d volumes in folders of it are no label maps, such as %s", folder, len(deeper), deeper[0])
+        _log.info("%s: volumes in folders of it are not scored: %d, such as %s", folder, len(deeper), deeper[0])
     return {name: file for name, file in files.items() if name not in soft}
 
 
@@ -180,7 +180,8 @@ def summarise(passed_over: Sequence[PassedOver]) -> list[str]:
     """Count files that were passed over by reason, a line each, and name the first."""
     by_reason: dict[str, list[Path]] = defaultdict(list)
     for file in passed_over:
-        by_reason[file.reason].append(file.path)
+        copies = file.reason.startswith("a byte copy")
+        by_reason["byte copies of others" if copies else file.reason].append(file.path)
     return [
         f"{paths[0]}: passed over, {reason}"
         if len(paths) == 1
