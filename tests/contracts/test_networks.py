@@ -5,9 +5,10 @@ import io
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from fullscale.errors import UsageError
-from fullscale.networks import create_network, list_networks
+from fullscale.networks import create_network, list_networks, network_options
 from fullscale.networks.protocol import Network, SegmentationOutput
 
 SMALL = {
@@ -30,6 +31,12 @@ def build(name: str, in_channels: int = 3, classes: int = 3) -> nn.Module:
     return create_network(name, in_channels, classes, **SMALL[name])
 
 
+def training_outputs(network: nn.Module, image: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor | None]:
+    """Return what a network gives in training as a list of logits, and presence."""
+    output = network.train()(image)
+    return ([output], None) if isinstance(output, torch.Tensor) else (output.logits, output.presence)
+
+
 def settled(network: nn.Module, in_channels: int = 3) -> nn.Module:
     with torch.no_grad():
         network.train()(torch.randn(4, in_channels, 32, 32))
@@ -40,10 +47,9 @@ def settled(network: nn.Module, in_channels: int = 3) -> nn.Module:
 @pytest.mark.parametrize("classes", [1, 3])
 def test_logits_have_the_size_of_the_image(name, size, classes):
     network, image = build(name, classes=classes), torch.randn(2, 3, *size)
-    output = network.train()(image)
-    assert isinstance(output, SegmentationOutput)
-    assert all(logits.shape == (2, classes, *size) for logits in output.logits)
-    assert output.presence is None or output.presence.shape == (2, max(1, classes - 1), 2)
+    outputs, presence = training_outputs(network, image)
+    assert all(logits.shape == (2, classes, *size) for logits in outputs)
+    assert presence is None or presence.shape == (2, max(1, classes - 1), 2)
     logits = network.eval()(image)
     assert isinstance(logits, torch.Tensor)
     assert logits.shape == (2, classes, *size)
@@ -91,10 +97,10 @@ def test_no_weight_is_stored_twice(name):
 @pytest.mark.parametrize("classes", [1, 3])
 def test_every_parameter_gets_a_finite_gradient(name, classes):
     network = build(name, classes=classes).train()
-    output = network(torch.randn(2, 3, 33, 32))
-    loss = sum(logits.square().mean() for logits in output.logits)
-    if output.presence is not None:
-        loss = loss + output.presence.square().mean()
+    outputs, presence = training_outputs(network, torch.randn(2, 3, 33, 32))
+    loss = sum(logits.square().mean() for logits in outputs)
+    if presence is not None:
+        loss = loss + presence.square().mean()
     loss.backward()
     for key, parameter in network.named_parameters():
         assert parameter.grad is not None, key
@@ -117,8 +123,9 @@ def test_it_keeps_the_promise_of_a_network(name):
     network = build(name, in_channels=2, classes=3)
     assert isinstance(network, Network)
     assert (network.in_channels, network.classes, network.spatial_dims) == (2, 3, 2)
-    output = network.train()(torch.randn(2, 2, 32, 32))
-    assert network.num_supervised == len(output.logits)
+    outputs, presence = training_outputs(network, torch.randn(2, 2, 32, 32))
+    assert network.num_supervised == len(outputs)
+    assert (presence is None) == (network.segment(torch.randn(2, 2, 32, 32))[1] is None)
 
 
 def test_segment_gives_logits_of_the_size_of_the_image_and_presence_or_none(name):
@@ -128,10 +135,34 @@ def test_segment_gives_logits_of_the_size_of_the_image_and_presence_or_none(name
     assert presence is None or presence.shape == (2, 2, 2)
 
 
-def test_a_side_of_one_stride_needs_no_padding(name):
-    network, seen = settled(build(name)), []
-    first = next(part for part in network.modules() if isinstance(part, nn.Conv2d))
-    first.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape[2:])))
-    network(torch.randn(1, 3, network.stride, 3 * network.stride))
-    network(torch.randn(1, 3, network.stride + 1, 1))
-    assert seen == [(network.stride, 3 * network.stride), (2 * network.stride, network.stride)]
+def test_any_size_is_the_image_padded_to_the_stride_and_cropped(name):
+    network, image = settled(build(name)), torch.randn(2, 3, 37, 50)
+    below, beside = -37 % network.stride, -50 % network.stride
+    padded = network(F.pad(image, (0, beside, 0, below), mode="replicate"))
+    torch.testing.assert_close(network(image), padded[..., :37, :50], rtol=0, atol=0)
+
+
+def test_training_gives_a_plain_tensor_where_there_is_nothing_else_to_say(name):
+    options = {"deep_supervision": False, "classification_guided": False}
+    options = {option: value for option, value in options.items() if option in network_options(name)}
+    torch.manual_seed(0)
+    network = create_network(name, 3, 2, **SMALL[name] | options).train()
+    logits = network(torch.randn(2, 3, 33, 32))
+    assert isinstance(logits, torch.Tensor)
+    assert logits.shape == (2, 2, 33, 32)
+    F.cross_entropy(logits, torch.zeros(2, 33, 32, dtype=torch.long)).backward()
+
+
+def test_training_gives_its_outputs_together_where_there_are_several(name):
+    network = build(name).train()
+    output = network(torch.randn(2, 3, 32, 32))
+    several = network.num_supervised > 1 or network.segment(torch.randn(2, 3, 32, 32))[1] is not None
+    assert isinstance(output, SegmentationOutput if several else torch.Tensor)
+
+
+def test_a_network_that_was_never_taught_presence_gates_nothing(name):
+    network = settled(build(name))
+    images = 3 * torch.randn(4, 3, 32, 32)
+    images[0] = 0
+    ungated, _ = network.segment(images)
+    torch.testing.assert_close(network(images), ungated, rtol=0, atol=0)

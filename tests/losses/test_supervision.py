@@ -21,14 +21,25 @@ def outputs(levels=5, classes=3, batch=2, side=16):
     return logits, torch.randint(0, max(2, classes), (batch, side, side), generator=generator)
 
 
-def test_levels_weigh_alike_by_default():
+def test_levels_halve_by_default():
     logits, target = outputs()
     loss = create_loss("ce+dice")
     terms = SupervisedLoss(loss)(Output(logits), target)
-    expected = sum(loss(level, target).item() for level in logits) / 5
+    weights = [16, 8, 4, 2, 1]
+    expected = sum(weight * loss(level, target).item() for weight, level in zip(weights, logits, strict=True)) / 31
     assert terms.segmentation.item() == pytest.approx(expected, rel=1e-6)
     assert terms.total.item() == terms.segmentation.item()
     assert terms.presence.item() == 0
+
+
+@pytest.mark.parametrize("name", ["hybrid", "dice"])
+def test_a_plain_tensor_is_one_supervised_output_without_presence(name):
+    [logits], target = outputs(levels=1)
+    supervised = SupervisedLoss(create_loss(name))
+    plain, wrapped = supervised(logits, target), supervised(Output([logits]), target)
+    assert plain.total.item() == wrapped.total.item() == pytest.approx(create_loss(name)(logits, target).item())
+    assert plain.parts == wrapped.parts
+    assert plain.presence.item() == 0
 
 
 @pytest.mark.parametrize("scale", [1.0, 7.0])

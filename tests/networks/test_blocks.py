@@ -4,21 +4,14 @@ import pytest
 import torch
 
 from fullscale.errors import UsageError
+from fullscale.networks.base import crop, pad_to_stride
 from fullscale.networks.blocks import (
-    TRAINING_ABSENT_LOGIT,
     ConvNormAct,
-    Guidance,
     Head,
     check_image,
-    count_structures,
-    crop,
-    gate,
     initialise,
-    pad_to_stride,
     require_positive,
 )
-
-DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
 
 @pytest.mark.parametrize("log2_scale", [-1, 0, 1, 3])
@@ -55,94 +48,6 @@ def test_a_head_in_bf16_is_the_convolution_itself():
     with torch.autocast("cpu", torch.bfloat16):
         plain = torch.nn.functional.conv2d(image, head.weight, head.bias, padding=1)
         assert torch.equal(head(image), plain)
-
-
-def presence_of(*present: list[bool]) -> torch.Tensor:
-    return torch.tensor([[[0.0, 1.0] if structure else [1.0, 0.0] for structure in member] for member in present])
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_absent_structure_has_a_sigmoid_of_exactly_zero(dtype):
-    logits = torch.full((2, 1, 2, 2), 30.0, dtype=dtype)
-    gated = gate(logits, presence_of([False], [True]))
-    assert (gated[0].sigmoid() == 0).all()
-    assert torch.equal(gated[1], logits[1])
-    assert gated.dtype == dtype
-    assert gated.isfinite().all()
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("background", [-10000.0, 0.0, 10000.0])
-def test_absent_structure_has_a_softmax_of_exactly_zero(dtype, background):
-    logits = torch.zeros(1, 3, 2, 2, dtype=dtype)
-    logits[:, 0] = background
-    logits[:, 1] = 20000.0
-    probabilities = gate(logits, presence_of([False, False])).softmax(dim=1)
-    assert (probabilities[:, 1:] == 0).all()
-    assert (probabilities[:, 0] == 1).all()
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_gated_logits_beside_others_interpolate_to_finite_values(dtype):
-    logits = torch.full((1, 1, 3, 3), 8.0, dtype=dtype)
-    gated = gate(logits, presence_of([False]))
-    mixed = torch.cat([gated, logits], dim=3)
-    resized = torch.nn.functional.interpolate(mixed, scale_factor=2.0, mode="bilinear")
-    assert resized.isfinite().all()
-
-
-def test_structures_and_batch_members_are_gated_one_by_one():
-    logits = torch.arange(2 * 3 * 4, dtype=torch.float32).reshape(2, 3, 2, 2)
-    gated = gate(logits, presence_of([True, False], [False, True]))
-    untouched = torch.tensor([[True, True, False], [True, False, True]])
-    assert torch.equal((gated == logits).all(dim=(2, 3)), untouched)
-
-
-def test_presence_logits_that_tie_as_probabilities_are_told_apart():
-    presence = torch.tensor([[[17.0, 20.0]], [[20.0, 17.0]]])
-    assert torch.equal(presence.sigmoid()[0, 0, 0], presence.sigmoid()[0, 0, 1])
-    gated = gate(torch.ones(2, 1, 1, 1), presence)
-    assert gated[0].item() == 1
-    assert gated[1].sigmoid().item() == 0
-
-
-def test_a_tie_of_presence_is_absent():
-    assert gate(torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 2)).sigmoid().item() == 0
-
-
-def test_without_presence_nothing_is_gated():
-    logits = torch.randn(1, 2, 3, 3)
-    assert gate(logits, None) is logits
-
-
-def test_training_gate_is_a_small_probability_without_gradient():
-    logits = torch.full((2, 1, 2, 2), 5.0, requires_grad=True)
-    gated = gate(logits, presence_of([False], [True]), TRAINING_ABSENT_LOGIT)
-    assert math.isclose(gated[0].sigmoid().max().item(), 1.125e-7, rel_tol=1e-3)
-    gated.sum().backward()
-    assert logits.grad[0].abs().max() == 0
-    assert logits.grad[1].min() == 1
-
-
-@pytest.mark.parametrize(("classes", "structures"), [(1, 1), (2, 1), (3, 2), (7, 6)])
-def test_every_class_but_the_background_is_an_structure(classes, structures):
-    assert count_structures(classes) == structures
-
-
-def test_guidance_takes_the_maximum_of_a_linear_map_over_all_positions():
-    guidance = Guidance(4, structures=3).eval()
-    deepest = torch.randn(2, 4, 3, 5)
-    weight, bias = guidance.conv.weight[:, :, 0, 0], guidance.conv.bias
-    expected = torch.einsum("oc,bchw->bohw", weight, deepest).add(bias[:, None, None]).flatten(2).max(dim=2).values
-    torch.testing.assert_close(guidance(deepest), expected.reshape(2, 3, 2))
-
-
-def test_guidance_drops_out_in_training_only():
-    guidance = Guidance(64, structures=1)
-    deepest = torch.rand(1, 64, 2, 2)
-    assert not torch.equal(guidance(deepest), guidance(deepest))
-    guidance.eval()
-    assert torch.equal(guidance(deepest), guidance(deepest))
 
 
 def test_block_is_convolution_norm_and_relu():

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from fullscale.errors import UsageError
-from fullscale.networks.blocks import gate
+from fullscale.networks.guidance import gate
 from fullscale.networks.kernels.scaled_conv import set_form
 from fullscale.networks.protocol import SegmentationOutput
 from fullscale.networks.unet3plus import UNet3Plus
@@ -67,10 +67,49 @@ def test_training_gives_five_outputs_at_the_size_of_the_image_and_presence():
     assert output.presence.shape == (2, 2, 2)
 
 
-def test_training_without_supervision_and_guidance_gives_one_output_and_no_presence():
-    output = small(deep_supervision=False, classification_guided=False)(torch.randn(2, 3, 32, 32))
-    assert len(output.logits) == 1
-    assert output.presence is None
+@pytest.mark.parametrize(("supervised", "guided"), [(True, False), (False, True)])
+def test_training_gives_an_output_of_parts_where_there_are_several_levels_or_guidance(supervised, guided):
+    output = small(deep_supervision=supervised, classification_guided=guided)(torch.randn(2, 3, 32, 32))
+    assert isinstance(output, SegmentationOutput)
+    assert len(output.logits) == (5 if supervised else 1)
+    assert (output.presence is not None) == guided
+
+
+def test_training_without_supervision_and_guidance_gives_the_logits_that_supervision_would_have_first():
+    image = torch.randn(2, 3, 33, 32)
+    network, supervised = small(deep_supervision=False, classification_guided=False), small(classification_guided=False)
+    supervised.load_state_dict(network.state_dict(), strict=False)
+    assert torch.equal(network(image), supervised(image).logits[0])
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("classes", [1, 3])
+def test_trained_by_a_plain_loop_on_its_logits_it_gates_nothing(classes, seed):
+    torch.manual_seed(seed)
+    network = UNet3Plus(1, classes, width=2, skip_channels=2).train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.01, weight_decay=0.1)
+    image, target = torch.randn(2, 1, 32, 32), torch.randint(0, max(2, classes), (2, 32, 32))
+    for _ in range(3):
+        logits = network(image).logits[0]
+        loss = (
+            F.cross_entropy(logits, target)
+            if classes > 1
+            else F.binary_cross_entropy_with_logits(logits[:, 0], target.float())
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    images = torch.cat([image, 10 * torch.randn(3, 1, 32, 32), torch.zeros(1, 1, 32, 32)])
+    ungated, _ = network.eval().segment(images)
+    assert torch.equal(network(images), ungated)
+    network.guidance.dropout.train()  # even a dropout that was left on does not change it
+    assert torch.equal(network(images), ungated)
+
+
+@pytest.mark.parametrize("spatial_dims", [1, 3, "resnet18", True])
+def test_other_spatial_dimensions_are_refused(spatial_dims):
+    with pytest.raises(UsageError, match=r"spatial_dims is .*: expected 2"):
+        UNet3Plus(3, 1, spatial_dims)
 
 
 def test_evaluation_computes_the_finest_output_only(monkeypatch):
@@ -234,6 +273,40 @@ def test_compiles_as_one_graph_in_evaluation():
     network, image = settled(small()), torch.randn(2, 3, 33, 47)
     compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(image), network(image), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("encoder", ["plain", "mobilenetv3_small_050"])
+def test_gradient_checkpointing_changes_neither_outputs_nor_gradients_nor_statistics(encoder):
+    image = torch.randn(2, 3, 40, 33, dtype=torch.float64)
+    found = []
+    for checkpointing in (False, True):
+        network = small(encoder=encoder, gradient_checkpointing=checkpointing).double().train()
+        torch.manual_seed(1)  # of dropout
+        output = network(image)
+        loss = sum(logits.square().mean() for logits in output.logits) + output.presence.square().sum()
+        loss.backward()
+        gradients = {name: parameter.grad for name, parameter in network.named_parameters()}
+        found.append((output.logits, output.presence, gradients, dict(network.named_buffers()), network.eval()(image)))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-11)
+    batches = [value for name, value in found[1][3].items() if name.endswith("num_batches_tracked")]
+    assert batches
+    assert all(count == 1 for count in batches)
+
+
+def test_gradient_checkpointing_in_evaluation_records_nothing_to_recompute():
+    plain, checkpointed = settled(small()), settled(small(gradient_checkpointing=True))
+    checkpointed.load_state_dict(plain.state_dict())
+    image = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(checkpointed(image), plain(image))
+
+
+def test_gradient_checkpointing_compiles_as_one_graph():
+    network, image = small(gradient_checkpointing=True), torch.randn(2, 3, 33, 47)
+    output = torch.compile(network, fullgraph=True, backend="aot_eager")(image)
+    sum(logits.mean() for logits in output.logits).backward()
+    assert network.encoder.levels[0][0].conv.weight.grad.isfinite().all()
+    assert all(b == 1 for name, b in network.named_buffers() if name.endswith("num_batches_tracked"))
 
 
 def test_compiles_as_one_graph_in_training():

@@ -19,6 +19,8 @@ from fullscale.config.load import load_config
 from fullscale.config.schema import OptimizerConfig
 from fullscale.data.plan import read_plan
 from fullscale.errors import DataError, FullscaleError, UsageError
+from fullscale.losses import create_loss
+from fullscale.losses.supervision import SupervisedLoss
 from fullscale.training.budget import Budget, read_checkpoint
 from fullscale.training.prepare import resolve
 from fullscale.training.run import TrainRequest, train
@@ -256,6 +258,7 @@ def test_what_the_configuration_leaves_open_comes_from_the_plan(trained_run: Pat
     assert filled.data.patch_size == plan.patch_size.value
     assert filled.trainer.max_epochs is not None
     assert filled.loss.level_weights == (1, 0.5, 0.25, 0.125, 0.0625)
+    assert filled.loss.presence_weight == SupervisedLoss(create_loss(filled.loss.name)).presence_weight
     assert resolve(filled, plan) == filled
     assert resolve(load_config(None, ["network.width=7"]), plan).network.options["skip_channels"] == 7
 

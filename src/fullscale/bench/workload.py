@@ -8,14 +8,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fullscale.bench.measure import environment, roofline_gflops
 from fullscale.errors import UsageError
 from fullscale.losses import create_loss
 from fullscale.losses.supervision import SupervisedLoss
 from fullscale.networks import create_network, network_options
-from fullscale.networks.blocks import Guidance
 from fullscale.networks.kernels.scaled_conv import Form, set_form
 from fullscale.networks.protocol import Network
 
@@ -76,15 +75,13 @@ class Workload:
         }
 
     def network(self) -> Network:
-        """Build the network, with the same random weights every time; its guidance, if any, finds every structure.
+        """Build the network, with the same random weights every time.
 
-        A slice without structures is not decoded, which would make every form look quick.
+        Fresh guidance finds every structure. A slice without structures would not be decoded, which would make every
+        form look quick.
         """
         torch.manual_seed(0)
         network = create_network(self.name, IN_CHANNELS, CLASSES, **self._options())
-        for part in network.modules():
-            if isinstance(part, Guidance) and part.conv.bias is not None:
-                nn.init.constant_(part.conv.bias[1::2], 1e3)
         set_form(network, self.form)
         memory_format = torch.channels_last if self.channels_last else torch.contiguous_format
         return network.to(self.torch_device, memory_format=memory_format)

@@ -41,7 +41,9 @@ class LossConfig(Choice):
     level_weights: tuple[float, ...] | None = Field(
         None, description="per supervised level, finest first; default halves each time; paper: alike"
     )
-    presence_weight: float = Field(0.1, ge=0, description="weight of the presence loss of the guidance")
+    presence_weight: float | None = Field(
+        None, ge=0, description="weight of the loss of presence, for networks with guidance; default 0.1; paper: 1"
+    )
 
 
 class OptimizerConfig(Choice):

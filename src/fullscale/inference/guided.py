@@ -13,7 +13,7 @@ from fullscale.inference.combine import Combination
 from fullscale.inference.predictor import Predictor, resize_logits
 from fullscale.inference.scan import Scan, as_volume
 from fullscale.metrics.presence import Guided
-from fullscale.networks.blocks import absent, gate
+from fullscale.networks.guidance import absent, gate
 
 
 def predict_guided(

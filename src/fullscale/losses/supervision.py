@@ -13,6 +13,14 @@ from torch.nn import functional as F
 from fullscale.errors import UsageError
 from fullscale.losses._classes import at_least_float32
 
+PRESENCE_WEIGHT = 0.1
+"""Weight of the loss of presence beside that of the segmentation, unless another is given."""
+
+
+def halving_weights(num_supervised: int) -> tuple[float, ...]:
+    """Return the weights of supervised outputs, finest first, unless others are given: 1, 1/2, 1/4 and so on."""
+    return tuple(0.5**level for level in range(num_supervised))
+
 
 class Supervised(Protocol):
     """What a network gives in training: the `SegmentationOutput` of `fullscale.networks`, or anything like it."""
@@ -55,9 +63,10 @@ class SupervisedLoss(nn.Module):
 
     Args:
         segmentation_loss: called with logits `[B, C, H, W]` and class indices `[B, H, W]`.
-        level_weights: one for each supervised output, finest first; None weighs all alike, as the paper does. They
-            are divided by their sum, so that a network with one output and one with five have losses of one size.
-        presence_weight: of the loss of presence, at least 0.
+        level_weights: one for each supervised output, finest first; None is `halving_weights`. The paper weighs all
+            alike. They are divided by their sum, so that a network with one output and one with five have losses of
+            one size.
+        presence_weight: of the loss of presence, at least 0; None is `PRESENCE_WEIGHT`. The paper has 1.
 
     Raises:
         UsageError: a weight is negative, or all level weights are 0.
@@ -67,43 +76,49 @@ class SupervisedLoss(nn.Module):
         self,
         segmentation_loss: nn.Module,
         level_weights: Sequence[float] | None = None,
-        presence_weight: float = 1.0,
+        presence_weight: float | None = None,
     ) -> None:
         super().__init__()
         weights = None if level_weights is None else tuple(level_weights)
         if weights is not None and (not all(math.isfinite(w) and w >= 0 for w in weights) or sum(weights) == 0):
             raise UsageError(f"level_weights are {weights}: expected numbers of at least 0, one of them above 0")
+        presence_weight = PRESENCE_WEIGHT if presence_weight is None else presence_weight
         if not (math.isfinite(presence_weight) and presence_weight >= 0):
             raise UsageError(f"presence_weight is {presence_weight!r}: expected a number of at least 0")
         self.segmentation_loss = segmentation_loss
         self.level_weights = weights
         self.presence_weight = presence_weight
 
-    def forward(self, output: Supervised, target: Tensor) -> SupervisedTerms:
-        """Take a network's training output and class indices `[B, H, W]` to the training loss.
+    def forward(self, output: Tensor | Supervised, target: Tensor) -> SupervisedTerms:
+        """Take what a network returns in training and class indices `[B, H, W]` to the training loss.
+
+        Args:
+            output: logits `[B, C, H, W]`, or several of them with presence.
+            target: class indices `[B, H, W]`.
 
         Raises:
             UsageError: logits, presence, target and level weights do not belong together.
         """
-        weights = self._weights_of(len(output.logits))
-        levels = [self._parts_of(logits, target) for logits in output.logits]
+        outputs, said_presence = ([output], None) if isinstance(output, Tensor) else (output.logits, output.presence)
+        weights = self._weights_of(len(outputs))
+        levels = [self._parts_of(logits, target) for logits in outputs]
         parts = {
             name: torch.stack([weight * level[name] for weight, level in zip(weights, levels, strict=True)]).sum()
             for name in levels[0]
         }
         segmentation = torch.stack(list(parts.values())).sum()
         presence = segmentation.new_zeros(())
-        if output.presence is not None:
-            presence = presence_loss(output.presence, presence_of(target, output.logits[0].shape[1]))
+        if said_presence is not None:
+            presence = presence_loss(said_presence, presence_of(target, outputs[0].shape[1]))
         total = segmentation + self.presence_weight * presence
         return SupervisedTerms(total, segmentation, presence, {name: part.detach() for name, part in parts.items()})
 
     def _weights_of(self, outputs: int) -> list[float]:
-        weights = self.level_weights or (1.0,) * outputs
+        weights = self.level_weights or halving_weights(outputs)
         if len(weights) != outputs or outputs == 0:
             raise UsageError(
                 f"level_weights has {len(weights)} values for {outputs} supervised output(s): "
-                "expected one for each, finest first, or None to weigh all alike"
+                "expected one for each, finest first, or None to halve them"
             )
         return [weight / sum(weights) for weight in weights]
 

@@ -6,7 +6,8 @@ from monai.networks.nets import AttentionUnet
 from torch import Tensor
 
 from fullscale.errors import UsageError
-from fullscale.networks.blocks import SegmentationNetwork, require_positive
+from fullscale.networks.base import SegmentationNetwork
+from fullscale.networks.blocks import require_positive
 from fullscale.networks.encoders import LEVELS
 
 

@@ -10,13 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fullscale.errors import UsageError
+from fullscale.networks.kernels.fold import fold_norm
 from fullscale.networks.kernels.scaled_conv import ScaledConv, is_precise
-from fullscale.networks.protocol import SegmentationOutput
 
 Normalization = Literal["none", "batch"]
-
-TRAINING_ABSENT_LOGIT = -16.0
-"""Logit of a gated structure while training: a probability of about 1e-7, of which every loss stays finite."""
 
 
 class ConvAct(nn.Module):
@@ -46,13 +43,7 @@ class ConvNorm(nn.Module):
         """Take `[B, C, H, W]` to `[B, out_channels, H * 2**log2_scale, W * 2**log2_scale]`."""
         if self.training:
             return self.norm(self.conv(x))  # type: ignore[no-any-return]
-        mean, variance, conv = self.norm.running_mean, self.norm.running_var, self.conv
-        assert mean is not None
-        assert variance is not None
-        assert conv.bias is not None
-        scale = self.norm.weight * torch.rsqrt(variance + self.norm.eps)
-        bias = self.norm.bias + (conv.bias - mean) * scale
-        return conv.convolve(x, conv.weight * scale[:, None, None, None], bias)
+        return self.conv.convolve(x, *fold_norm(self.conv, self.norm))
 
 
 class ConvNormAct(ConvNorm):
@@ -113,130 +104,6 @@ class UpNode(nn.Module):
     def forward(self, deeper: Tensor, skips: list[Tensor]) -> Tensor:
         """Take `[B, C, h, w]` and maps of this level `[B, ?, 2h, 2w]` to `[B, out_channels, 2h, 2w]`."""
         return self.convs(torch.cat([*skips, self.up(deeper)], dim=1))  # type: ignore[no-any-return]
-
-
-class SegmentationNetwork(nn.Module):
-    """What the networks without guidance share: images of any size in, logits of that size out.
-
-    A subclass says in `_logits` how an image becomes logits.
-
-    Args:
-        in_channels: channels of the image.
-        classes: 1 for sigmoid; more for softmax with background as class 0.
-        stride: the image is padded until its sides are multiples of it.
-        num_supervised: how many logits there are in training.
-    """
-
-    spatial_dims = 2
-
-    def __init__(self, in_channels: int, classes: int, stride: int, num_supervised: int = 1) -> None:
-        super().__init__()
-        self.in_channels = in_channels
-        self.classes = classes
-        self.stride = stride
-        self.num_supervised = num_supervised
-
-    def forward(self, image: Tensor) -> Tensor | SegmentationOutput:
-        """Segment images `[B, in_channels, H, W]`.
-
-        Returns:
-            In evaluation mode logits `[B, classes, H, W]`; in training mode a `SegmentationOutput` without presence.
-
-        Raises:
-            UsageError: the image has another rank, another number of channels, or integer values.
-        """
-        if not self.training:
-            return self.segment(image)[0]
-        check_image(image, self.in_channels)
-        logits = self._logits(pad_to_stride(image, self.stride, training=True))
-        return SegmentationOutput([crop(level, *image.shape[2:]) for level in logits], None)
-
-    def segment(self, image: Tensor) -> tuple[Tensor, None]:
-        """Return the finest logits `[B, classes, H, W]`, and that nothing is said of presence.
-
-        Raises:
-            UsageError: the image has another rank, another number of channels, or integer values.
-        """
-        check_image(image, self.in_channels)
-        logits = self._logits(pad_to_stride(image, self.stride, self.training))
-        return crop(logits[0], *image.shape[2:]), None
-
-    def _logits(self, image: Tensor) -> list[Tensor]:
-        """Take `[B, C, H, W]`, sides multiples of the stride, to logits of that size, finest first."""
-        raise NotImplementedError
-
-
-class Guidance(nn.Module):
-    """Classification-guided module (UNet 3+, section 2.3): which structures a slice holds, from the deepest map."""
-
-    def __init__(self, in_channels: int, structures: int) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(0.5)
-        self.conv = nn.Conv2d(in_channels, 2 * structures, kernel_size=1)
-
-    def forward(self, deepest: Tensor) -> Tensor:
-        """Take `[B, C, H, W]` to presence logits `[B, structures, 2]`: index 0 absent, 1 present."""
-        evidence: Tensor = self.conv(self.dropout(deepest)).amax(dim=(2, 3))
-        return evidence.reshape(evidence.shape[0], -1, 2)
-
-
-def count_structures(classes: int) -> int:
-    """Return how many structures guidance speaks of: one class is one structure, of more the background (0) is none."""
-    return max(1, classes - 1)
-
-
-def absent(presence: Tensor) -> Tensor:
-    """Say of presence logits `[B, structures, 2]` which structures are absent, bool `[B, structures]`.
-
-    The two are compared as they are: as probabilities, 17 and 20 would tie. A tie is absent.
-    """
-    return presence[..., 0] >= presence[..., 1]
-
-
-def gate(logits: Tensor, presence: Tensor | None, absent_logit: float | None = None) -> Tensor:
-    """Take every structure that guidance calls absent out of the segmentation, image by image.
-
-    Args:
-        logits: `[B, classes, H, W]`.
-        presence: `[B, structures, 2]`, index 0 absent, 1 present; None gates nothing.
-        absent_logit: the logit an absent structure is given everywhere. By default half the lowest number of the dtype:
-            finite, so that it can be interpolated, and of probability exactly 0 by sigmoid and by softmax.
-
-    Returns:
-        `[B, classes, H, W]`; the background of several classes is never touched.
-    """
-    if presence is None:
-        return logits
-    background = logits.shape[1] - presence.shape[1]
-    gated = F.pad(absent(presence), (background, 0))
-    if absent_logit is None:
-        absent_logit = torch.finfo(logits.dtype).min / 2
-    return logits.masked_fill(gated[:, :, None, None], absent_logit)
-
-
-def pad_to_stride(image: Tensor, stride: int, training: bool) -> Tensor:
-    """Repeat the last row and column of `[B, C, H, W]` until both sides are multiples of the deepest stride.
-
-    In training a single image whose deepest map would be one pixel is widened by one stride more: batch
-    normalisation has no variance to take from one value.
-    """
-    batch, _, height, width = image.shape
-    bottom, right = -height % stride, -width % stride
-    if training and batch == 1 and height <= stride and width <= stride:
-        right += stride
-    return F.pad(image, (0, right, 0, bottom), mode="replicate")
-
-
-def crop(logits: Tensor, height: int, width: int) -> Tensor:
-    """Keep the upper left `[B, classes, height, width]` of a map: the way back from `pad_to_stride`.
-
-    Under `torch.export` this copies by index, because the strides of a slice would bind the graph to sizes that
-    need padding.
-    """
-    if not torch.compiler.is_exporting():
-        return logits[..., :height, :width]
-    rows, columns = (torch.arange(side, device=logits.device) for side in (height, width))
-    return logits.index_select(2, rows).index_select(3, columns)
 
 
 def check_image(image: Tensor, in_channels: int) -> None:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fullscale.errors import UsageError
-from fullscale.networks.blocks import SegmentationNetwork, require_positive
+from fullscale.networks.base import SegmentationNetwork
+from fullscale.networks.blocks import require_positive
 from fullscale.networks.encoders import create_backbone
 from fullscale.networks.smp import SmpNetwork
 

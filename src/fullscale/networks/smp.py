@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from fullscale.errors import UsageError
-from fullscale.networks.blocks import SegmentationNetwork, require_positive
+from fullscale.networks.base import SegmentationNetwork
+from fullscale.networks.blocks import require_positive
 from fullscale.networks.encoders import check_backbone, create_backbone
 from fullscale.text import first_line
 

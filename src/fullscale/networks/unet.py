@@ -10,10 +10,10 @@ from pathlib import Path
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fullscale.networks.base import SegmentationNetwork
 from fullscale.networks.blocks import (
     Head,
     Normalization,
-    SegmentationNetwork,
     UpNode,
     initialise,
     require_normalization,

@@ -11,73 +11,45 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fullscale.errors import UsageError
-from fullscale.networks.blocks import (
-    TRAINING_ABSENT_LOGIT,
-    ConvNorm,
-    ConvNormAct,
-    Guidance,
-    Head,
-    absent,
-    check_image,
-    count_structures,
-    crop,
-    gate,
-    initialise,
-    pad_to_stride,
-    require_positive,
-)
+from fullscale.networks.base import crop, pad_to_stride, training_output
+from fullscale.networks.blocks import ConvNorm, ConvNormAct, Head, check_image, initialise, require_positive
 from fullscale.networks.encoders import LEVELS, create_encoder
-from fullscale.networks.kernels.norm_act import norm_act, norm_act_applies, remade
+from fullscale.networks.guidance import TRAINING_ABSENT_LOGIT, Guidance, count_structures, decode_present, gate
+from fullscale.networks.kernels.fusion import fuse_scales
+from fullscale.networks.kernels.recompute import recompute
 from fullscale.networks.protocol import SegmentationOutput
 
 
 class DecoderLevel(nn.Module):
     """One decoder level (equation 1): five maps brought to its scale, S channels each, fused to F = 5 S.
 
-    The ReLU of the five skips is taken once they are joined: it is the same, and the backward pass keeps one map less.
-    In training in float32 on a CPU norms and ReLU are done by `norm_act`, and none of their results is kept; unless the
-    form of the fusion is "direct", which is torch's own operations throughout. Of a compiled graph the ReLU is taken
-    before, because a compiler would make one slow loop of both.
+    Args:
+        level: counted from the finest, 0.
+        channels: of the five maps, finest first.
+        skip_channels: S.
+        gradient_checkpointing: compute the level again in the backward pass instead of keeping what it computed.
     """
 
-    def __init__(self, level: int, channels: Sequence[int], skip_channels: int) -> None:
+    def __init__(
+        self, level: int, channels: Sequence[int], skip_channels: int, gradient_checkpointing: bool = False
+    ) -> None:
         super().__init__()
         self.skips = nn.ModuleList(
             ConvNorm(source_channels, skip_channels, log2_scale=source - level)
             for source, source_channels in enumerate(channels)
         )
         self.fuse = ConvNormAct(LEVELS * skip_channels, LEVELS * skip_channels)
+        self.gradient_checkpointing = gradient_checkpointing
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         """Fuse five maps, finest first, into `[B, F, h, w]`, the size of the map at this level."""
-        if self._norms_act(maps[0]):
-            return self._fuse_keeping_little(maps)
-        skips = [skip(source) for skip, source in zip(self.skips, maps, strict=True)]
-        if torch.compiler.is_compiling():
-            return self.fuse(torch.cat([F.relu(skip, inplace=True) for skip in skips], dim=1))  # type: ignore[no-any-return]
-        return self.fuse(F.relu(torch.cat(skips, dim=1), inplace=True))  # type: ignore[no-any-return]
-
-    def _norms_act(self, x: Tensor) -> bool:
-        """Whether `norm_act` does the norms of all six convolutions."""
-        parts = [part for part in self.modules() if isinstance(part, ConvNorm)]
-        return self.fuse.conv.form != "direct" and all(
-            part.training and norm_act_applies(x, part.norm) for part in parts
-        )
-
-    def _fuse_keeping_little(self, maps: list[Tensor]) -> Tensor:
-        skips = [skip for skip in self.skips if isinstance(skip, ConvNorm)]
-        convolved = [skip.conv(source) for skip, source in zip(skips, maps, strict=True)]
-        joined, make_again = norm_act(convolved, [skip.norm for skip in skips])
-        with remade(joined, make_again):
-            fused = self.fuse.conv(joined)
-        del joined  # a large map
-        return norm_act([fused], [self.fuse.norm])[0]
+        return fuse_scales(maps, cast("Sequence[ConvNorm]", self.skips), self.fuse, self.gradient_checkpointing)
 
 
 class UNet3Plus(nn.Module):
@@ -92,24 +64,27 @@ class UNet3Plus(nn.Module):
     Args:
         in_channels: channels of the image.
         classes: 1 for sigmoid; more for softmax with background as class 0.
-        encoder: "plain", the paper's, or the name of a timm backbone with features at strides 2 to 32.
+        spatial_dims: 2, for images `[B, C, H, W]`.
+        encoder: "plain", the paper's, or the name of a timm backbone; see `encoders.create_encoder`.
         width: channels of the finest level of the plain encoder; they double with each further level.
         skip_channels: S, channels of each of the five skips of a level.
         deep_supervision: in training, logits from all five levels and not the finest alone.
-        classification_guided: tell from the deepest map which structures a slice holds, and gate the others.
+        classification_guided: tell from the deepest map which structures an image holds, and gate the others.
         pretrained: False, True, or a file of weights for the timm backbone; see `encoders.create_encoder`.
         gate_in_training: gate the training logits too, as the paper does, by the prediction.
+        gradient_checkpointing: in training, keep only the maps of each level and compute the rest again in the backward
+            pass: the same gradients from less memory, in more time.
 
     Raises:
-        UsageError: a number below 1, an encoder that does not fit, gate_in_training without guidance.
+        UsageError: a number below 1, other spatial dimensions, an encoder that does not fit, gate_in_training without
+            guidance.
     """
-
-    spatial_dims = 2
 
     def __init__(
         self,
         in_channels: int,
         classes: int,
+        spatial_dims: int = 2,
         encoder: str = "plain",
         width: int = 64,
         skip_channels: int = 64,
@@ -117,30 +92,31 @@ class UNet3Plus(nn.Module):
         classification_guided: bool = True,
         pretrained: bool | str | Path = False,
         gate_in_training: bool = False,
+        gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         require_positive(in_channels=in_channels, classes=classes, width=width, skip_channels=skip_channels)
+        require_two_dimensions(spatial_dims)
         if gate_in_training and not classification_guided:
             raise UsageError("gate_in_training=True needs classification_guided=True: without it nothing is gated")
-        self.in_channels = in_channels
-        self.classes = classes
+        self.in_channels, self.classes, self.spatial_dims = in_channels, classes, spatial_dims
         self.gate_in_training = gate_in_training
+        self.gradient_checkpointing = gradient_checkpointing
         self.encoder = create_encoder(encoder, in_channels, width, pretrained)
         self.stride = self.encoder.strides[-1]
 
         encoded = self.encoder.channels
         decoded = (LEVELS * skip_channels,) * (LEVELS - 1) + encoded[-1:]
         self.decoders = nn.ModuleList(
-            DecoderLevel(level, encoded[: level + 1] + decoded[level + 1 :], skip_channels)
+            DecoderLevel(level, encoded[: level + 1] + decoded[level + 1 :], skip_channels, gradient_checkpointing)
             for level in range(LEVELS - 1)
         )
         supervised = decoded if deep_supervision else decoded[:1]
         self.heads = nn.ModuleList(Head(source, classes) for source in supervised)
         self.num_supervised = len(self.heads)
         self.guidance = Guidance(encoded[-1], count_structures(classes)) if classification_guided else None
-        for part in (self.decoders, self.heads, self.guidance):
-            if part is not None:
-                initialise(part)
+        initialise(self.decoders)
+        initialise(self.heads)
 
     def forward(self, image: Tensor) -> Tensor | SegmentationOutput:
         """Segment images `[B, in_channels, H, W]`.
@@ -149,19 +125,20 @@ class UNet3Plus(nn.Module):
             In evaluation mode logits `[B, classes, H, W]`, absent structures gated to a probability of exactly 0. An
             image in which guidance finds no structure at all is not decoded: its background logit is 0.
             In training mode a `SegmentationOutput`: logits of every supervised level at the input's size, finest first,
-            and presence `[B, structures, 2]`.
+            and presence `[B, structures, 2]`. With one supervised level and without guidance, its logits.
 
         Raises:
             UsageError: the image has another rank, another number of channels, or integer values.
         """
         maps, presence = self._encode(image)
         if not self.training:
-            return self._infer(image, maps, presence)
+            shape = (len(image), self.classes, *image.shape[2:])
+            return decode_present(lambda maps: self._logits(0, self._decode(maps), image), maps, presence, shape)
         maps = self._decode(maps)
-        logits = [self._logits(level, maps, image) for level in range(len(self.heads))]
+        logits = [self._logits(level, maps, image) for level in range(len(self.heads))]  # [B, classes, H, W] each
         if self.gate_in_training:
             logits = [gate(level_logits, presence, TRAINING_ABSENT_LOGIT) for level_logits in logits]
-        return SegmentationOutput(logits, presence)
+        return training_output(logits, presence)
 
     def segment(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the finest logits `[B, classes, H, W]` before any gating, and presence `[B, structures, 2]` or None.
@@ -172,22 +149,10 @@ class UNet3Plus(nn.Module):
         maps, presence = self._encode(image)
         return self._logits(0, self._decode(maps), image), presence
 
-    def _infer(self, image: Tensor, maps: list[Tensor], presence: Tensor | None) -> Tensor:
-        """Decode the images that hold a structure, and gate. A compiled graph has no branches: it decodes all."""
-        if presence is None:
-            return self._logits(0, self._decode(maps), image)
-        holding = ~absent(presence).all(dim=1)  # [B]
-        if torch.compiler.is_compiling() or holding.all():
-            logits = self._logits(0, self._decode(maps), image)
-            return gate(logits.masked_fill(~holding[:, None, None, None], 0), presence)
-        logits = maps[0].new_zeros(len(image), self.classes, *image.shape[2:])
-        if holding.any():
-            logits[holding] = self._logits(0, self._decode([m[holding] for m in maps]), image).to(logits.dtype)
-        return gate(logits, presence)
-
     def _encode(self, image: Tensor) -> tuple[list[Tensor], Tensor | None]:
         check_image(image, self.in_channels)
-        maps = self.encoder(pad_to_stride(image, self.stride, self.training))  # five [B, C, h, w]
+        padded = pad_to_stride(image, self.stride, self.training)
+        maps = recompute(self.encoder, [padded], [self.encoder], self.gradient_checkpointing)  # five [B, C, h, w]
         return maps, None if self.guidance is None else self.guidance(maps[-1])  # [B, structures, 2]
 
     def _decode(self, maps: list[Tensor]) -> list[Tensor]:
@@ -202,3 +167,13 @@ class UNet3Plus(nn.Module):
         if stride > 1:
             logits = F.interpolate(logits, scale_factor=float(stride), mode="bilinear", align_corners=False)
         return crop(logits, image.shape[-2], image.shape[-1])
+
+
+def require_two_dimensions(spatial_dims: int) -> None:
+    """Refuse volumes.
+
+    Raises:
+        UsageError: spatial_dims is not 2.
+    """
+    if spatial_dims != 2:
+        raise UsageError(f"spatial_dims is {spatial_dims!r}: expected 2; volumes are segmented slice by slice")

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fullscale.networks.base import SegmentationNetwork
 from fullscale.networks.blocks import (
     Normalization,
-    SegmentationNetwork,
     UpNode,
     initialise,
     require_normalization,

@@ -18,7 +18,7 @@ from fullscale.inference.predictor import slice_logits
 from fullscale.inference.runtimes.torch import TorchRuntime
 from fullscale.losses.supervision import SupervisedLoss, SupervisedTerms, presence_of
 from fullscale.metrics.overlap import overlap_counts
-from fullscale.networks.protocol import Network
+from fullscale.networks.protocol import Network, SegmentationOutput
 from fullscale.training.optimizers import create_optimizer
 
 
@@ -63,7 +63,7 @@ class SegmentationModule(lightning.LightningModule):
                 "Lower optimizer.learning_rate or optimizer.clip_norm, or train with trainer.precision=32"
             )
         self._log("loss", loss.total)
-        if output.presence is not None:
+        if isinstance(output, SegmentationOutput) and output.presence is not None:
             predicted_present = output.presence.argmax(dim=-1).bool()
             truth = presence_of(target, output.logits[0].shape[1])
             self._log("presence_accuracy", (predicted_present == truth).float().mean())

@@ -16,6 +16,7 @@ from fullscale.data.splits import Split, fixed_split, make_splits, read_splits
 from fullscale.errors import DataError, UsageError
 from fullscale.files import write_json, write_text
 from fullscale.inference.runtimes.torch import choose_device
+from fullscale.losses.supervision import PRESENCE_WEIGHT, halving_weights
 from fullscale.networks import NETWORKS, create_network
 from fullscale.runfolder import ALL, RunFolder
 from fullscale.training.choices import PLANNED, check_choices, filled_options
@@ -95,7 +96,7 @@ def resolve(config: Config, plan: Plan) -> Config:
     check_choices(config)
     options = _network_options(config, plan)
     outputs = _supervised_outputs(config.network.name, options, plan)
-    weights = config.loss.level_weights or tuple(0.5**level for level in range(outputs))
+    weights = config.loss.level_weights or halving_weights(outputs)
     if len(weights) != outputs:
         raise UsageError(f"loss.level_weights has {len(weights)} values for {outputs} supervised outputs")
     trainer = config.trainer
@@ -103,7 +104,11 @@ def resolve(config: Config, plan: Plan) -> Config:
     workers = config.data.workers
     filled: dict[str, dict[str, Any]] = {
         "network": {"options": options},
-        "loss": {"options": filled_options(config, "loss"), "level_weights": weights},
+        "loss": {
+            "options": filled_options(config, "loss"),
+            "level_weights": weights,
+            "presence_weight": PRESENCE_WEIGHT if config.loss.presence_weight is None else config.loss.presence_weight,
+        },
         "optimizer": {
             "options": filled_options(config, "optimizer"),
             "learning_rate": learning_rate(config.optimizer),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from fullscale.networks import unet3plus
+from fullscale.networks.kernels import fusion
 from fullscale.networks.kernels import norm_act as module
 from fullscale.networks.kernels.norm_act import norm_act, norm_act_applies, remade
 from fullscale.networks.kernels.scaled_conv import ScaledConv, set_form
@@ -153,7 +153,7 @@ def test_a_decoder_level_does_not_keep_what_it_joined(monkeypatch):
         storages.append(weakref.ref(joined.untyped_storage()))
         return joined, make_again
 
-    monkeypatch.setattr(unet3plus, "norm_act", spy)
+    monkeypatch.setattr(fusion, "norm_act", spy)
     level = DecoderLevel(0, (4, 8, 8, 8, 8), 2)
     output = level([torch.randn(1, c, 32 >> i, 32 >> i, requires_grad=True) for i, c in enumerate((4, 8, 8, 8, 8))])
     gc.collect()
