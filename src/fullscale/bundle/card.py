@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from fullscale.data.labels import Algorithm, LabelScheme
 from fullscale.data.recipe import Recipe
-from fullscale.errors import DataError
-from fullscale.networks import create_network
+from fullscale.errors import DataError, UsageError
+from fullscale.networks import create_network, list_networks
 from fullscale.networks.protocol import Network
 
 CARD = "model.json"
@@ -70,6 +70,7 @@ class ModelCard(_Card):
     Attributes:
         network: a name that `create_network` knows.
         options: its further arguments.
+        package: that offers the network; None for one of ours.
         recipe: what is done to a scan first.
         trained_on: content digest of each case that it was trained on, by the case's name.
         weights_sha256: digest of the file of weights, which `save_bundle` fills in; None for a model of 0.1.
@@ -77,6 +78,7 @@ class ModelCard(_Card):
 
     network: str
     options: dict[str, Any] = {}
+    package: str | None = None
     recipe: Recipe
     trained_on: dict[str, str] = {}
     weights_sha256: str | None = None
@@ -87,7 +89,16 @@ class ModelCard(_Card):
         return Algorithm(f"fullscale {self.network}", f"{version('fullscale')} model {self.digest[:SHORT]}")
 
     def build(self) -> Network:
-        """Create the network, with fresh weights."""
+        """Create the network, with fresh weights.
+
+        Raises:
+            UsageError: the package of the network is not installed, or offers another network by now.
+        """
+        if self.package is not None and ":" not in self.network and self.network not in list_networks():
+            raise UsageError(
+                f"the model's network '{self.network}' is of the package '{self.package}', which is not installed "
+                "here: install it to use the model"
+            )
         return create_network(self.network, self.recipe.in_channels, self.scheme.channels, **self.options)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
+from fullscale.errors import UsageError
 from fullscale.registry import Registry
 
 if TYPE_CHECKING:
@@ -54,6 +55,14 @@ def create_network(name: str, in_channels: int, classes: int, **options: Any) ->
         options: further arguments of the network's own class, see `network_options`.
 
     Raises:
-        UsageError: the name or an option is unknown, or a value does not fit.
+        UsageError: the name or an option is unknown, a value does not fit, or what is built is no `Network`.
     """
-    return NETWORKS.create(name, in_channels, classes, **options)
+    network = NETWORKS.create(name, in_channels, classes, **options)
+    from fullscale.networks.protocol import Network
+
+    if not isinstance(network, Network):
+        raise UsageError(
+            f"network '{name}' lacks something that a Network has, such as segment or num_supervised: derive it from "
+            "SegmentationNetwork, and see what fullscale.testing.check_network says"
+        )
+    return network

@@ -31,7 +31,7 @@ from fullscale.inference.runtimes.torch import choose_device
 from fullscale.inference.scored import predict_and_score
 from fullscale.losses import create_loss
 from fullscale.losses.supervision import SupervisedLoss
-from fullscale.networks import create_network
+from fullscale.networks import NETWORKS, create_network
 from fullscale.runfolder import ALL, FoldFolder, RunFolder
 from fullscale.scoring.summary import Summary
 from fullscale.training.augment import AUGMENTATIONS
@@ -175,6 +175,7 @@ def _card(request: TrainRequest, config: Config, plan: Plan) -> ModelCard:
     return ModelCard(
         network=config.network.name,
         options=untrained(config.network.options),
+        package=NETWORKS.package(config.network.name),
         labels=plan.labels.value,
         recipe=plan.recipe,
         modality=plan.modality.value,
