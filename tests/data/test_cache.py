@@ -6,10 +6,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from fullscale.data import identity
 from fullscale.data.cache import cache_summary, prepare_cases
 from fullscale.data.case import Case
 from fullscale.data.recipe import Intensity, Recipe
@@ -104,3 +106,96 @@ def test_a_cache_that_cannot_be_written_is_named(case: Case, tmp_path: Path) -> 
     (tmp_path / "cache").write_text("a file stands where the folder should be")
     with pytest.raises(FullscaleError, match="case one: cannot prepare it in"):
         prepare_cases([case], RECIPE, LABELS, tmp_path / "cache")
+
+
+def flip(path: Path, place: int) -> None:
+    """Change one byte and set the old time stamp."""
+    before, content = path.stat(), bytearray(path.read_bytes())
+    content[place] ^= 0x40
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("name", ["image.npy", "label.npy", "case.json"])
+@pytest.mark.parametrize("damage", ["first", "last", "cut", "empty", "gone"])
+@pytest.mark.parametrize("settled_s", [-1.0, 2.0])
+def test_a_damaged_cache_heals_itself(
+    case: Case,
+    tmp_path: Path,
+    name: str,
+    damage: str,
+    settled_s: float,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(identity, "_SETTLED_S", settled_s)
+    cache = tmp_path / "cache"
+    [first] = prepare_cases([case], RECIPE, LABELS, cache)
+    image, label = np.array(first.image), np.array(first.label)
+    [first] = prepare_cases([case], RECIPE, LABELS, cache)
+    assert caplog.text == ""
+    file = first.folder / name
+    if damage == "gone":
+        file.unlink()
+    elif damage in ("first", "last"):
+        flip(file, 0 if damage == "first" else -2)
+    else:
+        file.write_bytes(file.read_bytes()[:-10] if damage == "cut" else b"")
+    [healed] = prepare_cases([case], RECIPE, LABELS, cache)
+    assert "case one: its files in the cache" in caplog.text
+    np.testing.assert_array_equal(healed.image, image)
+    np.testing.assert_array_equal(healed.label, label)
+    np.testing.assert_array_equal(healed.voxels, first.voxels)
+    assert [p.name for p in cache.iterdir() if p.name != identity.INDEX] == [healed.folder.name]
+
+
+def test_a_second_run_reads_no_byte_of_scans_or_arrays_and_verify_reads_them_all(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identity, "_SETTLED_S", -1.0)
+    cache = tmp_path / "cache"
+    prepare_cases([case], RECIPE, LABELS, cache)
+    hashed: list[str] = []
+    real = identity.hashlib.file_digest
+
+    def noted(stream: Any, algorithm: Any) -> Any:
+        hashed.append(Path(stream.name).name)
+        return real(stream, algorithm)
+
+    monkeypatch.setattr(identity.hashlib, "file_digest", noted)
+    prepare_cases([case], RECIPE, LABELS, cache)
+    assert hashed == []
+    prepare_cases([case], RECIPE, LABELS, cache, verify=True)
+    assert hashed == ["scan.nii.gz", "mask.nii.gz", "image.npy", "label.npy"]
+
+
+def test_bytes_that_rot_in_the_cache_are_found_by_verify(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(identity, "_SETTLED_S", -1.0)
+    monkeypatch.setattr(identity, "_state", lambda file: file.name)  # as a disk that rots: no time stamp changes
+    cache = tmp_path / "cache"
+    [first] = prepare_cases([case], RECIPE, LABELS, cache)
+    right = np.array(first.label)
+    flip(first.folder / "label.npy", -1)
+    prepare_cases([case], RECIPE, LABELS, cache)
+    assert caplog.text == ""
+    [healed] = prepare_cases([case], RECIPE, LABELS, cache, verify=True)
+    assert "damaged, it is prepared again" in caplog.text
+    np.testing.assert_array_equal(healed.label, right)
+
+
+def test_the_umask_decides_who_may_read_the_cache(case: Case, tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        [prepared] = prepare_cases([case], RECIPE, LABELS, tmp_path / "cache")
+    finally:
+        os.umask(before)
+    assert prepared.folder.stat().st_mode & 0o777 == 0o750
+    assert {file.stat().st_mode & 0o777 for file in prepared.folder.iterdir()} == {0o640}
+
+
+def test_names_that_lead_elsewhere_make_no_path(case: Case, tmp_path: Path) -> None:
+    for name in ("../../evil", "/evil", "a" * 300, ".."):
+        [prepared] = prepare_cases([Case.of_image(name, case.image, case.label)], RECIPE, LABELS, tmp_path / "cache")
+        assert (prepared.id, prepared.folder.parent) == (name, tmp_path / "cache")

@@ -187,6 +187,7 @@ def prepare(
     settings: Settings = None,
     plan: Annotated[Path | None, typer.Option(help="A plan to follow; default one made from the data.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder of prepared cases; default the user's cache.")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Read every file again, changed or not.")] = False,
     jobs: Jobs = None,
     json: Json = False,
 ) -> None:
@@ -205,7 +206,7 @@ def prepare(
     chosen = read_plan(plan).with_labels(labels) if plan else make_plan(inspection, gpu_memory_gib(config))
     cases, where = inspection.usable_cases, cache or default_cache()
     with progress_bar("preparing") as progress:
-        prepared = prepare_cases(cases, chosen.recipe, chosen.labels.value, where, progress, jobs=jobs)
+        prepared = prepare_cases(cases, chosen.recipe, chosen.labels.value, where, progress, verify, jobs)
     summary = cache_summary(prepared) | {"cache": str(where)}
     if json:
         print_json(summary)

@@ -2,18 +2,20 @@
 
 A prepared case is a folder named by a digest of the scan's content, the mask's content, the recipe and the labels. A
 file or a recipe that changes has another digest and is prepared again. The folder is filled beside its place and
-renamed into it, so a half-written one is never found.
+renamed into it, so a half-written one is never found. It holds the digests of its own files: where one is not what was
+written, the case is prepared again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
@@ -35,8 +37,11 @@ from fullscale.work.executor import make_executor, map_cases
 from fullscale.work.machine import choose_jobs
 from fullscale.work.processes import Shared
 
-FORMAT = 1
-"""Raised whenever the same bytes would be prepared into other arrays."""
+FORMAT = 2
+"""Raised whenever the same bytes would be prepared into other files."""
+
+_IMAGE, _LABEL, _META = "image.npy", "label.npy", "case.json"
+_log = logging.getLogger(__name__)
 
 
 def default_cache() -> Path:
@@ -64,12 +69,12 @@ class PreparedCase:
     @property
     def image(self) -> npt.NDArray[np.float16]:
         """Normalised slices `[S, H, W]`."""
-        return np.load(self.folder / "image.npy", mmap_mode="r")  # type: ignore[no-any-return]
+        return np.load(self.folder / _IMAGE, mmap_mode="r")  # type: ignore[no-any-return]
 
     @property
     def label(self) -> npt.NDArray[np.uint8]:
         """Class indices `[S, H, W]`."""
-        return np.load(self.folder / "label.npy", mmap_mode="r")  # type: ignore[no-any-return]
+        return np.load(self.folder / _LABEL, mmap_mode="r")  # type: ignore[no-any-return]
 
 
 def prepare_cases(
@@ -89,7 +94,7 @@ def prepare_cases(
         labels: name of each label value, background included; values that share a name are merged.
         cache: folder of prepared cases, shared between runs.
         progress: told of each case that is ready.
-        verify: read every file again, even where size and times say that it has not changed.
+        verify: read every file again, those of the cache too, even where size and times say that none has changed.
         jobs: processes that share the cases; None as the machine allows.
 
     Raises:
@@ -107,12 +112,33 @@ def _prepare_case(
 ) -> PreparedCase:
     try:
         folder = cache / _key(case_digest(case, index.value), recipe, labels)
-        if not folder.is_dir():
-            with _atomic_folder(folder) as temporary:
-                _fill(temporary, case, recipe, labels)
+        if folder.is_dir():
+            prepared = _open(case, folder, index.value)
+            if prepared is not None:
+                return prepared
+            _log.warning("case %s: its files in the cache %s are damaged, it is prepared again", case.id, cache)
+            _remove(folder)
+        with _new_folder(folder) as temporary:
+            _fill(temporary, case, recipe, labels)
+        prepared = _open(case, folder, index.value)
     except OSError as error:
         raise FullscaleError(f"case {case.id}: cannot prepare it in {cache}: {error.strerror or error}") from error
-    meta = json.loads((folder / "case.json").read_text())
+    if prepared is None:
+        raise FullscaleError(f"case {case.id}: what was written to {folder} reads back otherwise; is the disk sound?")
+    return prepared
+
+
+def _open(case: Case, folder: Path, index: DigestIndex) -> PreparedCase | None:
+    """Open a prepared case whose files are what was written; None where they are not."""
+    try:
+        written = json.loads((folder / _META).read_text(encoding="utf-8"))
+        meta = written["case"]
+        if written["digest"] != _digest(meta) or any(
+            index.file_digest(folder / name) != meta["digests"][name] for name in (_IMAGE, _LABEL)
+        ):
+            return None
+    except (DataError, OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
     a, b, c = meta["spacing_mm"]
     return PreparedCase(case.id, folder, (a, b, c), np.asarray(meta["voxels"], dtype=np.int64))
 
@@ -129,24 +155,30 @@ def _fill(folder: Path, case: Case, recipe: Recipe, labels: Mapping[int, str]) -
     except DataError as error:
         raise DataError(f"case {case.id}: {error}") from error
     label = label_slices(mask, geometry, labels)
-    np.save(folder / "image.npy", image)
-    np.save(folder / "label.npy", label)
+    np.save(folder / _IMAGE, image)
+    np.save(folder / _LABEL, label)
     voxels = [np.bincount(s.ravel(), minlength=LabelScheme(labels).classes).tolist() for s in label]
     resized = (geometry.spacing_mm[i] * geometry.shape[i] / geometry.network_shape[i] for i in range(3))
-    meta = {"spacing_mm": list(resized), "voxels": voxels}
-    (folder / "case.json").write_text(json.dumps(meta))
+    digests = {name: DigestIndex().file_digest(folder / name) for name in (_IMAGE, _LABEL)}
+    meta = {"spacing_mm": list(resized), "voxels": voxels, "digests": digests}
+    (folder / _META).write_text(json.dumps({"case": meta, "digest": _digest(meta)}), encoding="utf-8")
 
 
 def _key(content: CaseDigest, recipe: Recipe, labels: Mapping[int, str]) -> str:
     """Name the folder of a prepared case; names of patients and files are no part of it."""
     settings = [FORMAT, recipe.model_dump(mode="json"), list(LabelScheme(labels).merged.items()), content.whole]
-    return hashlib.blake2b(json.dumps(settings).encode(), digest_size=16).hexdigest()
+    return _digest(settings)
+
+
+def _digest(content: Any) -> str:
+    return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
 
 
 @contextmanager
-def _atomic_folder(folder: Path) -> Iterator[Path]:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".preparing-", dir=folder.parent))
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder that becomes `folder` when the block ends well, unless that is there by then."""
+    temporary = folder.parent / f".writing-{secrets.token_hex(4)}-{folder.name}"
+    temporary.mkdir(parents=True)
     try:
         yield temporary
         for file in temporary.iterdir():
@@ -160,6 +192,14 @@ def _atomic_folder(folder: Path) -> Iterator[Path]:
                 raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _remove(folder: Path) -> None:
+    """Take a folder away in one step, so that no other process finds half of it."""
+    aside = folder.parent / f".writing-{secrets.token_hex(4)}-{folder.name}"
+    with suppress(FileNotFoundError):  # another process was faster
+        folder.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def cache_summary(prepared: Sequence[PreparedCase]) -> dict[str, Any]:
