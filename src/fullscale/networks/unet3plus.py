@@ -132,7 +132,7 @@ class UNet3Plus(nn.Module):
         """
         maps, presence = self._encode(image)
         if not self.training:
-            shape = (len(image), self.classes, *image.shape[2:])
+            shape = (image.shape[0], self.classes, *image.shape[2:])
             return decode_present(lambda maps: self._logits(0, self._decode(maps), image), maps, presence, shape)
         maps = self._decode(maps)
         logits = [self._logits(level, maps, image) for level in range(len(self.heads))]  # [B, classes, H, W] each
