@@ -85,7 +85,8 @@ def cache(once: Once) -> Path:
 def trained_run(phantoms: Path, cache: Path, once: Once) -> Path:
     """A run folder whose network has seen a few steps: it predicts, not well."""
     from fullscale.config.load import load_config
-    from fullscale.training.run import TrainRequest, train
+    from fullscale.training.request import TrainRequest
+    from fullscale.training.run import train
 
     return once("run", lambda run: train(TrainRequest(phantoms, run, config=load_config(None, QUICK), cache=cache)))
 

@@ -12,6 +12,7 @@ from fullscale.compare.comparison import load_comparison
 from fullscale.compare.results import gather
 from fullscale.compare.run import Job, run_comparison
 from fullscale.compare.tables import latex, markdown, numbers, rows
+from fullscale.config.load import parse_override
 from fullscale.errors import UsageError
 from fullscale.scoring.summary import read_summary
 from tests.conftest import QUICK, Command
@@ -76,13 +77,13 @@ def test_the_same_command_again_trains_nothing_and_another_one_is_refused(
 
 def test_a_row_that_fails_is_told_and_the_others_are_done(phantoms: Path, cache: Path, tmp_path: Path) -> None:
     diverging = {"network.name": "unet", "optimizer.learning_rate": 1e30, "optimizer.warmup_steps": 0}
-    quick = dict(setting.split("=") for setting in SETTINGS if not setting.startswith("data.patch"))
+    quick = dict(map(parse_override, SETTINGS))
     comparison = load_comparison(
         None,
         rows=[{"name": "diverging", "settings": diverging}, "unet3+"],
         folds=1,
         steps_each=6,
-        settings=quick | {"data.patch_size": [32, 32]},
+        settings=quick,
     )
     plan, outcomes = run_comparison(Job(phantoms, tmp_path / "out", comparison, cache=cache))
     results = gather(comparison, plan, outcomes)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fullscale.data.case import Case
-from fullscale.data.splits import choose_split, fixed_split, make_splits, read_splits
+from fullscale.data.splits import choose_split, fixed_split, make_splits, parse_folds, read_splits
 from fullscale.errors import DataError, UsageError
 from fullscale.files import write_json
 
@@ -38,6 +38,20 @@ def test_no_patient_stands_on_both_sides_and_each_case_validates_once(groups: li
 def test_another_seed_deals_otherwise() -> None:
     cases = cases_of(list(range(30)))
     assert make_splits(cases, 5, 0) != make_splits(cases, 5, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "folds"),
+    [("0", "0"), ("0,2", "0 2"), ("0-4", "0 1 2 3 4"), ("all", "all"), ("3, 1-2,2,all", "3 1 2 all"), ("7-7", "7")],
+)
+def test_several_folds_in_one_word(text: str, folds: str) -> None:
+    assert parse_folds(text) == tuple(folds.split())
+
+
+@pytest.mark.parametrize("text", ["", "x", "1-", "-1", "4-2", "0;1", "0-9999", "1.0", "0,,1", "ALL"])
+def test_words_that_are_no_folds_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="expected numbers such as 0, 0,2 or 0-4, or 'all'"):
+        parse_folds(text)
 
 
 @pytest.mark.parametrize("fold", ["5", "-1", "x", "1.0"])

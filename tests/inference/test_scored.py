@@ -13,7 +13,8 @@ from fullscale.errors import DataError
 from fullscale.inference.predictor import Predictor
 from fullscale.inference.scored import predict_and_score
 from fullscale.scoring.summary import read_summary
-from fullscale.training.run import TrainRequest, train
+from fullscale.training.request import TrainRequest
+from fullscale.training.run import train
 
 
 def test_merged_labels_are_merged_in_the_truth_too(

@@ -6,7 +6,8 @@ import nibabel as nib
 import numpy as np
 
 from fullscale.config.load import load_config
-from fullscale.training.run import TrainRequest, train
+from fullscale.training.request import TrainRequest
+from fullscale.training.run import train
 from tests.conftest import QUICK
 from tests.training.test_run import LEARNING
 

@@ -136,6 +136,44 @@ def test_folds_are_reported_together(run: Path) -> None:
         assert len(json.loads((run / "summary.json").read_text())["metric_per_case"]) == 4
 
 
+def test_scores_that_another_model_made_are_named_and_left_out(run: Path) -> None:
+    digest = find_source(run).records[0].digest
+    assert digest is not None
+    shutil.copytree(run / "fold_0", run / "fold_1")
+    other = run / "fold_1" / "validation" / "summary.json"
+    other.write_text(other.read_text().replace(digest, "f" * 64))
+    source = find_source(run)
+    assert list(source.folds) == ["0"]
+    assert len(source.summary.cases) == 2
+    page = Page(write_report(run).report)
+    assert f"Fold 1: its scores were made by model ffffffffffff, its model is {digest[:12]}" in page.words
+    assert page.words.count(digest[:12]) == 3  # the note, and a line for each fold
+    shutil.rmtree(run / "fold_1" / "bundle")
+    assert "the model that made its scores is not here: it is gone" in Page(write_report(run).report).words
+
+
+def test_a_run_of_the_first_version_is_shown_with_what_is_not_known_of_it(run: Path) -> None:
+    shutil.rmtree(run / "fold_0" / "bundle")
+    file = run / "fold_0" / "validation" / "summary.json"
+    content = json.loads(file.read_text())
+    del content["model"]
+    file.write_text(json.dumps(content))
+    page = Page(write_report(run).report)
+    assert "fullscale 0.1 wrote them, which did not record the model" in page.words
+    assert len(find_source(run).summary.cases) == 2
+
+
+def test_a_training_on_every_case_is_not_pooled_with_the_folds_and_says_what_it_was_trained_on(run: Path) -> None:
+    shutil.copytree(run / "fold_0", run / "fold_all")
+    file = run / "fold_all" / "validation" / "summary.json"
+    seen = json.loads(file.read_text())["metric_per_case"][0]["case"]
+    file.write_text(file.read_text().replace('"trained_on": []', f'"trained_on": ["{seen}"]'))
+    assert list(find_source(run).folds) == ["0"]
+    shutil.rmtree(run / "fold_0")
+    assert list(find_source(run).folds) == ["all"]
+    assert f"trained on 1 of these cases ({seen}): their scores say nothing" in Page(write_report(run).report).words
+
+
 def test_names_are_text_and_never_markup(run: Path) -> None:
     file = run / "fold_0" / "validation" / "summary.json"
     file.write_text(file.read_text().replace('"liver"', '"<script>alert(1)</script>"'))

@@ -15,15 +15,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fullscale.bundle.card import read_card
 from fullscale.config.load import load_config
 from fullscale.config.schema import OptimizerConfig
 from fullscale.data.plan import read_plan
 from fullscale.errors import DataError, FullscaleError, UsageError
 from fullscale.losses import create_loss
 from fullscale.losses.supervision import SupervisedLoss
-from fullscale.training.budget import Budget, read_checkpoint
+from fullscale.training.budget import Budget
+from fullscale.training.checkpoints import read_checkpoint
 from fullscale.training.prepare import resolve
-from fullscale.training.run import TrainRequest, train
+from fullscale.training.request import TrainRequest
+from fullscale.training.run import train
 from tests.conftest import QUICK, Command
 
 LOCK = """
@@ -47,12 +50,17 @@ def test_a_run_folder_holds_all_that_the_design_promises(trained_run: Path) -> N
     fold = trained_run / "fold_0"
     for name in ("last.ckpt", "best.ckpt", "metrics.csv", "progress.png", "validation/summary.json"):
         assert (fold / name).stat().st_size > 10, name
-    assert {p.name for p in (trained_run / "bundle").iterdir()} == {"model.json", "model.safetensors"}
+    for bundle in (trained_run / "bundle", fold / "bundle"):
+        assert {p.name for p in bundle.iterdir()} == {"model.json", "model.safetensors"}
+    digest = read_card(fold / "bundle" / "model.json").digest
+    assert read_card(trained_run / "bundle" / "model.json").digest == digest
     rows = list(csv.DictReader((fold / "metrics.csv").open()))
     assert [row["step"] for row in rows] == ["4", "8"]
     assert all(0 <= float(row["val_dice_mean"]) <= 1 for row in rows)
     summary = json.loads((fold / "validation" / "summary.json").read_text())
     split = json.loads((trained_run / "splits.json").read_text())[0]
+    assert summary["model"] == {"name": "fullscale unet3+", "digest": digest, "trained_on": []}
+    assert summary == json.loads((trained_run / "summary.json").read_text())
     assert [case["case"] for case in summary["metric_per_case"]] == sorted(split["val"])
 
 
@@ -76,27 +84,31 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(phantoms: Pat
     assert not all(torch.equal(weights[0][key], weights[2][key]) for key in weights[0])
 
 
-def test_a_longer_budget_goes_on_and_the_same_one_is_done(phantoms: Path, cache: Path, tmp_path: Path) -> None:
-    print_status: list[str] = []
+def test_a_longer_budget_goes_on_and_the_same_one_is_done(
+    phantoms: Path, cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "fullscale")
     train(request(phantoms, tmp_path / "run", cache, "trainer.max_epochs=1"))
-    train(request(phantoms, tmp_path / "run", cache, "trainer.max_epochs=3", report=print_status.append))
+    train(request(phantoms, tmp_path / "run", cache, "trainer.max_epochs=3"))
     rows = list(csv.DictReader((tmp_path / "run" / "fold_0" / "metrics.csv").open()))
     assert [row["epoch"] for row in rows] == ["0", "1", "2"]
-    assert any("going on" in line for line in print_status)
+    assert "going on from" in caplog.text
     before = (tmp_path / "run" / "fold_0" / "last.ckpt").stat().st_mtime_ns
     train(request(phantoms, tmp_path / "run", cache, "trainer.max_epochs=3"))
     assert (tmp_path / "run" / "fold_0" / "last.ckpt").stat().st_mtime_ns == before
 
 
-def test_an_epoch_that_does_not_improve_is_kept_too(phantoms: Path, cache: Path, tmp_path: Path) -> None:
+def test_an_epoch_that_does_not_improve_is_kept_too(
+    phantoms: Path, cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "fullscale")
     settings = ("optimizer.learning_rate=1e-12", "trainer.max_epochs=3")
     train(request(phantoms, tmp_path / "run", cache, *settings))
     best, last = (read_checkpoint(tmp_path / "run" / "fold_0" / name) for name in ("best.ckpt", "last.ckpt"))
     assert (best["epoch"], last["epoch"]) == (0, 2)
     assert last["global_step"] == 12
-    print_status: list[str] = []
-    train(request(phantoms, tmp_path / "run", cache, *settings, report=print_status.append))
-    assert not any("going on" in line for line in print_status)
+    train(request(phantoms, tmp_path / "run", cache, *settings))
+    assert "going on from" not in caplog.text
 
 
 def test_a_run_folder_of_other_settings_data_or_plan_is_refused(
@@ -115,7 +127,7 @@ def test_a_run_folder_of_other_settings_data_or_plan_is_refused(
     with pytest.raises(UsageError, match="begun with another plan"):
         train(request(phantoms, trained_run, cache, plan=tmp_path / "plan.json"))
     with pytest.raises(UsageError, match="no fold '9'"):
-        train(request(phantoms, trained_run, cache, fold="9"))
+        train(request(phantoms, trained_run, cache, folds=("9",)))
     assert (trained_run / "config.yaml").read_bytes() == config
 
 
@@ -196,7 +208,7 @@ def test_one_case_trains_only_on_all(phantoms: Path, cache: Path, tmp_path: Path
     listed.write_text(f"image,label\n{image},{label}\n")
     with pytest.raises(DataError, match="--fold all"):
         train(request(listed, tmp_path / "run", cache))
-    summary = train(request(listed, tmp_path / "run", cache, fold="all"))
+    summary = train(request(listed, tmp_path / "run", cache, folds=("all",)))
     assert len(summary.cases) == 1
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -14,7 +14,9 @@ from fullscale.data.labels import Algorithm, LabelScheme
 from fullscale.data.recipe import Recipe
 from fullscale.errors import DataError, UsageError
 from fullscale.networks import create_network, list_networks
-from fullscale.networks.protocol import Network
+
+if TYPE_CHECKING:
+    from fullscale.networks.protocol import Network
 
 CARD = "model.json"
 SHORT = 12

@@ -95,9 +95,21 @@ def save_ensemble(folder: Path, members: Mapping[str, Path]) -> None:
     with atomic_folder(folder) as temporary:
         for name, source in sources.items():
             (temporary / name).mkdir()
-            for file in (CARD, WEIGHTS):
-                shutil.copyfile(source / file, temporary / name / file)
+            _copy_files(source, temporary / name)
         _write_card(temporary, card)
+
+
+def copy_bundle(source: Path, folder: Path) -> None:
+    """Copy the bundle of one model; an older one in its place is replaced when the copy is whole.
+
+    Raises:
+        DataError: there is no model.
+        UsageError: it is an ensemble.
+        FullscaleError: the folder cannot be written.
+    """
+    _single(source)
+    with atomic_folder(folder) as temporary:
+        _copy_files(source, temporary)
 
 
 def find_bundle(path: Path) -> Path:
@@ -189,6 +201,11 @@ def _single(folder: Path) -> ModelCard:
     if not (folder / WEIGHTS).is_file():
         raise DataError(f"cannot read the weights {folder / WEIGHTS}: no such file")
     return card
+
+
+def _copy_files(source: Path, folder: Path) -> None:
+    for file in (CARD, WEIGHTS):
+        shutil.copyfile(source / file, folder / file)
 
 
 def _ensemble_card(cards: Mapping[str, ModelCard]) -> EnsembleCard:

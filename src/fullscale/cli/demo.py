@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -32,7 +31,8 @@ def demo(
     from fullscale.runfolder import SUMMARY, RunFolder
     from fullscale.scoring.evaluate import evaluate
     from fullscale.scoring.summary import write_summary
-    from fullscale.training.run import TrainRequest, train
+    from fullscale.training.request import TrainRequest
+    from fullscale.training.run import train
 
     scans, run, masks = output / "phantoms", output / "run", output / "predictions"
     if not (scans / "dataset.json").is_file():
@@ -43,9 +43,8 @@ def demo(
     print_status(f"1. {CASES} synthetic scans with labels, and one to segment: {scans}")
     settings = [f"trainer.max_minutes={minutes}", "trainer.steps_per_epoch=50", "trainer.device=cpu"]
     print_status(f"2. training a small UNet 3+ for {minutes:g} minutes: {run}")
-    bar = sys.stderr.isatty()
-    cache = output / "cache"
-    train(TrainRequest(scans, run, config=load_config(None, settings), cache=cache, report=print_status, bar=bar))
+    with progress_bar("training") as progress:
+        train(TrainRequest(scans, run, config=load_config(None, settings), cache=output / "cache", progress=progress))
 
     [unseen] = sorted((scans / "imagesTs").iterdir())
     truth = scans / "labelsTs" / unseen.name

@@ -149,6 +149,11 @@ def print_summary(summary: Summary, title: str) -> None:
     for label, mean in content["mean"].items():
         if not mean["cases_with_structure"] and mean["cases"]:
             print_status(f"{names[label]}: in no truth, but in {mean['false_positive_cases']} of the predictions")
+    if summary.model is not None and summary.model.trained_on:
+        seen = summary.model.trained_on
+        print_status(
+            f"trained on: {len(seen)} of these cases, such as {seen[0]}; the scores of those say nothing of new scans"
+        )
     resampled = [case["case"] for case in content["metric_per_case"] if case["resampled"]]
     if resampled:
         print_status(f"brought onto the truth's grid first: {len(resampled)} cases, such as {resampled[0]}")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from fullscale.cli.progress import progress_bar
 from fullscale.cli.show import Json, print_json, print_status, print_summary, table
+from fullscale.runfolder import ALL, RunFolder
 
 
 def train(
@@ -18,45 +20,70 @@ def train(
         typer.Argument(help="Settings, such as trainer.max_minutes=20 network.width=32.", show_default=False),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Run folder; default runs/NAME.")] = None,
-    fold: Annotated[str, typer.Option(help="Fold that validates: 0, 1 ..., or 'all' to train on every case.")] = "0",
+    fold: Annotated[str, typer.Option(help="Folds that validate: 0, or 0,2 or 0-4; 'all' trains on every case.")] = "0",
     config: Annotated[Path | None, typer.Option(help="YAML of settings, such as a run's config.yaml.")] = None,
     plan: Annotated[Path | None, typer.Option(help="An edited plan.json to follow.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder of prepared cases; default the user's cache.")] = None,
     drop_bad_cases: Annotated[bool, typer.Option("--drop-bad-cases", help="Train without unusable cases.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Read every file again, changed or not.")] = False,
     json: Json = False,
 ) -> None:
-    """Train a network on labelled scans and score it on those held back.
+    """Train a network on labelled scans and score it on those held back, fold by fold.
 
     The same command again goes on where it stopped. `fullscale settings` lists every setting.
     """
     from fullscale.config.load import load_config
     from fullscale.data.cache import default_cache
     from fullscale.data.layouts.find import find_dataset
-    from fullscale.runfolder import RunFolder
-    from fullscale.training.run import TrainRequest, train
+    from fullscale.data.splits import parse_folds
+    from fullscale.training.fit import is_helper
+    from fullscale.training.request import TrainRequest
+    from fullscale.training.run import train
 
     chosen = load_config(config, settings or [])
     run = output or Path("runs") / find_dataset(data).name.replace("/", "_")
-    summary = train(
-        TrainRequest(
-            data=data,
-            run=run,
-            fold=fold,
-            config=chosen,
-            plan=plan,
-            cache=cache or default_cache(),
-            drop_bad_cases=drop_bad_cases,
-            report=print_status,
-            bar=sys.stderr.isatty() and not json,
+    folds = parse_folds(fold)
+    with progress_bar("training") as progress:
+        summary = train(
+            TrainRequest(
+                data=data,
+                run=run,
+                folds=folds,
+                config=chosen,
+                plan=plan,
+                cache=cache or default_cache(),
+                drop_bad_cases=drop_bad_cases,
+                verify=verify,
+                progress=progress,
+            )
         )
-    )
+    if is_helper():
+        return
     if json:
         print_json(summary.as_dict())
     else:
-        title = "training cases (none were held back)" if fold == "all" else f"validation cases of fold {fold}"
-        print_summary(summary, f"Scores of the {title}")
-    folder = RunFolder(run)
-    print_status(f"model: {folder.bundle}; scores: {folder.fold(fold).summary}")
+        print_summary(summary, f"Scores of the {_scored(folds)}")
+    _print_places(RunFolder(run), folds)
+
+
+def _scored(folds: Sequence[str]) -> str:
+    """Say which cases the scores are of."""
+    numbered = [fold for fold in folds if fold != ALL]
+    if not numbered:
+        return "training cases (none were held back)"
+    together = f"validation cases of {'fold' if len(numbered) == 1 else 'folds'} {', '.join(numbered)}"
+    return together + (" and the training cases of 'all'" if ALL in folds else "")
+
+
+def _print_places(run: RunFolder, folds: Sequence[str]) -> None:
+    """Say where the model of the run is and what it is made of, and where the scores are."""
+    from fullscale.bundle.card import CARD, EnsembleCard, read_card
+
+    card = read_card(run.bundle / CARD)
+    members = list(card.members) if isinstance(card, EnsembleCard) else [run.fold(card.provenance["fold"]).path.name]
+    print_status(f"model: {run.bundle} (made of {', '.join(members)}); scores: {run.summary}")
+    if ALL in folds and run.fold(ALL).path.name not in members:
+        print_status(f"the model trained on every case is not mixed with the folds: predict with {run.fold(ALL).path}")
 
 
 def settings(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,16 @@ from fullscale.data.plan import Plan
 from fullscale.data.splits import choose_split
 from fullscale.errors import DataError, UsageError
 from fullscale.files import only_one, write_json
+from fullscale.reporting.source import finished_folds
 from fullscale.runfolder import RunFolder
-from fullscale.training.prepare import inspect_and_plan, record_run, resolve, splits_of
-from fullscale.training.run import TrainRequest, train
+from fullscale.training.claim import record_inputs, require_same_data
+from fullscale.training.prepare import RunInputs, find_inputs, resolve, splits_of
+from fullscale.training.request import TrainRequest
+from fullscale.training.run import train
 
 CLAIM = "comparison.json"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,6 @@ class Job:
         plan: an edited plan to use instead of one made from the data.
         cache: folder of prepared cases.
         drop_bad_cases: leave out the cases that cannot be used, instead of refusing.
-        report: takes one line of print_status at a time.
     """
 
     data: Path
@@ -43,7 +47,6 @@ class Job:
     plan: Path | None = None
     cache: Path = field(default_factory=default_cache)
     drop_bad_cases: bool = False
-    report: Callable[[str], None] = lambda _: None
 
 
 @dataclass(frozen=True)
@@ -75,19 +78,21 @@ def run_comparison(job: Job) -> tuple[Plan, list[Outcome]]:
     """
     rows = job.comparison.rows
     asked = [job.comparison.config(row) for row in rows]
-    look = TrainRequest(  # what the first row says of the data, all rows say
-        job.data, job.output, config=asked[0], plan=job.plan, drop_bad_cases=job.drop_bad_cases, report=job.report
+    inputs = find_inputs(  # what the first row says of the data, all rows say
+        TrainRequest(
+            job.data, job.output, config=asked[0], plan=job.plan, cache=job.cache, drop_bad_cases=job.drop_bad_cases
+        )
     )
-    cases, plan, record = inspect_and_plan(look)
-    configs = [_resolve(row, config, plan) for row, config in zip(rows, asked, strict=True)]
-    _require_folds(job, cases, configs[0])
-    _claim(job, plan, record)
+    configs = [_resolve(row, config, inputs.plan) for row, config in zip(rows, asked, strict=True)]
+    _require_folds(job, inputs.cases, configs[0])
+    _claim(job, inputs)
     outcomes = [Outcome(row, config, job.output / row.name, {}) for row, config in zip(rows, configs, strict=True)]
     with only_one(job.output, "comparing"):
+        prepared = inputs.with_prepared(job.cache)
         for fold in range(job.comparison.folds):
             for outcome in outcomes:
-                _train(job, outcome, fold, plan, record)
-    return plan, outcomes
+                _train(job, outcome, fold, prepared)
+    return inputs.plan, outcomes
 
 
 def _resolve(row: Row, config: Config, plan: Plan) -> Config:
@@ -107,7 +112,7 @@ def _require_folds(job: Job, cases: list[Case], config: Config) -> None:
     choose_split(splits, str(job.comparison.folds - 1))
 
 
-def _claim(job: Job, plan: Plan, record: dict[str, Any]) -> None:
+def _claim(job: Job, inputs: RunInputs) -> None:
     """Write down what is compared, or find that the folder holds the same comparison.
 
     Raises:
@@ -123,7 +128,8 @@ def _claim(job: Job, plan: Plan, record: dict[str, Any]) -> None:
                 f"{job.output} compares with another {changed[0]} ({_short(old[changed[0]])}, not "
                 f"{_short(new[changed[0]])}): repeat the command as it was to go on, or choose another folder with -o"
             )
-    record_run(RunFolder(job.output), plan, record)
+        require_same_data(RunFolder(job.output), inputs)
+    record_inputs(RunFolder(job.output), inputs)
     write_json(file, new)
 
 
@@ -140,25 +146,16 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _train(job: Job, outcome: Outcome, fold: int, plan: Plan, record: dict[str, Any]) -> None:
+def _train(job: Job, outcome: Outcome, fold: int, inputs: RunInputs) -> None:
     """Train one fold of one row, unless it has its scores already; whatever stops it is written down, and no more."""
     what = f"{outcome.row.name}, fold {fold}"
-    if RunFolder(outcome.run).fold(fold).has_scores:
-        job.report(f"{what}: done already")
+    if RunFolder(outcome.run).fold(fold) in finished_folds(RunFolder(outcome.run)):
+        _log.info("%s: done already", what)
         return
-    job.report(f"{what}: {job.comparison.budget}")
+    _log.info("%s: %s", what, job.comparison.budget)
+    config = job.comparison.config(outcome.row)
     try:
-        record_run(RunFolder(outcome.run), plan, record)  # spares every row the look at the data
-        train(
-            TrainRequest(
-                job.data,
-                outcome.run,
-                str(fold),
-                job.comparison.config(outcome.row),
-                cache=job.cache,
-                report=lambda line: job.report(f"{what}: {line}"),
-            )
-        )
+        train(TrainRequest(job.data, outcome.run, (str(fold),), config, cache=job.cache), inputs)
     except Exception as error:
         outcome.failures[fold] = " ".join(f"{error or type(error).__name__}".split())
-        job.report(f"{what} failed: {outcome.failures[fold]}")
+        _log.error("%s failed: %s", what, outcome.failures[fold])

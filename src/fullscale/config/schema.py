@@ -32,6 +32,9 @@ class NetworkConfig(Choice):
     """The network. Its channels and classes come from the plan and the data."""
 
     name: str = Field("unet3+", description="ours, one of an installed package, or package.module:Class")
+    init: str | None = Field(
+        None, description="a run, a bundle or a file of weights to start from; layers that do not fit begin anew"
+    )
 
 
 class LossConfig(Choice):

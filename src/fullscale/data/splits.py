@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 
 from fullscale.data.case import Case
 from fullscale.errors import DataError, UsageError
+from fullscale.runfolder import ALL
 
 
 class Split(TypedDict):
@@ -19,6 +21,22 @@ class Split(TypedDict):
 
     train: list[str]
     val: list[str]
+
+
+def parse_folds(text: str) -> tuple[str, ...]:
+    """Read which folds are meant: `0`, `0,2`, `0-4` or `all`, or several of these with commas between them.
+
+    Raises:
+        UsageError: it is of another form.
+    """
+    folds: list[str] = []
+    for part in text.replace(" ", "").split(","):
+        numbers = re.fullmatch(r"(\d{1,3})(?:-(\d{1,3}))?", part)
+        first, last = (int(numbers[1]), int(numbers[2] or numbers[1])) if numbers else (1, 0)
+        if part != ALL and first > last:
+            raise UsageError(f"fold {part!r}: expected numbers such as 0, 0,2 or 0-4, or 'all' to train on every case")
+        folds += [ALL] if part == ALL else [str(number) for number in range(first, last + 1)]
+    return tuple(dict.fromkeys(folds))
 
 
 def make_splits(cases: Sequence[Case], folds: int, seed: int) -> list[Split]:

@@ -9,6 +9,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from fullscale.data.case import Case
+from fullscale.data.identity import DigestIndex, case_digest
 from fullscale.data.labels import LabelScheme
 from fullscale.data.read import read_label
 from fullscale.data.volume_files import write_volume
@@ -21,7 +22,7 @@ from fullscale.metrics.surface import TOLERANCE_MM, Tolerance
 from fullscale.progress import Progress, ignore
 from fullscale.runfolder import SUMMARY
 from fullscale.scoring.evaluate import evaluate
-from fullscale.scoring.summary import Failure, Summary, write_summary
+from fullscale.scoring.summary import Failure, ScoredModel, Summary, write_summary
 from fullscale.work.executor import make_executor, map_cases
 from fullscale.work.processes import Shared
 
@@ -34,6 +35,7 @@ def predict_and_score(
     tolerance_mm: Tolerance = TOLERANCE_MM,
     progress: Progress = ignore,
     jobs: int | None = 1,
+    index: DigestIndex | None = None,
 ) -> Summary:
     """Write the mask of each labelled case and `summary.json` into `folder`.
 
@@ -45,6 +47,7 @@ def predict_and_score(
         tolerance_mm: of the surface Dice.
         progress: told of each case that is segmented.
         jobs: processes that share the cases; None as the machine allows, one on a GPU.
+        index: digests of files, to find out which cases the model was trained on; default none are remembered.
 
     Returns:
         The scores. A case whose scan or truth cannot be used is among the failures.
@@ -70,9 +73,17 @@ def predict_and_score(
         first = failures[0] if failures else Failure("-", "there are no labelled cases")
         raise DataError(f"none of {len(cases)} cases could be segmented, such as {first.case}: {first.message}")
     summary = evaluate(folder, done, labels, tolerance_mm, jobs=jobs)
-    summary = replace(summary, guidance=guidance, failures=[*failures, *summary.failures])
+    model = scored_model(predictor, list(done.values()), index or DigestIndex())
+    summary = replace(summary, guidance=guidance, failures=[*failures, *summary.failures], model=model)
     write_summary(summary, folder / SUMMARY)
     return summary
+
+
+def scored_model(predictor: Predictor, cases: Sequence[Case], index: DigestIndex) -> ScoredModel:
+    """Say which model it is, and which of the cases any member of it was trained on, by the content of their scans."""
+    known = {digest for member in predictor.members for digest in member.card.trained_on.values()}
+    trained_on = [case.id for case in cases if known and case_digest(case, index).image in known]
+    return ScoredModel(predictor.card.algorithm.name, predictor.card.digest, trained_on)
 
 
 def _segment(case: Case, predictor: Shared[Predictor], folder: Path, labels: Mapping[int, str]) -> list[GuidedScores]:

@@ -19,6 +19,7 @@ from fullscale.reporting.charts import Point, colour_of, line_chart, scatter_cha
 from fullscale.reporting.figures import figure_png
 from fullscale.reporting.overlay import overlay_figure
 from fullscale.reporting.private import sealed, without_folders
+from fullscale.reporting.provenance import fold_rows, reservations
 from fullscale.reporting.scene import RenderOptions
 from fullscale.reporting.source import Source, find_source, read_case, read_curves, read_record
 from fullscale.runfolder import RunFolder
@@ -158,6 +159,7 @@ def render(source: Source, pictures: Sequence[Picture]) -> str:
         guidance=_guidance(content),
         pictures=pictures,
         training=_training(source) if source.is_run else None,
+        notes=reservations(source),
     )
     return sealed(page)
 
@@ -338,12 +340,12 @@ def _training(source: Source) -> dict[str, Any]:
     environment = read_record(run.environment)
     packages = environment.pop("packages", {})
     return {
+        "folds": fold_rows(source),
         "curves": {name: _curves(read_curves(fold)) for name, fold in source.folds.items()},
         "settings": {f"{s}.{k}": _plain(v) for s, part in config.items() for k, v in part.items()},
         "plan": [(k, _plain(v["value"]), v["reason"]) for k, v in plan.items() if isinstance(v, dict)],
         "data": {k: v for k, v in read_record(run.dataset).items() if not isinstance(v, dict | list)},
         "environment": environment | packages,
-        "model": read_record(run.bundle / "model.json").get("provenance", {}),
     }
 
 

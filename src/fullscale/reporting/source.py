@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from fullscale.bundle.card import CARD, SHORT, read_card
 from fullscale.data.labels import LabelScheme
 from fullscale.data.plan import read_plan
 from fullscale.data.read import read_image, read_label
@@ -20,6 +22,25 @@ from fullscale.scoring.summary import CaseScores, Summary, read_summary
 
 
 @dataclass(frozen=True)
+class FoldRecord:
+    """The scores of a fold, and the model they speak of.
+
+    Attributes:
+        fold: the folder.
+        summary: its scores.
+        model: provenance of the fold's model, from its card; empty where it has none.
+        digest: of the fold's model; None where it has none.
+        problem: why the scores are not pooled with those of other folds; None where nothing speaks against it.
+    """
+
+    fold: FoldFolder
+    summary: Summary
+    model: dict[str, Any] = field(default_factory=dict)
+    digest: str | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
 class Source:
     """Scores, and where they come from.
 
@@ -27,6 +48,7 @@ class Source:
         path: the run folder, or the summary.json of an evaluation.
         summary: the scores; of a run with several folds, those of all folds together.
         folds: each fold whose scores are in, by its name; none for an evaluation.
+        records: every fold that has scores, those that are left out of `folds` too.
         labels: name of each value in the masks; values that share a name are merged.
         against: the comparison with other masks as `evaluate --against` wrote it; empty where there is none.
     """
@@ -34,6 +56,7 @@ class Source:
     path: Path
     summary: Summary
     folds: dict[str, FoldFolder] = field(default_factory=dict)
+    records: list[FoldRecord] = field(default_factory=list)
     labels: dict[int, str] = field(default_factory=dict)
     against: dict[str, Any] = field(default_factory=dict)
 
@@ -54,15 +77,66 @@ def find_source(path: Path) -> Source:
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; give a run folder, or what fullscale evaluate wrote")
     run = RunFolder(path)
-    folds = {fold.name: fold for fold in run.scored()}
-    numbered = {name: fold for name, fold in folds.items() if name != ALL}
-    if folds:
-        return _run(run, numbered or folds)
-    if run.summary.is_file() and not run.is_run:
-        return _evaluation(run.summary)
+    records = [read_fold(fold) for fold in run.scored()]
+    if records:
+        return _run(run, records)
     if run.is_run:
         raise DataError(f"{path}: the run has no scores yet; repeat its fullscale train command to finish it")
+    if run.summary.is_file():
+        return _evaluation(run.summary)
     raise DataError(f"{path}: holds neither a run nor {SUMMARY}; fullscale evaluate MASKS TRUTH writes one")
+
+
+def read_fold(fold: FoldFolder) -> FoldRecord:
+    """Read the scores of a fold, and find out whether its own model made them.
+
+    Raises:
+        DataError: the scores cannot be read.
+    """
+    summary = read_summary(fold.summary)
+    if not fold.bundle.is_dir():
+        lost = "fullscale 0.1 wrote them, which did not record the model" if summary.model is None else "it is gone"
+        return FoldRecord(fold, summary, problem=f"the model that made its scores is not here: {lost}")
+    try:
+        card = read_card(fold.bundle / CARD)
+    except DataError as error:
+        return FoldRecord(fold, summary, problem=str(error))
+    problem = None
+    if summary.model is None or summary.model.digest != card.digest:
+        scored_by = "an unknown model" if summary.model is None else f"model {summary.model.digest[:SHORT]}"
+        problem = (
+            f"its scores were made by {scored_by}, its model is {card.digest[:SHORT]}; repeat its fullscale train "
+            f"command with --fold {fold.name} to score it"
+        )
+    return FoldRecord(fold, summary, card.provenance, card.digest, problem)
+
+
+def finished_folds(run: RunFolder) -> list[FoldFolder]:
+    """List the folds that have a model and the scores that this very model made.
+
+    Raises:
+        DataError: the scores of a fold cannot be read.
+    """
+    return [record.fold for record in map(read_fold, run.scored()) if record.problem is None]
+
+
+def pool_folds(parts: Sequence[Summary]) -> Summary:
+    """Put the scores of several folds together; those of one fold stay as they are.
+
+    Raises:
+        DataError: the folds were scored on different labels.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    if any(part.labels != parts[0].labels for part in parts):
+        raise DataError("the folds were scored on different labels; repeat fullscale train for each fold")
+    return Summary(
+        labels=parts[0].labels,
+        tolerance_mm=parts[0].tolerance_mm,
+        cases=sorted((case for part in parts for case in part.cases), key=lambda case: case.case),
+        failures=[failure for part in parts for failure in part.failures],
+        guidance=[scores for part in parts for scores in part.guidance],
+    )
 
 
 def _evaluation(file: Path) -> Source:
@@ -70,19 +144,14 @@ def _evaluation(file: Path) -> Source:
     return Source(file, summary, labels=summary.labels, against=read_record(file).get("against", {}))
 
 
-def _run(run: RunFolder, folds: dict[str, FoldFolder]) -> Source:
-    parts = [read_summary(fold.summary) for fold in folds.values()]
-    if any(part.labels != parts[0].labels for part in parts):
-        raise DataError(f"{run.path}: its folds were scored on different labels; repeat fullscale train for each fold")
-    together = Summary(
-        labels=parts[0].labels,
-        tolerance_mm=parts[0].tolerance_mm,
-        cases=sorted((case for part in parts for case in part.cases), key=lambda case: case.case),
-        failures=[failure for part in parts for failure in part.failures],
-        guidance=[scores for part in parts for scores in part.guidance],
-    )
+def _run(run: RunFolder, records: list[FoldRecord]) -> Source:
+    own = [record for record in records if record.problem is None] or records
+    pooled = [record for record in own if record.fold.name != ALL] or own
+    together = pool_folds([record.summary for record in pooled])
+    folds = {record.fold.name: record.fold for record in pooled}
     labels = read_plan(run.plan).labels.value if run.plan.is_file() else together.labels
-    return Source(run.path, together, folds, {value: name for value, name in labels.items() if value != 0})
+    structures = {value: name for value, name in labels.items() if value != 0}
+    return Source(run.path, together, folds, records, structures)
 
 
 def read_case(source: Source, case: CaseScores) -> tuple[Volume, Volume, Volume]:

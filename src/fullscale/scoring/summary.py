@@ -70,6 +70,21 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class ScoredModel:
+    """The model whose masks were scored.
+
+    Attributes:
+        name: such as "fullscale unet3+".
+        digest: of its card, which names its weights.
+        trained_on: names of the scored cases whose scans it was trained on, under whatever name.
+    """
+
+    name: str
+    digest: str
+    trained_on: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Summary:
     """Scores of a set of predictions.
 
@@ -79,6 +94,7 @@ class Summary:
         cases: the scored cases, by name; each holds every label.
         failures: the cases that could not be scored, by name.
         guidance: what the gate changed in each case, where a network with guidance made the predictions.
+        model: what made the masks, where that is known.
     """
 
     labels: dict[int, str]
@@ -86,6 +102,7 @@ class Summary:
     cases: list[CaseScores] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     guidance: list[GuidedScores] = field(default_factory=list)
+    model: ScoredModel | None = None
 
     def mean(self, label: int) -> Scores:
         """Means over the scored cases of one label, and how many cases they stand on.
@@ -169,6 +186,7 @@ class Summary:
             "tolerance_mm": {str(label): tolerance for label, tolerance in self.tolerance_mm.items()},
             "policy": POLICY,
             "failures": [{"case": failure.case, "message": failure.message} for failure in self.failures],
+            "model": None if self.model is None else vars(self.model),
         }
         return content | ({"guidance": guidance_summary(self.guidance, self.labels)} if self.guidance else {})
 
@@ -199,6 +217,7 @@ def read_summary(path: str | Path) -> Summary:
                 GuidedScores(case["case"], _by_label(case["metrics"]))
                 for case in content.get("guidance", {}).get("cases", [])
             ],
+            model=None if content.get("model") is None else ScoredModel(**content["model"]),
         )
     except OSError as error:
         raise DataError(f"cannot read the scores {path}: {error.strerror or error}") from error

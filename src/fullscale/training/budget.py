@@ -1,8 +1,7 @@
-"""How long a run trains, and what it wrote down of that."""
+"""How long a run trains."""
 
 from __future__ import annotations
 
-import pickle
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,29 +9,11 @@ from typing import Any
 
 import lightning
 import numpy as np
-import torch
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from fullscale.config.schema import OptimizerConfig
-from fullscale.errors import DataError
+from fullscale.training.checkpoints import read_checkpoint
 from fullscale.training.optimizers import learning_rate
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint of a run onto the CPU, without pickled code.
-
-    Raises:
-        DataError: it is not there, or damaged.
-    """
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        if not {"state_dict", "callbacks", "global_step", "epoch"} <= set(state):
-            raise KeyError("state_dict")
-    except (OSError, RuntimeError, EOFError, KeyError, TypeError, pickle.UnpicklingError) as error:
-        raise DataError(
-            f"cannot read the checkpoint {path} ({type(error).__name__}); delete {path.parent} to train this fold anew"
-        ) from error
-    return state
 
 
 class Budget(lightning.Callback):

@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning
 import monai.data
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -44,12 +45,15 @@ class SegmentationData(lightning.LightningDataModule):
             pin_memory=self._on_gpu(),
             persistent_workers=self.workers > 0,
             worker_init_fn=_start_worker,
+            # A loader draws a seed for its workers each epoch: from the global generator, it would shift dropout.
+            generator=torch.Generator(),
         )
 
     def val_dataloader(self) -> DataLoader[int]:
         """Indices of whole cases."""
         rank, world_size = self._share()
-        return DataLoader(range(rank, self.validation_cases, world_size), batch_size=None)  # type: ignore[arg-type]
+        cases = range(rank, self.validation_cases, world_size)
+        return DataLoader(cases, batch_size=None, generator=torch.Generator())  # type: ignore[arg-type]
 
     def _share(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

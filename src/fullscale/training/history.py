@@ -1,33 +1,49 @@
-"""The course of a run, epoch by epoch: `metrics.csv`, `progress.png`, and a line for whoever watches."""
+"""The course of a fold: each epoch in the log, in `metrics.csv` and in `progress.png`, and how far the epoch is."""
 
 from __future__ import annotations
 
 import csv
 import io
+import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import lightning
 import numpy as np
-from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from fullscale.files import write_text
+from fullscale.progress import Progress
 from fullscale.reporting.curves import write_progress
 from fullscale.runfolder import FoldFolder
 from fullscale.training.budget import Budget
 
+_log = logging.getLogger(__name__)
 
-class Bar(TQDMProgressBar):
-    """Lightning's bar with what matters: loss, presence accuracy, and Dice of the last validation."""
 
-    def get_metrics(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
-    ) -> dict[str, int | str | float | dict[str, float]]:
-        """Choose and name the numbers beside the bar."""
-        metrics = super().get_metrics(trainer, pl_module)
-        names = {"loss": "loss", "presence_accuracy": "presence", "val_dice": "Dice"}
-        return {short: metrics[name] for name, short in names.items() if name in metrics}
+class Steps(lightning.Callback):
+    """Tells of each step how far the epoch is.
+
+    Args:
+        fold: that is trained.
+        progress: told by the first process.
+    """
+
+    def __init__(self, fold: FoldFolder, progress: Progress) -> None:
+        self.fold = fold
+        self.progress = progress
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: STEP_OUTPUT, *rest: Any
+    ) -> None:
+        """Tell of a step."""
+        del module, outputs
+        _, index = rest
+        if trainer.is_global_zero:
+            loss = float(trainer.callback_metrics.get("loss", float("nan")))
+            item = f"fold {self.fold.name}, epoch {trainer.current_epoch}, loss {loss:.4f}"
+            self.progress(index + 1, int(trainer.num_training_batches), item)
 
 
 class History(lightning.Callback):
@@ -38,13 +54,11 @@ class History(lightning.Callback):
     Args:
         fold: its metrics and their curves are written.
         budget: tells the time.
-        report: takes one line per epoch.
     """
 
-    def __init__(self, fold: FoldFolder, budget: Budget, report: Callable[[str], None]) -> None:
+    def __init__(self, fold: FoldFolder, budget: Budget) -> None:
         self.fold = fold
         self.budget = budget
-        self.report = report
         self.rows: list[dict[str, float]] = []
         self.sums: dict[str, float] = {}
         self.ended_s: list[float] = []
@@ -73,7 +87,7 @@ class History(lightning.Callback):
         self.rows = [*(r for r in self.rows if r["epoch"] < row["epoch"]), row]
         if trainer.is_global_zero:
             self._write()
-            self.report(_line(row))
+            _log.info("fold %s, %s", self.fold.name, _line(row))
 
     def state_dict(self) -> dict[str, Any]:
         """All rows."""

@@ -2,51 +2,107 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+import logging
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from fullscale.config.schema import Config
+from fullscale.data.cache import PreparedCase, prepare_cases
 from fullscale.data.case import Case, Dataset
 from fullscale.data.checks import inspect_dataset
+from fullscale.data.identity import CaseDigest, DigestIndex, case_digest
 from fullscale.data.layouts.find import find_dataset
 from fullscale.data.plan import Plan, make_plan, read_plan
 from fullscale.data.splits import Split, fixed_split, make_splits, read_splits
 from fullscale.errors import DataError, UsageError
-from fullscale.files import write_json, write_text
 from fullscale.inference.runtimes.torch import choose_device
 from fullscale.losses.supervision import PRESENCE_WEIGHT, halving_weights
 from fullscale.networks import NETWORKS, create_network
-from fullscale.runfolder import ALL, RunFolder
+from fullscale.runfolder import RunFolder
 from fullscale.training.choices import PLANNED, check_choices, filled_options
+from fullscale.training.claim import read_dataset_record
 from fullscale.training.optimizers import learning_rate
-
-if TYPE_CHECKING:
-    from fullscale.training.run import TrainRequest
+from fullscale.training.request import TrainRequest
 
 DEFAULT_EPOCHS = 100
 DEFAULT_STEPS = 250
 
+_log = logging.getLogger(__name__)
 
-def inspect_and_plan(request: TrainRequest) -> tuple[list[Case], Plan, dict[str, Any]]:
-    """Find the cases, the plan and the record of both; a run that exists already keeps those it began with.
+
+@dataclass(frozen=True)
+class RunInputs:
+    """What a run starts from, as values.
+
+    Attributes:
+        root: the folder or list that the cases are from.
+        cases: those in use.
+        digests: content of each case, by name.
+        plan: what was chosen from them.
+        found: what an inspection found, as plain values.
+        prepared: the cases as training reads them, by name; empty until `with_prepared`.
+    """
+
+    root: Path
+    cases: list[Case]
+    digests: dict[str, CaseDigest]
+    plan: Plan
+    found: dict[str, Any]
+    prepared: dict[str, PreparedCase] = field(default_factory=dict)
+
+    def with_prepared(self, cache: Path) -> RunInputs:
+        """Prepare the cases, or find them prepared in the cache.
+
+        Raises:
+            DataError: a case cannot be read, or its mask does not fit; the case is named.
+        """
+        if self.prepared:
+            return self
+        _log.info("preparing %d cases in %s", len(self.cases), cache)
+        prepared = prepare_cases(self.cases, self.plan.recipe, self.plan.labels.value, cache)
+        return replace(self, prepared={case.id: case for case in prepared})
+
+
+def find_inputs(request: TrainRequest) -> RunInputs:
+    """Find the cases and the plan; a run that exists already keeps those it began with.
 
     Raises:
         DataError: a case cannot be used and `drop_bad_cases` is not set, or none is left.
         UsageError: the run folder belongs to other data or another plan, or the data have no label that is set.
     """
     check_choices(request.config)
-    dataset = find_dataset(request.data)
-    run, labels = RunFolder(request.run), request.config.data.labels
-    if run.plan.is_file():
-        plan = read_plan(run.plan)
-        if request.plan is not None and read_plan(request.plan).with_labels(labels) != plan:
-            raise UsageError(f"{request.run} was begun with another plan than {request.plan}; choose another folder")
-        record = json.loads(run.dataset.read_text())
-        return _known_cases(run, record, dataset), plan, record
+    dataset, run = find_dataset(request.data), RunFolder(request.run)
+    begun = run.plan.is_file()
+    cases, plan, found = _as_begun(request, dataset, run) if begun else _inspect_and_plan(request, dataset)
+    index = DigestIndex(request.cache, request.verify)
+    digests = {case.id: case_digest(case, index) for case in cases}
+    return RunInputs(dataset.root, cases, digests, plan, found)
+
+
+def _as_begun(request: TrainRequest, dataset: Dataset, run: RunFolder) -> tuple[list[Case], Plan, dict[str, Any]]:
+    plan = read_plan(run.plan)
+    labels = request.config.data.labels
+    if request.plan is not None and read_plan(request.plan).with_labels(labels) != plan:
+        raise UsageError(f"{request.run} was begun with another plan than {request.plan}; choose another folder")
+    record = read_dataset_record(run)
+    if record.root != str(dataset.root):
+        raise UsageError(f"{run.path} was trained on {record.root}, not on {dataset.root}; choose another run folder")
+    by_id = {case.id: case for case in dataset.cases}
+    missing = [name for name in record.digests if name not in by_id]
+    if missing:
+        raise DataError(
+            f"{len(missing)} cases that {run.path} began with are gone from {dataset.root}, such as {missing[0]}"
+        )
+    return [by_id[name] for name in record.digests], plan, record.found
+
+
+def _inspect_and_plan(request: TrainRequest, dataset: Dataset) -> tuple[list[Case], Plan, dict[str, Any]]:
+    labels = request.config.data.labels
     edited = read_plan(request.plan) if request.plan else None
-    request.report(f"inspecting {len(dataset.cases)} cases of {dataset.name}")
+    _log.info("inspecting %d cases of %s", len(dataset.cases), dataset.name)
     inspection = inspect_dataset(dataset, structures=labels)
     if inspection.errors and not request.drop_bad_cases:
         first = inspection.errors[0]
@@ -55,28 +111,7 @@ def inspect_and_plan(request: TrainRequest) -> tuple[list[Case], Plan, dict[str,
             "them (fullscale inspect lists all), or train without these cases with --drop-bad-cases"
         )
     plan = edited.with_labels(labels) if edited else make_plan(inspection, gpu_memory_gib(request.config))
-    used = inspection.usable_cases
-    return used, plan, inspection.as_dict() | {"root": str(dataset.root), "used": [case.id for case in used]}
-
-
-def record_run(run: RunFolder, plan: Plan, record: dict[str, Any]) -> None:
-    """Write down what `inspect_and_plan` found, where it looks first the next time."""
-    write_json(run.dataset, record)
-    write_text(run.plan, plan.model_dump_json(indent=2) + "\n")
-
-
-def _known_cases(run: RunFolder, record: dict[str, Any], dataset: Dataset) -> list[Case]:
-    if record["root"] != str(dataset.root):
-        raise UsageError(
-            f"{run.path} was trained on {record['root']}, not on {dataset.root}; choose another run folder"
-        )
-    by_id = {case.id: case for case in dataset.cases}
-    missing = [name for name in record["used"] if name not in by_id]
-    if missing:
-        raise DataError(
-            f"{len(missing)} cases that {run.path} began with are gone from {dataset.root}, as {missing[0]}"
-        )
-    return [by_id[name] for name in record["used"]]
+    return inspection.usable_cases, plan, inspection.as_dict()
 
 
 def gpu_memory_gib(config: Config) -> float | None:
@@ -148,14 +183,9 @@ def untrained(options: dict[str, Any]) -> dict[str, Any]:
     return {option: False if option == "pretrained" else value for option, value in options.items()}
 
 
-def find_splits(request: TrainRequest, cases: list[Case], config: Config) -> list[Split] | None:
-    """The run's folds; None for the fold `all`, which validates on its training cases and says so."""
-    if request.fold == ALL:
-        return None
-    stored = RunFolder(request.run).splits
-    if stored.is_file():
-        return read_splits(stored, cases)
-    return splits_of(cases, config)
+def find_splits(run: RunFolder, cases: list[Case], config: Config) -> list[Split]:
+    """Return the folds of a run: as it began, or dealt out as the configuration says."""
+    return read_splits(run.splits, cases) if run.splits.is_file() else splits_of(cases, config)
 
 
 def splits_of(cases: list[Case], config: Config) -> list[Split]:

@@ -1,177 +1,146 @@
-"""A whole training run, in reading order: look at the data, plan, prepare, fit, hand over the model, score it."""
+"""A whole training run, in reading order: look at the data, plan, prepare; then fold by fold fit, hand over, score."""
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+import logging
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import lightning
-import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
 
-from fullscale.bundle.card import ModelCard
-from fullscale.bundle.store import save_bundle
-from fullscale.config.load import dump_yaml, flatten, load_config
+from fullscale.bundle.card import CARD, ModelCard, read_card
+from fullscale.bundle.store import copy_bundle, save_bundle, save_ensemble
+from fullscale.bundle.weights import Weights, read_weights
 from fullscale.config.schema import Config
-from fullscale.data.cache import PreparedCase, default_cache, prepare_cases
-from fullscale.data.plan import Plan
+from fullscale.data.identity import DigestIndex
 from fullscale.data.splits import Split, choose_split
-from fullscale.errors import UsageError
-from fullscale.files import only_one, write_json, write_text
+from fullscale.errors import DataError
+from fullscale.files import locked, only_one
 from fullscale.inference.predictor import Predictor
-from fullscale.inference.runtimes.torch import choose_device
 from fullscale.inference.scored import predict_and_score
 from fullscale.losses import create_loss
 from fullscale.losses.supervision import SupervisedLoss
 from fullscale.networks import NETWORKS, create_network
+from fullscale.reporting.source import finished_folds, pool_folds
 from fullscale.runfolder import ALL, FoldFolder, RunFolder
-from fullscale.scoring.summary import Summary
+from fullscale.scoring.summary import Summary, read_summary, write_summary
 from fullscale.training.augment import AUGMENTATIONS
-from fullscale.training.budget import Budget, read_checkpoint
+from fullscale.training.checkpoints import read_checkpoint
+from fullscale.training.claim import claim
 from fullscale.training.datamodule import SegmentationData
-from fullscale.training.history import Bar, History
+from fullscale.training.fit import fit, is_helper
+from fullscale.training.initial_weights import describe_start, start_from, state_digest
 from fullscale.training.module import SegmentationModule
-from fullscale.training.prepare import find_splits, inspect_and_plan, record_run, resolve, untrained
+from fullscale.training.prepare import RunInputs, find_inputs, find_splits, resolve, untrained
+from fullscale.training.request import TrainRequest
 from fullscale.training.samples import CropDataset
 
-CHANGEABLE = ("max_minutes", "max_epochs", "device", "devices", "validation_cases")
-"""Settings of the trainer that may differ when a run goes on."""
+_log = logging.getLogger(__name__)
 
 
-@dataclass
-class TrainRequest:
-    """What to train: everything that `fullscale train` is told.
+@dataclass(frozen=True)
+class _Job:
+    """What the folds of a run share."""
 
-    Attributes:
-        data: folder or list of labelled scans.
-        run: the run folder; repeating a request goes on where it was.
-        fold: number of the fold that validates, or `all` to train on every case.
-        config: settings; those left at None come from the plan.
-        plan: an edited plan to use instead of one made from the data.
-        cache: folder of prepared cases.
-        drop_bad_cases: train without the cases that cannot be used, instead of refusing.
-        report: takes one line of print_status at a time.
-        bar: whether to show a progress bar.
-    """
-
-    data: Path
-    run: Path
-    fold: str = "0"
-    config: Config = field(default_factory=Config)
-    plan: Path | None = None
-    cache: Path = field(default_factory=default_cache)
-    drop_bad_cases: bool = False
-    report: Callable[[str], None] = lambda _: None
-    bar: bool = False
+    request: TrainRequest
+    run: RunFolder
+    config: Config
+    inputs: RunInputs
+    weights: Weights | None
 
 
-def train(request: TrainRequest) -> Summary:
-    """Train one fold, write the bundle and the scores of its validation cases, and return the scores.
+def train(request: TrainRequest, inputs: RunInputs | None = None) -> Summary:
+    """Train the folds that are asked for; write the model and the scores of each, and those of the run.
+
+    Args:
+        request: what to train.
+        inputs: cases and plan, where they are known already; default those of `request.data`.
+
+    Returns:
+        The scores of these folds together; empty in a helper process of several devices, as the first one scores.
 
     Raises:
         UsageError: the request contradicts itself, or the run that is in the folder already; another process trains
             the same fold of it.
-        DataError: the data cannot be trained on.
+        DataError: the data cannot be trained on, or have changed since the run was begun.
         FullscaleError: the loss became NaN; the last good checkpoint is kept.
     """
-    helper = bool(rank_zero_only.rank)
-    if helper:
-        request = replace(request, report=lambda _: None)
-    cases, plan, record = inspect_and_plan(request)
-    config = resolve(request.config, plan)
-    splits = find_splits(request, cases, config)
-    split = (
-        Split(train=[c.id for c in cases], val=[c.id for c in cases])
-        if splits is None
-        else choose_split(splits, request.fold)
-    )
-    lightning.seed_everything(config.trainer.seed, workers=True, verbose=False)
-    card = _card(request, config, plan)
-    network = create_network(card.network, card.recipe.in_channels, plan.classes, **config.network.options)
-    loss = create_loss(config.loss.name, **config.loss.options)
     run = RunFolder(request.run)
-    if not helper:
-        _claim(run, config, plan, record, splits)
+    inputs = inputs or find_inputs(request)
+    config = resolve(request.config, inputs.plan)
+    every_case = [case.id for case in inputs.cases]
+    splits = None if request.folds == (ALL,) else find_splits(run, inputs.cases, config)
+    chosen = {
+        fold: Split(train=every_case, val=every_case) if splits is None or fold == ALL else choose_split(splits, fold)
+        for fold in request.folds
+    }
+    weights = None if config.network.init is None else read_weights(Path(config.network.init))
+    if not is_helper():
+        claim(run, config, inputs, splits, None if weights is None else state_digest(weights.state))
+    job = _Job(request, run, config, inputs.with_prepared(request.cache), weights)
+    return pool_folds([_train_fold(job, run.fold(fold), split) for fold, split in chosen.items()])
 
-    request.report(f"preparing {len(cases)} cases in {request.cache}")
-    prepared = {c.id: c for c in prepare_cases(cases, plan.recipe, plan.labels.value, request.cache)}
-    module = SegmentationModule(
+
+def _train_fold(job: _Job, fold: FoldFolder, split: Split) -> Summary:
+    """Train a fold until its budget is spent, hand its model over, score it, and renew the model of the run."""
+    lightning.seed_everything(job.config.trainer.seed, workers=True, verbose=False)
+    card = _card(job, fold, split)
+    module = _module(job, card, split)
+    data = _data(job, split, len(module.validation))
+    if is_helper():
+        fit(fold, job.config, module, data, job.request.progress)
+        return Summary({}, {})
+    with only_one(fold.path, "training"):
+        checkpoint = fit(fold, job.config, module, data, job.request.progress)
+        if not _is_done(job.run, fold, checkpoint):
+            _hand_over(job.run, fold, checkpoint, module, card)
+            _score(job, fold, split)
+        summary = read_summary(fold.summary)
+    _renew(job.run)
+    return summary
+
+
+def _module(job: _Job, card: ModelCard, split: Split) -> SegmentationModule:
+    """Build the network with its loss, and let it start from other weights where they are given."""
+    config, plan = job.config, job.inputs.plan
+    network = create_network(card.network, card.recipe.in_channels, plan.scheme.channels, **config.network.options)
+    if job.weights is not None:
+        card.provenance["started_from"] = describe_start(job.weights, start_from(network, job.weights))
+    loss = create_loss(config.loss.name, **config.loss.options)
+    return SegmentationModule(
         network,
         SupervisedLoss(loss, config.loss.level_weights, config.loss.presence_weight),
         config.optimizer,
         plan.scheme,
         plan.recipe.neighbours,
-        [prepared[i] for i in split["val"]][: config.trainer.validation_cases],
+        [job.inputs.prepared[case] for case in split["val"]][: config.trainer.validation_cases],
     )
-    data = _data(config, plan, [prepared[i] for i in split["train"]], len(module.validation))
-    fold = run.fold(request.fold)
-    if helper:
-        _fit(request, config, fold, module, data)
-        raise SystemExit(0)  # the process that was started by hand goes on alone
-    with only_one(fold.path, "training"):
-        checkpoint = _fit(request, config, fold, module, data)
-        _hand_over(run, checkpoint, module, card)
-        held_back = [c for c in cases if c.id in split["val"]]
-        request.report(f"predicting {len(held_back)} validation cases")
-        predictor = Predictor.from_run(request.run, device=config.trainer.device)
-        return predict_and_score(predictor, fold.validation, held_back, plan.labels.value)
 
 
-def _hand_over(run: RunFolder, checkpoint: Path, module: SegmentationModule, card: ModelCard) -> None:
-    """Write the bundle of a checkpoint."""
-    best = read_checkpoint(checkpoint)
-    module.load_state_dict(best["state_dict"])
-    card.provenance |= {"epoch": best["epoch"], "step": best["global_step"]}
-    save_bundle(run.bundle, card, module.network.state_dict())
+def _data(job: _Job, split: Split, validation_cases: int) -> SegmentationData:
+    config = job.config
+    patch, batch = config.data.patch_size, config.data.batch_size
+    steps, workers = config.trainer.steps_per_epoch, config.data.workers
+    assert patch is not None
+    assert batch is not None
+    assert steps is not None
+    assert workers is not None
+    crops = CropDataset(
+        [job.inputs.prepared[case] for case in split["train"]],
+        patch,
+        job.inputs.plan.recipe.neighbours,
+        config.data.foreground_fraction,
+        AUGMENTATIONS.create(config.augment.name, **config.augment.options),
+        config.trainer.seed,
+    )
+    return SegmentationData(crops, validation_cases, batch, steps, workers)
 
 
-def _claim(run: RunFolder, config: Config, plan: Plan, record: dict[str, Any], splits: list[Split] | None) -> None:
-    """Write down what the run is, or find that the folder holds a run begun with the same settings.
-
-    Raises:
-        UsageError: it holds a run of other settings; nothing is changed.
-    """
-    if run.is_run:
-        old, new = (flatten(c) for c in (load_config(run.config), config))
-        changed = [
-            key for key in old | new if old.get(key) != new.get(key) and key.removeprefix("trainer.") not in CHANGEABLE
-        ]
-        if changed:
-            key = changed[0]
-            raise UsageError(
-                f"{run.path} was begun with {key}={old.get(key)}, not {new.get(key)}: repeat its settings to go on, or "
-                "choose another run folder with -o"
-            )
-    record_run(run, plan, record)
-    if splits is not None:
-        write_json(run.splits, splits)
-    write_text(run.config, dump_yaml(config))
-    write_json(run.environment, environment(config))
-
-
-def environment(config: Config) -> dict[str, Any]:
-    """Versions, machine and seed, so that a run can be understood later."""
-    packages = ("fullscale", "torch", "lightning", "monai", "timm", "numpy", "nibabel", "SimpleITK", "pydicom")
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {name: version(name) for name in packages},
-        "threads": torch.get_num_threads(),
-        "gpu": gpu,
-        "seed": config.trainer.seed,
-    }
-
-
-def _card(request: TrainRequest, config: Config, plan: Plan) -> ModelCard:
+def _card(job: _Job, fold: FoldFolder, split: Split) -> ModelCard:
+    config, plan = job.config, job.inputs.plan
     return ModelCard(
         network=config.network.name,
         options=untrained(config.network.options),
@@ -179,9 +148,10 @@ def _card(request: TrainRequest, config: Config, plan: Plan) -> ModelCard:
         labels=plan.labels.value,
         recipe=plan.recipe,
         modality=plan.modality.value,
+        trained_on={case: job.inputs.digests[case].image for case in split["train"]},
         provenance={
             "dataset": plan.dataset,
-            "fold": request.fold,
+            "fold": fold.name,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "fullscale": version("fullscale"),
             "torch": version("torch"),
@@ -190,70 +160,50 @@ def _card(request: TrainRequest, config: Config, plan: Plan) -> ModelCard:
     )
 
 
-def _data(config: Config, plan: Plan, train: list[PreparedCase], validation_cases: int) -> SegmentationData:
-    patch, batch = config.data.patch_size, config.data.batch_size
-    steps, workers = config.trainer.steps_per_epoch, config.data.workers
-    assert patch is not None
-    assert batch is not None
-    assert steps is not None
-    assert workers is not None
-    augmentation = AUGMENTATIONS.create(config.augment.name, **config.augment.options)
-    crops = CropDataset(
-        train, patch, plan.recipe.neighbours, config.data.foreground_fraction, augmentation, config.trainer.seed
-    )
-    return SegmentationData(crops, validation_cases, batch, steps, workers)
+def _is_done(run: RunFolder, fold: FoldFolder, checkpoint: Path) -> bool:
+    """Whether the fold's model is this checkpoint, and its scores are that model's."""
+    if fold not in finished_folds(run):
+        return False
+    made_from = read_card(fold.bundle / CARD).provenance
+    return (made_from.get("epoch"), made_from.get("step")) == _place(read_checkpoint(checkpoint))
 
 
-def _fit(
-    request: TrainRequest, config: Config, fold: FoldFolder, module: SegmentationModule, data: SegmentationData
-) -> Path:
-    """Train until the budget is spent, and return the checkpoint to hand over."""
-    steps = config.trainer.max_epochs and config.trainer.max_epochs * (config.trainer.steps_per_epoch or 0)
-    budget = Budget(config.trainer.max_minutes, steps, config.optimizer)
-    best = ModelCheckpoint(
-        fold.path, fold.best_checkpoint.stem, monitor="val_dice", mode="max", enable_version_counter=False
-    )
-    newest = ModelCheckpoint(
-        fold.path, fold.last_checkpoint.stem, save_on_train_epoch_end=False, enable_version_counter=False
-    )
-    last = fold.last_checkpoint
-    if config.trainer.compile:
-        module.network.compile()
-    trainer = _trainer(request, config, fold, [budget, History(fold, budget, request.report), best, newest])
-    if not (last.is_file() and budget.spent_in(last)):
-        if last.is_file():
-            request.report(f"going on from {last}")
-        try:
-            trainer.fit(module, data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
-        except SystemExit as stopped:
-            # Lightning ends the process on Ctrl-C; the command has its own way to.
-            raise KeyboardInterrupt from stopped
-    return last if request.fold == ALL else fold.best_checkpoint
+def _place(checkpoint: dict[str, Any]) -> tuple[int, int]:
+    return checkpoint["epoch"], checkpoint["global_step"]
 
 
-def _trainer(
-    request: TrainRequest, config: Config, fold: FoldFolder, callbacks: list[lightning.Callback]
-) -> lightning.Trainer:
-    device = choose_device(config.trainer.device)
-    return lightning.Trainer(
-        accelerator={"cuda": "gpu"}.get(device.type, device.type),
-        devices=config.trainer.devices,
-        precision=_precision(config.trainer.precision, device),
-        max_epochs=-1,
-        gradient_clip_val=config.optimizer.clip_norm,
-        deterministic=config.trainer.deterministic,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        logger=TensorBoardLogger(fold.path, name=None, version="tensorboard") if find_spec("tensorboard") else False,
-        enable_progress_bar=request.bar,
-        enable_model_summary=False,
-        callbacks=[*callbacks, *([Bar()] if request.bar else [])],
-        default_root_dir=fold.path,
-        log_every_n_steps=10,
-    )
+def _hand_over(run: RunFolder, fold: FoldFolder, checkpoint: Path, module: SegmentationModule, card: ModelCard) -> None:
+    """Write the model of a checkpoint."""
+    state = read_checkpoint(checkpoint)
+    module.load_state_dict(state["state_dict"])
+    epoch, step = _place(state)
+    made = card.model_copy(update={"provenance": card.provenance | {"epoch": epoch, "step": step}})
+    with locked(run.path):  # another fold may be copying this one's model into that of the run
+        save_bundle(fold.bundle, made, module.network.state_dict())
 
 
-def _precision(wanted: str, device: torch.device) -> str:
-    if wanted == "auto":
-        wanted = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "32"
-    return {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[wanted]
+def _score(job: _Job, fold: FoldFolder, split: Split) -> None:
+    """Segment the validation cases with the fold's own model, and write their scores."""
+    held_back = [case for case in job.inputs.cases if case.id in split["val"]]
+    _log.info("fold %s: predicting %d validation cases", fold.name, len(held_back))
+    predictor = Predictor.from_run(fold.path, device=job.config.trainer.device)
+    labels, index = job.inputs.plan.labels.value, DigestIndex(job.request.cache)
+    predict_and_score(predictor, fold.validation, held_back, labels, index=index)
+
+
+def _renew(run: RunFolder) -> None:
+    """Make the run's model of its finished folds, and pool their scores.
+
+    The folds of the cross-validation are the members; a single one is copied as it is. A training on every case has no
+    scores that say anything of new scans, so it is not mixed with them: it is the model of the run where it is alone.
+    """
+    with locked(run.path):
+        folds = finished_folds(run)
+        members = [fold for fold in folds if fold.name != ALL] or folds
+        if not members:
+            raise DataError(f"{run.path} has no finished fold: another process writes into it; repeat the command")
+        if len(members) == 1:
+            copy_bundle(members[0].bundle, run.bundle)
+        else:
+            save_ensemble(run.bundle, {fold.path.name: fold.bundle for fold in members})
+        write_summary(pool_folds([read_summary(fold.summary) for fold in members]), run.summary)

@@ -1,0 +1,162 @@
+"""What a run is, written into its folder, and held against what is asked of it later."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fullscale.config.load import dump_yaml, flatten, load_config
+from fullscale.config.schema import Config
+from fullscale.data.identity import CaseDigest
+from fullscale.data.splits import Split
+from fullscale.errors import DataError, UsageError
+from fullscale.files import locked, write_json, write_text
+from fullscale.runfolder import RunFolder
+
+if TYPE_CHECKING:
+    from fullscale.training.prepare import RunInputs
+
+CHANGEABLE = (
+    *("trainer.max_minutes", "trainer.max_epochs", "trainer.device", "trainer.devices", "trainer.validation_cases"),
+    "data.workers",
+)
+"""Settings that may differ when a run goes on: how long, on which machine, and what is looked at on the way."""
+
+
+@dataclass(frozen=True)
+class DatasetRecord:
+    """What `dataset.json` holds.
+
+    Attributes:
+        root: the folder or list of the cases.
+        digests: content of each case in use, by name.
+        found: what the inspection found.
+        initial_weights: digest of the weights that training starts from, or None.
+    """
+
+    root: str
+    digests: dict[str, CaseDigest]
+    found: dict[str, Any]
+    initial_weights: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        digests = {case: asdict(digest) for case, digest in self.digests.items()}
+        record = {"root": self.root, "used": list(digests), "digests": digests}
+        return self.found | record | ({"initial_weights": self.initial_weights} if self.initial_weights else {})
+
+
+def read_dataset_record(run: RunFolder) -> DatasetRecord:
+    """Read which cases a run began with.
+
+    Raises:
+        DataError: the record cannot be read.
+        UsageError: it was written by fullscale 0.1, which did not keep what the cases hold.
+    """
+    try:
+        found = json.loads(run.dataset.read_text(encoding="utf-8"))
+        root, digests, weights = found.pop("root"), found.pop("digests", None), found.pop("initial_weights", None)
+        used = list(found.pop("used"))
+        if digests is not None:
+            known = {case: CaseDigest(digests[case]["image"], digests[case]["label"]) for case in used}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"cannot read {run.dataset} ({type(error).__name__}: {error}); choose another folder"
+        ) from error
+    if digests is None:
+        raise UsageError(
+            f"{run.path} was begun by fullscale 0.1, which did not record what its cases hold: fullscale predict still "
+            f"takes it, and network.init={run.path} in another run folder trains on from its weights"
+        )
+    return DatasetRecord(root, known, found, weights)
+
+
+def claim(run: RunFolder, config: Config, inputs: RunInputs, splits: list[Split] | None, weights: str | None) -> None:
+    """Write down what the run is, or find that the folder holds a run begun with the same settings and data.
+
+    Args:
+        run: the folder.
+        config: with every value filled in.
+        inputs: cases and plan.
+        splits: the folds; None where there are none, for a training on every case.
+        weights: digest of those that training starts from, or None.
+
+    Raises:
+        UsageError: it holds a run of other settings, or of other weights to start from; nothing is changed.
+        DataError: scans or labels have changed since it was begun; nothing is changed.
+    """
+    with locked(run.path):
+        if run.is_run:
+            _require_same_settings(run, config)
+            require_same_data(run, inputs, weights)
+        record_inputs(run, inputs, weights)
+        if splits is not None:
+            write_json(run.splits, splits)
+        write_text(run.config, dump_yaml(config))
+        write_json(run.environment, environment(config))
+
+
+def record_inputs(run: RunFolder, inputs: RunInputs, weights: str | None = None) -> None:
+    """Write down cases and plan, where `find_inputs` looks first the next time."""
+    write_json(run.dataset, DatasetRecord(str(inputs.root), inputs.digests, inputs.found, weights).as_dict())
+    write_text(run.plan, inputs.plan.model_dump_json(indent=2) + "\n")
+
+
+def environment(config: Config) -> dict[str, Any]:
+    """Versions, machine and seed, so that a run can be understood later."""
+    packages = ("fullscale", "torch", "lightning", "monai", "timm", "numpy", "nibabel", "SimpleITK", "pydicom")
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: version(name) for name in packages},
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+        "seed": config.trainer.seed,
+    }
+
+
+def _require_same_settings(run: RunFolder, config: Config) -> None:
+    old, new = (flatten(c) for c in (load_config(run.config), config))
+    changed = [key for key in old | new if old.get(key) != new.get(key) and key not in CHANGEABLE]
+    if changed:
+        key = changed[0]
+        raise UsageError(
+            f"{run.path} was begun with {key}={old.get(key)}, not {new.get(key)}: repeat its settings to go on, or "
+            "choose another run folder with -o"
+        )
+
+
+def require_same_data(run: RunFolder, inputs: RunInputs, weights: str | None = None) -> None:
+    """Refuse cases whose scans or labels are not those that the folder began with.
+
+    Raises:
+        DataError: some have changed; they are named.
+        UsageError: training began from other weights, or by fullscale 0.1.
+    """
+    record = read_dataset_record(run)
+    changed = [_changed(case, record.digests.get(case), digest) for case, digest in inputs.digests.items()]
+    named = [text for text in changed if text]
+    if named:
+        more = f" and {len(named) - 5} more" if len(named) > 5 else ""
+        raise DataError(
+            f"{len(named)} of {len(inputs.digests)} cases have changed since {run.path} was begun: "
+            f"{', '.join(named[:5])}{more}; put them back to go on, or choose another run folder with -o"
+        )
+    if record.initial_weights != weights:
+        raise UsageError(
+            f"{run.path} was begun from other weights than network.init names now; choose another run folder with -o"
+        )
+
+
+def _changed(case: str, old: CaseDigest | None, new: CaseDigest) -> str:
+    """Say what of a case has changed; empty where nothing has."""
+    if old is None:
+        return f"{case} (was not among them)"
+    parts = [what for what, a, b in (("scan", old.image, new.image), ("labels", old.label, new.label)) if a != b]
+    return f"{case} ({' and '.join(parts)})" if parts else ""

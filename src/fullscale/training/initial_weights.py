@@ -1,0 +1,126 @@
+"""Training from weights that are there already: layer by layer, what is taken over, what is adapted, what begins anew.
+
+A layer is taken over where name and shape agree. A convolution on the image whose input channels differ is adapted:
+each new channel gets the mean of the old ones, scaled so that the same image in every channel gives the same output.
+Every other layer of another shape keeps the values it was built with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fullscale.bundle.weights import Weights
+from fullscale.errors import UsageError
+from fullscale.networks.protocol import Network
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """What became of each layer.
+
+    Attributes:
+        loaded: names of those that were taken over.
+        adapted: by name, what was done.
+        fresh: by name, why they begin anew.
+        unused: names of weights that the network has no layer for.
+    """
+
+    loaded: list[str] = field(default_factory=list)
+    adapted: dict[str, str] = field(default_factory=dict)
+    fresh: dict[str, str] = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        counts = f"{len(self.loaded)} layers loaded, {len(self.adapted)} adapted, {len(self.fresh)} fresh"
+        return counts + (f", {len(self.unused)} of the weights unused" if self.unused else "")
+
+
+def start_from(network: Network, weights: Weights) -> Transfer:
+    """Put weights into a network, as far as they fit.
+
+    Returns:
+        What became of each layer. Layers that are not loaded are logged one by one.
+
+    Raises:
+        UsageError: no layer fits.
+    """
+    fresh = network.state_dict()
+    transfer = Transfer(unused=sorted(weights.state.keys() - fresh.keys()))
+    merged = {name: _merge(name, value, weights.state.get(name), network, transfer) for name, value in fresh.items()}
+    if not any(name.endswith("weight") for name in (*transfer.loaded, *transfer.adapted)):
+        of = f" of network '{weights.network}'" if weights.network else ""
+        raise UsageError(
+            f"network.init={weights.origin}: none of its {len(weights.state)} weights{of} fits a layer of the network "
+            "to be trained; choose the network and the width that they belong to"
+        )
+    network.load_state_dict(merged)
+    _log.info("starting from %s: %s", weights.origin, transfer)
+    for how, layers in (("adapted", transfer.adapted), ("fresh", transfer.fresh)):
+        for name, reason in layers.items():
+            _log.info("%s: %s (%s)", how, name, reason)
+    for name in transfer.unused:
+        _log.info("unused: %s", name)
+    return transfer
+
+
+def state_digest(state: Mapping[str, Tensor]) -> str:
+    """Return a digest of weights that does not depend on the file they came in."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        value = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def describe_start(weights: Weights, transfer: Transfer) -> dict[str, Any]:
+    """Say for a model's card what it started from."""
+    return {
+        "from": weights.origin,
+        "digest": state_digest(weights.state),
+        "loaded": len(transfer.loaded),
+        "adapted": list(transfer.adapted),
+        "fresh": list(transfer.fresh),
+    }
+
+
+def _merge(name: str, fresh: Tensor, given: Tensor | None, network: Network, transfer: Transfer) -> Tensor:
+    """Return what a layer starts with, and note where it is from."""
+    if given is None:
+        transfer.fresh[name] = "not among the weights"
+    elif given.shape == fresh.shape:
+        transfer.loaded.append(name)
+        return given.to(fresh.dtype)
+    elif _sees_the_image(fresh, given, network.in_channels):
+        new, old = fresh.shape[1], given.shape[1]
+        transfer.adapted[name] = f"mean of {old} input channels for each of {new}"
+        return adapt_channels(given, new).to(fresh.dtype)
+    else:
+        transfer.fresh[name] = f"{_shape(fresh)} here, {_shape(given)} in the weights"
+    return fresh
+
+
+def adapt_channels(weight: Tensor, channels: int) -> Tensor:
+    """Bring a convolution `[out, in, ...]` to other input channels: the mean of the old ones, of the same sum."""
+    old = weight.shape[1]
+    repeats = [1, channels] + [1] * (weight.dim() - 2)
+    return weight.mean(dim=1, keepdim=True).repeat(repeats) * (old / channels)
+
+
+def _sees_the_image(fresh: Tensor, given: Tensor, in_channels: int) -> bool:
+    """Tell whether two convolutions differ in their input channels alone, and these are the image's."""
+    same = fresh.dim() == given.dim() >= 3 and fresh.shape[0] == given.shape[0] and fresh.shape[2:] == given.shape[2:]
+    return same and fresh.shape[1] == in_channels
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "one number"

@@ -1,0 +1,37 @@
+"""What to train: everything that `fullscale train` is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fullscale.config.schema import Config
+from fullscale.data.cache import default_cache
+from fullscale.progress import Progress, ignore
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """What to train.
+
+    Attributes:
+        data: folder or list of labelled scans.
+        run: the run folder; repeating a request goes on where it was.
+        folds: the folds to train, one after the other: numbers as text, or `all`, which trains on every case.
+        config: settings; those left at None come from the plan.
+        plan: an edited plan to use instead of one made from the data.
+        cache: folder of prepared cases.
+        drop_bad_cases: train without the cases that cannot be used, instead of refusing.
+        verify: read every file again, even where size and times say that it has not changed.
+        progress: told of each step of an epoch.
+    """
+
+    data: Path
+    run: Path
+    folds: tuple[str, ...] = ("0",)
+    config: Config = field(default_factory=Config)
+    plan: Path | None = None
+    cache: Path = field(default_factory=default_cache)
+    drop_bad_cases: bool = False
+    verify: bool = False
+    progress: Progress = ignore

@@ -1,0 +1,171 @@
+"""Several folds of one run: each has its own model and is scored with it; together they are the model of the run."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from fullscale.bundle.card import EnsembleCard, ModelCard, read_card
+from fullscale.bundle.store import load_bundle
+from fullscale.config.load import load_config
+from fullscale.data.identity import DigestIndex, case_digest
+from fullscale.data.layouts.find import find_dataset
+from fullscale.errors import DataError, UsageError
+from fullscale.inference.predictor import Predictor
+from fullscale.reporting.source import find_source
+from fullscale.runfolder import RunFolder
+from fullscale.scoring.summary import read_summary
+from fullscale.training.request import TrainRequest
+from fullscale.training.run import train
+from tests.conftest import QUICK, Command, Once
+
+SHORT = [*QUICK, "trainer.max_epochs=1", "trainer.steps_per_epoch=2", "data.folds=3"]
+
+
+def request(data: Path, run: Path, cache: Path, *settings: str, folds: tuple[str, ...] = ("0",)) -> TrainRequest:
+    return TrainRequest(data, run, folds, load_config(None, [*SHORT, *settings]), cache=cache)
+
+
+@pytest.fixture(scope="module")
+def two_folds(once: Once, phantoms: Path, cache: Path) -> RunFolder:
+    return RunFolder(once("two_folds", lambda run: train(request(phantoms, run, cache, folds=("0", "1")))))
+
+
+def test_each_fold_is_scored_with_its_own_model(two_folds: RunFolder) -> None:
+    weights = [load_file(two_folds.fold(k).bundle / "model.safetensors") for k in range(2)]
+    assert not all((weights[0][key] == weights[1][key]).all() for key in weights[0])
+    splits = json.loads(two_folds.splits.read_text())
+    for k in range(2):
+        summary = read_summary(two_folds.fold(k).summary)
+        assert summary.model is not None
+        assert summary.model.digest == read_card(two_folds.fold(k).bundle / "model.json").digest
+        assert [case.case for case in summary.cases] == sorted(splits[k]["val"])
+    pooled = read_summary(two_folds.summary)
+    assert [case.case for case in pooled.cases] == sorted(splits[0]["val"] + splits[1]["val"])
+
+
+def test_the_model_of_the_run_is_made_of_its_folds(two_folds: RunFolder, phantoms: Path) -> None:
+    card = read_card(two_folds.bundle / "model.json")
+    assert isinstance(card, EnsembleCard)
+    assert list(card.members) == ["fold_0", "fold_1"]
+    scan = phantoms / "imagesTs" / "phantom_006.nii.gz"
+    _, together = Predictor.from_run(two_folds.path, "cpu").predict_probabilities(scan)
+    each = [Predictor.from_run(two_folds.fold(k).path, "cpu").predict_probabilities(scan)[1] for k in range(2)]
+    for structure, volume in together.items():
+        mean = np.mean([soft[structure].array.astype(np.float64) for soft in each], axis=0)
+        np.testing.assert_allclose(volume.array, mean, atol=1e-3)
+
+
+def test_a_model_knows_what_it_was_trained_on_by_content(two_folds: RunFolder, phantoms: Path) -> None:
+    digests = {case.id: case_digest(case, DigestIndex()).image for case in find_dataset(phantoms).cases}
+    for k, split in enumerate(json.loads(two_folds.splits.read_text())[:2]):
+        card = read_card(two_folds.fold(k).bundle / "model.json")
+        assert isinstance(card, ModelCard)
+        assert card.trained_on == {case: digests[case] for case in split["train"]}
+
+
+def test_testing_on_training_cases_is_said_though_they_have_other_names(
+    fullscale: Command, two_folds: RunFolder, phantoms: Path, tmp_path: Path
+) -> None:
+    splits = json.loads(two_folds.splits.read_text())
+    seen, unseen = splits[0]["train"][0], splits[0]["val"][0]
+    for case, name in ((seen, "other_name"), (unseen, "held_back")):
+        for kind in ("imagesTr", "labelsTr"):
+            (tmp_path / "data" / kind).mkdir(parents=True, exist_ok=True)
+            shutil.copy(phantoms / kind / f"{case}.nii.gz", tmp_path / "data" / kind / f"{name}.nii.gz")
+    found = {}
+    for model in (two_folds.fold(0).path, two_folds.path):
+        out = tmp_path / model.name
+        done = fullscale("test", model, tmp_path / "data", "-o", out, "--device", "cpu")
+        assert done.returncode == 0, done.stderr
+        found[model.name] = json.loads((out / "summary.json").read_text())["model"]["trained_on"]
+        assert f"trained on: {len(found[model.name])} of these cases, such as" in done.stderr
+    assert found == {"fold_0": ["other_name"], two_folds.path.name: ["held_back", "other_name"]}
+
+
+def test_the_same_command_again_does_nothing(two_folds: RunFolder, phantoms: Path, cache: Path, tmp_path: Path) -> None:
+    run = RunFolder(Path(shutil.copytree(two_folds.path, tmp_path / "run")))
+    files = [run.fold(k).path / name for k in range(2) for name in ("bundle/model.json", "validation/summary.json")]
+    before = [file.stat().st_mtime_ns for file in files]
+    summary = train(request(phantoms, run.path, cache, folds=("0", "1")))
+    assert [file.stat().st_mtime_ns for file in files] == before
+    assert len(summary.cases) == 4
+
+
+def test_a_fold_of_all_cases_is_not_mixed_with_the_others(
+    two_folds: RunFolder, phantoms: Path, cache: Path, tmp_path: Path
+) -> None:
+    run = RunFolder(Path(shutil.copytree(two_folds.path, tmp_path / "run")))
+    summary = train(request(phantoms, run.path, cache, folds=("all",)))
+    assert summary.model is not None
+    assert len(summary.model.trained_on) == len(summary.cases) == 6
+    card = read_card(run.bundle / "model.json")
+    assert isinstance(card, EnsembleCard)
+    assert list(card.members) == ["fold_0", "fold_1"]
+    assert list(find_source(run.path).folds) == ["0", "1"]
+    assert len(load_bundle(run.fold("all").path).members) == 1
+
+
+def test_a_run_whose_labels_were_swapped_is_refused_and_left_as_it_is(
+    phantoms: Path, cache: Path, two_folds: RunFolder, tmp_path: Path
+) -> None:
+    data = Path(shutil.copytree(phantoms, tmp_path / "data"))
+    run = RunFolder(Path(shutil.copytree(two_folds.path, tmp_path / "run")))
+    record = json.loads(run.dataset.read_text())
+    run.dataset.write_text(json.dumps(record | {"root": str(data)}))
+    first, second = (data / "labelsTr" / f"phantom_00{k}.nii.gz" for k in (1, 4))
+    kept = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(kept)
+    with pytest.raises(DataError, match=r"2 of 6 cases .*: phantom_001 \(labels\), phantom_004 \(labels\)"):
+        train(request(data, run.path, cache))
+    scan = data / "imagesTr" / "phantom_002.nii.gz"
+    scan.write_bytes((data / "imagesTr" / "phantom_003.nii.gz").read_bytes())
+    with pytest.raises(DataError, match=r"3 of 6 cases .*phantom_002 \(scan\)"):
+        train(request(data, run.path, cache))
+    assert run.config.read_bytes() == two_folds.config.read_bytes()
+
+
+def test_a_run_of_the_first_version_is_not_gone_on_with(
+    two_folds: RunFolder, phantoms: Path, cache: Path, tmp_path: Path
+) -> None:
+    run = RunFolder(Path(shutil.copytree(two_folds.path, tmp_path / "run")))
+    record = json.loads(run.dataset.read_text())
+    del record["digests"]
+    run.dataset.write_text(json.dumps(record))
+    with pytest.raises(UsageError, match=r"begun by fullscale 0\.1.*network\.init=") as caught:
+        train(request(phantoms, run.path, cache))
+    assert "\n" not in str(caught.value)
+    run.dataset.write_text("{")
+    with pytest.raises(DataError, match=r"cannot read .*dataset\.json"):
+        train(request(phantoms, run.path, cache))
+
+
+@pytest.mark.slow
+def test_two_folds_trained_at_once_by_two_processes_do_not_touch_each_other(
+    phantoms: Path, cache: Path, two_folds: RunFolder, tmp_path: Path
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    command = [sys.executable, "-m", "fullscale", "train", phantoms, "-o", run.path, "--cache", cache, *SHORT]
+    both = [
+        subprocess.Popen([*map(str, command), "--fold", fold], stderr=subprocess.PIPE, text=True, env=os.environ.copy())
+        for fold in ("0", "1")
+    ]
+    for process in both:
+        _, errors = process.communicate(timeout=400)
+        assert process.returncode == 0, errors
+    card = read_card(run.bundle / "model.json")
+    assert isinstance(card, EnsembleCard)
+    assert list(card.members) == ["fold_0", "fold_1"]
+    for k in range(2):
+        alone, here = (load_file(r.fold(k).bundle / "model.safetensors") for r in (two_folds, run))
+        assert all(np.allclose(alone[key].float(), here[key].float(), atol=1e-5) for key in alone)
+        assert [c.case for c in read_summary(run.fold(k).summary).cases] == [
+            c.case for c in read_summary(two_folds.fold(k).summary).cases
+        ]
