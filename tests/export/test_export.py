@@ -1,5 +1,6 @@
 """Exported models: they compute what PyTorch computes, predict by themselves, and are refused where they do not."""
 
+import hashlib
 import json
 import shutil
 import sys
@@ -12,7 +13,7 @@ import torch
 from tests.conftest import Command
 
 from fullscale.bundle.card import read_card
-from fullscale.bundle.store import load_bundle, save_bundle
+from fullscale.bundle.store import load_bundle, save_bundle, save_ensemble
 from fullscale.data.labels import LabelScheme
 from fullscale.errors import DataError, FullscaleError, UsageError
 from fullscale.export.model import SUFFIX, export_model
@@ -111,10 +112,38 @@ def test_a_model_without_its_card_or_with_anothers_is_refused(exported: Path, tm
     with pytest.raises(DataError, match=r"m\.json is missing"):
         open_exported(tmp_path / "m.onnx")
     card = json.loads(exported.with_suffix(".json").read_text())
-    card["labels"] = dict.fromkeys(card["labels"], "pancreas")
+    card["labels"]["1"] = "pancreas"
     (tmp_path / "m.json").write_text(json.dumps(card))
     with pytest.raises(DataError, match="not the card that"):
         open_exported(tmp_path / "m.onnx")
+
+
+def test_any_flipped_byte_of_an_exported_model_is_noticed(exported: Path, tmp_path: Path) -> None:
+    shutil.copy(exported.with_suffix(".json"), tmp_path / "m.json")
+    whole = exported.read_bytes()
+    for place in np.random.default_rng(0).integers(len(whole), size=20):
+        broken = bytearray(whole)
+        broken[place] ^= 0x10
+        (tmp_path / "m.onnx").write_bytes(broken)
+        with pytest.raises(DataError, match=r"m\.onnx has changed since it was exported"):
+            open_exported(tmp_path / "m.onnx")
+
+
+def test_a_model_exported_by_0_1_is_read(exported: Path, tmp_path: Path) -> None:
+    """Its file names the SHA-256 of the bytes of its card, and its card says nothing of the file."""
+    onnx = pytest.importorskip("onnx")
+    card = json.loads(exported.with_suffix(".json").read_text())
+    for newer in ("exported", "weights_sha256", "trained_on", "distribution"):
+        del card[newer]
+    structures = {value: name for value, name in card["labels"].items() if value != "0"}
+    card |= {"format": 1, "classes": 3, "labels": structures, "trained_labels": card["labels"]}
+    (tmp_path / "m.json").write_text(json.dumps(card))
+    model = onnx.load(exported)
+    [entry] = [entry for entry in model.metadata_props if entry.key == "model_card_sha256"]
+    entry.value = hashlib.sha256((tmp_path / "m.json").read_bytes()).hexdigest()
+    onnx.save(model, tmp_path / "m.onnx")
+    read, _ = open_exported(tmp_path / "m.onnx")
+    assert read.structures == {1: "liver", 2: "spleen"}
 
 
 def test_what_is_no_onnx_model_is_refused_in_one_line(exported: Path, tmp_path: Path, fullscale: Command) -> None:
@@ -141,9 +170,15 @@ def test_requests_that_contradict_themselves_are_refused(trained_run: Path, tmp_
         with pytest.raises(UsageError, match="expected"):
             export_model(trained_run, tmp_path / output, format, form)  # type: ignore[arg-type]
     other = Path(shutil.copytree(trained_run / "bundle", tmp_path / "other"))
-    (other / "model.json").write_text((other / "model.json").read_text() + "\n")
+    (other / "model.json").write_text((other / "model.json").read_text().replace('"CT"', '"MRI"'))
     with pytest.raises(UsageError, match="belongs to another model"):
         export_model(trained_run, other / "model.onnx")
+    (tmp_path / "notes.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"notes\.json is in the way"):
+        export_model(trained_run, tmp_path / "notes.onnx")
+    save_ensemble(tmp_path / "two", dict.fromkeys("ab", trained_run / "bundle"))
+    with pytest.raises(UsageError, match=r"ensemble of 2 models: export them one by one, such as .*two/a"):
+        export_model(tmp_path / "two", tmp_path / "m.onnx")
     with pytest.raises(DataError, match="does not exist"):
         export_model(tmp_path / "nowhere", tmp_path / "m.onnx")
 

@@ -166,6 +166,23 @@ def test_what_is_no_scan_is_refused_with_what_to_pass(predictor: Predictor, scan
         predictor.predict([[[0]]])  # type: ignore[arg-type]
 
 
+def test_a_scan_too_large_for_the_memory_is_refused_before_anything_is_allocated(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    huge = np.broadcast_to(np.zeros(1, dtype=np.int16), (40_000, 40_000, 2_000))
+    with pytest.raises(DataError, match=r"40000x40000x2000 voxels needs .* GiB of memory .* are free; crop it"):
+        predictor.predict(huge, spacing_mm=(0.01, 0.01, 1))
+    small = np.zeros((20, 20, 4), dtype=np.int16)
+    recipe = predictor.card.recipe  # type: ignore[union-attr]
+    shape = slice_geometry(Volume(small, np.diag([2.0, 2, 5, 1])), recipe).network_shape
+    needed = 9 * small.size + 4 * int(np.prod(shape))
+    monkeypatch.setattr("fullscale.inference.predictor.available_memory", lambda: needed)
+    predictor.predict(small, spacing_mm=(2, 2, 5))
+    monkeypatch.setattr("fullscale.inference.predictor.available_memory", lambda: needed - 1)
+    with pytest.raises(DataError, match="20x20x4 voxels needs"):
+        predictor.predict(small, spacing_mm=(2, 2, 5))
+
+
 def test_devices_that_are_not_there_are_refused() -> None:
     for name in ("cuda:99", "tpu", "nonsense", "meta"):
         with pytest.raises(UsageError, match="device"):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from fullscale.data.distribution import Distribution
 from fullscale.data.labels import Algorithm, LabelScheme
 from fullscale.data.recipe import Recipe
 from fullscale.errors import DataError, UsageError
@@ -62,8 +63,13 @@ class _Card(BaseModel):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the card's content, which names the weights by theirs."""
-        return card_digest(self.model_dump_json().encode())
+        """SHA-256 of the card's content, which names the weights by theirs.
+
+        Files that the model was exported to are no part of it, nor are fields that say nothing, so that a card has the
+        same digest in a later version that knows more of them.
+        """
+        content = self.model_dump_json(exclude={"exported"}, exclude_defaults=True)
+        return hashlib.sha256(content.encode()).hexdigest()
 
 
 class ModelCard(_Card):
@@ -75,7 +81,9 @@ class ModelCard(_Card):
         package: that offers the network; None for one of ours.
         recipe: what is done to a scan first.
         trained_on: content digest of each case that it was trained on, by the case's name.
+        distribution: what those cases were like; None where it is not known.
         weights_sha256: digest of the file of weights, which `save_bundle` fills in; None for a model of 0.1.
+        exported: digest of each file it was exported to, by suffix, in the card that lies beside those.
     """
 
     network: str
@@ -83,7 +91,9 @@ class ModelCard(_Card):
     package: str | None = None
     recipe: Recipe
     trained_on: dict[str, str] = {}
+    distribution: Distribution | None = None
     weights_sha256: str | None = None
+    exported: dict[str, str] = {}
 
     @property
     def algorithm(self) -> Algorithm:
@@ -187,8 +197,3 @@ def _from_format_1(values: dict[str, Any]) -> dict[str, Any]:
 def card_beside(model: Path) -> Path:
     """Return where the card of an exported model lies: `liver.json` for `liver.onnx`."""
     return model.with_suffix(".json")
-
-
-def card_digest(card: bytes) -> str:
-    """Return what an exported model keeps of its card, to know it again."""
-    return hashlib.sha256(card).hexdigest()

@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 from torch import nn
 
-from fullscale.bundle.card import CARD, card_beside, card_digest
-from fullscale.bundle.store import WEIGHTS, find_bundle, load_bundle, member_folders
-from fullscale.errors import UsageError
+from fullscale.bundle.card import EnsembleCard, ModelCard, card_beside, read_card
+from fullscale.bundle.store import WEIGHTS, file_sha256, find_bundle, load_bundle, member_folders
+from fullscale.errors import DataError, UsageError
 from fullscale.export import onnx, program
 from fullscale.export.parity import LOGIT_TOLERANCE, VOXEL_TOLERANCE, Answer, ParityCase, Size, check_parity
 from fullscale.files import atomic_path
@@ -80,15 +80,14 @@ def export_model(
     folder = _single_model(source)
     [member] = load_bundle(folder).members
     card, network = member.card, member.network
-    card_text = (folder / CARD).read_bytes()
     beside = card_beside(output)
-    if (beside.parent / WEIGHTS).is_file() and beside.is_file() and beside.read_bytes() != card_text:
-        raise UsageError(f"{beside} belongs to another model; choose another folder or name for {output.name}")
+    exported_before = _exported_before(beside, card)
     with atomic_path(output) as model, atomic_path(beside) as model_card:
         write, sizes = _WRITERS[format]
-        exported = write(_in_form(network, form), card.recipe.in_channels, model, card_digest(card_text))
+        exported = write(_in_form(network, form), card.recipe.in_channels, model, card.digest)
         cases = check_parity(network, exported, card, sizes, report)
-        model_card.write_bytes(card_text)
+        files = exported_before | {output.suffix: file_sha256(model)}
+        model_card.write_text(card.model_copy(update={"exported": files}).model_dump_json(indent=2) + "\n")
     return Export(output, beside, format, form, cases)
 
 
@@ -98,6 +97,25 @@ def _single_model(source: Path) -> Path:
         example = next(iter(folders.values()))
         raise UsageError(f"{source} is an ensemble of {len(folders)} models: export them one by one, such as {example}")
     return next(iter(folders.values()))
+
+
+def _exported_before(beside: Path, card: ModelCard) -> dict[str, str]:
+    """Return the files that the same model was exported to under the same name; those of an older model are replaced.
+
+    Raises:
+        UsageError: a file that is no card, or the card of another bundle, is in the way.
+    """
+    if not beside.is_file():
+        return {}
+    try:
+        other = read_card(beside)
+    except DataError as error:
+        raise UsageError(f"{beside} is in the way, and is no model card; choose another folder or name") from error
+    if isinstance(other, ModelCard) and other.digest == card.digest:
+        return other.exported
+    if isinstance(other, EnsembleCard) or (beside.parent / WEIGHTS).is_file():
+        raise UsageError(f"{beside} belongs to another model; choose another folder or name")
+    return {}
 
 
 def _check_request(output: Path, format: Format, form: Form) -> None:

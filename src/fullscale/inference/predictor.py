@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 
 from fullscale.bundle.card import Card, ModelCard
 from fullscale.data.recipe import Recipe, SliceGeometry, image_slices, slice_geometry
+from fullscale.errors import DataError
 from fullscale.geometry.volume import Volume
 from fullscale.inference.combine import Combination
 from fullscale.inference.runtimes.load import RunningMember, load_members
@@ -23,9 +25,15 @@ from fullscale.inference.scan import Scan, as_volume
 from fullscale.networks.protocol import Network
 from fullscale.progress import Progress, ignore
 from fullscale.views.slices import with_neighbours
+from fullscale.work.machine import GIB, available_memory
 
 VOXELS_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 21, "mps": 1 << 20}
 """Voxels of the slices in one batch."""
+
+_BYTES_AS_STORED = 9
+"""Of each voxel of a scan: two float32 while it is normalised, then its class."""
+_BYTES_RESIZED = 4
+"""Of each voxel of the slices that a recipe makes."""
 
 
 class Predictor:
@@ -97,7 +105,7 @@ class Predictor:
             Labels (uint8, or uint16 where a label is above 255) on the scan's own grid, with its affine and header.
 
         Raises:
-            DataError: the scan cannot be read, or holds NaN.
+            DataError: the scan cannot be read, holds NaN, or is too large for the memory that is free.
             UsageError: an array comes without its spacing, or anything else with one.
         """
         return self._segment(as_volume(scan, spacing_mm), None, progress)
@@ -133,6 +141,7 @@ class Predictor:
 
         The images are `[B, C, H, W]` as the member's recipe makes them; members with one recipe share its slices.
         """
+        require_memory(scan, {member.card.recipe for member in self.members})
         stacks: dict[Recipe, npt.NDArray[np.float32]] = {}
         for member in self.members:
             recipe = member.card.recipe
@@ -164,6 +173,23 @@ class Predictor:
     def label_volume(self, classes: npt.NDArray[np.uint8], geometry: SliceGeometry, scan: Volume) -> Volume:
         """Turn class indices `[S, H, W]` of `geometry.shape` into label values on the scan's own grid."""
         return geometry.to_volume(self.card.scheme.values(classes), scan)
+
+
+def require_memory(scan: Volume, recipes: Collection[Recipe]) -> None:
+    """Refuse a scan whose slices alone would not fit into memory, before anything is allocated.
+
+    Raises:
+        DataError: they would not.
+    """
+    network_voxels = sum(math.prod(slice_geometry(scan, recipe).network_shape) for recipe in recipes)
+    needed = _BYTES_AS_STORED * math.prod(scan.shape) + _BYTES_RESIZED * network_voxels
+    free = available_memory()
+    if needed > free:
+        shape = "x".join(map(str, scan.shape))
+        raise DataError(
+            f"a scan of {shape} voxels needs {needed / GIB:.1f} GiB of memory to be segmented, {free / GIB:.1f} GiB "
+            "are free; crop it, or use a machine with more"
+        )
 
 
 def slice_logits(

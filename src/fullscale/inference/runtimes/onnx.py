@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fullscale.bundle.card import ModelCard, card_beside, card_digest, read_card
+from fullscale.bundle.card import ModelCard, card_beside, read_card
+from fullscale.bundle.store import file_sha256
 from fullscale.errors import DataError, UsageError
 from fullscale.networks.blocks import check_image
 
@@ -31,7 +33,7 @@ class OnnxRuntime:
         device: the CPU.
         in_channels: channels C of the images `[B, C, H, W]`.
         channels: of the logits `[B, channels, H, W]`.
-        card_digest: SHA-256 of the model card it was exported with, or None.
+        card_digest: digest of the model card it was exported with, or None.
 
     Raises:
         DataError: the file cannot be read, or is no network of this kind.
@@ -77,12 +79,16 @@ def open_exported(path: Path) -> tuple[ModelCard, OnnxRuntime]:
         DataError: the model or its card is missing or damaged, or the card is another model's.
         UsageError: ONNX Runtime is not installed.
     """
-    runtime = OnnxRuntime(path)
     beside = card_beside(path)
-    if not beside.is_file():
+    if path.is_file() and not beside.is_file():
         raise DataError(f"{beside} is missing: it says how scans are brought to {path.name}; copy both files together")
-    card = read_card(beside)
-    if not isinstance(card, ModelCard) or runtime.card_digest != card_digest(beside.read_bytes()):
+    require_runtime()
+    card = read_card(beside) if path.is_file() else None
+    if isinstance(card, ModelCard) and card.exported.get(path.suffix) not in (None, file_sha256(path)):
+        raise DataError(f"{path} has changed since it was exported, or {beside.name} is another's; copy both again")
+    runtime = OnnxRuntime(path)
+    known = (card.digest, hashlib.sha256(beside.read_bytes()).hexdigest()) if isinstance(card, ModelCard) else ()
+    if not isinstance(card, ModelCard) or runtime.card_digest not in known:
         raise DataError(f"{beside} is not the card that {path.name} was exported with; copy both files together")
     return card, runtime
 

@@ -1,0 +1,145 @@
+"""What the scans of a training were like, small enough for a model's card: the lowest and highest of a few measures.
+
+Of patients nothing is kept but these spans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+from fullscale.data.labels import LabelScheme
+from fullscale.geometry.orientation import axis_codes
+from fullscale.geometry.volume import Volume
+
+PERCENTILES = {"percentile_0_5": 0.5, "percentile_50": 50.0, "percentile_99_5": 99.5}
+"""Measures of a scan's intensities (HU for CT)."""
+IN_PLANE, ACROSS, SIDE = "in_plane_spacing_mm", "slice_spacing_mm", "slice_side_mm"
+"""Measures of its geometry."""
+
+_ACROSS_CODES = "SI"
+_SAMPLES = 200_000
+_SEED = 0
+
+Measures = dict[str, list[float]]
+"""The numbers of each measure; of what lies in a slice, one for its rows and one for its columns."""
+
+
+class Span(BaseModel):
+    """The lowest and the highest of several numbers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Span:
+        """Span at least one number."""
+        listed = [float(value) for value in values]
+        return cls(low=min(listed), high=max(listed))
+
+    def joined(self, other: Span) -> Span:
+        """Span both."""
+        return Span(low=min(self.low, other.low), high=max(self.high, other.high))
+
+    def __str__(self) -> str:
+        return f"{self.low:.4g}" if self.low == self.high else f"{self.low:.4g} to {self.high:.4g}"
+
+
+class Distribution(BaseModel):
+    """The spans of a training's scans.
+
+    Attributes:
+        cases: how many scans.
+        spans: of each measure: those of `PERCENTILES`, `IN_PLANE`, `ACROSS` and `SIDE`.
+        structure_ml: volume of each structure by name, over the scans that hold it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cases: int
+    spans: dict[str, Span]
+    structure_ml: dict[str, Span]
+
+    def joined(self, other: Distribution) -> Distribution:
+        """Span the scans of both; those of two folds of one data set are partly the same."""
+        return Distribution(
+            cases=max(self.cases, other.cases),
+            spans=_join(self.spans, other.spans),
+            structure_ml=_join(self.structure_ml, other.structure_ml),
+        )
+
+
+def distribution_of(
+    facts: Iterable[Mapping[str, Any]], scheme: LabelScheme, cases: Collection[str]
+) -> Distribution | None:
+    """Span the scans of a training.
+
+    Args:
+        facts: of each case, the plain values of `CaseFacts`, as `dataset.json` keeps them.
+        scheme: which label values are one structure.
+        cases: names of those that are meant.
+
+    Returns:
+        The spans; None where there are no facts of these cases.
+    """
+    chosen = [case for case in facts if case["case"] in cases]
+    if not chosen:
+        return None
+    measures = [_measures_of_facts(case) for case in chosen]
+    volumes = [_structure_ml(case["label_ml"], scheme) for case in chosen]
+    held = {name: [ml[name] for ml in volumes if ml[name] > 0] for name in scheme.structures.values()}
+    return Distribution(
+        cases=len(chosen),
+        spans={name: Span.of(v for one in measures for v in one[name]) for name in measures[0]},
+        structure_ml={name: Span.of(ml) for name, ml in held.items() if ml},
+    )
+
+
+def sample_voxels(scan: Volume) -> npt.NDArray[Any]:
+    """Draw the same voxels of a scan every time, or take all where there are few."""
+    if scan.array.size <= _SAMPLES:
+        return scan.array.ravel()
+    rng = np.random.default_rng(_SEED)
+    drawn: npt.NDArray[Any] = scan.array[tuple(rng.integers(side, size=_SAMPLES) for side in scan.shape)]
+    return drawn
+
+
+def measure(scan: Volume, voxels: npt.NDArray[Any]) -> Measures:
+    """Take the measures of a scan, its percentiles from a sample of its voxels."""
+    percentiles = np.percentile(voxels.astype(np.float64), list(PERCENTILES.values())).tolist()
+    return _measures(percentiles, scan.shape, scan.spacing_mm, axis_codes(scan.affine))
+
+
+def _measures_of_facts(facts: Mapping[str, Any]) -> Measures:
+    return _measures(facts["intensity_percentiles"], facts["shape"], facts["spacing_mm"], facts["orientation"])
+
+
+def _measures(percentiles: Any, shape: Any, spacing_mm: Any, orientation: str) -> Measures:
+    within = [axis for axis, code in enumerate(orientation) if code not in _ACROSS_CODES]
+    across = [axis for axis, code in enumerate(orientation) if code in _ACROSS_CODES]
+    return {name: [float(value)] for name, value in zip(PERCENTILES, percentiles, strict=True)} | {
+        IN_PLANE: [float(spacing_mm[axis]) for axis in within],
+        ACROSS: [float(spacing_mm[axis]) for axis in across],
+        SIDE: [float(shape[axis] * spacing_mm[axis]) for axis in within],
+    }
+
+
+def _structure_ml(label_ml: Mapping[Any, float], scheme: LabelScheme) -> dict[str, float]:
+    """Add up the volumes of the label values that are one structure."""
+    found = dict.fromkeys(scheme.structures.values(), 0.0)
+    for value, ml in label_ml.items():
+        written = scheme.merged.get(int(value), 0)
+        if written:
+            found[scheme.structures[written]] += float(ml)
+    return found
+
+
+def _join(one: Mapping[str, Span], other: Mapping[str, Span]) -> dict[str, Span]:
+    both = {name: one[name].joined(other[name]) for name in one.keys() & other.keys()}
+    return {**one, **other, **both}
