@@ -109,7 +109,7 @@ def test_a_dicom_segmentation_names_the_members(ensemble: Path, tmp_path: Path) 
     series = write_series(tmp_path / "series")
     predictor = Predictor.from_run(ensemble / "all", "cpu")
     assert isinstance(predictor.card, EnsembleCard)
-    [result] = predict_scans(predictor, find_scans([series]), tmp_path / "out", OutputOptions("seg"))
+    [result] = predict_scans(predictor, find_scans([series])[0], tmp_path / "out", OutputOptions("seg"))
     assert result.error is None
     assert result.segmentation is not None
     written = pydicom.dcmread(result.segmentation)

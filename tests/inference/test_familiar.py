@@ -20,7 +20,7 @@ def abdomen(seed: int) -> npt.NDArray[np.float64]:
     """Air around a body of soft tissue with some bone, in HU."""
     rng = np.random.default_rng(seed)
     hu = np.full(SHAPE, -1000.0)
-    hu[10:50, 8:52] = rng.uniform(20, 60)
+    hu[6:54, 6:54] = rng.uniform(20, 60)
     hu[28:32, 28:32] = 700
     return hu + rng.normal(0, 12, SHAPE)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from fullscale.data.read import read_image
 from fullscale.data.volume_files import volume_suffix, write_volume
 from fullscale.errors import DataError, UsageError
 from fullscale.geometry.volume import Volume
+from fullscale.inference.familiar import strange_scan, strange_volumes, trained_distribution
 from fullscale.inference.predictor import Predictor
 from fullscale.progress import Progress, ignore
 from fullscale.work.executor import make_executor, map_cases
@@ -28,6 +30,10 @@ from fullscale.work.machine import choose_jobs
 from fullscale.work.processes import Shared
 
 MaskFormat = Literal["nifti", "seg", "both"]
+ONE_FILE = {".mhd": ".mha", ".nhdr": ".nrrd"}
+"""Formats in two files, which cannot be replaced at once, and what a mask is written as in their place."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -150,6 +156,13 @@ def predict_scans(
     Raises:
         FullscaleError: `output` cannot be written.
     """
+    for scan in scans:
+        if (
+            scan.path.is_file()
+            and volume_suffix(scan.path) in ONE_FILE
+            and (options or OutputOptions()).format != "seg"
+        ):
+            _log.info("%s: its mask is written as one file, %s", scan.path, mask_suffix(scan.path))
     shared = Shared(predictor)
     segment = partial(
         _segment,
@@ -197,29 +210,59 @@ def _predict(
     scan, name = read_image(found.source, dicom), found.name
     if isinstance(scan.header, DicomHeader):
         result.notes = [*scan.header.notes, *_strange_modality(scan.header.modality, predictor.card.modality)]
-    if options.format != "nifti":
-        card = predictor.card
-        result.notes += require_sources(scan, card.structures, card.algorithm, options.seg_type, dicom.fix_identifiers)
+    as_seg = options.format != "nifti" and _can_be_seg(predictor, scan, result, options, dicom)
+    trained = trained_distribution([member.card for member in predictor.members])
+    absolute = any(member.card.recipe.intensity.per == "dataset" for member in predictor.members)
+    strange = strange_scan(scan, trained, absolute)
     soft: dict[str, Volume] = {}
     if options.probabilities:
         labels, soft = predictor.predict_probabilities(scan)
     else:
         labels = predictor.predict(scan)
-    suffix = (volume_suffix(result.scan) if result.scan.is_file() else None) or ".nii.gz"
-    if options.format != "nifti":
-        result.segmentation = _target(result, output / f"{name}.dcm")
-        labels = _with_identifiers(result, labels, output / f"{name}_dicom")
-        write_seg(result.segmentation, labels, predictor.card.structures, predictor.card.algorithm, options.seg_type)
+    result.structure_ml = {
+        structure: float((labels.array == value).sum() * labels.voxel_ml)
+        for value, structure in predictor.card.structures.items()
+    }
+    strange += strange_volumes(result.structure_ml, trained)
+    if strange:
+        result.notes += [
+            f"unlike the scans that the model was trained on, so do not trust the mask: {'; '.join(strange)}"
+        ]
+    suffix = mask_suffix(result.scan)
     if options.format != "seg":
         result.mask = _target(result, output / f"{name}{suffix}")
         write_volume(result.mask, labels)
     for structure, volume in soft.items():
         probability = volume.with_array(volume.array.astype(np.float32))
         write_volume(output / f"{name}_{structure.replace(' ', '_')}_probability{suffix}", probability)
-    result.structure_ml = {
-        structure: float((labels.array == value).sum() * labels.voxel_ml)
-        for value, structure in predictor.card.structures.items()
-    }
+    if as_seg:
+        result.segmentation = _target(result, output / f"{name}.dcm")
+        labels = _with_identifiers(result, labels, output / f"{name}_dicom")
+        write_seg(result.segmentation, labels, predictor.card.structures, predictor.card.algorithm, options.seg_type)
+
+
+def mask_suffix(scan: Path) -> str:
+    """Return the suffix of a scan's mask: the scan's own, of a format in two files that of its kin in one.
+
+    A DICOM scan's is `.nii.gz`.
+    """
+    own = volume_suffix(scan) if scan.is_file() else None
+    return ONE_FILE.get(own, own) if own else ".nii.gz"
+
+
+def _can_be_seg(
+    predictor: Predictor, scan: Volume, result: Result, options: OutputOptions, dicom: DicomReadOptions
+) -> bool:
+    """Try a segmentation before the work; where it is not all that is wanted, a note says why there can be none."""
+    card = predictor.card
+    try:
+        result.notes += require_sources(scan, card.structures, card.algorithm, options.seg_type, dicom.fix_identifiers)
+    except DataError as error:
+        if options.format == "seg":
+            raise
+        result.notes += [f"no DICOM SEG is written: {error}"]
+        return False
+    return True
 
 
 def _with_identifiers(result: Result, labels: Volume, folder: Path) -> Volume:
