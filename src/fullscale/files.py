@@ -1,7 +1,8 @@
-"""OutputOptions that a crash cannot tear: beside the final place first, then renamed into it."""
+"""Files that a crash cannot tear, and file names that come from data and lead nowhere else."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -123,3 +124,36 @@ def write_json(path: Path, content: Any) -> None:
 def _beside(path: Path, doing: str) -> Path:
     """Name a hidden file or folder that is not there, with the suffixes of `path`."""
     return path.parent / f".{doing}-{secrets.token_hex(4)}-{path.name}"
+
+
+LONGEST_NAME = 120
+"""Bytes of a name that comes from data; suffixes, and what marks a temporary file, must fit beside it."""
+_UNSAFE = frozenset('/\\<>:"|?*')
+_RESERVED = frozenset(("con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))))
+
+
+def safe_name(name: str) -> str:
+    """Make a file name, without suffix, out of any name that comes from data, such as that of a case.
+
+    Most names stay as they are. Separators, control characters and what other file systems refuse become `_`; a hidden,
+    reserved, overlong or empty name is changed too. What was changed ends in a digest of the name, so that different
+    names stay different.
+    """
+    shown = "".join("_" if c in _UNSAFE or not c.isprintable() else c for c in name).strip(" ")
+    shown = shown.encode("utf-8", "replace")[:LONGEST_NAME].decode("utf-8", "ignore").rstrip(". ")
+    if shown.startswith(".") or shown.split(".")[0].lower() in _RESERVED or not shown:
+        shown = f"_{shown.lstrip('.')}"
+    if shown == name:
+        return name
+    return f"{shown}-{hashlib.blake2b(name.encode('utf-8', 'surrogatepass'), digest_size=4).hexdigest()}"
+
+
+def require_inside(folder: Path, path: Path) -> Path:
+    """Return a path that is to be written, if it lies in the folder.
+
+    Raises:
+        UsageError: it lies elsewhere, by `..`, an absolute name, or a link of one of its folders.
+    """
+    if path.parent.resolve().is_relative_to(folder.resolve()) and path.name not in ("", "..", "."):
+        return path
+    raise UsageError(f"{path} lies outside {folder}: a name in the data leads there; rename it")

@@ -1,4 +1,4 @@
-"""Text for people: an error of another library in one line, and the nearest known name."""
+"""Text for people: an error of another library in one line, the nearest known name, and names as they can be shown."""
 
 from __future__ import annotations
 
@@ -37,3 +37,8 @@ def one_line(error: BaseException) -> str:
 def first_line(error: BaseException) -> str:
     """Return the first line of what an error says, or its kind."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def printable(text: str) -> str:
+    """Return a text on one line with its control characters spelled out: what comes from a file moves no cursor."""
+    return "".join(c if c.isprintable() else " " if c.isspace() else c.encode("unicode_escape").decode() for c in text)

@@ -10,6 +10,7 @@ import typer
 
 from fullscale.cli import bench, compare, data, demo, evaluate, model, predict, report, train
 from fullscale.cli.logs import status_on_stderr
+from fullscale.cli.show import print_status
 from fullscale.errors import FullscaleError
 
 app = typer.Typer(
@@ -72,6 +73,6 @@ def main() -> None:
 def _fail(text: str, code: int, error: Exception | None = None) -> None:
     if error is not None and os.environ.get("FULLSCALE_DEBUG"):
         raise error
-    print("fullscale: " + " ".join(text.split()), file=sys.stderr)  # noqa: T201
+    print_status("fullscale: " + " ".join(text.split()))
     sys.stdout.flush()
     sys.exit(code)

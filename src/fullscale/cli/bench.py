@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fullscale.cli.show import print_status, table
+from fullscale.cli.show import print_line, print_status, table
 
 if TYPE_CHECKING:
     from fullscale.bench.workload import Workload
@@ -173,10 +173,10 @@ def _print_network(result: dict[str, Any]) -> None:
         ],
     )
     peak = network["training_peak_mib"]
-    typer.echo(
+    print_line(
         "Peak memory of a training step: "
         + ", ".join(f"{variant} {mib:.0f} MiB ({100 * mib / peak['plain']:.0f} %)" for variant, mib in peak.items())
     )
-    typer.echo(
+    print_line(
         "plain: PyTorch as it comes; direct: channels last; factored: channels last, cheapest form of each convolution"
     )

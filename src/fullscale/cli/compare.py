@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fullscale.cli.show import Json, print_json, print_status, table
+from fullscale.cli.show import Json, print_json, print_line, print_status, table
 
 if TYPE_CHECKING:
     from fullscale.compare.results import Results
@@ -93,9 +93,9 @@ def _print(results: Results) -> None:
     for title, columns in ((f"{results.dataset}, {results.budget}", costs), ("Dice, 95 % interval", dice)):
         table(title, [names[k] for k in columns], [[line[k] for k in columns] for line in lines])
     for line in lines:
-        typer.echo(f"{line[0]}: {line[-1]}" if line[-1] == "reference" else f"{line[0]} {names[-1]}: {line[-1]}")
+        print_line(f"{line[0]}: {line[-1]}" if line[-1] == "reference" else f"{line[0]} {names[-1]}: {line[-1]}")
     for note in notes(results):
-        typer.echo(note)
+        print_line(note)
 
 
 COMMANDS = {"compare": compare}

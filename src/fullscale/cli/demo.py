@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fullscale.cli.progress import progress_bar
-from fullscale.cli.show import print_status, print_summary
+from fullscale.cli.show import print_line, print_status, print_summary
 
 CASES, SIZE, SLICES = 12, 64, 32
 SEED = 1
@@ -59,9 +59,10 @@ def demo(
     options = RenderOptions(window=(-150, 250), names=structures)
     save_figure(overlay_figure(scan, found, wanted, options, title="synthetic phantom"), picture)
     print_summary(summary, "3. Scores of the scan it has not seen (a synthetic phantom, no patient)")
-    typer.echo(
-        f"mask:    {result.mask}\nscores:  {masks / SUMMARY}\npicture: {picture}\nmodel:   {RunFolder(run).bundle}"
-    )
+    print_line(f"mask:    {result.mask}")
+    print_line(f"scores:  {masks / SUMMARY}")
+    print_line(f"picture: {picture}")
+    print_line(f"model:   {RunFolder(run).bundle}")
 
 
 COMMANDS = {"demo": demo}

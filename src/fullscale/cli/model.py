@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fullscale.cli.show import Json, parse_labels, print_json, print_status, table
+from fullscale.cli.show import Json, parse_labels, print_json, print_line, print_status, table
 
 if TYPE_CHECKING:
     from fullscale.data.recipe import Intensity, Recipe
@@ -34,7 +34,7 @@ def export(
     """
     from fullscale.export.model import export_model
 
-    done = export_model(model, output, format, form, None if json else lambda case: typer.echo(case.describe()))
+    done = export_model(model, output, format, form, None if json else lambda case: print_line(case.describe()))
     if json:
         print_json(done.as_dict())
     print_status(f"checked against PyTorch: {done.model}, with its card {done.card}")
@@ -78,11 +78,11 @@ def import_weights(
         option = next(name for name, value in given.items() if value is not None)
         raise UsageError(f"{option} describes a bundle: give --bundle FOLDER too")
     if output is not None:
-        typer.echo(f"{imported.import_weights(source, output)}: written to {output}")
+        print_line(f"{imported.import_weights(source, output)}: written to {output}")
     if bundle is not None:
         described = _from_plan(plan, given) if plan else _from_options(source, labels, window, spacing_mm, modality)
         card = imported.import_bundle(source, bundle, *described)
-        typer.echo(f"{card.provenance['imported']}: a model of {', '.join(card.structures.values())} in {bundle}")
+        print_line(f"{card.provenance['imported']}: a model of {', '.join(card.structures.values())} in {bundle}")
 
 
 def _from_plan(plan: Path, given: Mapping[str, object]) -> tuple[dict[int, str], Recipe, str]:
@@ -161,11 +161,12 @@ def params(
             ("network", "encoder", "decoder", "by formula", "heads", "parameters", "published", "more", "GMAC"),
             [_cost_row(cost) for cost in rows],
         )
-    typer.echo(
+    print_line(
         "by formula: the decoder's kernels as the paper counts them, without biases, every kernel 3x3 (UNet and UNet++ "
-        "bring\nup with 4x4), and of UNet++ the last node of each level alone. published: Table 1, in millions; more: "
-        f"ours less that.\nGMAC: one slice of {size}x{size} to its finest logits, nothing factored."
+        "bring up with 4x4), and of UNet++ the last node of each level alone. published: Table 1, in millions; more: "
+        "ours less that."
     )
+    print_line(f"GMAC: one slice of {size}x{size} to its finest logits, nothing factored.")
 
 
 def _cost_row(cost: Cost) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from fullscale.cli.progress import progress_bar
-from fullscale.cli.show import Jobs, Json, print_json, print_status
+from fullscale.cli.show import Jobs, Json, print_json, print_line, print_status
 
 
 def predict(
@@ -62,7 +62,7 @@ def predict(
         if result.error is not None:
             print_status(f"failed: {result.scan}: {result.error.removeprefix(f'{result.scan}: ')}")
         elif not json:
-            typer.echo(f"{' '.join(map(str, result.written))}  {result.describe()}")
+            print_line(f"{' '.join(map(str, result.written))}  {result.describe()}")
     failed = [result for result in results if result.error is not None]
     if failed:
         raise PartialFailure(f"{len(failed)} of {len(results)} scans failed, the others are in {output}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from fullscale.cli.progress import progress_bar
-from fullscale.cli.show import Json, Labels, parse_labels, print_json, print_status
+from fullscale.cli.show import Json, Labels, parse_labels, print_json, print_line, print_status
 
 if TYPE_CHECKING:
     from fullscale.geometry.volume import Volume
@@ -41,7 +41,7 @@ def report(
     if json:
         print_json(written.as_dict())
     else:
-        typer.echo(str(written.report))
+        print_line(str(written.report))
 
 
 def overlay(
@@ -94,7 +94,7 @@ def overlay(
     if json:
         print_json({"picture": str(output)})
     else:
-        typer.echo(str(output))
+        print_line(str(output))
 
 
 def _window(text: str | None) -> tuple[float, float] | None:

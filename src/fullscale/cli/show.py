@@ -13,6 +13,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from fullscale.text import printable
+
 if TYPE_CHECKING:
     from fullscale.data.checks import CaseFacts, Inspection
     from fullscale.scoring.paired import PairedEvaluation
@@ -80,7 +82,12 @@ def print_status(line: str) -> None:
     """Tell what is happening, on standard error, so that standard output holds results alone."""
     global _last_status
     _last_status = time.monotonic()
-    typer.echo(line, err=True)
+    typer.echo(printable(line), err=True)
+
+
+def print_line(line: str) -> None:
+    """Print a line of the result."""
+    typer.echo(printable(line))
 
 
 def since_last_status_s() -> float:
@@ -95,27 +102,29 @@ def print_json(content: Any) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print a table; numbers stand to the right."""
-    grid = Table(title=title, title_justify="left", title_style="bold", header_style="", box=SIMPLE_HEAD)
+    grid = Table(title=printable(title), title_justify="left", title_style="bold", header_style="", box=SIMPLE_HEAD)
     for index, column in enumerate(columns):
         numeric = bool(rows) and all(_is_number(row[index]) for row in rows)
-        grid.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        grid.add_column(printable(column), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        grid.add_row(*(_text(value) for value in row))
-    Console(width=None if sys.stdout.isatty() else 120).print(grid)
+        grid.add_row(*(printable(_text(value)) for value in row))
+    width = None if sys.stdout.isatty() else 120
+    # Names come from data: `[1]` and `:x:` in them are no markup.
+    Console(width=width, markup=False, emoji=False, highlight=False).print(grid)
 
 
 def print_inspection(inspection: Inspection) -> None:
     """Print what `inspect_dataset` found."""
     dataset, facts = inspection.dataset, list(inspection.facts.values())
-    typer.echo(f"{dataset.name}: {dataset.layout}, {dataset.modality or 'modality not declared'}, at {dataset.root}")
-    typer.echo(
+    print_line(f"{dataset.name}: {dataset.layout}, {dataset.modality or 'modality not declared'}, at {dataset.root}")
+    print_line(
         f"{len(dataset.cases)} labelled cases, {len(facts)} of them usable; {len(dataset.unlabelled)} without labels"
     )
     if facts:
         table("Usable cases", ["what", "smallest", "median", "largest"], _ranges(facts))
         orientations = sorted({f.orientation for f in facts})
         types = sorted({f.dtype for f in facts})
-        typer.echo(f"stored orientations: {', '.join(orientations)}; voxel types: {', '.join(types)}")
+        print_line(f"stored orientations: {', '.join(orientations)}; voxel types: {', '.join(types)}")
         table("Labels", ["value", "name", "cases", "median ml", "smallest ml", "largest ml"], _labels(inspection))
     for severity in ("error", "warning"):
         found = [p for p in inspection.problems if p.severity == severity]
@@ -142,10 +151,10 @@ def print_summary(summary: Summary, title: str) -> None:
     means.append(("mean", everything["cases"], *_with_interval(_scores(everything), content["foreground_interval"])))
     table(title, ["class", "cases", *_with_interval(_HEADS, None, "95 % interval")], means)
     empty = ", ".join(f"{everything[f'{kind}_cases']} {kind.replace('_', ' ')}" for kind in _EMPTY)
-    typer.echo(f"Distances in mm. Structures: {empty}; a missed one scores Dice 0 and the volume's diagonal.")
-    typer.echo(_slices_line("Slices without the structure", everything))
+    print_line(f"Distances in mm. Structures: {empty}; a missed one scores Dice 0 and the volume's diagonal.")
+    print_line(_slices_line("Slices without the structure", everything))
     for label, scores in content.get("guidance", {}).get("classes", {}).items():
-        typer.echo(_slices_line(f"  {names[label]}, without the gate of the guidance", scores["ungated"]))
+        print_line(_slices_line(f"  {names[label]}, without the gate of the guidance", scores["ungated"]))
     for label, mean in content["mean"].items():
         if not mean["cases_with_structure"] and mean["cases"]:
             print_status(f"{names[label]}: in no truth, but in {mean['false_positive_cases']} of the predictions")
@@ -175,7 +184,7 @@ def print_against(compared: PairedEvaluation, names: Mapping[int, str], title: s
             (name, found.cases, *means, _range(found.interval, "+.4f"), f"{found.reported_p:.2g}", could, found.verdict)
         )
     table(title, heads, lines)
-    typer.echo(
+    print_line(
         "p: Wilcoxon's signed-rank test over cases, of the classes adjusted for their number (Holm). Could show: the "
         "difference that so many cases, differing as much as these, would show four times in five."
     )

@@ -36,12 +36,13 @@ def train(
     from fullscale.data.cache import default_cache
     from fullscale.data.layouts.find import find_dataset
     from fullscale.data.splits import parse_folds
+    from fullscale.files import safe_name
     from fullscale.training.fit import is_helper
     from fullscale.training.request import TrainRequest
     from fullscale.training.run import train
 
     chosen = load_config(config, settings or [])
-    run = output or Path("runs") / find_dataset(data).name.replace("/", "_")
+    run = output or Path("runs") / safe_name(find_dataset(data).name)
     folds = parse_folds(fold)
     with progress_bar("training") as progress:
         summary = train(

@@ -21,6 +21,7 @@ from fullscale.data.discover import Scan, discover, summarise
 from fullscale.data.read import read_image
 from fullscale.data.volume_files import volume_suffix, write_volume
 from fullscale.errors import DataError, UsageError
+from fullscale.files import require_inside, safe_name
 from fullscale.geometry.volume import Volume
 from fullscale.inference.familiar import strange_scan, strange_volumes, trained_distribution
 from fullscale.inference.predictor import Predictor
@@ -112,10 +113,10 @@ def find_scans(paths: Sequence[Path], dicom: DicomReadOptions | None = None) -> 
     if dicom is not None and dicom.series is not None:
         scans, others = _with_series(scans, dicom.series)
         notes += [f"{scan.path}: passed over, it holds no series {dicom.series!r}" for scan in others]
-    names = [scan.name for scan in scans]
+    names = [safe_name(scan.name).casefold() for scan in scans]  # some file systems do not tell A from a
     for name in names:
         if names.count(name) > 1:
-            same = ", ".join(str(scan.path) for scan in scans if scan.name == name)
+            same = ", ".join(str(scan.path) for scan, other in zip(scans, names, strict=True) if other == name)
             raise UsageError(f"{same} would all be written as {name!r}; predict them into folders of their own")
     return scans, notes
 
@@ -229,14 +230,16 @@ def _predict(
             f"unlike the scans that the model was trained on, so do not trust the mask: {'; '.join(strange)}"
         ]
     suffix = mask_suffix(result.scan)
+    name = safe_name(name)
     if options.format != "seg":
-        result.mask = _target(result, output / f"{name}{suffix}")
+        result.mask = _target(result, output, f"{name}{suffix}")
         write_volume(result.mask, labels)
     for structure, volume in soft.items():
         probability = volume.with_array(volume.array.astype(np.float32))
-        write_volume(output / f"{name}_{structure.replace(' ', '_')}_probability{suffix}", probability)
+        file = f"{name}_{safe_name(structure.replace(' ', '_'))}_probability{suffix}"
+        write_volume(_target(result, output, file), probability)
     if as_seg:
-        result.segmentation = _target(result, output / f"{name}.dcm")
+        result.segmentation = _target(result, output, f"{name}.dcm")
         labels = _with_identifiers(result, labels, output / f"{name}_dicom")
         write_seg(result.segmentation, labels, predictor.card.structures, predictor.card.algorithm, options.seg_type)
 
@@ -283,7 +286,8 @@ def _strange_modality(modality: str, trained_on: str) -> list[str]:
     return [f"the scan is {here}, the model was trained on {there}: do not trust the mask"]
 
 
-def _target(result: Result, mask: Path) -> Path:
+def _target(result: Result, output: Path, name: str) -> Path:
+    mask = require_inside(output, output / name)
     if mask.exists() and mask.resolve() == result.scan.resolve():
         raise UsageError(f"the mask of {result.scan} would replace the scan itself; choose another output folder")
     return mask

@@ -14,6 +14,7 @@ from fullscale.data.labels import LabelScheme
 from fullscale.data.read import read_label
 from fullscale.data.volume_files import write_volume
 from fullscale.errors import DataError
+from fullscale.files import require_inside, safe_name
 from fullscale.inference.batch import jobs_of
 from fullscale.inference.guided import predict_guided
 from fullscale.inference.predictor import Predictor
@@ -89,7 +90,7 @@ def scored_model(predictor: Predictor, cases: Sequence[Case], index: DigestIndex
 def _segment(case: Case, predictor: Shared[Predictor], folder: Path, labels: Mapping[int, str]) -> list[GuidedScores]:
     """Write the mask of one case, and return what its gate does where there is one."""
     mask, guided = predict_guided(predictor.value, case.image)
-    write_volume(folder / f"{case.id}.nii.gz", mask)
+    write_volume(require_inside(folder, folder / f"{safe_name(case.id)}.nii.gz"), mask)
     if guided is None:
         return []
     assert case.label is not None

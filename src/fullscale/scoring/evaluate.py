@@ -20,6 +20,7 @@ from fullscale.data.layouts.find import find_dataset
 from fullscale.data.read import label_name, read_label
 from fullscale.data.volume_files import volume_suffix
 from fullscale.errors import DataError, GeometryError
+from fullscale.files import safe_name
 from fullscale.geometry.orientation import axis_codes
 from fullscale.geometry.resample import resample_labels
 from fullscale.geometry.volume import Volume, describe_mismatch
@@ -271,7 +272,7 @@ def _match(files: Iterable[str], truth: Mapping[str, Path]) -> dict[str, str]:
         taken = set(matched.values())
         free = {key(file): file for file in files if file not in matched}
         for case in [case for case in truth if case not in taken]:
-            names = (key(case), key(label_name(truth[case]) or case))
+            names = (key(case), key(safe_name(case)), key(label_name(truth[case]) or case))
             found = next((free.pop(name) for name in names if name in free), None)
             if found is not None:
                 matched[found] = case
