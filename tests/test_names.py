@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fullscale.data.layouts.find import find_dataset
 from fullscale.data.volume_files import read_volume
 from fullscale.errors import UsageError
 from fullscale.files import LONGEST_NAME, require_inside, safe_name
-from fullscale.inference.batch import OutputOptions, predict_scans
+from fullscale.inference.batch import OutputOptions, find_scans, predict_scans
 from fullscale.inference.predictor import Predictor
 from fullscale.text import printable
 from tests.conftest import Command
@@ -27,10 +26,10 @@ def test_an_ordinary_name_stays(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    (
+    [
         *("", ".", "..", "../../precious", "/etc/passwd", "a/b", "a\\b", "a\0b", "a\nb", ".hidden", "con", "NUL.x"),
         *("x" * 300, "ü" * 200, "a ", "a.", "C:x", "\ud800"),
-    ),
+    ],
 )
 def test_any_other_becomes_a_plain_file_name(name: str, tmp_path: Path) -> None:
     safe = safe_name(name)
@@ -90,7 +89,7 @@ def test_masks_of_hostile_names_stay_in_the_output_folder(
     for name in HOSTILE[:2]:
         assert f" {name} " in done.stdout
     more = tmp_path / "a" / "b" / "more"
-    scans = [(case.id, case.image) for case in find_dataset(listed).cases]
+    scans, _ = find_scans([listed])
     results = predict_scans(Predictor.from_run(trained_run), scans, more, OutputOptions(probabilities=True))
     assert [result.error for result in results] == [None] * 4
     assert len(list(more.iterdir())) == 4 * 3
