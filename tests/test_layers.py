@@ -35,8 +35,8 @@ FLOOR = {
 }
 HOME = {
     "filelock": ["files.py"],
-    "nibabel": ["data/volume_files.py"],
-    "SimpleITK": ["data/volume_files.py"],
+    "nibabel": ["data/nifti.py"],
+    "SimpleITK": ["data/itk_files.py"],
     "pydicom": ["data/dicom/"],
     "imagecodecs": ["data/dicom/jpeg_lossless.py"],
     "highdicom": ["data/dicom/seg.py"],

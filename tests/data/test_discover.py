@@ -50,7 +50,7 @@ def test_a_series_beside_volumes_of_other_patients_is_one_of_three_scans(tmp_pat
     assert sorted(names(contents)) == ["patient5", "patient6", "scans"]
     assert sorted(slices(scan) for scan in contents.scans) == [SLICES, 6, 6]
     assert contents.passed_over == []
-    assert all(read_image(scan.source).header.notes == () for scan in contents.scans if scan.name == "scans")
+    assert all(read_image(scan.source).notes == () for scan in contents.scans if scan.name == "scans")
 
 
 def test_folders_of_patients_name_their_scans_whatever_kind_they_are(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
+"""Volumes in files: every voxel where other readers have it, and back."""
+
 import gzip
 import itertools
 import pickle
-import resource
 import struct
 from pathlib import Path
 
@@ -12,32 +13,17 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
+from tests.volumes import WRITABLE, make_array, make_volume
 
-from fullscale.data import volume_files
 from fullscale.data.volume_files import read_volume, smallest_integer_type, volume_stem, volume_suffix, write_volume
-from fullscale.errors import DataError, FullscaleError, GeometryError
 from fullscale.geometry.volume import Volume, describe_mismatch
 
-WRITABLE = ("case.nii.gz", "case.nii", "case.nrrd", "case.mha")
 SIGNED_PERMUTATIONS = [
     np.eye(3)[list(order)] * signs
     for order in itertools.permutations(range(3))
     for signs in itertools.product((1.0, -1.0), repeat=3)
 ]
 OBLIQUE = Rotation.from_euler("xyz", (20, -35, 50), degrees=True).as_matrix()
-
-
-def make_array(shape: tuple[int, ...] = (4, 5, 6), low: int = -1000, high: int = 1000) -> np.ndarray:
-    return np.random.default_rng(7).integers(low, high, shape).astype(np.int16)
-
-
-def make_volume(**options: int) -> Volume:
-    affine = np.array([[-0.7, 0, 0, 172.9], [0, 0.7, 0, -179.3], [0, 0, 5, -368], [0, 0, 0, 1]])
-    return Volume(make_array(**options), affine)
-
-
-def one_line_about(error: BaseException, path: Path) -> bool:
-    return "\n" not in str(error) and str(path) in str(error)
 
 
 def ras_points_by_itk(image: sitk.Image) -> dict[tuple[int, ...], np.ndarray]:
@@ -273,210 +259,3 @@ def test_suffix_and_stem_of_names():
     assert volume_suffix(".nii.gz") is None
     assert volume_stem("x/case.1_0000.nii.gz") == "case.1_0000"
     assert volume_stem("x/patient") == "patient"
-
-
-def save_text(path: Path) -> None:
-    path.write_text("no scan\n" * 100)
-
-
-def save_empty(path: Path) -> None:
-    path.touch()
-
-
-def save_cut(path: Path) -> None:
-    write_volume(path, make_volume())
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) * 2 // 3])
-
-
-def save_without_checksum(path: Path) -> None:
-    write_volume(path, make_volume())
-    path.write_bytes(path.read_bytes()[:-5])
-
-
-def save_corrupt_checksum(path: Path) -> None:
-    write_volume(path, make_volume())
-    whole = bytearray(path.read_bytes())
-    whole[-6] ^= 0xFF
-    path.write_bytes(bytes(whole))
-
-
-def save_header_only(path: Path) -> None:
-    write_volume(path, make_volume())
-    path.write_bytes(path.read_bytes()[:100])
-
-
-def save_bad_datatype(path: Path) -> None:
-    write_volume(path, make_volume())
-    content = bytearray(path.read_bytes())
-    content[70:72] = struct.pack("<h", 999)
-    path.write_bytes(bytes(content))
-
-
-def save_four_dimensional(path: Path) -> None:
-    nib.save(nib.Nifti1Image(make_array((4, 5, 6, 3)), np.diag([1, 1, 1, 1])), path)
-
-
-def save_flat(path: Path) -> None:
-    nib.save(nib.Nifti1Image(make_array((4, 5)), np.diag([1, 1, 1, 1])), path)
-
-
-def save_colour(path: Path) -> None:
-    rgb = np.zeros((4, 5, 6), np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]))
-    nib.save(nib.Nifti1Image(rgb, np.eye(4)), path)
-
-
-def save_vectors(path: Path) -> None:
-    sitk.WriteImage(sitk.Image([3, 4, 5], sitk.sitkVectorInt16, 2), str(path))
-
-
-@pytest.mark.parametrize(
-    ("name", "save", "says"),
-    [
-        ("a.nii.gz", save_text, "is not a NIfTI file"),
-        ("a.nii", save_text, "is not a NIfTI file"),
-        ("a.mha", save_text, "cannot be read"),
-        ("a.nrrd", save_text, "cannot be read"),
-        *((f"a{suffix}", save_empty, "is empty (0 bytes)") for suffix in volume_files.SUFFIXES),
-        *((name, save_cut, "cannot be read") for name in WRITABLE),
-        ("a.nii.gz", save_without_checksum, "cannot be read"),
-        ("a.nii.gz", save_corrupt_checksum, "cannot be read"),
-        ("a.nii", save_header_only, "cannot be read"),
-        ("a.nii", save_bad_datatype, "cannot be read"),
-        ("a.nii.gz", save_four_dimensional, "shape (4, 5, 6, 3) has 4 dimensions, expected one 3D scan; split it"),
-        ("a.nii.gz", save_flat, "shape (4, 5) has 2 dimensions"),
-        ("a.nii.gz", save_colour, "expected plain numbers"),
-        ("a.nrrd", save_vectors, "holds 2 values a voxel"),
-        ("a.png", save_text, "'.png' is not a volume file; use one of .nii.gz, .nii, .nrrd"),
-        ("a.nii.gz", Path.mkdir, "is a folder"),
-        ("a.nii.gz", lambda _: None, "no such file"),
-    ],
-)
-def test_a_file_that_cannot_be_read_is_refused_in_one_line(tmp_path: Path, name: str, save, says: str):
-    save(tmp_path / name)
-    with pytest.raises(DataError) as caught:
-        read_volume(tmp_path / name)
-    assert one_line_about(caught.value, tmp_path / name)
-    assert says in str(caught.value)
-
-
-def save_codes_zero(path: Path) -> None:
-    image = nib.Nifti1Image(make_array(), None)
-    assert int(image.header["sform_code"]) == int(image.header["qform_code"]) == 0
-    nib.save(image, path)
-
-
-def save_in_metres(path: Path) -> None:
-    image = nib.Nifti1Image(make_array(), np.diag([0.001, 0.001, 0.001, 1]))
-    image.header.set_xyzt_units("meter")
-    nib.save(image, path)
-
-
-def save_without_place(path: Path) -> None:
-    write_volume(path, make_volume())
-    head, mark, body = path.read_bytes().partition(b"\n\n" if path.suffix == ".nrrd" else b"ElementDataFile")
-    gone = (b"space", b"Offset", b"TransformMatrix")
-    path.write_bytes(b"\n".join(line for line in head.split(b"\n") if not line.startswith(gone)) + mark + body)
-
-
-def save_flattened(path: Path) -> None:
-    image = nib.Nifti1Image(make_array(), np.eye(4))
-    image.header["srow_z"] = 0
-    image.header["sform_code"] = 1
-    nib.Nifti1Image(make_array(), None, image.header).to_filename(path)
-
-
-@pytest.mark.parametrize(
-    ("name", "save", "says"),
-    [
-        ("a.nii.gz", save_codes_zero, "qform_code and sform_code are both 0"),
-        ("a.nii.gz", save_in_metres, "stores positions in meter, expected mm"),
-        ("a.nii.gz", save_flattened, "flattens the volume"),
-        ("a.nrrd", save_without_place, "no space in its header"),
-        ("a.mha", save_without_place, "no TransformMatrix, Offset in its header"),
-    ],
-)
-def test_no_affine_is_invented(tmp_path: Path, name: str, save, says: str):
-    save(tmp_path / name)
-    with pytest.raises(GeometryError) as caught:
-        read_volume(tmp_path / name)
-    assert one_line_about(caught.value, tmp_path / name)
-    assert says in str(caught.value)
-
-
-@settings(deadline=None, max_examples=150)
-@given(position=st.integers(0, 351), value=st.integers(0, 255), name=st.sampled_from(["a.nii", "a.nii.gz"]))
-def test_a_damaged_header_is_read_or_refused_in_one_line(tmp_path_factory, position: int, value: int, name: str):
-    path = tmp_path_factory.getbasetemp() / f"damaged-{name}"
-    write_volume(path, make_volume())
-    content = path.read_bytes()
-    raw = bytearray(gzip.decompress(content) if name.endswith("gz") else content)
-    raw[position] = value
-    path.write_bytes(gzip.compress(bytes(raw)) if name.endswith("gz") else bytes(raw))
-    refusal: DataError | None = None
-    try:
-        assert read_volume(path).array.ndim == 3
-    except DataError as error:
-        refusal = error
-    assert refusal is None or one_line_about(refusal, path)
-
-
-@pytest.mark.parametrize("name", WRITABLE)
-def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path, name: str):
-    path = tmp_path / name
-    write_volume(path, make_volume())
-    before = path.read_bytes()
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    try:
-        with pytest.raises(FullscaleError) as caught:
-            write_volume(path, make_volume(shape=(40, 40, 40)))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert one_line_about(caught.value, path)
-    assert caught.value.exit_code == 1
-    assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize("interruption", [KeyboardInterrupt, OSError(28, "No space left on device")])
-def test_interrupted_writing_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch, interruption):
-    path = tmp_path / "mask.nii.gz"
-    write_volume(path, make_volume())
-    before = path.read_bytes()
-
-    def half_a_file(_: nib.Nifti1Image, temporary: Path) -> None:
-        assert temporary.parent == tmp_path
-        assert temporary.name.endswith("mask.nii.gz")
-        temporary.write_bytes(b"half")
-        raise interruption
-
-    monkeypatch.setattr(nib, "save", half_a_file)
-    with pytest.raises((KeyboardInterrupt, FullscaleError)):
-        write_volume(path, make_volume())
-    assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize(
-    ("name", "array", "says"),
-    [
-        ("a.png", np.zeros((2, 2, 2), np.uint8), "'.png' is not a volume file"),
-        ("a.mhd", np.zeros((2, 2, 2), np.uint8), "write .mha or .nrrd"),
-        ("a.nii.gz", np.zeros((2, 2, 2), np.complex64), "complex64"),
-        ("a.nii.gz", np.zeros((2, 0, 2), np.uint8), "shape (2, 0, 2)"),
-    ],
-)
-def test_what_cannot_be_written_is_refused_in_one_line(tmp_path: Path, name: str, array: np.ndarray, says: str):
-    with pytest.raises(DataError) as caught:
-        write_volume(tmp_path / name, Volume(array, np.eye(4)))
-    assert one_line_about(caught.value, tmp_path / name)
-    assert says in str(caught.value)
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path):
-    (tmp_path / "file").touch()
-    with pytest.raises(FullscaleError) as caught:
-        write_volume(tmp_path / "file" / "a.nii.gz", make_volume())
-    assert one_line_about(caught.value, tmp_path / "file" / "a.nii.gz")

@@ -23,6 +23,7 @@ class Volume:
         affine: `[4, 4]` float64, voxel index to RAS+ mm.
         header: what the reader keeps of the file's own header so that a mask can be written back with it;
             opaque outside `fullscale.data`.
+        notes: what the reader chose, passed over or mended, a line each.
 
     Raises:
         GeometryError: the array is not 3D, or the affine is not an invertible 4x4 matrix.
@@ -31,6 +32,7 @@ class Volume:
     array: npt.NDArray[Any]
     affine: Affine
     header: Any = field(default=None, compare=False, repr=False)
+    notes: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         affine = np.asarray(self.affine, dtype=np.float64)

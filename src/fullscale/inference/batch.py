@@ -209,8 +209,9 @@ def _predict(
     predictor: Predictor, result: Result, output: Path, found: Scan, options: OutputOptions, dicom: DicomReadOptions
 ) -> None:
     scan, name = read_image(found.source, dicom), found.name
+    result.notes = [*scan.notes]
     if isinstance(scan.header, DicomHeader):
-        result.notes = [*scan.header.notes, *_strange_modality(scan.header.modality, predictor.card.modality)]
+        result.notes += _strange_modality(scan.header.modality, predictor.card.modality)
     as_seg = options.format != "nifti" and _can_be_seg(predictor, scan, result, options, dicom)
     trained = trained_distribution([member.card for member in predictor.members])
     absolute = any(member.card.recipe.intensity.per == "dataset" for member in predictor.members)
@@ -272,8 +273,8 @@ def _with_identifiers(result: Result, labels: Volume, folder: Path) -> Volume:
     """Let a label map belong to a copy of its series with identifiers, where its own are blank."""
     if not isinstance(labels.header, DicomHeader) or not missing_identifiers(source_headers(labels.header)):
         return labels
-    header = write_with_identifiers(labels.header, folder)
-    result.notes = [*result.notes, header.notes[-1]]
+    header, note = write_with_identifiers(labels.header, folder)
+    result.notes = [*result.notes, note]
     return Volume(labels.array, labels.affine, header)
 
 

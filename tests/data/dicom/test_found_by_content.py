@@ -46,7 +46,7 @@ def test_a_bare_file_gets_its_identifiers_too(tmp_path: Path):
     for file in folder.iterdir():
         strip(file, implicit=True)
     scan = read_series(folder)
-    header = write_with_identifiers(scan.header, tmp_path / "copy")
+    header, _ = write_with_identifiers(scan.header, tmp_path / "copy")
     np.testing.assert_array_equal(read_series(tmp_path / "copy").array, scan.array)
     assert pydicom.dcmread(header.files[0]).StudyInstanceUID
 
@@ -61,7 +61,7 @@ def test_other_bytes_are_no_dicom(tmp_path: Path, content: bytes):
     (tmp_path / "scan" / "file").write_bytes(content)
     volume = read_series(tmp_path / "scan")
     assert volume.shape[2] == SLICES
-    assert volume.header.notes == ("1 files passed over (not DICOM: file)",)
+    assert volume.notes == ("1 files passed over (not DICOM: file)",)
 
 
 def test_a_bare_slice_cut_short_does_not_vanish(tmp_path: Path):
@@ -90,7 +90,7 @@ def test_everything_that_is_not_read_is_counted_with_its_reason(tmp_path: Path):
         "link": "no file, or a link that leads nowhere",
         "report": "no image but SR",
     }
-    [note] = read_series(folder).header.notes
+    [note] = read_series(folder).notes
     assert note.startswith("4 files passed over (hidden: .DS_Store; ")
 
 
@@ -123,7 +123,7 @@ def test_planes_that_are_no_slices_are_named_alone_among_slices_and_beside_a_sca
     write_series(beside / "derived", SeriesInstanceUID="4.4", **kind)
     volume = read_series(beside)
     assert volume.header.series_uid == "1.2.3"
-    assert "passed over CT '' (5 slices)" in volume.header.notes[0]
+    assert "passed over CT '' (5 slices)" in volume.notes[0]
     assert {series.uid: named.removeprefix("are ") in series.kind for series in list_series(beside).series} == {
         "1.2.3": False,
         "4.4": True,

@@ -124,7 +124,7 @@ def test_byte_copies_are_passed_over_with_a_note(tmp_path: Path):
         volume = read_series(study)
         np.testing.assert_array_equal(volume.array, expected.array)
         assert [file.name for file in volume.header.files] == [file.name for file in expected.header.files]
-        [note] = volume.header.notes
+        [note] = volume.notes
         assert note.startswith("6 files passed over (byte copies: ")
         [series] = list_series(study).series
         assert (series.slices, series.phase) == (SLICES, "")
@@ -170,7 +170,7 @@ def write_jittered(folder: Path, degrees: float) -> Path:
 def test_an_orientation_that_differs_by_a_fraction_of_a_pixel_is_tolerated_with_a_note(tmp_path: Path):
     """31 columns of 1.25 mm and 31 rows of 0.5 mm: the far corner is 41.7 mm away, a tenth of a pixel is 0.05 mm."""
     near = read_series(write_jittered(tmp_path / "near", 0.05))
-    [note] = near.header.notes
+    [note] = near.notes
     assert note == "orientations differ from slice to slice by up to 0.0364 mm at the corner of 3; one is taken for all"
     np.testing.assert_allclose(near.affine[:3, 0] / np.linalg.norm(near.affine[:3, 0]), [-1, 0, 0], atol=1e-12)
     text = refusal(write_jittered(tmp_path / "far", 0.08), GeometryError)

@@ -32,7 +32,7 @@ def test_gaps_are_filled_only_when_asked_and_then_told(tmp_path: Path):
     filled = read_series(holed, DicomReadOptions(allow_gaps=True))
     np.testing.assert_array_equal(filled.array, whole.array), "slices rise evenly, so lines between them meet the truth"
     np.testing.assert_allclose(filled.affine, whole.affine)
-    assert filled.header.notes == ("gaps filled: 1 of 5 slices are interpolated, at 706.00 mm along the normal",)
+    assert filled.notes == ("gaps filled: 1 of 5 slices are interpolated, at 706.00 mm along the normal",)
     assert read_series_grid(holed, DicomReadOptions(allow_gaps=True)).shape == whole.shape
 
 
@@ -78,4 +78,4 @@ def test_a_tilted_stack_is_straightened_in_place_only_when_asked(tmp_path: Path,
     fill = int(straight.array.min())
     stored = [pydicom.dcmread(file).pixel_array.astype(int) - 1024 - fill for file in (tmp_path / "tilted").iterdir()]
     assert (straight.array.astype(int) - fill).sum() == pytest.approx(np.sum(stored), rel=1e-3), "nothing was cut off"
-    assert straight.header.notes[0].startswith("untilted")
+    assert straight.notes[0].startswith("untilted")

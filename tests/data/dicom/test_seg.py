@@ -239,7 +239,7 @@ def test_a_segmentation_cut_short_is_refused_in_one_line(tmp_path: Path, length:
 def test_a_copy_with_new_identifiers_is_the_same_scan(tmp_path: Path):
     blanks = {"SOPInstanceUID": "", "StudyInstanceUID": "", "SOPClassUID": "", "SeriesInstanceUID": ""}
     scan = write_scan(tmp_path / "scan", ORIENTATIONS["oblique"], **blanks)
-    header = write_with_identifiers(scan.header, tmp_path / "copy")
+    header, _ = write_with_identifiers(scan.header, tmp_path / "copy")
     again = read_series(tmp_path / "copy")
     np.testing.assert_array_equal(again.array, scan.array)
     np.testing.assert_array_equal(again.affine, scan.affine)
@@ -253,7 +253,7 @@ def test_a_copy_with_new_identifiers_is_the_same_scan(tmp_path: Path):
     copy = pydicom.dcmread(header.files[0])
     assert written.StudyInstanceUID == copy.StudyInstanceUID
     assert copy.FrameOfReferenceUID == "1.2.2", "what was there stays"
-    second = write_with_identifiers(scan.header, tmp_path / "second")
+    second, _ = write_with_identifiers(scan.header, tmp_path / "second")
     assert pydicom.dcmread(second.files[0]).SOPInstanceUID == copy.SOPInstanceUID, "the same scan, the same identifiers"
     np.testing.assert_array_equal(read_series(tmp_path / "scan").array, scan.array)
 

@@ -29,7 +29,7 @@ def test_the_only_series_that_may_be_a_scan_is_read_and_what_was_passed_over_is_
     volume = read_series(study)
     assert volume.header.series_uid == "1.2.3"
     assert volume.shape == (COLUMNS, ROWS, SLICES)
-    chosen, left = volume.header.notes
+    chosen, left = volume.notes
     assert chosen == "read CT 'thin' (5 slices), passed over CT '' (2 slices), OT '' (1 slices)"
     assert left == "1 files passed over (not DICOM: notes.txt)"
     listing = list_series(study)
@@ -46,7 +46,7 @@ def test_of_two_scans_one_must_be_chosen_even_where_one_is_broken(tmp_path: Path
     assert "CT 'thick' (4 slices), UID '5.5'" in text
     for name in ("thin", "1.2.3"):
         chosen = read_series(tmp_path, DicomReadOptions(series=name))
-        assert (chosen.shape[2], chosen.header.notes) == (SLICES, ())
+        assert (chosen.shape[2], chosen.notes) == (SLICES, ())
     assert "seem to be missing: 1" in refusal(tmp_path, GeometryError, DicomReadOptions(series="thick"))
     assert "holds no series '5'" in refusal(tmp_path, options=DicomReadOptions(series="5"))
 

@@ -62,7 +62,7 @@ def fill_identifiers(headers: Sequence[Any], blank: Sequence[str]) -> None:
         _fill(header, blank, dict.fromkeys(IDENTIFIERS, "all") | {"SOPInstanceUID": str(number)})
 
 
-def write_with_identifiers(header: DicomHeader, folder: Path) -> DicomHeader:
+def write_with_identifiers(header: DicomHeader, folder: Path) -> tuple[DicomHeader, str]:
     """Write a copy of a series in which blank identifiers are filled; all else, pixels included, stays as it is.
 
     New ones follow from the contents of the files, so that the same series gets the same ones each time. What was done
@@ -73,7 +73,7 @@ def write_with_identifiers(header: DicomHeader, folder: Path) -> DicomHeader:
         folder: new folder for the copies, named like the files; it replaces one of an earlier copy.
 
     Returns:
-        The header of the same volume, read from the copies.
+        The header of the same volume, read from the copies, and a note on what was done.
 
     Raises:
         DataError: the kind of image is blank too and does not follow from the modality.
@@ -94,7 +94,7 @@ def write_with_identifiers(header: DicomHeader, folder: Path) -> DicomHeader:
         f"{', '.join(blank)} were blank or not unique: new ones are in the copy {folder}, which the segmentation is of"
     )
     files = tuple(copies[path] for path in header.files)
-    return replace(header, files=files, series_uid="", notes=(*header.notes, note))
+    return replace(header, files=files, series_uid=""), note
 
 
 def _fill(dataset: Any, blank: Sequence[str], seeds: Mapping[str, str]) -> None:

@@ -5,6 +5,7 @@ MONOCHROME1 says that low values are shown bright, not that they mean something 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.pixels import iter_pixels
 
+from fullscale.data.bounds import require_room
 from fullscale.data.dicom.headers import Slice, quietly, read_dataset
 from fullscale.data.dicom.jpeg_lossless import register
+from fullscale.data.dicom.store import file_size
 from fullscale.data.volume_files import smallest_integer_type
 from fullscale.errors import DataError
 
@@ -32,7 +35,10 @@ def read_planes(slices: Sequence[Slice]) -> npt.NDArray[Any]:
     places: dict[Path, list[int]] = {}
     for k, image in enumerate(slices):
         places.setdefault(image.path, []).append(k)
-    array = np.zeros((len(slices), *slices[0].size), np.int16)
+    shape = (len(slices), *slices[0].size)
+    stored = sum(file_size(path) for path in places)
+    require_room(math.prod(shape) * np.dtype(np.int16).itemsize, stored, f"the header of {slices[0].name}")
+    array = np.zeros(shape, np.int16)
     for path, indices in places.items():
         planes = _planes_of(path, [slices[k] for k in indices])
         for k in indices:

@@ -6,6 +6,7 @@ instance numbers plays no part.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +22,7 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
+from fullscale.data.bounds import require_room
 from fullscale.data.dicom.codes import structure_codes
 from fullscale.data.dicom.headers import is_seg, silence
 from fullscale.data.dicom.identifiers import fill_identifiers, missing_identifiers
@@ -247,8 +249,13 @@ def _open(path: Path) -> Segmentation:
 
 def _read_volume(path: Path) -> Volume:
     segmentation = _open(path)
+    rows, columns, frames = (int(segmentation.get(name) or 0) for name in ("Rows", "Columns", "NumberOfFrames"))
+    require_room(rows * columns * frames, path.stat().st_size, "its header")
     if segmentation.segmentation_type.value == "FRACTIONAL":
         raise DataError("is a FRACTIONAL segmentation, expected BINARY or LABELMAP; threshold it first")
+    geometry = segmentation.get_volume_geometry(allow_missing_positions=True)
+    if geometry is not None:
+        require_room(math.prod(geometry.spatial_shape), path.stat().st_size, "its header")
     volume = segmentation.get_volume(combine_segments=True, allow_missing_positions=True)
     affine = _LPS_AND_RAS @ volume.affine @ _SLICE_ROW_COLUMN
     array = np.asarray(volume.array).transpose(2, 1, 0)

@@ -81,13 +81,11 @@ class DicomHeader:
         files: the file of each slice, in the order of the volume's third axis (before any gap is filled).
         series_uid: SeriesInstanceUID, empty where blank.
         modality: such as "CT".
-        notes: what was chosen, passed over, or done to the voxels, a line each.
     """
 
     files: tuple[Path, ...]
     series_uid: str
     modality: str
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -137,7 +135,7 @@ def read_series(study: Study, options: DicomReadOptions | None = None) -> Volume
 
     Args:
         study: a folder, with whatever folders in it, a zip, one file, or files. What is no DICOM image is passed over,
-            and the header's notes say so.
+            and the volume's notes say so.
         options: which series, and which remedies for slices that make no even, straight stack.
 
     Returns:
@@ -150,9 +148,9 @@ def read_series(study: Study, options: DicomReadOptions | None = None) -> Volume
         GeometryError: missing or duplicate slices, mixed sizes or orientations, tilt, or no position at all.
     """
     with _one_line_errors(study):
-        stack, header = _open_series(study, options or DicomReadOptions())
+        stack, header, notes = _open_series(study, options or DicomReadOptions())
         array = stack.resample(read_planes(stack.slices))
-    return Volume(array, stack.affine, header)
+    return Volume(array, stack.affine, header, notes)
 
 
 def read_series_grid(study: Study, options: DicomReadOptions | None = None) -> Volume:
@@ -162,8 +160,8 @@ def read_series_grid(study: Study, options: DicomReadOptions | None = None) -> V
         DataError, GeometryError: as `read_series`, apart from what concerns the pixels.
     """
     with _one_line_errors(study):
-        stack, header = _open_series(study, options or DicomReadOptions())
-    return Volume(np.broadcast_to(np.zeros((), np.uint8), stack.shape), stack.affine, header)
+        stack, header, notes = _open_series(study, options or DicomReadOptions())
+    return Volume(np.broadcast_to(np.zeros((), np.uint8), stack.shape), stack.affine, header, notes)
 
 
 @contextmanager
@@ -179,13 +177,13 @@ def _one_line_errors(study: Study) -> Iterator[None]:
         raise DataError(f"{error.filename or study}: {error.strerror or error}") from error
 
 
-def _open_series(study: Study, options: DicomReadOptions) -> tuple[Stack, DicomHeader]:
+def _open_series(study: Study, options: DicomReadOptions) -> tuple[Stack, DicomHeader, tuple[str, ...]]:
     groups, passed_over = _find_series(study)
     group, notes = _choose(groups, options)
     stack = stack_slices(group.slices, options)
     first = stack.slices[0]
-    notes = [*notes, *_passed_over_note(passed_over), *stack.notes]
-    return stack, DicomHeader(tuple(s.path for s in stack.slices), first.series_uid, first.modality, tuple(notes))
+    header = DicomHeader(tuple(s.path for s in stack.slices), first.series_uid, first.modality)
+    return stack, header, (*notes, *_passed_over_note(passed_over), *stack.notes)
 
 
 def _find_series(study: Study) -> tuple[list[_Group], list[PassedOver]]:

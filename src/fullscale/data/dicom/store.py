@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import cast
 
+from fullscale.data.bounds import require_ratio
 from fullscale.errors import DataError
 
 MOST_FILES = 100_000
@@ -81,6 +82,7 @@ def zip_files(path: Path) -> list[Path]:
         raise DataError(
             f"the zip holds {len(members)} files of {sum(i.file_size for i in members) >> 30} GiB; split it"
         )
+    require_ratio(sum(info.file_size for info in members), path.stat().st_size, "the zip")
     for info in members:
         name = PurePosixPath(info.filename.replace("\\", "/"))
         if not name.parts:
