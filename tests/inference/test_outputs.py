@@ -103,3 +103,43 @@ def test_a_scan_unlike_those_of_the_training_is_told_in_one_line(predictor: Pred
     assert "voxels of 16 mm within slices (trained: 3 to 5); slices 20 mm apart (trained: 4 to 6)" in coarse.notes[0]
     assert "intensities of" in shifted.notes[0]
     assert "unlike the scans that the model was trained on, so do not trust the mask" in shifted.notes[0]
+
+
+def test_a_trained_model_knows_its_scans_and_says_which_are_not_like_them(
+    trained_run: Path, phantoms: Path, tmp_path: Path
+) -> None:
+    usual = read_volume(phantoms / "imagesTs" / "phantom_006.nii.gz")
+    hu = usual.array.astype(np.float32)
+    mask = read_volume(phantoms / "labelsTr" / "phantom_000.nii.gz")
+    slips = {
+        "usual": usual,
+        "constant": Volume(np.full_like(hu, 7), usual.affine),
+        "unit": Volume((hu - hu.min()) / np.ptp(hu), usual.affine),
+        "shifted": Volume(hu + 1024, usual.affine),
+        "labels": mask,
+        "coarse3": Volume(hu, usual.affine @ np.diag([3, 3, 3, 1])),
+        "coarse10": Volume(hu, usual.affine @ np.diag([10, 10, 10, 1])),
+        "metres": Volume(hu, usual.affine @ np.diag([0.001, 0.001, 0.001, 1])),
+    }
+    for name, volume in slips.items():
+        write_volume(tmp_path / f"{name}.nii.gz", volume)
+    scans = [Scan(name, tmp_path / f"{name}.nii.gz") for name in slips]
+    results = predict_scans(Predictor.from_run(trained_run, "cpu"), scans, tmp_path / "out")
+    told = {
+        name: [note.partition("do not trust the mask: ")[2] for note in result.notes if "unlike" in note]
+        for name, result in zip(slips, results, strict=True)
+    }
+    # A network of a few steps may call too much liver, so volumes are left out here.
+    assert not any("intensities" in note or "mm" in note or "voxels" in note for note in told["usual"])
+    expected = {
+        "constant": "all of its voxels are 7",
+        "unit": "intensities of 0",
+        "shifted": "intensities of",
+        "labels": "different values, as a label map does",
+        "coarse3": "within slices",
+        "coarse10": "within slices",
+        "metres": "within slices",
+    }
+    for name, phrase in expected.items():
+        assert len(told[name]) == 1, name
+        assert phrase in told[name][0]

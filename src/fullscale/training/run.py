@@ -15,6 +15,7 @@ from fullscale.bundle.card import CARD, ModelCard, read_card
 from fullscale.bundle.store import copy_bundle, save_bundle, save_ensemble
 from fullscale.bundle.weights import Weights, read_weights
 from fullscale.config.schema import Config
+from fullscale.data.distribution import distribution_of
 from fullscale.data.identity import DigestIndex
 from fullscale.data.splits import Split, choose_split
 from fullscale.errors import DataError
@@ -149,6 +150,7 @@ def _card(job: _Job, fold: FoldFolder, split: Split) -> ModelCard:
         recipe=plan.recipe,
         modality=plan.modality.value,
         trained_on={case: job.inputs.digests[case].image for case in split["train"]},
+        distribution=distribution_of(job.inputs.found.get("facts", []), plan.scheme, split["train"]),
         provenance={
             "dataset": plan.dataset,
             "fold": fold.name,
