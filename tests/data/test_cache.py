@@ -54,14 +54,24 @@ def test_a_changed_file_recipe_or_label_set_is_prepared_again(case: Case, tmp_pa
     folders = {prepare_cases([case], RECIPE, LABELS, cache)[0].folder}
     folders.add(prepare_cases([case], RECIPE, {0: "background", 4: "a", 5: "b"}, cache)[0].folder)
     folders.add(prepare_cases([case], RECIPE.model_copy(update={"spacing_mm": 0.9}), LABELS, cache)[0].folder)
-    other = Volume(np.zeros((12, 10, 6), dtype=np.int16), np.diag([1.0, 1, 3, 1]))
+    other = Volume(np.tile(np.int16([50, 0]), (12, 10, 3)), np.diag([1.0, 1, 3, 1]))
     before = case.image.stat()
     write_volume(case.image, other)
     os.utime(case.image, ns=(before.st_atime_ns, before.st_mtime_ns))
     [changed] = prepare_cases([case], RECIPE, LABELS, cache)
     folders.add(changed.folder)
     assert len(folders) == 4
-    assert not changed.image.any()
+    assert np.unique(changed.image).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("values", [0, 300])
+def test_a_scan_without_contrast_is_refused_by_case(case: Case, tmp_path: Path, values: int) -> None:
+    flat = np.full((12, 10, 6), values, np.int16)
+    flat[0, 0, 0] += 100 * (values > 0)  # all of it above the window of -100 to 100
+    write_volume(case.image, Volume(flat, np.diag([1.0, 1, 3, 1])))
+    with pytest.raises(DataError, match=r"case one: every voxel is the same after clipping at -100 and 100"):
+        prepare_cases([case], RECIPE, LABELS, tmp_path / "cache")
+    assert [p.name for p in (tmp_path / "cache").iterdir() if p.is_dir()] == []
 
 
 def test_a_process_killed_while_preparing_leaves_nothing_to_trust(case: Case, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fullscale.data.case import WHOLE_SET
-from fullscale.data.checks import Inspection, count_labels, foreground_statistics, inspect_dataset
+from fullscale.data.checks import Inspection, foreground_statistics, inspect_dataset
+from fullscale.data.faults import count_labels
 from fullscale.data.layouts.find import find_dataset
 from fullscale.data.plan import make_plan
 from fullscale.data.volume_files import write_volume
@@ -159,6 +160,8 @@ SHIFTED = AFFINE + np.array([[0, 0, 0, 1.5], [0] * 4, [0] * 4, [0] * 4])
         ({"image": broken_scan(np.nan)}, "2 of 336 voxels of the image are NaN or infinite"),
         ({"image": broken_scan(np.inf)}, "2 of 336 voxels of the image are NaN or infinite"),
         ({"label": make_scan()}, "different values; is it an image?"),
+        ({"image": np.full(SHAPE, -7, np.int16)}, "every voxel of the image is -7: there is nothing to see"),
+        ({"image": make_mask()}, "image and label are the same"),
         ({"label": make_mask() + np.float32(0.25)}, "labels are whole numbers, found 0.25, 1.25, 2.25"),
     ],
 )
@@ -199,6 +202,33 @@ def test_empty_masks_and_single_slices_are_warned_of_but_used(tmp_path: Path):
     assert list(inspection.facts) == ["empty", "flat"]
     assert inspection.facts["empty"].foreground.size == 0
     assert inspection.facts["empty"].as_dict()["foreground"] is None
+
+
+def test_images_that_are_mostly_zero_or_look_like_label_maps_are_warned_of(tmp_path: Path):
+    mostly_zero = np.zeros(SHAPE, np.float32)
+    mostly_zero[0, 0, 0] = 5
+    write_case(tmp_path, "zero", mostly_zero)
+    write_case(tmp_path, "few", make_mask() * 3)
+    inspection = inspect(tmp_path)
+    assert "99.7 % of the voxels of the image are 0" in messages(inspection, "zero", "warning")
+    assert messages(inspection, "few", "warning") == [
+        "the image holds 3 different values only (0, 3, 6 ...); is it a label map?"
+    ]
+    assert inspection.facts["zero"].zero_fraction == pytest.approx(335 / 336)
+    assert list(inspection.facts) == ["few", "zero"]
+
+
+def test_a_case_in_another_unit_than_the_others_is_warned_of(tmp_path: Path):
+    for name in "abc":
+        write_case(tmp_path, name)
+    write_volume(tmp_path / "imagesTr/d.nii.gz", Volume(make_scan() + 1024, AFFINE @ np.diag([0.1, 0.1, 0.1, 1])))
+    write_volume(tmp_path / "labelsTr/d.nii.gz", Volume(make_mask(), AFFINE @ np.diag([0.1, 0.1, 0.1, 1])))
+    (tmp_path / "dataset.json").write_text('{"modality": {"0": "CT"}, "labels": {"a": 1, "b": 2}}')
+    inspection = inspect(tmp_path)
+    spacing, offset = messages(inspection, "d", "warning")
+    assert spacing == "its spacing is 0.2 x 0.3 x 0.5 mm, most have about 2 x 3 x 5; is it right?"
+    assert "its lowest voxel is 2" in offset
+    assert len(inspection.problems) == 2
 
 
 def test_a_declared_label_that_never_appears_is_warned_of(tmp_path: Path):

@@ -53,6 +53,14 @@ def test_ct_gets_a_window_in_hounsfield_units_around_the_structure() -> None:
     assert intensity.std >= (intensity.high - intensity.low) / 8 - 0.01
 
 
+def test_scans_that_are_mostly_empty_are_normalised_by_what_is_in_them() -> None:
+    full, empty = facts("a", lowest=0), replace(facts("b", lowest=0), zero_fraction=0.996)
+    assert make_plan(inspection(full, modality="MRI")).intensity.value.voxels == "all"
+    choice = make_plan(inspection(full, empty, modality="MRI")).intensity
+    assert (choice.value.per, choice.value.voxels) == ("scan", "nonzero")
+    assert "99.6% of a scan is 0" in choice.reason
+
+
 @pytest.mark.parametrize("modality", ["MRI", "MR"])
 def test_mri_is_normalised_scan_by_scan(modality: str) -> None:
     plan = make_plan(inspection(facts("a", lowest=0), modality=modality))

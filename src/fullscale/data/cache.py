@@ -29,7 +29,7 @@ from fullscale.data.case import Case
 from fullscale.data.identity import CaseDigest, DigestIndex, case_digest
 from fullscale.data.labels import LabelScheme
 from fullscale.data.read import read_image, read_label
-from fullscale.data.recipe import Recipe, image_slices, label_slices, slice_geometry
+from fullscale.data.recipe import Recipe, image_slices, label_slices, require_contrast, slice_geometry
 from fullscale.errors import DataError, FullscaleError
 from fullscale.geometry.volume import require_same_grid
 from fullscale.progress import Progress, ignore
@@ -152,6 +152,7 @@ def _fill(folder: Path, case: Case, recipe: Recipe, labels: Mapping[int, str]) -
     try:
         geometry = slice_geometry(scan, recipe)
         image = image_slices(scan, geometry, recipe).astype(np.float16)
+        require_contrast(image, scan, recipe)
     except DataError as error:
         raise DataError(f"case {case.id}: {error}") from error
     label = label_slices(mask, geometry, labels)

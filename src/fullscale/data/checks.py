@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fullscale.data.case import WHOLE_SET, Case, Dataset, Problem
+from fullscale.data.case import Case, Dataset, Problem
+from fullscale.data.faults import absent_labels, count_labels, faults, oddities, unsupported_labels
 from fullscale.data.labels import BACKGROUND
 from fullscale.data.read import read_image, read_label
 from fullscale.errors import DataError, UsageError
 from fullscale.geometry.orientation import axis_codes
-from fullscale.geometry.volume import Volume, describe_mismatch
+from fullscale.geometry.volume import Volume
 from fullscale.progress import Progress, ignore
 from fullscale.work.executor import make_executor, map_cases
 from fullscale.work.machine import choose_jobs
@@ -26,10 +27,8 @@ FOREGROUND_SAMPLES = 10_000
 PERCENTILES = (0.5, 50.0, 99.5)
 
 _PERCENTILE_SAMPLES = 1_000_000
-_MOST_LABELS = 256
 _LABELS_NAMED = 8
-_COUNTED_RANGE = 1 << 16
-_COUNTED_AT_ONCE = 1 << 22
+_FAR_SPACING = 8.0
 _SEED = 0
 
 
@@ -46,6 +45,7 @@ class CaseFacts:
         intensity_min: smallest intensity (HU for CT).
         intensity_max: largest intensity.
         intensity_percentiles: 0.5, 50 and 99.5 % of all voxels, from a seeded sample of a million where there are more.
+        zero_fraction: part of the voxels of the image that are 0.
         label_voxels: voxel count of each label value in the mask, background included.
         label_ml: volume of each label value but background, in ml.
         foreground: intensities `[N]` float32 of up to 10,000 voxels inside the structures, drawn with a fixed seed and
@@ -63,6 +63,7 @@ class CaseFacts:
     label_voxels: dict[int, int]
     label_ml: dict[int, float]
     foreground: npt.NDArray[np.float32] = field(compare=False, repr=False)
+    zero_fraction: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Return the facts for JSON, the foreground as its statistics (None where the mask is empty)."""
@@ -149,7 +150,7 @@ def inspect_dataset(
         UsageError: the data do not have one of the structures.
     """
     facts: dict[str, CaseFacts] = {}
-    problems = [*dataset.problems, *_unsupported(dataset, structures)]
+    problems = [*dataset.problems, *unsupported_labels(dataset, structures)]
     further = {} if dataset.ignore is None else {dataset.ignore: "ignore"}
     declared = None if dataset.labels is None else dataset.labels | further
     chosen = None if structures is None else [value for value, name in structures.items() if name != BACKGROUND[0]]
@@ -163,7 +164,9 @@ def inspect_dataset(
                 facts[case] = found
     present = {value for case_facts in facts.values() for value in case_facts.label_voxels}
     labels = dataset.labels or {0: "background", **{v: f"class {v}" for v in sorted(present - {0})}}
-    problems += _absent_labels(labels, present) if facts else []
+    if facts:
+        problems += absent_labels(labels, present)
+        problems += _outliers(list(facts.values()), dataset.modality)
     unknown = set(structures or {}) - set(labels | further)
     if unknown and facts:
         known = [f"{value} ({name})" for value, name in labels.items() if value]
@@ -193,69 +196,24 @@ def inspect_case(
     except DataError as error:
         problems.append(Problem(case.id, str(error)))
     if image is not None and label is not None:
-        problems += [Problem(case.id, text) for text in _faults(image, label, declared)]
-        problems += [Problem(case.id, text, "warning") for text in _oddities(image, label)]
+        problems += [Problem(case.id, text) for text in faults(image, label, declared)]
+        problems += [Problem(case.id, text, "warning") for text in oddities(image, label)]
     if image is None or label is None or any(problem.severity == "error" for problem in problems):
         return None, problems
     return _facts(case.id, image, label, structures), problems
 
 
-def _faults(image: Volume, label: Volume, declared: dict[int, str] | None) -> Iterator[str]:
-    """Say why image and label cannot be used together."""
-    mismatch = describe_mismatch(image, label)
-    if mismatch is not None:
-        yield f"image and label lie on different grids: {mismatch}"
-    if image.array.dtype.kind == "f":
-        broken = int(image.array.size - np.isfinite(image.array).sum())
-        if broken:
-            yield f"{broken} of {image.array.size} voxels of the image are NaN or infinite; repair the file"
-    present = sorted(count_labels(label.array))
-    if len(present) > _MOST_LABELS:
-        yield f"the label map holds {len(present)} different values; is it an image?"
-    elif declared is not None and set(present) - set(declared):
-        unknown = sorted(set(present) - set(declared))
-        yield f"labels {unknown} are not among the declared {sorted(declared)}"
-    elif present[0] < 0:
-        yield f"labels {[value for value in present if value < 0]} are negative, expected 0, 1, 2 ..."
-
-
-def _oddities(image: Volume, label: Volume) -> Iterator[str]:
-    """Say what is unusual about a case that can still be used."""
-    if not label.array.any():
-        yield "the mask is empty"
-    if min(image.shape) == 1:
-        yield f"the scan has one slice only (shape {image.shape})"
-
-
-def _unsupported(dataset: Dataset, structures: dict[int, str] | None) -> Iterator[Problem]:
-    """Say which declared labels cannot be trained on as they are, and how to choose others."""
-    if dataset.regions and structures is None:
-        overlapping = ", ".join(f"{name} {list(values)}" for name, values in dataset.regions.items())
-        text = f"structures overlap ({overlapping}), which is not supported; choose exclusive ones by their values"
-        yield Problem(WHOLE_SET, f"{text}, such as data.labels={{1: liver, 2: tumour}}")
-    if dataset.ignore is not None and dataset.ignore not in (structures or {}):
-        text = f"label {dataset.ignore} is 'ignore', voxels of which nothing is known; training without them is not"
-        remedy = f"count them as background by {dataset.ignore}: background in data.labels, or complete the masks"
-        yield Problem(WHOLE_SET, f"{text} supported: {remedy}")
-
-
-def _absent_labels(labels: dict[int, str], present: set[int]) -> list[Problem]:
-    absent = [f"{value} ({name})" for value, name in labels.items() if value not in present]
-    return [Problem(WHOLE_SET, f"label {text} is declared but appears in no case", "warning") for text in absent]
-
-
-def count_labels(labels: npt.NDArray[Any]) -> dict[int, int]:
-    """Count the voxels of each value of an integer array."""
-    flat = labels.ravel(order="K")
-    low, high = int(flat.min()), int(flat.max())
-    if high - low > _COUNTED_RANGE:
-        values, counts = np.unique(flat, return_counts=True)
-        return dict(zip(values.tolist(), counts.tolist(), strict=True))
-    total = np.zeros(high - low + 1, np.int64)
-    for start in range(0, flat.size, _COUNTED_AT_ONCE):
-        part = flat[start : start + _COUNTED_AT_ONCE].astype(np.int64)
-        total += np.bincount(part - low, minlength=total.size)
-    return {low + int(k): int(total[k]) for k in np.flatnonzero(total)}
+def _outliers(facts: list[CaseFacts], modality: str | None) -> Iterator[Problem]:
+    """Say which cases are unlike the others, as a wrong unit or a wrong scale makes them."""
+    typical = np.median([f.spacing_mm for f in facts], axis=0)
+    for f in facts:
+        ratio = max(max(a / b, b / a) for a, b in zip(f.spacing_mm, typical, strict=True))
+        if ratio > _FAR_SPACING:
+            spacings = (" x ".join(f"{mm:.4g}" for mm in three) for three in (f.spacing_mm, typical))
+            yield Problem(f.case, "its spacing is {} mm, most have about {}; is it right?".format(*spacings), "warning")
+        if (modality or "").upper() == "CT" and f.intensity_min >= 0:
+            text = f"declared as CT, but its lowest voxel is {f.intensity_min:g}, where air has -1000 HU"
+            yield Problem(f.case, f"{text}; is an offset or a scale left?", "warning")
 
 
 def _facts(name: str, image: Volume, label: Volume, structures: Collection[int] | None) -> CaseFacts:
@@ -275,6 +233,7 @@ def _facts(name: str, image: Volume, label: Volume, structures: Collection[int] 
         label_voxels=voxels,
         label_ml={value: count * image.voxel_ml for value, count in voxels.items() if value != 0},
         foreground=_draw(image.array[inside], FOREGROUND_SAMPLES, rng).astype(np.float32),
+        zero_fraction=1 - np.count_nonzero(image.array) / image.array.size,
     )
 
 

@@ -26,6 +26,8 @@ CPU_VOXELS = 48 << 10
 PAPER_SIDE = 320
 PAPER_WIDTH = 64
 MAX_BATCH = 32
+MOSTLY_EMPTY = 0.75
+"""Part of a scan that is 0, as around a brain that was cut out, from which 0 no longer counts in its statistics."""
 BYTES_PER_VOXEL = 18_600
 """Of a width-64 UNet 3+ in training with bf16: its published 1,860 MB of float32 activations at 320x320, doubled for
 the backward pass and halved for the type."""
@@ -179,6 +181,13 @@ def _chosen(structures: dict[int, str]) -> Choice[dict[int, str]]:
 
 
 def _intensity(modality: str, facts: list[CaseFacts]) -> Choice[Intensity]:
+    empty = [f.zero_fraction for f in facts if f.zero_fraction > MOSTLY_EMPTY]
+    if modality != "CT" and empty:
+        return Choice(
+            value=Intensity(per="scan", voxels="nonzero"),
+            reason=f"{modality} has no fixed unit: each scan is clipped at its own percentiles 0.5 and 99.5, then "
+            f"brought to mean 0 and deviation 1; only voxels that are not 0 count, as up to {max(empty):.1%} of a scan is 0",
+        )
     if modality != "CT":
         return Choice(
             value=Intensity(per="scan"),

@@ -32,7 +32,8 @@ class Intensity(BaseModel):
     """How voxel values become network inputs: clip, then subtract the mean and divide by the deviation.
 
     With `per="dataset"` the four numbers below are in the scan's own units (HU for CT) and serve every scan. With
-    `per="scan"` they are found anew in each scan: the clip from the two percentiles, mean and deviation after it.
+    `per="scan"` they are found anew in each scan: the clip from the two percentiles, mean and deviation after it, of
+    all voxels or of those that are not 0, where most of a scan is empty.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -42,6 +43,7 @@ class Intensity(BaseModel):
     high: float = 99.5
     mean: float = 0.0
     std: PositiveFloat = 1.0
+    voxels: Literal["all", "nonzero"] = "all"
 
     @model_validator(mode="after")
     def _ordered(self) -> Intensity:
@@ -51,14 +53,24 @@ class Intensity(BaseModel):
             raise ValueError(f"low ({self.low}) and high ({self.high}) are percentiles of each scan, from 0 to 100")
         return self
 
+    def describe_limits(self) -> str:
+        """Name the two limits of the clip."""
+        return (
+            f"{self.low:g} and {self.high:g}"
+            if self.per == "dataset"
+            else f"percentiles {self.low:g} and {self.high:g}"
+        )
+
     def apply(self, slices: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Normalise the voxels of one whole scan, in float32."""
         values = slices.astype(np.float32)
         if self.per == "dataset":
             return np.asarray((values.clip(self.low, self.high) - self.mean) / self.std, dtype=np.float32)
-        low, high = np.percentile(values, [self.low, self.high])
-        clipped = values.clip(low, high)
-        return np.asarray((clipped - clipped.mean()) / max(float(clipped.std()), 1e-6), dtype=np.float32)
+        counted = values[values != 0] if self.voxels == "nonzero" else values
+        low, high = np.percentile(counted, [self.low, self.high]) if counted.size else (0.0, 0.0)
+        counted = counted.clip(low, high)
+        mean, std = (float(counted.mean()), float(counted.std())) if counted.size else (0.0, 0.0)
+        return np.asarray((values.clip(low, high) - mean) / max(std, 1e-6), dtype=np.float32)
 
 
 class Recipe(BaseModel):
@@ -143,6 +155,19 @@ def image_slices(scan: Volume, geometry: SliceGeometry, recipe: Recipe) -> npt.N
         raise DataError(f"the scan holds {bad} NaN or infinite voxels; replace them before use")
     normalised = recipe.intensity.apply(_slices(scan, geometry))
     return np.ascontiguousarray(resize_slices(normalised, geometry.network_shape[1:]))
+
+
+def require_contrast(slices: npt.NDArray[Any], scan: Volume, recipe: Recipe) -> None:
+    """Refuse a prepared scan in which every voxel is the same: nothing can be learned from it.
+
+    Raises:
+        DataError: it is so; the limits of the clip are named.
+    """
+    if slices.min() == slices.max():
+        raise DataError(
+            f"every voxel is the same after clipping at {recipe.intensity.describe_limits()}; the scan runs from "
+            f"{scan.array.min():g} to {scan.array.max():g}. Is it in the unit of the others?"
+        )
 
 
 def label_slices(mask: Volume, geometry: SliceGeometry, labels: Mapping[int, str]) -> npt.NDArray[np.uint8]:

@@ -1,0 +1,96 @@
+"""What speaks against learning from a case, or is odd about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fullscale.data.case import WHOLE_SET, Dataset, Problem
+from fullscale.geometry.volume import Volume, describe_mismatch
+
+_MOST_LABELS = 256
+_FEW_VALUES = 16
+_MOSTLY = 0.995
+_COUNTED_RANGE = 1 << 16
+_COUNTED_AT_ONCE = 1 << 22
+
+
+def faults(image: Volume, label: Volume, declared: dict[int, str] | None) -> Iterator[str]:
+    """Say why image and label cannot be used together."""
+    mismatch = describe_mismatch(image, label)
+    if mismatch is not None:
+        yield f"image and label lie on different grids: {mismatch}"
+    if image.array.dtype.kind == "f":
+        broken = int(image.array.size - np.isfinite(image.array).sum())
+        if broken:
+            yield f"{broken} of {image.array.size} voxels of the image are NaN or infinite; repair the file"
+    if image.array.min() == image.array.max():
+        yield f"every voxel of the image is {image.array.flat[0]:g}: there is nothing to see"
+    present = sorted(count_labels(label.array))
+    if len(present) > _MOST_LABELS:
+        yield f"the label map holds {len(present)} different values; is it an image?"
+    elif declared is not None and set(present) - set(declared):
+        unknown = sorted(set(present) - set(declared))
+        yield f"labels {unknown} are not among the declared {sorted(declared)}"
+    elif mismatch is None and len(present) > 1 and np.array_equal(image.array, label.array):
+        yield "image and label are the same; is the label map given as the scan?"
+    elif present[0] < 0:
+        yield f"labels {[value for value in present if value < 0]} are negative, expected 0, 1, 2 ..."
+
+
+def oddities(image: Volume, label: Volume) -> Iterator[str]:
+    """Say what is unusual about a case that can still be used."""
+    if not label.array.any():
+        yield "the mask is empty"
+    zeros = 1 - np.count_nonzero(image.array) / image.array.size
+    if zeros > _MOSTLY:
+        yield f"{100 * zeros:.1f} % of the voxels of the image are 0"
+    values = _few_values(image.array)
+    if values:
+        yield f"the image holds {len(values)} different values only ({', '.join(values[:5])} ...); is it a label map?"
+    if min(image.shape) == 1:
+        yield f"the scan has one slice only (shape {image.shape})"
+
+
+def unsupported_labels(dataset: Dataset, structures: dict[int, str] | None) -> Iterator[Problem]:
+    """Say which declared labels cannot be trained on as they are, and how to choose others."""
+    if dataset.regions and structures is None:
+        overlapping = ", ".join(f"{name} {list(values)}" for name, values in dataset.regions.items())
+        text = f"structures overlap ({overlapping}), which is not supported; choose exclusive ones by their values"
+        yield Problem(WHOLE_SET, f"{text}, such as data.labels={{1: liver, 2: tumour}}")
+    if dataset.ignore is not None and dataset.ignore not in (structures or {}):
+        text = f"label {dataset.ignore} is 'ignore', voxels of which nothing is known; training without them is not"
+        remedy = f"count them as background by {dataset.ignore}: background in data.labels, or complete the masks"
+        yield Problem(WHOLE_SET, f"{text} supported: {remedy}")
+
+
+def absent_labels(labels: dict[int, str], present: set[int]) -> list[Problem]:
+    """Say which declared labels appear in no case."""
+    absent = [f"{value} ({name})" for value, name in labels.items() if value not in present]
+    return [Problem(WHOLE_SET, f"label {text} is declared but appears in no case", "warning") for text in absent]
+
+
+def count_labels(labels: npt.NDArray[Any]) -> dict[int, int]:
+    """Count the voxels of each value of an integer array."""
+    flat = labels.ravel(order="K")
+    low, high = int(flat.min()), int(flat.max())
+    if high - low > _COUNTED_RANGE:
+        values, counts = np.unique(flat, return_counts=True)
+        return dict(zip(values.tolist(), counts.tolist(), strict=True))
+    total = np.zeros(high - low + 1, np.int64)
+    for start in range(0, flat.size, _COUNTED_AT_ONCE):
+        part = flat[start : start + _COUNTED_AT_ONCE].astype(np.int64)
+        total += np.bincount(part - low, minlength=total.size)
+    return {low + int(k): int(total[k]) for k in np.flatnonzero(total)}
+
+
+def _few_values(image: npt.NDArray[Any]) -> list[str]:
+    """Return the values of an image that holds few different ones; empty where there are more."""
+    sample = np.unique(image.ravel(order="K")[:: max(1, image.size // _COUNTED_RANGE)])
+    if sample.size > _FEW_VALUES:
+        return []
+    values = np.unique(image)
+    return [f"{value:g}" for value in values] if values.size <= _FEW_VALUES else []
