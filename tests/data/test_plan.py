@@ -58,7 +58,7 @@ def test_scans_that_are_mostly_empty_are_normalised_by_what_is_in_them() -> None
     assert make_plan(inspection(full, modality="MRI")).intensity.value.voxels == "all"
     choice = make_plan(inspection(full, empty, modality="MRI")).intensity
     assert (choice.value.per, choice.value.voxels) == ("scan", "nonzero")
-    assert "99.6% of a scan is 0" in choice.reason
+    assert "up to 99.6% of a scan, do not count" in choice.reason
 
 
 @pytest.mark.parametrize("modality", ["MRI", "MR"])
