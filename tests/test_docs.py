@@ -12,6 +12,7 @@ from typer.main import get_command
 
 from fullscale.cli.app import app
 from fullscale.config.load import load_config
+from fullscale.training.choices import REGISTRIES
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
@@ -50,7 +51,11 @@ def test_links_lead_somewhere_and_settings_exist(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)", text):
         assert target.startswith("http") or (page.parent / target).exists(), target
     for setting in re.findall(r"\b(?:network|loss|optimizer|augment|data|trainer)\.\w+=[\w.\[\],+-]+", text):
-        load_config(None, [setting.rstrip(".,")])
+        config = load_config(None, [setting.rstrip(".,")])
+        for section, registry in REGISTRIES.items():
+            for option in getattr(config, section).options:
+                known = {name for own in registry.table for name in registry.options(own)}
+                assert option in known or page.name == "plugins.md", f"no {section} of ours has the option {option}"
 
 
 def commands_in(text: str) -> Iterator[list[str]]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fullscale.losses import create_loss, list_losses
+from fullscale.networks.protocol import SegmentationOutput
 from fullscale.testing import check_augmentation, check_loss, check_network
 from fullscale.training.augment import DefaultAugmentation
 
@@ -86,6 +87,31 @@ class Listing(TinyNet):
         return [self.segment(image)[0]]
 
 
+class Wrapping(TinyNet):
+    def forward(self, image: Tensor) -> Any:
+        logits = self.segment(image)[0]
+        return SegmentationOutput([logits], None) if self.training else logits
+
+
+class Gating(TinyNet):
+    """Leaves out what it was never taught to find."""
+
+    def __init__(self, in_channels: int, classes: int) -> None:
+        super().__init__(in_channels, classes)
+        self.told = nn.Linear(in_channels, 2 * max(1, classes - 1))
+        self.told.bias.data[::2] = 5.0
+
+    def segment(self, image: Tensor) -> Any:
+        presence = self.told(image.mean(dim=(2, 3))).reshape(len(image), -1, 2)
+        return super().segment(image)[0], presence
+
+    def forward(self, image: Tensor) -> Any:
+        logits, presence = self.segment(image)
+        if self.training:
+            return SegmentationOutput([logits], presence)
+        return logits - 1e4 * (presence[..., 0] > presence[..., 1]).any(dim=1).float()[:, None, None, None]
+
+
 class Broadcasting(TinyNet):
     def segment(self, image: Tensor) -> Any:
         return super().segment(image.expand(image.shape[0], self.in_channels, *image.shape[-2:]))
@@ -110,6 +136,8 @@ def nameless(in_channels: int, classes: int) -> Any:
         (Hidden, "weights saved and loaded give other logits"),
         (Boasting, "num_supervised is 3, and it gives 1 logits in training"),
         (Listing, "in training Listing returns list, not a tensor or a SegmentationOutput"),
+        (Wrapping, "returns a SegmentationOutput of one tensor"),
+        (Gating, "before it is taught presence it changes its logits"),
         (Broadcasting, r"an image of shape \[3, 32, 32\] is taken"),
         (nameless, "TinyNet has no 'in_channels', which a Network has"),
     ],

@@ -34,6 +34,7 @@ def check_network(make: MakeNetwork) -> None:
         check_batch(make, classes)
     for channels in (1, 2, 5):
         check_channels(make, channels)
+    check_untaught(make)
     check_repeatable(make)
     check_weights(make)
     check_refusals(make)
@@ -126,6 +127,14 @@ def check_gradients(make: MakeNetwork, classes: int) -> None:
         assert bool(parameter.grad.isfinite().all()), f"the gradient of parameter '{key}' is not finite"
 
 
+def check_untaught(make: MakeNetwork) -> None:
+    """A network that was never taught presence does not gate: its logits are those before any gate."""
+    network, images = settled(build(make, 3, 3), 3), 3 * _images(4, 3, (32, 32))
+    images[0] = 0
+    ungated = torch.equal(network(images), network.segment(images)[0])
+    assert ungated, "before it is taught presence it changes its logits by it: start with every structure present"
+
+
 def check_refusals(make: MakeNetwork) -> None:
     """Images of another rank or number of channels are refused, not broadcast."""
     network = build(make, 3, 3).eval()
@@ -154,12 +163,14 @@ def settled(network: Network, in_channels: int) -> Network:
 def training_outputs(network: Network, images: Tensor) -> tuple[Sequence[Tensor], Tensor | None]:
     """Return what a network gives in training: its logits, finest first, and presence or None."""
     output = network.train()(images)
-    if isinstance(output, SegmentationOutput):
-        return output.logits, output.presence
-    assert isinstance(output, Tensor), (
+    if isinstance(output, Tensor):
+        return [output], None
+    assert isinstance(output, SegmentationOutput), (
         f"in training {_name(network)} returns {type(output).__name__}, not a tensor or a SegmentationOutput"
     )
-    return [output], None
+    more = len(output.logits) > 1 or output.presence is not None
+    assert more, f"in training {_name(network)} returns a SegmentationOutput of one tensor: return the tensor itself"
+    return output.logits, output.presence
 
 
 def _images(batch: int, channels: int, size: tuple[int, int]) -> Tensor:
