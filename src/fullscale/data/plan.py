@@ -185,8 +185,8 @@ def _intensity(modality: str, facts: list[CaseFacts]) -> Choice[Intensity]:
     if modality != "CT" and empty:
         return Choice(
             value=Intensity(per="scan", voxels="nonzero"),
-            reason=f"{modality} has no fixed unit: each scan is clipped at its own percentiles 0.5 and 99.5, then brought "
-            f"to mean 0 and deviation 1; voxels that are 0, up to {max(empty):.1%} of a scan, do not count",
+            reason=f"{modality} has no fixed unit: each scan is clipped at its own percentiles 0.5 and 99.5, then "
+            f"brought to mean 0 and deviation 1; voxels that are 0, up to {max(empty):.1%} of a scan, do not count",
         )
     if modality != "CT":
         return Choice(
