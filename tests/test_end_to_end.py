@@ -19,7 +19,11 @@ import pytest
 from tests.conftest import QUICK, Command
 from tests.dicom_slices import write_series
 
-DONE, FAILED, USAGE, DATA, PARTIAL, INTERRUPTED = 0, 1, 2, 3, 4, 130
+DONE, FAILED, USAGE, DATA, PARTIAL, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 4, 130, 143
+ENDINGS = {
+    signal.SIGINT: (INTERRUPTED, "fullscale: interrupted"),
+    signal.SIGTERM: (TERMINATED, "fullscale: terminated"),
+}
 
 
 def one_line(result: "subprocess.CompletedProcess[str]", code: int, *words: str) -> None:
@@ -174,7 +178,7 @@ def wait_for(condition: object, process: "subprocess.Popen[str]", seconds: float
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("ending", [signal.SIGKILL, *ENDINGS])
 def test_a_run_that_is_ended_goes_on_with_the_same_command(
     fullscale: Command, phantoms: Path, cache: Path, tmp_path: Path, ending: signal.Signals
 ) -> None:
@@ -184,9 +188,8 @@ def test_a_run_that_is_ended_goes_on_with_the_same_command(
     wait_for((run / "fold_0" / "last.ckpt").is_file, process)
     process.send_signal(ending)
     _, errors = process.communicate(timeout=60)
-    if ending is signal.SIGINT:
-        assert process.returncode == INTERRUPTED, errors
-        assert errors.strip().splitlines()[-1] == "fullscale: interrupted"
+    if ending in ENDINGS:
+        assert (process.returncode, errors.strip().splitlines()[-1]) == ENDINGS[ending], errors
     assert not (run / "bundle").exists()
     again = fullscale(*command)
     assert again.returncode == DONE, again.stderr
@@ -196,8 +199,16 @@ def test_a_run_that_is_ended_goes_on_with_the_same_command(
     assert (run / "bundle" / "model.safetensors").is_file()
 
 
-@pytest.mark.parametrize("verb", ["inspect", "phantom", "predict"])
-def test_ctrl_c_ends_any_verb_quietly(trained_run: Path, phantoms: Path, tmp_path: Path, verb: str) -> None:
+@pytest.mark.parametrize(
+    ("verb", "ending"),
+    [
+        ("inspect", signal.SIGINT),
+        *[(verb, ending) for verb in ("phantom", "predict") for ending in ENDINGS],
+    ],
+)
+def test_ctrl_c_and_sigterm_end_any_verb_quietly(
+    trained_run: Path, phantoms: Path, tmp_path: Path, verb: str, ending: signal.Signals
+) -> None:
     many = tmp_path / "many"
     (many / "imagesTr").mkdir(parents=True)
     (many / "labelsTr").mkdir()
@@ -217,9 +228,9 @@ def test_ctrl_c_ends_any_verb_quietly(trained_run: Path, phantoms: Path, tmp_pat
     }[verb]
     wait_for(busy, process)
     time.sleep(0.6 if verb == "inspect" else 0.1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(ending)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == INTERRUPTED, errors
+    assert process.returncode == ENDINGS[ending][0], errors
     assert "Traceback" not in errors
     for folder in (tmp_path / "new", tmp_path / "masks"):
         for path in folder.rglob("*.nii.gz"):

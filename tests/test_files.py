@@ -1,7 +1,10 @@
-"""OutputOptions that nothing tears: what is there before and after, wherever an interruption comes."""
+"""Files that nothing tears: what is there before and after, wherever an interruption comes."""
 
+import os
 import stat
+import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,6 +16,7 @@ import pytest
 from fullscale import files
 from fullscale.errors import FullscaleError
 from fullscale.files import atomic_folder, atomic_path
+from fullscale.temporary import OLD, WRITING, beside, sweep
 
 
 def write_file(target: Path) -> None:
@@ -106,3 +110,79 @@ def test_what_is_written_has_the_rights_of_any_new_file(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("")
     write_file(tmp_path / "ours")
     assert stat.S_IMODE((tmp_path / "ours").stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
+
+
+def test_a_folder_is_never_absent_while_it_is_replaced(tmp_path: Path) -> None:
+    target = tmp_path / "bundle"
+    write_folder(target)
+    gone = 0
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal gone
+        while not done.is_set():
+            gone += not (target / "inside").exists()
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for _ in range(300):
+        write_folder(target)
+    done.set()
+    watcher.join()
+    assert gone == 0
+
+
+def test_where_folders_cannot_be_swapped_the_old_one_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "swap", lambda *_: False)
+    target = tmp_path / "bundle"
+    target.mkdir()
+    (target / "inside").write_text("old")
+    write_folder(target)
+    assert content(target) == "new"
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    target.rename(renamed(beside(target, OLD), dead.pid))
+    sweep.cache_clear()
+    sweep(tmp_path)
+    assert content(target) == "new"
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def renamed(path: Path, pid: int) -> Path:
+    """Name a temporary file as another process would."""
+    return path.with_name(path.name.replace(f"-{os.getpid()}-", f"-{pid}-"))
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from fullscale.files import atomic_folder, atomic_path
+from fullscale.temporary import OLD, WRITING, beside, sweep
+with atomic_path(Path(sys.argv[1]) / "x.nii.gz") as file, atomic_folder(Path(sys.argv[1]) / "bundle") as folder:
+    (folder / "half").write_text("half")
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_a_killed_process_left_is_swept_and_that_of_a_living_one_is_not(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", KILLED, tmp_path], check=False)
+    left = list(tmp_path.iterdir())
+    assert len(left) == 2
+    living = beside(tmp_path / "y", WRITING)
+    living.touch()
+    elsewhere = living.with_name(living.name.replace(living.name.split("-")[1], "0" * 8))
+    abandoned = elsewhere.with_name(elsewhere.name.replace("-y", "-z"))
+    for path in (elsewhere, abandoned):
+        path.touch()
+    os.utime(abandoned, (0, 0))
+    sweep.cache_clear()
+    write_file(tmp_path / "z")
+    assert {path.name for path in tmp_path.iterdir()} == {"z", living.name, elsewhere.name}
+
+
+def test_an_overlong_name_fails_before_the_work_and_a_long_one_does_not(tmp_path: Path) -> None:
+    write_file(tmp_path / ("n" * 247 + ".nii.gz"))
+    with pytest.raises(FullscaleError, match="File name too long"), atomic_path(tmp_path / ("n" * 300)):
+        raise AssertionError("the work began")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,25 +14,30 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from fullscale.errors import FullscaleError, UsageError
+from fullscale.temporary import OLD, WRITING, beside, swap, sweep, sync
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`, with the same suffixes; it replaces `path` when the block ends well.
 
-    Whatever ends the block otherwise, Ctrl-C included, removes the temporary file and leaves `path` as it was.
+    Whatever ends the block otherwise, Ctrl-C included, removes the temporary file and leaves `path` as it was. What a
+    killed process left in the folder is removed by the next one that writes there.
 
     Raises:
         FullscaleError: the folder cannot be written, or the disk is full.
     """
-    temporary = _beside(path, "writing")  # named before it is there: an interruption between the two would leave it
+    temporary = beside(path, WRITING)  # named before it is there: an interruption between the two would leave it
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch(exist_ok=False)  # what cannot be written fails before the work, not after it
+        sweep(path.parent)
+        with suppress(FileNotFoundError):
+            path.lstat()  # what cannot be written, such as an overlong name, fails before the work, not after it
+        temporary.touch(exist_ok=False)
         yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
+        sync(temporary)
         temporary.replace(path)
+        sync(path.parent)
     except OSError as error:
         raise FullscaleError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
@@ -45,28 +49,39 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def atomic_folder(folder: Path) -> Iterator[Path]:
     """Give a temporary folder beside `folder`; it replaces `folder` and all in it when the block ends well.
 
-    Whatever ends the block otherwise, Ctrl-C included, removes the temporary folder and leaves `folder` as it was.
+    Whatever ends the block otherwise, Ctrl-C included, removes the temporary folder and leaves `folder` as it was. At
+    no moment is there neither the old nor the new one, where the file system can swap two folders.
 
     Raises:
         FullscaleError: it cannot be written, or the disk is full.
     """
-    temporary, old = _beside(folder, "writing"), _beside(folder, "old")
+    temporary, old = beside(folder, WRITING), beside(folder, OLD)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        sweep(folder.parent)
         temporary.mkdir()
         yield temporary
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(temporary, folder)
-        shutil.rmtree(old, ignore_errors=True)  # here too: an interruption may come just before the lines below
+        for path in (*temporary.rglob("*"), temporary):
+            sync(path)
+        if not folder.exists():
+            os.replace(temporary, folder)
+        elif not swap(temporary, folder):
+            os.replace(folder, old)  # killed here, the next process that writes beside it puts it back
+            os.replace(temporary, folder)
+        sync(folder.parent)
+        _remove(temporary, old)  # here too: an interruption may come just before the lines below
     except OSError as error:
         raise FullscaleError(f"cannot write {folder}: {error.strerror or error}") from error
     finally:
         with suppress(OSError):
             if old.exists() and not folder.exists():
                 os.replace(old, folder)
-            shutil.rmtree(old, ignore_errors=True)
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove(temporary, old)
+
+
+def _remove(*folders: Path) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -119,11 +134,6 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write JSON that a person can read, whole or not at all; NaN is refused."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
-
-
-def _beside(path: Path, doing: str) -> Path:
-    """Name a hidden file or folder that is not there, with the suffixes of `path`."""
-    return path.parent / f".{doing}-{secrets.token_hex(4)}-{path.name}"
 
 
 LONGEST_NAME = 120

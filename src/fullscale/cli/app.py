@@ -11,6 +11,7 @@ import typer
 from fullscale.cli import bench, compare, data, demo, evaluate, model, predict, report, train
 from fullscale.cli.logs import status_on_stderr
 from fullscale.cli.show import print_status
+from fullscale.cli.stop import INTERRUPTED, Stop, stopped_by_sigterm
 from fullscale.errors import FullscaleError
 
 app = typer.Typer(
@@ -21,8 +22,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-INTERRUPTED = 130
 
 
 def _print_version(wanted: bool) -> None:
@@ -53,16 +52,21 @@ app.add_typer(bench.app, name="bench")
 
 def main() -> None:
     """Run the command; an error becomes one line on standard error and its exit code."""
+    with stopped_by_sigterm() as stop:
+        _run(stop)
+
+
+def _run(stop: Stop) -> None:
     try:
         with status_on_stderr():
             app(prog_name="fullscale")
     except FullscaleError as error:
         _fail(str(error), error.exit_code, error)
     except KeyboardInterrupt:
-        _fail("interrupted", INTERRUPTED)
-    except SystemExit as stop:
-        if stop.code == INTERRUPTED:
-            _fail("interrupted", INTERRUPTED)
+        _fail(stop.word, stop.code)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # what typer makes of KeyboardInterrupt
+            _fail(stop.word, stop.code)
         raise
     except BrokenPipeError:
         os._exit(0)

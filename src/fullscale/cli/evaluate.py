@@ -23,9 +23,7 @@ from fullscale.cli.show import (
 if TYPE_CHECKING:
     from fullscale.scoring.summary import Failure
 
-ToleranceMm = Annotated[
-    str, typer.Option("--tolerance-mm", help="Of NSD, the surface Dice, in mm: 1, or 1=3,2=1.5 by label.")
-]
+ToleranceMm = Annotated[str, typer.Option("--tolerance-mm", help="NSD tolerance in mm: 1, or 1=3,2=1.5 by label.")]
 
 
 def score_model(

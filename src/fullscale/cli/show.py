@@ -171,11 +171,11 @@ def print_summary(summary: Summary, title: str) -> None:
 
 
 def print_against(compared: PairedEvaluation, names: Mapping[int, str], title: str) -> None:
-    """Print a paired comparison: means, their difference with its interval, and what so many cases could show."""
+    """Print a paired comparison: means, their difference with its interval, and the smallest one detectable."""
     rows = {names[label]: comparison for label, comparison in compared.classes.items()}
     if compared.mean is not None and len(rows) > 1:
         rows["mean"] = compared.mean
-    heads = ["class", "cases", "these", "those", "difference", "95 % interval", "p", "could show", "verdict"]
+    heads = ["class", "cases", "these", "those", "difference", "95 % interval", "p", "detectable", "verdict"]
     lines = []
     for name, found in rows.items():
         could = "-" if found.smallest_difference is None else f"{found.smallest_difference:.4f}"
@@ -185,8 +185,8 @@ def print_against(compared: PairedEvaluation, names: Mapping[int, str], title: s
         )
     table(title, heads, lines)
     print_line(
-        "p: Wilcoxon's signed-rank test over cases, of the classes adjusted for their number (Holm). Could show: the "
-        "difference that so many cases, differing as much as these, would show four times in five."
+        "p: Wilcoxon's signed-rank test over cases, of the classes adjusted for their number (Holm). Detectable: the "
+        "smallest difference detectable with this many cases that vary as these do, with a power of 80 %."
     )
     if compared.alone:
         print_status(

@@ -62,6 +62,12 @@ class Counts:
         """Voxels of the truth."""
         return self.tp + self.fn
 
+    @property
+    def dice(self) -> float | None:
+        """Dice coefficient, 0 where one of the two masks is empty; None where both are, see `POLICY`."""
+        voxels = self.n_pred + self.n_ref
+        return 2 * self.tp / voxels if voxels else None
+
     def as_scores(self) -> Scores:
         """The counts by their names in summary.json."""
         counts: Scores = {"TP": self.tp, "FP": self.fp, "FN": self.fn, "TN": self.tn}
@@ -102,7 +108,7 @@ def overlap_counts(prediction: npt.NDArray[Any], reference: npt.NDArray[Any], la
 def overlap_scores(counts: Counts) -> Scores:
     """Dice, IoU, precision and recall of two masks of which neither is empty."""
     return {
-        "Dice": 2 * counts.tp / (counts.n_pred + counts.n_ref),
+        "Dice": counts.dice,
         "IoU": counts.tp / (counts.tp + counts.fp + counts.fn),
         "Precision": counts.tp / counts.n_pred,
         "Recall": counts.tp / counts.n_ref,
@@ -110,7 +116,7 @@ def overlap_scores(counts: Counts) -> Scores:
 
 
 def empty_mask_scores(counts: Counts, diagonal_mm: float, surface: bool = True) -> Scores | None:
-    """RenderOptions up what two masks score of which at least one is empty; None where neither is.
+    """Look up what two masks score of which at least one is empty; None where neither is.
 
     Args:
         counts: of one class.

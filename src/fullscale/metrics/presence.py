@@ -101,9 +101,7 @@ def _scores(prediction: Volume, reference: Volume, labels: Sequence[int]) -> dic
     slices = slice_scores(prediction, reference, labels)
     scores: dict[int, Scores] = {}
     for label, count in zip(labels, counts, strict=True):
-        voxels = count.n_pred + count.n_ref
-        dice = 2 * count.tp / voxels if voxels else None
-        scores[label] = {"Dice": dice, "FP": count.fp, "FN": count.fn} | slices[label]
+        scores[label] = {"Dice": count.dice, "FP": count.fp, "FN": count.fn} | slices[label]
     return scores
 
 

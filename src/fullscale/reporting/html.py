@@ -325,11 +325,11 @@ def _guidance(content: dict[str, Any]) -> dict[str, Table] | None:
     for label, parts in classes.items():
         name = content["labels"][label]
         presence.rows.append([_name(name), *(_cell(parts["presence"][cell], "d") for cell in CONFUSION)])
-        for side, said in (("gated", "with"), ("ungated", "without")):
+        for side, gate_word in (("gated", "with"), ("ungated", "without")):
             scores = parts[side]
             counts = [_cell(scores[key], "d") for key in ("FP", "FN", "false_positive_slices")]
             volume = _cell(scores["false_positive_slices_ml"], ".2f")
-            gate.rows.append([_name(name), _name(said), _cell(scores["Dice"], ".3f"), *counts, volume])
+            gate.rows.append([_name(name), _name(gate_word), _cell(scores["Dice"], ".3f"), *counts, volume])
     return {"presence": presence, "gate": gate}
 
 

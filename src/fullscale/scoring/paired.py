@@ -94,10 +94,10 @@ def paired_dice(summary: Summary, other: Summary, label: int | None = None) -> t
         if case.case not in theirs:
             continue
         scores = [(case.metrics[v]["Dice"], theirs[case.case].metrics[v]["Dice"]) for v in labels]
-        said = [[1.0 if dice is None else dice for dice in pair] for pair in scores if pair != (None, None)]
-        if said:
+        scored = [[1.0 if dice is None else dice for dice in pair] for pair in scores if pair != (None, None)]
+        if scored:
             cases.append(case.case)
-            pairs.append(np.mean(said, axis=0))
+            pairs.append(np.mean(scored, axis=0))
     if not pairs:
         raise DataError("the two evaluations have no scored case in common: their cases must have the same names")
     first, second = np.array(pairs, np.float64).T

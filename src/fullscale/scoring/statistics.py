@@ -1,4 +1,4 @@
-"""What so many cases can show: intervals of a mean, paired comparisons, and the smallest difference within reach.
+"""Statistics over cases: intervals of a mean, paired comparisons, and the smallest detectable difference.
 
 The unit is always the case: slices and voxels of one patient are not independent of each other.
 """
@@ -44,7 +44,7 @@ class PairedComparison:
         interval: of the difference, bootstrapped over cases; None for fewer than two.
         p_value: of the two-sided Wilcoxon signed-rank test.
         effect_size: matched-pairs rank-biserial correlation, from -1 (every case lower) to 1 (every case higher).
-        smallest_difference: what so many cases would show; see `smallest_difference`.
+        smallest_difference: the smallest difference detectable with this many cases; see `smallest_difference`.
         adjusted_p: `p_value` after Holm's correction for all comparisons of one table, where there are several.
     """
 
@@ -130,7 +130,7 @@ def _rank_biserial(differences: Values) -> float:
 
 
 def smallest_difference(differences: Sequence[float] | Values, power: float = POWER) -> float | None:
-    """Return the mean difference that so many cases, differing as much as these, would show four times in five.
+    """Return the smallest mean difference detectable with this many cases that vary as these do, with a power of 80 %.
 
     That of a two-sided paired t test; Wilcoxon's needs about 2 % more. None for fewer than two cases.
     """

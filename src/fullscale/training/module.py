@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -109,4 +110,4 @@ class SegmentationModule(lightning.LightningModule):
 def dice_per_class(predicted: Any, truth: Any, structures: int) -> list[float]:
     """Dice of each foreground class of two class-index arrays; NaN where both are empty."""
     counts = overlap_counts(predicted, np.asarray(truth), range(1, structures + 1))
-    return [2 * c.tp / (2 * c.tp + c.fp + c.fn) if c.tp + c.fp + c.fn else float("nan") for c in counts]
+    return [math.nan if count.dice is None else count.dice for count in counts]

@@ -1,0 +1,87 @@
+"""Temporary files beside their final place: named after their process, so that what a killed one left can be told."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import re
+import secrets
+import shutil
+import time
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+WRITING, OLD = "writing", "old"
+"""What is not whole yet, and what is about to be replaced."""
+
+_ABANDONED_S = 24 * 3600
+"""Age at which a temporary file of another machine, whose processes cannot be seen, belongs to nobody."""
+_NAME = re.compile(rf"\.(?P<kind>{WRITING}|{OLD})-(?P<host>[0-9a-f]{{8}})-(?P<pid>\d+)-[0-9a-f]{{8}}-(?P<name>.+)")
+_HOST = hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()
+_AT_WORKING_FOLDER = -100  # AT_FDCWD
+_EXCHANGE = 2  # RENAME_EXCHANGE
+
+
+def beside(path: Path, kind: str) -> Path:
+    """Name a hidden file or folder of this process that is not there yet, with the suffixes of `path`."""
+    return path.parent / f".{kind}-{_HOST}-{os.getpid()}-{secrets.token_hex(4)}-{path.name[-150:]}"
+
+
+@cache
+def sweep(folder: Path) -> None:
+    """Remove what processes that are gone left half-written in a folder, once for each folder and process.
+
+    A folder that was moved away and not yet replaced is put back.
+    """
+    entries: list[Path] = []
+    with suppress(OSError):  # a folder may be writable and not readable
+        entries = list(folder.iterdir())
+    for path in entries:
+        found = _NAME.fullmatch(path.name)
+        if found is None or not _is_abandoned(path, found["host"], int(found["pid"])):
+            continue
+        with suppress(OSError):
+            if found["kind"] == OLD and not (folder / found["name"]).exists():
+                path.rename(folder / found["name"])
+            elif path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _is_abandoned(path: Path, host: str, process: int) -> bool:
+    if host != _HOST:
+        with suppress(OSError):
+            return time.time() - path.stat().st_mtime > _ABANDONED_S
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # it lives, and belongs to someone else
+        return False
+    return False
+
+
+def sync(path: Path) -> None:
+    """Bring a file, or the entries of a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        if not path.is_dir():  # some file systems sync no folders
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def swap(one: Path, other: Path) -> bool:
+    """Exchange two folders in one step; False where the system or the file system cannot."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None) if platform.system() == "Linux" else None
+    if rename is None:
+        return False
+    places = (_AT_WORKING_FOLDER, os.fsencode(one), _AT_WORKING_FOLDER, os.fsencode(other))
+    return bool(rename(*places, _EXCHANGE) == 0)
