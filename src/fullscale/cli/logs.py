@@ -12,8 +12,8 @@ from contextlib import contextmanager
 
 from fullscale.cli.show import print_status
 
-_WITHOUT_NEWS = ("lightning.pytorch", "lightning.fabric", "lightning")
-"""Libraries whose hints (more workers, newer settings) do not concern who uses the command."""
+_CHATTY = ("lightning.pytorch", "lightning.fabric")
+"""Loggers whose hints (more workers, newer settings, other products) do not concern who uses the command."""
 
 
 class StatusHandler(logging.Handler):
@@ -26,19 +26,26 @@ class StatusHandler(logging.Handler):
 
 @contextmanager
 def status_on_stderr() -> Iterator[None]:
-    """Show the log lines of the library, and nothing of what other libraries remark, while the command runs."""
-    ours, others = logging.getLogger("fullscale"), [logging.getLogger(name) for name in _WITHOUT_NEWS]
-    levels = {logger: logger.level for logger in (ours, *others)}
-    handler = StatusHandler()
+    """Show the log lines of this library, and of other libraries their errors alone, while the command runs."""
+    ours, others = logging.getLogger("fullscale"), [logging.getLogger(name) for name in _CHATTY]
+    handler, errors = StatusHandler(), StatusHandler(logging.ERROR)
+    level, handing_on = ours.level, [logger.propagate for logger in others]
     ours.addHandler(handler)
     ours.setLevel(logging.INFO)
+    # Lightning sets its level and adds printing handlers when it is imported, later than this. What holds all the
+    # same: it leaves a logger's propagation alone where the root logger has a handler.
+    logging.getLogger().addHandler(nothing := logging.NullHandler())
     for logger in others:
-        logger.setLevel(logging.ERROR)
+        logger.addHandler(errors)
+        logger.propagate = False
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")
             yield
     finally:
         ours.removeHandler(handler)
-        for logger, level in levels.items():
-            logger.setLevel(level)
+        ours.setLevel(level)
+        logging.getLogger().removeHandler(nothing)
+        for logger, propagate in zip(others, handing_on, strict=True):
+            logger.removeHandler(errors)
+            logger.propagate = propagate
