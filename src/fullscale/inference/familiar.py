@@ -29,8 +29,8 @@ FACTOR = {IN_PLANE: 2.0, ACROSS: 2.5, SIDE: 2.0}
 """How many times larger or smaller than any trained scan a scan may be."""
 VOLUME_FACTOR = 3.0
 """How many times larger than any trained structure a structure may be; smaller ones may lie in part outside a scan."""
-INTENSITY_MARGIN = 0.3
-"""How far intensities may lie outside those of the training, as a share of their whole width."""
+INTENSITY_MARGIN = 0.5
+"""How far the highest intensities may lie outside those of the training, as a share of the width above the middle."""
 LEAST_CONTRAST = 0.05
 """Least width of a scan's intensities, as a share of the least in the training."""
 
@@ -90,23 +90,18 @@ def strange_volumes(structure_ml: Mapping[str, float], trained: Distribution | N
 
 
 def _strange_intensities(found: Measures, trained: Distribution, absolute: bool) -> list[str]:
-    [here_low], [here_middle], [here_high] = (found[name] for name in PERCENTILES)
+    [here_low], _, [here_high] = (found[name] for name in PERCENTILES)
     low, middle, high = (trained.spans[name] for name in PERCENTILES)
-    whole = Span(low=low.low, high=high.high)
-    said = [_against(f"intensities of {Span(low=here_low, high=here_high)}", whole)]
+    said = [_against(f"intensities of {Span(low=here_low, high=here_high)}", low.joined(high))]
     least = max(high.low - low.high, 0.0)
     if least > 0 and here_low == here_high:
         return said
     if not absolute:
         return []
-    margin = INTENSITY_MARGIN * (whole.high - whole.low)
-
-    def apart(value: float, span: Span) -> bool:
-        return not span.low - margin <= value <= span.high + margin
-
-    # A scan cut to the body lacks the dark air, so that its lowest intensities alone say nothing.
-    shifted = apart(here_high, high) or (apart(here_low, low) and apart(here_middle, middle))
-    return said if shifted or here_high - here_low < LEAST_CONTRAST * least else []
+    # The lowest are left out: what lies around the field of view is filled with anything from 0 to -3024 HU.
+    margin = INTENSITY_MARGIN * max(high.high - middle.low, (high.high - low.low) / 4)
+    usual = high.low - margin <= here_high <= high.high + margin and here_high - here_low >= LEAST_CONTRAST * least
+    return [] if usual else said
 
 
 def _against(what: str, span: Span) -> str:
