@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -216,6 +217,29 @@ def test_images_that_are_mostly_zero_or_look_like_label_maps_are_warned_of(tmp_p
     ]
     assert inspection.facts["zero"].zero_fraction == pytest.approx(335 / 336)
     assert list(inspection.facts) == ["few", "zero"]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32])
+def test_labels_that_a_header_scales_are_rounded_and_that_is_said_once(tmp_path: Path, dtype: type):
+    mask = make_mask().astype(np.float64)
+    for name in "abcd":
+        write_case(tmp_path, name)
+        image = nib.Nifti1Image(mask, AFFINE)
+        image.set_data_dtype(dtype)  # nibabel scales the floats into the whole range of the type
+        nib.save(image, tmp_path / "labelsTr" / f"{name}.nii.gz")
+    inspection = inspect(tmp_path, {"structure": 1, "lesion": 2})
+    assert inspection.facts["a"].label_voxels == {0: 336 - 25, 1: 24, 2: 1}
+    if dtype is np.int32:  # steps so small that float32 rounds to whole numbers by itself
+        assert inspection.problems == []
+        return
+    (warning,) = inspection.problems
+    assert (warning.case, warning.severity) == (WHOLE_SET, "warning")
+    assert warning.message.startswith("4 cases, such as a: the label map holds scaled integers")
+    mask[0, 0, 0] = 0.5
+    image = nib.Nifti1Image(mask, AFFINE)
+    image.set_data_dtype(dtype)
+    nib.save(image, tmp_path / "labelsTr" / "a.nii.gz")
+    assert "labels are whole numbers, found 0.5" in messages(inspect(tmp_path), "a")[0]
 
 
 def test_a_case_in_another_unit_than_the_others_is_warned_of(tmp_path: Path):

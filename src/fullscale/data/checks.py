@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fullscale.data.case import Case, Dataset, Problem
+from fullscale.data.case import WHOLE_SET, Case, Dataset, Problem
 from fullscale.data.faults import absent_labels, count_labels, faults, oddities, unsupported_labels
 from fullscale.data.labels import BACKGROUND
 from fullscale.data.read import read_image, read_label
@@ -29,6 +30,8 @@ PERCENTILES = (0.5, 50.0, 99.5)
 _PERCENTILE_SAMPLES = 1_000_000
 _LABELS_NAMED = 8
 _FAR_SPACING = 8.0
+_SAME_IN_MANY = 3
+"""Cases with one and the same warning from which it is said of the data set, once."""
 _SEED = 0
 
 
@@ -175,7 +178,21 @@ def inspect_dataset(
             f"data.labels names {min(unknown)}, which {dataset.name} does not have; it has "
             f"{', '.join(known[:_LABELS_NAMED])}{more}"
         )
-    return Inspection(dataset, labels, facts, problems, structures)
+    return Inspection(dataset, labels, facts, _once(problems), structures)
+
+
+def _once(problems: list[Problem]) -> list[Problem]:
+    """Say what is the same in many cases once."""
+    same = Counter(p.message for p in problems if p.severity == "warning")
+    listed: dict[tuple[str, str], Problem] = {}
+    for problem in problems:
+        count = same[problem.message]
+        if count < _SAME_IN_MANY or problem.severity == "error":
+            listed[problem.case, problem.message] = problem
+        else:
+            text = f"{count} cases, such as {problem.case}: {problem.message}"
+            listed.setdefault(("", problem.message), Problem(WHOLE_SET, text, "warning"))
+    return list(listed.values())
 
 
 def inspect_case(
@@ -197,7 +214,8 @@ def inspect_case(
         problems.append(Problem(case.id, str(error)))
     if image is not None and label is not None:
         problems += [Problem(case.id, text) for text in faults(image, label, declared)]
-        problems += [Problem(case.id, text, "warning") for text in oddities(image, label)]
+        odd = (*image.notes, *label.notes, *oddities(image, label))
+        problems += [Problem(case.id, text, "warning") for text in odd]
     if image is None or label is None or any(problem.severity == "error" for problem in problems):
         return None, problems
     return _facts(case.id, image, label, structures), problems

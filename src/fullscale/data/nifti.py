@@ -167,6 +167,15 @@ def three_dimensions(shape: tuple[int, ...]) -> tuple[int, ...]:
     return squeezed
 
 
+def stored_step(volume: Volume) -> float | None:
+    """Return the step between the values that a volume's file can hold, where it holds scaled integers; else None."""
+    header = volume.header
+    if not isinstance(header, nib.Nifti1Header) or header.get_data_dtype().kind not in "iu":
+        return None
+    slope, _ = header.get_slope_inter()
+    return None if slope is None else abs(float(slope))
+
+
 def save_nifti(path: Path, volume: Volume, description: str | None) -> None:
     """Write a volume, on the NIfTI header it was read with where it has one; see `write_volume`."""
     header = volume.header if isinstance(volume.header, nib.Nifti1Header) else None

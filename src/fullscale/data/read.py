@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,16 @@ from fullscale.data.dicom.series import Study, read_series, read_series_grid
 from fullscale.data.dicom.stack import DicomReadOptions
 from fullscale.data.dicom.store import is_zip
 from fullscale.data.image_files import read_png_stack
+from fullscale.data.nifti import stored_step
 from fullscale.data.volume_files import read_volume, smallest_integer_type, volume_stem, volume_suffix
 from fullscale.errors import DataError
 from fullscale.geometry.volume import Volume
 
+SCALED_LABELS = "the label map holds scaled integers, off by less than half a step: rounded to whole numbers"
+"""Note of a label map that was saved from floats with an integer type in its header, as nibabel does."""
+
+_MOST_ROUNDING = 0.1
+_FLOAT32_ROUNDING = 1e-4
 _SUFFIXES = (".dcm", ".dicom", ".ima", ".zip")
 """What is taken off a name besides the suffix of a volume, in lower case."""
 
@@ -59,14 +66,22 @@ def read_label(path: str | Path, image_path: Study) -> Volume:
     if volume_suffix(path) is None and is_dicom_file(path):
         return read_seg(path, None if path == image_path else _read_grid(image_path))
     label = read_volume(path)
-    if label.array.dtype.kind in "iu":
-        return label
-    broken = label.array != np.rint(label.array)
-    broken |= ~np.isfinite(label.array)
+    return label if label.array.dtype.kind in "iu" else _whole_numbers(path, label)
+
+
+def _whole_numbers(path: Path, label: Volume) -> Volume:
+    """Turn a label map of floats into integers; where the file scales integers, half a step is rounding."""
+    step = stored_step(label) or 0.0
+    allowed = min(step / 2, _MOST_ROUNDING) * 1.001 + (0 if step == 0 else _FLOAT32_ROUNDING)
+    whole = np.rint(label.array)
+    with np.errstate(invalid="ignore"):
+        off = np.abs(label.array - whole)
+    broken = ~(off <= allowed)  # NaN too
     if broken.any():
         values = ", ".join(f"{v:.6g}" for v in np.unique(label.array[broken])[:5])
         raise DataError(f"{path}: labels are whole numbers, found {values} in {int(broken.sum())} voxels")
-    return label.with_array(label.array.astype(smallest_integer_type(label.array)))
+    rounded = label.with_array(whole.astype(smallest_integer_type(whole)))
+    return replace(rounded, notes=(*label.notes, SCALED_LABELS)) if off.any() else rounded
 
 
 def label_name(path: str | Path) -> str | None:
