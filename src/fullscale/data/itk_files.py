@@ -1,10 +1,13 @@
-"""NRRD and MetaImage files through SimpleITK, whose LPS+ is converted here; what it does not check is checked here.
+"""NRRD and MetaImage files: headers through SimpleITK, whose LPS+ is converted here, and voxels to their checksum.
 
-SimpleITK fills what is missing of a short body, and does not compare the checksum of a compressed MetaImage.
+SimpleITK 2.5 does not compare the checksum of a compressed MetaImage, and where it cannot unpack one it returns
+memory that nothing was written to. So a body of one file, plain or compressed by zlib, is read here; text, lists of
+files and other compressions are left to SimpleITK.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import math
 import re
@@ -15,12 +18,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 import SimpleITK as sitk
 
 from fullscale.data.bounds import MOST_TRAILING, require_room
 from fullscale.data.nifti import three_dimensions
 from fullscale.errors import DataError, GeometryError
-from fullscale.geometry.volume import Volume
+from fullscale.geometry.volume import Affine, Volume
 
 META_SUFFIXES = (".mha", ".mhd")
 
@@ -32,14 +36,17 @@ _METAIMAGE_PLACE = (
 )
 _LONGEST_HEADER = 1 << 20
 _CHUNK = 1 << 20
-_BYTES_OF_TYPE = {
-    sitk.sitkInt8: 1,
-    sitk.sitkUInt8: 1,
-    sitk.sitkInt16: 2,
-    sitk.sitkUInt16: 2,
-    sitk.sitkInt32: 4,
-    sitk.sitkUInt32: 4,
-    sitk.sitkFloat32: 4,
+_NUMBER_TYPES: dict[int, np.dtype[Any]] = {
+    sitk.sitkInt8: np.dtype(np.int8),
+    sitk.sitkUInt8: np.dtype(np.uint8),
+    sitk.sitkInt16: np.dtype(np.int16),
+    sitk.sitkUInt16: np.dtype(np.uint16),
+    sitk.sitkInt32: np.dtype(np.int32),
+    sitk.sitkUInt32: np.dtype(np.uint32),
+    sitk.sitkInt64: np.dtype(np.int64),
+    sitk.sitkUInt64: np.dtype(np.uint64),
+    sitk.sitkFloat32: np.dtype(np.float32),
+    sitk.sitkFloat64: np.dtype(np.float64),
 }
 _ZLIB_OR_GZIP = 47
 """Window bits with which zlib reads either, as MetaIO does."""
@@ -53,11 +60,13 @@ class _Body:
         path: where they are, the file itself or one beside it.
         start: their first byte; negative where they are the last bytes.
         compression: "zlib", "gzip", or "" for plain bytes.
+        big_endian: whether the first byte of a number is the highest.
     """
 
     path: Path
     start: int
     compression: str
+    big_endian: bool
 
 
 def read_itk(path: Path) -> Volume:
@@ -73,21 +82,28 @@ def read_itk(path: Path) -> Volume:
         raise DataError(f"holds {reader.GetNumberOfComponents()} values a voxel, expected one; split it")
     shape = three_dimensions(reader.GetSize())
     _require_place(path, keys, reader)
-    needed = math.prod(reader.GetSize()) * _BYTES_OF_TYPE.get(reader.GetPixelID(), 8)
-    _require_whole(body, needed)
-    image = reader.Execute()
-    while image.GetDimension() > 3:
-        size = image.GetSize()
-        image = sitk.Extract(image, (*size[:-1], 0), (0,) * len(size))
-    array = sitk.GetArrayFromImage(image).T
-    if array.dtype.kind not in "iuf" or array.shape != shape:
-        raise DataError(f"holds voxels of type {image.GetPixelIDTypeAsString()}, expected plain numbers")
+    dtype = _NUMBER_TYPES.get(reader.GetPixelID())
+    if dtype is None:
+        raise DataError(f"holds voxels of type {sitk.GetPixelIDValueAsString(reader.GetPixelID())}, expected numbers")
+    if body is None:
+        require_room(math.prod(shape) * dtype.itemsize, path.stat().st_size, "its header")
+        array = sitk.GetArrayFromImage(reader.Execute()).T
+    else:
+        stored = dtype.newbyteorder(">" if body.big_endian else "<")
+        array = _unpack(body, math.prod(shape), stored).astype(dtype, copy=False)
+    array = array.reshape(shape, order="F")
     if array.dtype.kind == "f":
         array = array.astype(np.float32, copy=False)
+    return Volume(array, _affine(reader))
+
+
+def _affine(reader: Any) -> Affine:
+    """Return voxel index to RAS+ mm, of the first three axes."""
+    axes = reader.GetDimension()
     lps = np.eye(4)
-    lps[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.asarray(image.GetSpacing())
-    lps[:3, 3] = image.GetOrigin()
-    return Volume(array, _LPS_TO_RAS @ lps)
+    lps[:3, :3] = np.reshape(reader.GetDirection(), (axes, axes))[:3, :3] * np.asarray(reader.GetSpacing())[:3]
+    lps[:3, 3] = reader.GetOrigin()[:3]
+    return _LPS_TO_RAS @ lps
 
 
 def _meta_keys(path: Path) -> dict[str, str]:
@@ -125,72 +141,78 @@ def _require_place(path: Path, keys: dict[str, str], reader: Any) -> None:
         )
 
 
-def _require_whole(body: _Body | None, needed: int) -> None:
-    """Refuse a body that is shorter than its header says, damaged, or larger than it can be.
+def _unpack(body: _Body, count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Read the voxels of a body, to its checksum where it has one.
 
     Raises:
-        DataError: it is.
+        DataError: it is shorter than its header says, longer than it can be, or claims too much.
+        zlib.error, OSError: it is damaged.
     """
-    if body is None:  # several files, or text: SimpleITK's own errors have to do
-        require_room(needed, needed, "its header")
-        return
-    stored = body.path.stat().st_size - max(body.start, 0)
+    needed, stored = count * dtype.itemsize, body.path.stat().st_size - max(body.start, 0)
     require_room(needed, stored, "its header")
-    if not body.compression:
-        if stored < needed:
-            raise DataError(f"cannot be read: holds {stored} of {needed} bytes of voxels; is it cut short?")
-        return
+    if not body.compression and stored < needed:
+        raise DataError(f"cannot be read: holds {stored} of {needed} bytes of voxels; is it cut short?")
+    voxels, found = bytearray(needed), 0
     with body.path.open("rb") as stream:
-        stream.seek(body.start)
-        found = 0
-        for length in _unpacked(stream, body.compression):
-            found += length
-            if found > needed + MOST_TRAILING:
+        stream.seek(body.start if body.start >= 0 else stored - needed)
+        for piece in _pieces(stream, body.compression):
+            voxels[found : found + len(piece)] = piece[: max(needed - found, 0)]
+            found += len(piece)
+            if found > needed + MOST_TRAILING and body.compression:
                 raise DataError(f"holds more than the {needed} bytes of voxels that its header states")
+            if found >= needed and not body.compression:
+                break
     if found < needed:
         raise DataError(f"cannot be read: holds {found} of {needed} bytes of voxels; is it cut short?")
+    return np.frombuffer(voxels, dtype, count)
 
 
 def _meta_body(path: Path, keys: dict[str, str]) -> _Body | None:
     where, ascii_body = keys.get("ElementDataFile", ""), keys.get("BinaryData", "True").lower() == "false"
-    if not where or ascii_body or where.upper().startswith("LIST") or "%" in where or " " in where:
+    scaled = any(name.startswith("ElementToIntensity") for name in keys)
+    if not where or ascii_body or scaled or where.upper().startswith("LIST") or "%" in where or " " in where:
         return None
     compression = "zlib" if keys.get("CompressedData", "").lower().startswith("t") else ""
+    big_endian = any(
+        keys.get(name, "").lower().startswith(("t", "1")) for name in ("BinaryDataByteOrderMSB", "ElementByteOrderMSB")
+    )
     if where.upper() == "LOCAL":
-        return _Body(path, int(keys["<body>"]), compression)
+        return _Body(path, int(keys["<body>"]), compression, big_endian)
     start = int(keys.get("HeaderSize", "0") or 0)
-    return None if compression and start < 0 else _Body(path.parent / where, start, compression)
+    return None if compression and start < 0 else _Body(path.parent / where, start, compression, big_endian)
 
 
 def _nrrd_body(path: Path, keys: dict[str, str]) -> _Body | None:
     compression = {"raw": "", "gzip": "gzip", "gz": "gzip"}.get(keys.get("encoding", "").lower())
     skips = [keys.get(name, "0") for name in ("lineskip", "byteskip")]
-    where = keys.get("datafile")
+    where, big_endian = keys.get("datafile"), keys.get("endian", "little").lower() == "big"
     if compression is None or any(skip not in ("0", "") for skip in skips):
         return None
     if where is None:
-        return _Body(path, int(keys["<body>"]), compression)
-    return None if where.upper().startswith("LIST") or "%" in where else _Body(path.parent / where, 0, compression)
+        return _Body(path, int(keys["<body>"]), compression, big_endian)
+    if where.upper().startswith("LIST") or "%" in where:
+        return None
+    return _Body(path.parent / where, 0, compression, big_endian)
 
 
-def _unpacked(stream: BinaryIO, compression: str) -> Iterator[int]:
-    """Unpack a body piece by piece to its checksum, which zlib compares; yield the lengths of the pieces.
+def _pieces(stream: BinaryIO, compression: str) -> Iterator[bytes]:
+    """Read a body piece by piece, and unpack it to its checksum, which zlib compares.
 
     Raises:
         DataError: it ends before its checksum.
         zlib.error, OSError: it is damaged.
     """
-    if compression == "gzip":
-        with gzip.GzipFile(fileobj=stream) as unpacked:
+    if compression != "zlib":
+        with gzip.GzipFile(fileobj=stream) if compression == "gzip" else contextlib.nullcontext(stream) as unpacked:
             while piece := unpacked.read(_CHUNK):
-                yield len(piece)
+                yield piece
         return
     decompressor = zlib.decompressobj(_ZLIB_OR_GZIP)
     while not decompressor.eof:
         packed = decompressor.unconsumed_tail or stream.read(_CHUNK)
         if not packed:
             raise DataError("cannot be read: its compressed voxels end before their checksum; is it cut short?")
-        yield len(decompressor.decompress(packed, _CHUNK))
+        yield decompressor.decompress(packed, _CHUNK)
 
 
 def save_itk(path: Path, volume: Volume, description: str | None) -> None:

@@ -24,6 +24,7 @@ HEADER_ERRORS = (ValueError, HeaderDataError)
 """What nibabel raises for a header that it cannot use."""
 
 _HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
+_MAGIC = {348: b"n+1", 540: b"n+2"}
 _LONGEST_HEADER = 64 << 20
 """Where voxels may begin: extensions hold text, not scans."""
 _ROUNDED_QUATERNION = 1e-3
@@ -62,6 +63,13 @@ def _read_header(stream: BinaryIO) -> Any:
     if size is None:
         raise DataError(f"is not a NIfTI file (it begins with {start!r}, not with a header size of 348 or 540)")
     unchecked = _HEADERS[size](start + stream.read(size - 4), check=False)
+    magic = unchecked["magic"].item()
+    if magic in (b"ni1", b"ni2"):
+        raise DataError("is the header of a pair (.hdr and .img), expected one file; convert it to .nii.gz")
+    if magic != _MAGIC[size]:
+        raise DataError(f"is not a NIfTI file (its magic is {magic!r}, not {_MAGIC[size]!r})")
+    if int(unchecked["sform_code"]) <= 0 and not (np.abs(unchecked["pixdim"][1:4]) > 0).all():
+        raise GeometryError(f"states voxels of {unchecked['pixdim'][1:4].tolist()} mm; no size is invented")
     offset = float(unchecked["vox_offset"])
     if not 0 <= offset <= _LONGEST_HEADER:
         raise DataError(f"states that its voxels begin at byte {offset:g}, expected one behind its header")

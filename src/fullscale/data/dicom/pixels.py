@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydicom.dataelem import RawDataElement
 from pydicom.pixels import iter_pixels
 
 from fullscale.data.bounds import require_room
@@ -53,6 +54,9 @@ def read_planes(slices: Sequence[Slice]) -> npt.NDArray[Any]:
 def _planes_of(path: Path, slices: list[Slice]) -> Iterator[npt.NDArray[Any]]:
     """Read the planes `[row, column]` that one file holds."""
     dataset = read_dataset(path, stop_before_pixels=False)
+    stored = dataset.get_item("PixelData")
+    if isinstance(stored, RawDataElement) and stored.VR is None and not stored.is_implicit_VR:
+        raise DataError("cannot be read: its pixel data have no valid representation; is it damaged?")
     if "ModalityLUTSequence" in dataset:
         raise DataError("maps its values by a table (ModalityLUTSequence), expected rescale slope and intercept")
     if slices[0].frame is None:
