@@ -46,7 +46,7 @@ HOME = {
     "lightning": ["training/"],
     "monai": ["training/", "networks/attention_unet.py"],
     "segmentation_models_pytorch": ["networks/pspnet.py", "networks/deeplab.py"],
-    "timm": ["networks/encoders.py"],
+    "timm": ["networks/backbones.py"],
     "onnx": ["export/"],
     "onnxscript": ["export/"],
     "onnxruntime": ["inference/runtimes/onnx.py"],

@@ -9,7 +9,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
@@ -29,6 +29,7 @@ class Registry(Generic[Made]):
         table: our own, as `module:attribute` by name.
         group: of the entry points by which other packages add theirs.
         given: parameters that the caller of `create` fills, in this order; all others are options.
+        synonyms: what other libraries call an argument, and what it is called here; to be offered, not to be taken.
         base: `module:Class` that a class named as `package.module:Class` must derive from. A model from elsewhere may
             name any class of any installed package; this keeps it from calling what is no network.
     """
@@ -38,6 +39,7 @@ class Registry(Generic[Made]):
     group: str
     given: tuple[str, ...] = ()
     base: str = "builtins:object"
+    synonyms: Mapping[str, str] = field(default_factory=dict)
 
     def names(self) -> list[str]:
         """Return every name: our own in the order of the table, then those of other packages."""
@@ -116,13 +118,17 @@ class Registry(Generic[Made]):
         mine = self._options(parameters)
         takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
         for option in sorted(options & set(self.given) if takes_any else options - mine.keys()):
-            raise UsageError(f"{self.kind} '{name}' has no option '{option}'{nearest(option, [*mine, *known])}")
+            raise UsageError(f"{self.kind} '{name}' has no option '{option}'{self._hint(option, [*mine, *known])}")
         missing = set() if takes_any else set(self.given) - {p.name for p in parameters}
         for argument in sorted(missing):
             raise UsageError(f"{self.kind} '{name}' takes no '{argument}', which it would be given")
         for option, parameter in mine.items():
             if parameter.default is inspect.Parameter.empty and option not in options:
                 raise UsageError(f"{self.kind} '{name}' needs the option '{option}', which has no default")
+
+    def _hint(self, option: str, known: list[str]) -> str:
+        meant = self.synonyms.get(option)
+        return nearest(option, known) if meant not in {*known, *self.given} else f"; did you mean '{meant}'?"
 
     def _options(self, parameters: list[inspect.Parameter]) -> dict[str, inspect.Parameter]:
         by_keyword = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)

@@ -34,3 +34,22 @@ def test_names_are_listed_without_loading_torch():
     code = "import sys, fullscale.networks as n; print(n.list_networks()); assert 'torch' not in sys.modules"
     output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert output.strip() == str(list_networks())
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("encoder_name", "encoder"),
+        ("encoder_weights", "pretrained"),
+        ("in_chans", "in_channels"),
+        ("n_classes", "classes"),
+    ],
+)
+def test_an_option_as_other_libraries_call_it_is_answered_with_ours(theirs, ours):
+    with pytest.raises(UsageError, match=f"no option '{theirs}'; did you mean '{ours}'"):
+        create_network("unet3+", 3, 1, **{theirs: "resnet34"})
+
+
+def test_what_a_network_does_not_have_is_not_offered():
+    with pytest.raises(UsageError, match="no option 'encoder_name'; known: width"):
+        create_network("attention-unet", 3, 1, encoder_name="resnet34")

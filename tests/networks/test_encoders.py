@@ -7,7 +7,8 @@ import timm
 import torch
 
 from fullscale.errors import DataError, FullscaleError, UsageError
-from fullscale.networks.encoders import PlainEncoder, create_encoder, read_state_dict
+from fullscale.networks.encoders import PlainEncoder, create_encoder
+from fullscale.networks.state_dicts import read_state_dict
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +38,6 @@ def test_backbone_gives_five_maps_at_its_strides(name):
     assert [tuple(m.shape) for m in maps] == expected
 
 
-def test_unknown_backbone_offers_the_nearest_name():
-    with pytest.raises(UsageError, match="'resnet_50' is unknown; did you mean 'resnet50'"):
-        create_encoder("resnet_50", 3)
-
-
 def test_unknown_tag_of_a_backbone_is_named():
     with pytest.raises(UsageError, match="nonsense"):
         create_encoder("resnet18.nonsense", 3)
@@ -52,9 +48,57 @@ def test_a_hub_address_is_refused_without_being_visited():
         create_encoder("hf-hub:timm/resnet18.a1_in1k", 3)
 
 
+@pytest.mark.parametrize(
+    ("written", "offered"),
+    [
+        ("resnet-34", "'resnet34'"),
+        ("ResNet34", "'resnet34'"),
+        ("timm-efficientnet-b0", "'efficientnet_b0'"),
+        ("tu-convnext_tiny", "'convnext_tiny'"),
+        ("timm/resnet18", "'resnet18'"),
+        ("se_resnext50_32x4d", "'seresnext50_32x4d'"),
+        ("mobilenet_v2", "'mobilenetv2_100'"),
+        ("swin_t", "'swin_tiny_patch4_window7_224'"),
+        ("resnot50", "'resnet50'"),
+    ],
+)
+def test_a_name_as_other_libraries_write_it_is_answered_with_ours(written, offered):
+    with pytest.raises(UsageError, match="is unknown; did you mean") as caught:
+        create_encoder(written, 3)
+    assert offered in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["zzz", "", "--"])
+def test_a_name_like_nothing_known_is_answered_with_some_that_work(name):
+    with pytest.raises(UsageError, match="expected one such as resnet34"):
+        create_encoder(name, 3)
+
+
+@pytest.mark.parametrize("name", ["convnext_atto", "mambaout_femto", "swin_tiny_patch4_window7_224"])
+def test_a_backbone_without_a_map_at_stride_2_gets_it_from_a_stem(name):
+    torch.manual_seed(0)
+    encoder = create_encoder(name, in_channels=2).eval()
+    assert encoder.strides == (2, 4, 8, 16, 32)
+    assert encoder.channels[0] == encoder.channels[1] // 2
+    image = torch.randn(1, 2, 96, 64)
+    maps = encoder(image)
+    expected = [(1, c, 96 // s, 64 // s) for c, s in zip(encoder.channels, encoder.strides, strict=True)]
+    assert [tuple(m.shape) for m in maps] == expected
+    for found, features in zip(maps[1:], encoder.backbone(image), strict=True):
+        channels_last = features.shape[1] != found.shape[1]
+        assert torch.equal(found, features.permute(0, 3, 1, 2) if channels_last else features)
+
+
+def test_the_stem_looks_at_every_pixel():
+    encoder = create_encoder("convnext_atto", in_channels=1).eval()
+    image = torch.zeros(1, 1, 32, 32, requires_grad=True)
+    encoder.stem[0](image).sum().backward()
+    assert (image.grad != 0).all()
+
+
 def test_backbone_of_other_strides_is_refused_with_the_strides_it_gives():
-    with pytest.raises(UsageError, match=r"'convnext_atto' gives features at strides \[4, 8, 16, 32\]"):
-        create_encoder("convnext_atto", 3)
+    with pytest.raises(UsageError, match=r"'convmixer_768_32' gives features at strides \[7, 7, 7\].*choose one such"):
+        create_encoder("convmixer_768_32", 3)
 
 
 def test_backbone_of_one_input_size_is_refused():

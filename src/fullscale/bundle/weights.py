@@ -13,8 +13,8 @@ from torch import Tensor
 from fullscale.bundle.card import CARD, ModelCard, read_card
 from fullscale.bundle.store import find_bundle, load_state
 from fullscale.errors import DataError, UsageError
-from fullscale.networks.encoders import read_state_dict
 from fullscale.networks.official import read_official
+from fullscale.networks.state_dicts import read_state_dict
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,20 @@ NETWORKS: Registry[Network] = Registry(
     group="fullscale.networks",
     given=("in_channels", "classes"),
     base="torch.nn:Module",
+    synonyms={
+        "encoder_name": "encoder",
+        "backbone": "encoder",
+        "encoder_weights": "pretrained",
+        "weights": "pretrained",
+        "in_chans": "in_channels",
+        "n_channels": "in_channels",
+        "out_channels": "classes",
+        "num_classes": "classes",
+        "n_classes": "classes",
+        "features": "width",
+        "base_channels": "width",
+        "use_checkpoint": "gradient_checkpointing",
+    },
 )
 """Every network by its name. Other packages add theirs by entry points, or are named as `package.module:Class`."""
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fullscale.errors import UsageError
+from fullscale.networks.backbones import check_dilatable, create_backbone
 from fullscale.networks.base import SegmentationNetwork
 from fullscale.networks.blocks import require_positive
-from fullscale.networks.encoders import create_backbone
 from fullscale.networks.smp import SmpNetwork
 
 STRIDE = 8
@@ -40,6 +40,7 @@ class DeepLabV2(SegmentationNetwork):
         self, in_channels: int, classes: int, encoder: str = "resnet101", pretrained: bool | str | Path = False
     ) -> None:
         require_positive(in_channels=in_channels, classes=classes)
+        check_dilatable(encoder)
         super().__init__(in_channels, classes, STRIDE)
         self.backbone = create_backbone(encoder, in_channels, pretrained, output_stride=STRIDE)
         if self.backbone.feature_info.reduction()[-1] != STRIDE:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fullscale.errors import DataError, FullscaleError, UsageError
+from fullscale.errors import UsageError
+from fullscale.networks.backbones import EXAMPLES, create_backbone
 from fullscale.networks.blocks import ConvNormAct, initialise
-from fullscale.text import first_line, nearest
+from fullscale.text import first_line
 
 LEVELS = 5
 TIMM_STRIDES = (2, 4, 8, 16, 32)
-HUB_FILES = ("model.safetensors", "pytorch_model.bin")
-"""Names under which model hubs keep the weights in a model's folder."""
 
 
 class PlainEncoder(nn.Module):
@@ -53,42 +51,76 @@ class PlainEncoder(nn.Module):
 
 
 class TimmEncoder(nn.Module):
-    """A timm backbone that gives features at strides 2 to 32.
+    """A timm backbone, brought to five maps at strides 2 to 32.
+
+    Many recent backbones (ConvNeXt, Swin) begin with patches of four pixels and have no map at stride 2. These get one
+    from a small stem beside the backbone: a 3x3 convolution of stride 2, batch normalisation, ReLU, with half as many
+    channels as the map at stride 4.
 
     Attributes:
-        channels: of the five maps, finest first, as timm's feature_info has them.
+        channels: of the five maps, finest first.
         strides: 2, 4, 8, 16, 32.
     """
 
     def __init__(self, name: str, in_channels: int, pretrained: bool | str | Path) -> None:
         super().__init__()
         self.backbone = create_backbone(name, in_channels, pretrained)
-        info = self.backbone.feature_info
-        self.channels = tuple(info.channels()[-LEVELS:])
-        self.strides = tuple(info.reduction()[-LEVELS:])
+        channels, strides = self.backbone.feature_info.channels(), self.backbone.feature_info.reduction()
+        self.stem = None
+        if strides == list(TIMM_STRIDES[1:]):
+            channels, strides = [max(1, channels[0] // 2), *channels], list(TIMM_STRIDES)
+            self.stem = _make_stem(in_channels, channels[0])
+        self.channels, self.strides = tuple(channels[-LEVELS:]), tuple(strides[-LEVELS:])
         if self.strides != TIMM_STRIDES:
             raise UsageError(
-                f"encoder '{name}' gives features at strides {info.reduction()}: expected {list(TIMM_STRIDES)}; "
-                "choose a backbone such as resnet34 or efficientnet_b0"
+                f"encoder '{name}' gives features at strides {strides}: expected {list(TIMM_STRIDES)}, or without "
+                f"the first; choose {EXAMPLES}"
             )
-        self._check_sizes(name, in_channels)
+        self.channels_last = self._find_layout(name, in_channels)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Take `[B, C, H, W]`, sides multiples of 32, to five maps `[B, channels[i], H / strides[i], ...]`."""
-        return list(self.backbone(image)[-LEVELS:])
+        maps: list[Tensor] = self.backbone(image)[-LEVELS:]
+        if self.channels_last:
+            maps = [features.permute(0, 3, 1, 2) for features in maps]
+        return maps if self.stem is None else [self.stem(image), *maps]
 
     @torch.no_grad()
-    def _check_sizes(self, name: str, in_channels: int) -> None:
-        side = 2 * self.strides[-1]
-        expected = [[1, out, side // s, side // s] for out, s in zip(self.channels, self.strides, strict=True)]
+    def _find_layout(self, name: str, in_channels: int) -> bool:
+        """Try the backbone, and return whether its maps are `[B, H, W, C]`, as those of transformers often are.
+
+        Raises:
+            UsageError: it refuses the image, or gives maps of other sizes than it promises.
+        """
+        shape = height, width = 2 * self.strides[-1], 3 * self.strides[-1]  # unequal, to tell the orders apart
         self.eval()
         try:
-            found = [list(features.shape) for features in self(torch.zeros(1, in_channels, side, side))]
+            maps = self.backbone(torch.zeros(1, in_channels, *shape))[-LEVELS:]
         except (RuntimeError, ValueError, AssertionError) as error:
-            raise UsageError(f"encoder '{name}' refuses images of {side} pixels: {first_line(error)}") from error
-        if found != expected:
-            raise UsageError(f"encoder '{name}' gives maps {found} of {side} pixels: expected {expected}")
+            raise UsageError(
+                f"encoder '{name}' refuses images of {height} x {width} pixels: {first_line(error)}; choose {EXAMPLES}"
+            ) from error
         self.train()
+        found = [tuple(features.shape[1:]) for features in maps]
+        levels = zip(self.channels[-len(maps) :], self.strides[-len(maps) :], strict=True)
+        promised = [(channels, height // stride, width // stride) for channels, stride in levels]
+        if found == promised:
+            return False
+        if found == [(*sides, channels) for channels, *sides in promised]:
+            return True
+        raise UsageError(
+            f"encoder '{name}' gives maps {found} of {height} x {width} pixels: expected {promised}; choose {EXAMPLES}"
+        )
+
+
+def _make_stem(in_channels: int, out_channels: int) -> nn.Sequential:
+    stem = nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=2, padding=1, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+    )
+    initialise(stem)
+    return stem
 
 
 def create_encoder(
@@ -97,7 +129,8 @@ def create_encoder(
     """Build an encoder by name.
 
     Args:
-        name: "plain", or a timm backbone ("resnet34") with features at strides 2, 4, 8, 16 and 32.
+        name: "plain", or a timm backbone ("resnet34") with features at strides 4, 8, 16 and 32; at stride 2 its own, or
+            those of a small stem.
         in_channels: channels of the image.
         width: channels of the finest level of "plain"; a backbone has its own.
         pretrained: False draws weights and never touches the network; True lets timm fetch its own; a path reads a
@@ -105,7 +138,7 @@ def create_encoder(
             holds one, as a download from a model hub does.
 
     Raises:
-        UsageError: unknown name, features at other strides, a backbone of fixed input size, "plain" pretrained.
+        UsageError: unknown name, features at other strides, a backbone of one input size, "plain" pretrained.
         DataError: the file of weights cannot be read or is of another backbone.
         FullscaleError: timm's weights cannot be fetched.
     """
@@ -114,133 +147,3 @@ def create_encoder(
     if pretrained:
         raise UsageError("encoder 'plain' has no pretrained weights: use pretrained=False or a timm backbone")
     return PlainEncoder(in_channels, width)
-
-
-def create_backbone(name: str, in_channels: int, pretrained: bool | str | Path, **options: Any) -> Any:
-    """Build a timm backbone that gives features.
-
-    Args:
-        name: of the backbone.
-        in_channels: channels of the image.
-        pretrained: see `create_encoder`.
-        options: of the backbone, such as `output_stride=8`.
-
-    Raises:
-        UsageError: unknown name, no features, an option it does not take, a fixed input size.
-        DataError: the file of weights cannot be read or is of another backbone.
-        FullscaleError: timm's weights cannot be fetched.
-    """
-    check_backbone(name)
-    if isinstance(pretrained, bool):
-        return (_fetch_backbone if pretrained else _build_backbone)(name, in_channels, **options)
-    return _load_backbone(name, in_channels, Path(pretrained), **options)
-
-
-def check_backbone(name: str) -> None:
-    """Refuse what is not the name of a timm backbone that takes images of any size.
-
-    Raises:
-        UsageError: it is none.
-    """
-    import timm
-
-    if name == "plain":
-        raise UsageError("encoder 'plain' cannot be dilated: give this network a timm backbone such as resnet101")
-    if not timm.is_model(name):
-        raise UsageError(f"encoder '{name}' is unknown{nearest(name, timm.list_models())}")
-    try:
-        default = timm.get_pretrained_cfg(name)
-    except RuntimeError as error:
-        raise UsageError(f"encoder '{name}' is unknown to timm: {first_line(error)}") from error
-    if default is not None and default.fixed_input_size:
-        raise UsageError(f"encoder '{name}' takes images of one size only: choose a convolutional backbone")
-
-
-def _build_backbone(name: str, in_channels: int, **options: Any) -> Any:
-    import timm
-
-    try:
-        return timm.create_model(name, features_only=True, in_chans=in_channels, **options)
-    except (RuntimeError, TypeError, AttributeError, AssertionError) as error:
-        if options.get("pretrained"):
-            raise
-        how = f" with {', '.join(f'{key}={value}' for key, value in options.items())}" if options else ""
-        raise UsageError(f"encoder '{name}' gives no features at several strides{how}: {first_line(error)}") from error
-
-
-def _fetch_backbone(name: str, in_channels: int, **options: Any) -> Any:
-    try:
-        return _build_backbone(name, in_channels, pretrained=True, **options)
-    except Exception as error:
-        raise FullscaleError(
-            f"pretrained weights of '{name}' cannot be fetched ({first_line(error)}): where there is no network, "
-            "give pretrained=PATH of a local .safetensors or .pth file, or of the folder that holds it"
-        ) from error
-
-
-def _load_backbone(name: str, in_channels: int, path: Path, **options: Any) -> Any:
-    """Load a local file through timm, which renames old keys and adapts the first convolution to the channels.
-
-    timm passes over keys that the file does not hold. So the backbone is built twice: a weight that comes out
-    different was drawn at random, not read.
-    """
-    options |= {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": read_state_dict(path)}}
-    try:
-        backbone = _build_backbone(name, in_channels, **options)
-        with torch.random.fork_rng(devices=[]):
-            again = _build_backbone(name, in_channels, **options)
-    except Exception as error:
-        raise DataError(f"{path} does not hold weights of '{name}': {first_line(error)}") from error
-    twin = again.state_dict()
-    drawn = [key for key, value in backbone.state_dict().items() if not torch.equal(value, twin[key])]
-    if drawn:
-        raise DataError(f"{path} does not hold weights of '{name}': {len(drawn)} are missing, first '{drawn[0]}'")
-    backbone.pretrained_cfg.pop("state_dict", None)
-    return backbone
-
-
-def read_state_dict(path: str | Path) -> dict[str, Any]:
-    """Read a file of weights without executing anything in it, free of a wrapper and of DataParallel's prefix.
-
-    Args:
-        path: a .safetensors file, one written by `torch.save`, or a folder with one of `HUB_FILES`.
-
-    Raises:
-        DataError: no such file, unreadable, or not a dictionary of weights.
-    """
-    path = Path(path)
-    if path.is_dir():
-        path = next((path / name for name in HUB_FILES if (path / name).is_file()), path / HUB_FILES[0])
-    if not path.is_file():
-        raise DataError(f"{path} is not there: expected a .safetensors or .pth file of weights")
-    try:
-        state = _read(path)
-    except Exception as error:
-        raise DataError(
-            f"{path} cannot be read as weights ({first_line(error)}): expected .safetensors, or a state dict saved "
-            "by torch without other objects"
-        ) from error
-    return unwrap_state_dict(state, str(path))
-
-
-def unwrap_state_dict(state: Any, source: str = "state dict") -> dict[str, Any]:
-    """Take a state dict out of a checkpoint's `{"state_dict": ...}` and strip DataParallel's `module.` prefix.
-
-    Raises:
-        DataError: not a dictionary with names as keys; `source` says in the message what was read.
-    """
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not state or not all(isinstance(key, str) for key in state):
-        raise DataError(f"{source} holds no state dict ({type(state).__name__}): expected weights by name")
-    if all(key.startswith("module.") for key in state):
-        return {key.removeprefix("module."): value for key, value in state.items()}
-    return dict(state)
-
-
-def _read(path: Path) -> Any:
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)

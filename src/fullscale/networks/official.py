@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from fullscale.errors import DataError
-from fullscale.networks.encoders import LEVELS, read_state_dict, unwrap_state_dict
+from fullscale.networks.encoders import LEVELS
+from fullscale.networks.state_dicts import read_state_dict, unwrap_state_dict
 from fullscale.networks.unet3plus import UNet3Plus
 
 Variant = Literal["plain", "supervised", "guided"]

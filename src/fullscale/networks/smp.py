@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from fullscale.errors import UsageError
+from fullscale.networks.backbones import check_dilatable, create_backbone
 from fullscale.networks.base import SegmentationNetwork
 from fullscale.networks.blocks import require_positive
-from fullscale.networks.encoders import check_backbone, create_backbone
 from fullscale.text import first_line
 
 
@@ -42,7 +42,7 @@ class SmpNetwork(SegmentationNetwork):
         pretrained: bool | str | Path,
     ) -> None:
         require_positive(in_channels=in_channels, classes=classes, width=width)
-        check_backbone(encoder)
+        check_dilatable(encoder)
         super().__init__(in_channels, classes, stride)
         words: dict[str, Any] = {"encoder_name": f"tu-{encoder}", "encoder_weights": None}
         try:

@@ -30,7 +30,7 @@ class UNet(SegmentationNetwork):
     Args:
         in_channels: channels of the image.
         classes: 1 for sigmoid; more for softmax with background as class 0.
-        encoder: "plain", the paper's, or the name of a timm backbone with features at strides 2 to 32.
+        encoder: "plain", the paper's, or the name of a timm backbone; see `encoders.create_encoder`.
         width: channels of the finest decoder level, and of the plain encoder's; they double with each further level.
         normalization: of the decoder: "none", as the paper counts it, or "batch", as people use it today.
         pretrained: False, True, or a file of weights for the timm backbone; see `encoders.create_encoder`.

@@ -32,7 +32,7 @@ class UNetPlusPlus(SegmentationNetwork):
     Args:
         in_channels: channels of the image.
         classes: 1 for sigmoid; more for softmax with background as class 0.
-        encoder: "plain", the paper's, or the name of a timm backbone with features at strides 2 to 32.
+        encoder: "plain", the paper's, or the name of a timm backbone; see `encoders.create_encoder`.
         width: channels of the finest level's nodes, and of the plain encoder's; they double with each further level.
         normalization: of the nodes: "none", as the paper counts it, or "batch", as people use it today.
         deep_supervision: in training, the logits of each of the four heads, most nested first, and not their average.
