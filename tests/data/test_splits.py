@@ -7,7 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fullscale.data.case import Case
-from fullscale.data.splits import choose_split, fixed_split, make_splits, parse_folds, read_splits
+from fullscale.data.splits import (
+    Split,
+    choose_split,
+    fixed_split,
+    make_splits,
+    parse_folds,
+    read_splits,
+    require_no_leak,
+    with_copies_joined,
+)
 from fullscale.errors import DataError, UsageError
 from fullscale.files import write_json
 
@@ -71,6 +80,34 @@ def test_stored_folds_are_held_against_the_cases(tmp_path: Path) -> None:
     path.write_text('{"train": 1}')
     with pytest.raises(DataError, match=r"splits\.json is not a list"):
         read_splits(path, cases)
+
+
+def test_copies_and_patients_in_other_letters_are_never_separated() -> None:
+    groups = {"a": "A", "b": "a ", "c": "C", "d": "D", "e": "E", "f": "F"}
+    cases = [Case.of_image(name, Path("image"), Path("label"), group) for name, group in groups.items()]
+    digests = {"a": "1", "b": "2", "c": "2", "d": "4", "e": "5", "f": "4"}
+    joined, notes = with_copies_joined(cases, digests)
+    assert [case.group for case in joined] == ["A", "A", "A", "D", "E", "D"]
+    assert notes == [
+        "patients 'A' and 'a ' are taken for one: no split separates them",
+        "cases b and c hold the same scan: no split separates them",
+        "cases d and f hold the same scan: no split separates them",
+    ]
+    for split in make_splits(joined, 3, 0):
+        for together in ({"a", "b", "c"}, {"d", "f"}):
+            assert together <= set(split["train"]) or together <= set(split["val"])
+    assert with_copies_joined(cases[2:5], digests) == (cases[2:5], [])
+
+
+def test_an_edited_fold_with_a_case_on_both_sides_is_refused_and_a_patient_is_named() -> None:
+    cases = cases_of([0, 0, 1, 2])
+    with pytest.raises(DataError, match=r"fold 1 trains and validates on 'case_2'"):
+        require_no_leak(Split(train=["case_0", "case_2"], val=["case_2"]), cases, "fold 1")
+    with pytest.raises(DataError, match=r"fold 1 has 2 cases to train on and 0 to validate"):
+        require_no_leak(Split(train=["case_0", "case_2"], val=[]), cases, "fold 1")
+    notes = require_no_leak(Split(train=["case_0", "case_2"], val=["case_1", "case_3"]), cases, "fold 1")
+    assert notes == ["fold 1 has scans of the patient 'patient_0', or copies of them, on both sides"]
+    assert require_no_leak(Split(train=["case_0", "case_1"], val=["case_3"]), cases, "fold 1") == []
 
 
 def test_named_cases_are_held_back_and_all_others_train() -> None:

@@ -1,14 +1,20 @@
 """Checkpoints: damage is noticed, the two files are one step, and a resumed run is an uninterrupted one."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from fullscale.config.load import load_config
 from fullscale.errors import DataError
-from fullscale.runfolder import FoldFolder
+from fullscale.progress import Progress, ignore
+from fullscale.runfolder import FoldFolder, RunFolder
 from fullscale.training.checkpoints import AtomicCheckpoints, Checkpoints, read_checkpoint
+from fullscale.training.request import TrainRequest
+from fullscale.training.run import train
+from tests.conftest import QUICK
 
 
 def same(a: object, b: object) -> bool:
@@ -98,3 +104,47 @@ def test_a_copied_run_has_two_whole_files(tmp_path: Path) -> None:
     copied = FoldFolder(Path(shutil.copytree(fold.path, tmp_path / "b")))
     Checkpoints(copied).complete_pair()
     assert copied.best_checkpoint.read_bytes() == fold.best_checkpoint.read_bytes()
+
+
+def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(
+    phantoms: Path, cache: Path, tmp_path: Path
+) -> None:
+    settings = [*QUICK, "trainer.deterministic=true", "trainer.max_epochs=3", "optimizer.learning_rate=1e-3"]
+
+    def stop(done: int, total: int, item: str) -> None:
+        if "epoch 1" in item and done == total // 2:
+            raise RuntimeError("stopped")
+
+    def run(name: str, progress: Progress = ignore) -> FoldFolder:
+        request = TrainRequest(phantoms, tmp_path / name, config=load_config(None, settings), cache=cache)
+        train(replace(request, progress=progress))
+        return RunFolder(tmp_path / name).fold(0)
+
+    whole = run("whole")
+    with pytest.raises(RuntimeError, match="stopped"):
+        run("stopped", stop)
+    torch.rand(7)  # whatever happens between the two
+    resumed = run("stopped")
+    for file in ("last_checkpoint", "best_checkpoint"):
+        one, other = (read_checkpoint(getattr(fold, file)) for fold in (whole, resumed))
+        assert one["epoch"] == other["epoch"]
+        assert same(one["state_dict"], other["state_dict"])
+    assert [line.split(",")[5:] for line in whole.metrics.read_text().splitlines()] == [
+        line.split(",")[5:] for line in resumed.metrics.read_text().splitlines()
+    ]
+
+
+def test_a_longer_budget_keeps_the_best_epoch_of_the_shorter_one(phantoms: Path, cache: Path, tmp_path: Path) -> None:
+    def run(epochs: int, rate: float) -> FoldFolder:
+        settings = [*QUICK, f"trainer.max_epochs={epochs}", f"optimizer.learning_rate={rate}"]
+        train(TrainRequest(phantoms, tmp_path / "run", config=load_config(None, settings), cache=cache))
+        return RunFolder(tmp_path / "run").fold(0)
+
+    fold = run(1, 1e-12)
+    state = read_checkpoint(fold.last_checkpoint)
+    [kept] = [value for key, value in state["callbacks"].items() if key == Checkpoints(fold).state_key]
+    kept["best_score"] = 2.0  # no later epoch can be better
+    AtomicCheckpoints().save_checkpoint(state, fold.last_checkpoint)
+    run(2, 1e-12)
+    assert read_checkpoint(fold.last_checkpoint)["epoch"] == 1
+    assert read_checkpoint(fold.best_checkpoint)["epoch"] == 0

@@ -89,6 +89,28 @@ def test_testing_on_training_cases_is_said_though_they_have_other_names(
     assert found == {"fold_0": ["other_name"], two_folds.path.name: ["held_back", "other_name"]}
 
 
+def test_scoring_masks_of_training_cases_is_said_where_the_model_is_named(
+    fullscale: Command, two_folds: RunFolder, phantoms: Path, tmp_path: Path
+) -> None:
+    masks = two_folds.fold(0).validation
+    for model, trained_on in ((two_folds.fold(0).path, []), (two_folds.fold(1).path, None)):
+        done = fullscale("evaluate", masks, phantoms, "-o", tmp_path / "scores.json", "--model", model, "--json")
+        found = json.loads(done.stdout)["model"]["trained_on"]
+        held_back = json.loads(two_folds.splits.read_text())[0]["val"]
+        assert found == (sorted(held_back) if trained_on is None else trained_on)
+
+
+def test_a_hand_edited_fold_with_a_case_on_both_sides_is_refused(
+    two_folds: RunFolder, phantoms: Path, cache: Path, tmp_path: Path
+) -> None:
+    run = RunFolder(Path(shutil.copytree(two_folds.path, tmp_path / "run")))
+    splits = json.loads(run.splits.read_text())
+    splits[2]["train"].append(splits[2]["val"][0])
+    run.splits.write_text(json.dumps(splits))
+    with pytest.raises(DataError, match=r"splits\.json: fold 2 trains and validates on"):
+        train(request(phantoms, run.path, cache, folds=("2",)))
+
+
 def test_the_same_command_again_does_nothing(two_folds: RunFolder, phantoms: Path, cache: Path, tmp_path: Path) -> None:
     run = RunFolder(Path(shutil.copytree(two_folds.path, tmp_path / "run")))
     files = [run.fold(k).path / name for k in range(2) for name in ("bundle/model.json", "validation/summary.json")]

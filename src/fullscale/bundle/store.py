@@ -151,6 +151,17 @@ def member_folders(folder: Path) -> dict[str, Path]:
     return {ALONE: folder} if isinstance(card, ModelCard) else {name: folder / name for name in card.members}
 
 
+def read_cards(path: Path) -> tuple[Card, list[ModelCard]]:
+    """Read the card of a bundle, a run or a fold, and those of its members, without their weights.
+
+    Raises:
+        DataError: there is no model, or a card cannot be read.
+        UsageError: a member is an ensemble itself.
+    """
+    folder = find_bundle(path)
+    return read_card(folder / CARD), [_single(member) for member in member_folders(folder).values()]
+
+
 def load_state(folder: Path, card: ModelCard) -> dict[str, Tensor]:
     """Read the weights of a bundle of one model, and check that they are those it was written with.
 

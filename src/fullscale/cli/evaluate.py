@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +22,7 @@ from fullscale.cli.show import (
 )
 
 if TYPE_CHECKING:
-    from fullscale.scoring.summary import Failure
+    from fullscale.scoring.summary import Failure, Summary
 
 ToleranceMm = Annotated[str, typer.Option("--tolerance-mm", help="NSD tolerance in mm: 1, or 1=3,2=1.5 by label.")]
 
@@ -37,6 +38,8 @@ def score_model(
     json: Json = False,
 ) -> None:
     """Segment labelled scans and score the masks; of a network with guidance, with and without its gate."""
+    from fullscale.data.cache import default_cache
+    from fullscale.data.identity import DigestIndex
     from fullscale.data.layouts.find import find_dataset
     from fullscale.inference.predictor import Predictor
     from fullscale.inference.scored import predict_and_score
@@ -53,7 +56,8 @@ def score_model(
     predictor = Predictor.from_run(model, device)
     chosen = chosen or predictor.card.labels
     with progress_bar("testing") as progress:
-        summary = predict_and_score(predictor, output, cases, chosen, tolerance, progress, jobs)
+        index = DigestIndex(default_cache())
+        summary = predict_and_score(predictor, output, cases, chosen, tolerance, progress, jobs, index)
     if json:
         print_json(summary.as_dict())
     else:
@@ -69,6 +73,9 @@ def evaluate(
     against: Annotated[
         Path | None, typer.Option(help="Other masks of the same cases, or their summary.json, to compare with.")
     ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="The run or bundle that made the masks: names the cases it was trained on.")
+    ] = None,
     labels: Labels = None,
     tolerance_mm: ToleranceMm = "1",
     resample: Annotated[bool, typer.Option("--resample", help="Bring masks on other grids onto the truth's.")] = False,
@@ -83,7 +90,7 @@ def evaluate(
     from fullscale.runfolder import SUMMARY
     from fullscale.scoring.evaluate import evaluate
     from fullscale.scoring.paired import compare_summaries
-    from fullscale.scoring.summary import Summary, read_summary
+    from fullscale.scoring.summary import read_summary
 
     chosen, tolerance = parse_labels(labels), parse_tolerance(tolerance_mm)
 
@@ -94,6 +101,8 @@ def evaluate(
             return evaluate(masks, truth, chosen, tolerance, progress, resample, jobs)
 
     summary = score(predictions)
+    if model is not None:
+        summary = _with_model(summary, model)
     other = None if against is None else score(against)
     compared = None if other is None else compare_summaries(summary, other)
     content = summary.as_dict() | ({} if compared is None else {"against": compared.as_dict() | {"file": str(against)}})
@@ -109,6 +118,23 @@ def evaluate(
         if where is not None:
             print_status(f"scores: {where}")
     _fail_in_part([*summary.failures, *(other.failures if other is not None else [])])
+
+
+def _with_model(summary: Summary, path: Path) -> Summary:
+    """Say in the scores which model made the masks, and which of the cases it was trained on."""
+    from fullscale.bundle.store import read_cards
+    from fullscale.data.cache import default_cache
+    from fullscale.data.case import Case
+    from fullscale.data.identity import DigestIndex
+    from fullscale.inference.scored import scored_model
+
+    cases = [Case.of_image(case.case, case.image_file) for case in summary.cases if case.image_file is not None]
+    if len(cases) < len(summary.cases):
+        unknown = len(summary.cases) - len(cases)
+        print_status(
+            f"--model: {unknown} cases have a truth without its scan, so it is not known if they were trained on"
+        )
+    return replace(summary, model=scored_model(*read_cards(path), cases, DigestIndex(default_cache())))
 
 
 def _fail_in_part(failures: list[Failure]) -> None:

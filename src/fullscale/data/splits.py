@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TypedDict
@@ -85,6 +86,71 @@ def fixed_split(cases: Sequence[Case], validation: Sequence[str]) -> Split:
     if both:
         raise UsageError(f"data.validation puts the patient {min(both)!r} on both sides; name all scans of a patient")
     return split
+
+
+def with_copies_joined(cases: Sequence[Case], digests: Mapping[str, str]) -> tuple[list[Case], list[str]]:
+    """Make one patient of cases that hold the same scan, and of patients whose names differ in upper and lower case.
+
+    Args:
+        cases: all of them.
+        digests: content of each case's scan, by name.
+
+    Returns:
+        The cases with their patients, and a line for each that was joined.
+    """
+    names: dict[str, str] = {}
+    first: dict[str, Case] = {}
+    notes = []
+    for case in cases:
+        plain = case.group.casefold().strip()
+        spelled = names.setdefault(plain, case.group)
+        if spelled != case.group:
+            notes.append(f"patients {spelled!r} and {case.group!r} are taken for one: no split separates them")
+        same = first.setdefault(digests[case.id], case)
+        if same is not case:
+            notes.append(f"cases {same.id} and {case.id} hold the same scan: no split separates them")
+    patient = _join([(case.id, [names[case.group.casefold().strip()], digests[case.id]]) for case in cases])
+    return [replace(case, group=patient[case.id]) for case in cases], list(dict.fromkeys(notes))
+
+
+def _join(marks: Sequence[tuple[str, Sequence[str]]]) -> dict[str, str]:
+    """Give every case a patient such that cases with a mark in common, or through others, have the same one."""
+    parent: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while parent.setdefault(name, name) != name:
+            name = parent[name]
+        return name
+
+    for _, (group, *others) in marks:
+        for other in others:
+            a, b = sorted((root(group), root(f"scan {other}")), key=lambda name: (name.startswith("scan "), name))
+            parent[b] = a
+    return {case: root(group) for case, (group, *_) in marks}
+
+
+def require_no_leak(split: Split, cases: Sequence[Case], where: str) -> list[str]:
+    """Hold a fold against its cases.
+
+    Args:
+        split: the fold.
+        cases: all of them, as `with_copies_joined` returns them.
+        where: what names the fold in a message.
+
+    Returns:
+        A line for each patient on both sides.
+
+    Raises:
+        DataError: a case is on both sides, or one side is empty.
+    """
+    both = sorted(set(split["train"]) & set(split["val"]))
+    if both:
+        raise DataError(f"{where} trains and validates on {both[0]!r}: take it out of one of the two")
+    if not split["train"] or not split["val"]:
+        raise DataError(f"{where} has {len(split['train'])} cases to train on and {len(split['val'])} to validate")
+    patient = {case.id: case.group for case in cases}
+    shared = sorted({patient[case] for case in split["train"]} & {patient[case] for case in split["val"]})
+    return [f"{where} has scans of the patient {name!r}, or copies of them, on both sides" for name in shared]
 
 
 def choose_split(splits: list[Split], fold: str) -> Split:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,7 +18,7 @@ from fullscale.data.phantom import make_case
 from fullscale.data.recipe import image_slices, slice_geometry
 from fullscale.errors import FullscaleError
 from fullscale.networks.protocol import Network
-from fullscale.views.slices import with_neighbours
+from fullscale.views.slices import stack_images
 
 LOGIT_TOLERANCE = 1e-4
 """Largest difference of two logits, as a share of the largest logit that is not gated."""
@@ -111,8 +110,7 @@ def parity_images(network: Network, card: ModelCard, sizes: Iterable[Size]) -> I
     recipe = card.recipe.model_copy(update={"spacing_mm": None})
     scan, _ = make_case(seed=0, size=_PHANTOM_SIDE, slices=_PHANTOM_SLICES)
     slices = image_slices(scan, slice_geometry(scan, recipe), recipe)
-    images = [with_neighbours(slices, index, recipe.neighbours) for index in range(len(slices))]
-    yield "phantom", torch.from_numpy(np.stack(images))
+    yield "phantom", stack_images(slices, 0, len(slices), recipe.neighbours)
 
 
 @torch.inference_mode()

@@ -24,7 +24,7 @@ from fullscale.inference.runtimes.torch import TorchRuntime, choose_device
 from fullscale.inference.scan import Scan, as_volume
 from fullscale.networks.protocol import Network
 from fullscale.progress import Progress, ignore
-from fullscale.views.slices import with_neighbours
+from fullscale.views.slices import stack_images
 from fullscale.work.machine import GIB, available_memory
 
 VOXELS_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 21, "mps": 1 << 20}
@@ -209,13 +209,6 @@ def slice_logits(
     size = batch_size or slices_at_once(slices.shape, runtime.device)
     for start in range(0, len(slices), size):
         yield runtime.logits(stack_images(slices, start, size, neighbours).to(runtime.device))
-
-
-def stack_images(slices: npt.NDArray[Any], start: int, size: int, neighbours: int) -> Tensor:
-    """Stack up to `size` slices of `[S, H, W]` with their neighbours: float32 `[B, 2 neighbours + 1, H, W]`."""
-    indices = range(start, min(start + size, len(slices)))
-    images = np.stack([with_neighbours(slices, index, neighbours) for index in indices])
-    return torch.from_numpy(images.astype(np.float32, copy=False))
 
 
 def slices_at_once(shape: tuple[int, ...], device: torch.device) -> int:

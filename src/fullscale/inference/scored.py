@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
 
+from fullscale.bundle.card import Card, ModelCard
 from fullscale.data.case import Case
 from fullscale.data.identity import DigestIndex, case_digest
 from fullscale.data.labels import LabelScheme
@@ -74,17 +75,18 @@ def predict_and_score(
         first = failures[0] if failures else Failure("-", "there are no labelled cases")
         raise DataError(f"none of {len(cases)} cases could be segmented, such as {first.case}: {first.message}")
     summary = evaluate(folder, done, labels, tolerance_mm, jobs=jobs)
-    model = scored_model(predictor, list(done.values()), index or DigestIndex())
+    members = [member.card for member in predictor.members]
+    model = scored_model(predictor.card, members, list(done.values()), index or DigestIndex())
     summary = replace(summary, guidance=guidance, failures=[*failures, *summary.failures], model=model)
     write_summary(summary, folder / SUMMARY)
     return summary
 
 
-def scored_model(predictor: Predictor, cases: Sequence[Case], index: DigestIndex) -> ScoredModel:
+def scored_model(card: Card, members: Iterable[ModelCard], cases: Sequence[Case], index: DigestIndex) -> ScoredModel:
     """Say which model it is, and which of the cases any member of it was trained on, by the content of their scans."""
-    known = {digest for member in predictor.members for digest in member.card.trained_on.values()}
+    known = {digest for member in members for digest in member.trained_on.values()}
     trained_on = [case.id for case in cases if known and case_digest(case, index).image in known]
-    return ScoredModel(predictor.card.algorithm.name, predictor.card.digest, trained_on)
+    return ScoredModel(card.algorithm.name, card.digest, trained_on)
 
 
 def _segment(case: Case, predictor: Shared[Predictor], folder: Path, labels: Mapping[int, str]) -> list[GuidedScores]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from fullscale.training.samples import CropDataset, CropSampler
+from fullscale.views.slices import CropDataset, CropSampler
 
 
 class SegmentationData(lightning.LightningDataModule):

@@ -16,7 +16,7 @@ from fullscale.data.checks import inspect_dataset
 from fullscale.data.identity import CaseDigest, DigestIndex, case_digest
 from fullscale.data.layouts.find import find_dataset
 from fullscale.data.plan import Plan, make_plan, read_plan
-from fullscale.data.splits import Split, fixed_split, make_splits, read_splits
+from fullscale.data.splits import Split, fixed_split, make_splits, read_splits, require_no_leak, with_copies_joined
 from fullscale.errors import DataError, UsageError
 from fullscale.inference.runtimes.torch import choose_device
 from fullscale.losses.supervision import PRESENCE_WEIGHT, halving_weights
@@ -79,7 +79,10 @@ def find_inputs(request: TrainRequest) -> RunInputs:
     cases, plan, found = _as_begun(request, dataset, run) if begun else _inspect_and_plan(request, dataset)
     index = DigestIndex(request.cache, request.verify)
     digests = {case.id: case_digest(case, index) for case in cases}
-    return RunInputs(dataset.root, cases, digests, plan, found)
+    joined, notes = with_copies_joined(cases, {case: digest.image for case, digest in digests.items()})
+    for note in notes:
+        _log.warning("%s", note)
+    return RunInputs(dataset.root, joined, digests, plan, found)
 
 
 def _as_begun(request: TrainRequest, dataset: Dataset, run: RunFolder) -> tuple[list[Case], Plan, dict[str, Any]]:
@@ -184,8 +187,21 @@ def untrained(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def find_splits(run: RunFolder, cases: list[Case], config: Config) -> list[Split]:
-    """Return the folds of a run: as it began, or dealt out as the configuration says."""
-    return read_splits(run.splits, cases) if run.splits.is_file() else splits_of(cases, config)
+    """Return the folds of a run: as they are stored, edited or not, or dealt out as the configuration says.
+
+    A patient on both sides of a stored fold is named in the log.
+
+    Raises:
+        DataError: a stored fold has a case on both sides, or none on one, or nothing can be held back.
+        UsageError: a name of `data.validation` fits no case.
+    """
+    if not run.splits.is_file():
+        return splits_of(cases, config)
+    splits = read_splits(run.splits, cases)
+    for fold, split in enumerate(splits):
+        for note in require_no_leak(split, cases, f"{run.splits}: fold {fold}"):
+            _log.warning("%s", note)
+    return splits
 
 
 def splits_of(cases: list[Case], config: Config) -> list[Split]:

@@ -37,7 +37,7 @@ from fullscale.training.initial_weights import describe_start, start_from, state
 from fullscale.training.module import SegmentationModule
 from fullscale.training.prepare import RunInputs, find_inputs, find_splits, resolve, untrained
 from fullscale.training.request import TrainRequest
-from fullscale.training.samples import CropDataset
+from fullscale.views.slices import CropDataset
 
 _log = logging.getLogger(__name__)
 

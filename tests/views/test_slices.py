@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fullscale.data.cache import PreparedCase
 from fullscale.training.augment import DefaultAugmentation
-from fullscale.training.samples import Crop, CropDataset, CropSampler
+from fullscale.views.slices import Crop, CropDataset, CropSampler
 
 STILL = DefaultAugmentation(probability=0, flip=0)
 
