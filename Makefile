@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # One process a core; a worker that is done takes tests from another.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
+WHOLE := bench real training/test_run.py test_end_to_end.py test_browser.py test_dicom_page.py
 
 .PHONY: help venv demo fmt lint types check quick test map clean
 
@@ -39,8 +40,9 @@ types: venv
 
 check: lint types
 
+# Without whole runs, browsers and real scans: what a save can break at once.
 quick: check
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow" $(WHOLE:%=--ignore=tests/%)
 
 test: check
 	$(PYTEST)

@@ -40,6 +40,7 @@ def folders_of(path: Path) -> list[str]:
     return sorted(str(p.relative_to(path)) for p in path.rglob("*"))
 
 
+@pytest.mark.slow
 def test_from_a_folder_of_scans_to_scores(fullscale: Command, process: Command, phantoms: Path, tmp_path: Path) -> None:
     run, masks = tmp_path / "run", tmp_path / "masks"
     inspected = fullscale("inspect", phantoms, "--json")
@@ -178,6 +179,7 @@ def wait_for(condition: object, process: "subprocess.Popen[str]", seconds: float
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [signal.SIGKILL, *ENDINGS])
 def test_a_run_that_is_ended_goes_on_with_the_same_command(
     fullscale: Command, phantoms: Path, cache: Path, tmp_path: Path, ending: signal.Signals
@@ -199,6 +201,7 @@ def test_a_run_that_is_ended_goes_on_with_the_same_command(
     assert (run / "bundle" / "model.safetensors").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("verb", "ending"),
     [
@@ -240,6 +243,7 @@ def test_ctrl_c_and_sigterm_end_any_verb_quietly(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists() or os.geteuid() != 0, reason="needs root to mount a tiny disk")
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_leaves_no_half_file(
     fullscale: Command, process: Command, trained_run: Path, phantoms: Path, tmp_path: Path
 ) -> None:

@@ -2,7 +2,9 @@
 
 import json
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ import torch
 from fullscale.bench.decoder import bench_decoder
 from fullscale.bench.measure import Timing, alternate, in_fresh_process, roofline_gflops
 from fullscale.bench.networks import bench_networks
-from fullscale.bench.peak import resident_peak_mib
+from fullscale.bench.peak import peak_mib, resident_peak_mib
 from fullscale.bench.workload import Workload
 from fullscale.errors import FullscaleError, UsageError
 from fullscale.networks import list_networks
@@ -18,6 +20,23 @@ from tests.conftest import Command
 
 SMALL = Workload(width=4, size=64)
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _small_roofline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fullscale.bench.measure.ROOFLINE_SIDE", 256)
+
+
+@pytest.fixture
+def _peaks_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure peaks in this process: starting one for each takes seconds. One test below starts a real one."""
+
+    def measure(module: str, request: dict[str, Any]) -> dict[str, float]:
+        assert module == "fullscale.bench.peak"
+        return {"peak_mib": peak_mib(request)}
+
+    for bench in ("decoder", "networks"):
+        monkeypatch.setattr(f"fullscale.bench.{bench}.in_fresh_process", measure)
 
 
 def test_tasks_are_timed_in_turn_and_the_warm_up_is_not_counted() -> None:
@@ -32,6 +51,7 @@ def test_the_roofline_is_a_speed() -> None:
     assert roofline_gflops(CPU, torch.float32, repeats=1) > 1
 
 
+@pytest.mark.usefixtures("_peaks_here")
 def test_the_decoder_benchmark_says_what_it_compared() -> None:
     print_status: list[str] = []
     result = json.loads(json.dumps(bench_decoder(SMALL, repeats=1, report=print_status.append)))
@@ -64,6 +84,8 @@ def test_every_image_of_a_measurement_is_decoded() -> None:
     assert logits.std() > 0
 
 
+@pytest.mark.usefixtures("_peaks_here")
+@pytest.mark.slow
 def test_every_network_is_measured() -> None:
     result = bench_networks(replace(SMALL, batch=2), repeats=1)
     assert [row["network"] for row in result["networks"]] == list_networks()
@@ -72,6 +94,7 @@ def test_every_network_is_measured() -> None:
         assert row["training_step_s"] > 0
 
 
+@pytest.mark.slow
 def test_a_scan_is_segmented_in_every_runtime(fullscale: Command, phantoms: Path, tmp_path: Path) -> None:
     scan, output = phantoms / "imagesTs" / "phantom_006.nii.gz", tmp_path / "scan.json"
     done = fullscale("bench", "scan", scan, "--widths", "2", "--json", output)
@@ -107,7 +130,12 @@ def test_a_device_that_is_not_here() -> None:
         _ = Workload(device="cuda:7").torch_device
 
 
-def test_the_command_prints_tables_and_keeps_the_result(fullscale: Command, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("_peaks_here")
+def test_the_command_prints_tables_and_keeps_the_result(
+    fullscale: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = ["unet3+", "unet"]
+    monkeypatch.setattr("fullscale.bench.networks.bench_networks", partial(bench_networks, names=two))
     output, figure = tmp_path / "decoder.json", tmp_path / "decoder.svg"
     small = ("--size", "32", "--width", "4", "--repeats", "1")
     done = fullscale("bench", "decoder", *small, "--json", str(output), "--figure", str(figure))

@@ -21,6 +21,9 @@ SETTINGS = [s for s in QUICK if "epoch" not in s]
 HEAD = ("compare", "--networks", "unet,unet3+", "--folds", "2", "--steps-each", "2")
 
 
+pytestmark = pytest.mark.slow  # four trainings
+
+
 @pytest.fixture(scope="module")
 def compared(fullscale: Command, phantoms: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("comparison") / "out"

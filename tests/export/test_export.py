@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from tests.conftest import Command
+from tests.conftest import Command, Once
 
 from fullscale.bundle.card import read_card
 from fullscale.bundle.store import load_bundle, save_bundle, save_ensemble
@@ -21,15 +21,19 @@ from fullscale.export.parity import LOGIT_TOLERANCE, compare
 from fullscale.inference.runtimes.onnx import open_exported
 from fullscale.networks import list_networks, network_options
 
+pytestmark = pytest.mark.slow  # tracing a network takes its time
 
-@pytest.fixture(scope="module")
-def exported(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    model = tmp_path_factory.mktemp("exported") / "phantom.onnx"
-    done = export_model(trained_run, model)
-    assert len({case.shape[-2:] for case in done.cases}) >= 4
-    assert all(case.difference <= LOGIT_TOLERANCE for case in done.cases)
-    assert any(case.with_structure for case in done.cases)
-    return model
+
+@pytest.fixture(scope="session")
+def exported(trained_run: Path, once: Once) -> Path:
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        done = export_model(trained_run, folder / "phantom.onnx")
+        assert len({case.shape[-2:] for case in done.cases}) >= 4
+        assert all(case.difference <= LOGIT_TOLERANCE for case in done.cases)
+        assert any(case.with_structure for case in done.cases)
+
+    return once("exported", make) / "phantom.onnx"
 
 
 def test_the_file_and_its_card_predict_without_run_or_data(

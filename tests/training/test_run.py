@@ -190,6 +190,7 @@ def test_a_fold_that_another_process_trains_is_left_alone(phantoms: Path, cache:
     assert (tmp_path / "run" / "bundle").is_dir()
 
 
+@pytest.mark.slow
 def test_two_devices_train_together_and_one_process_hands_over(
     process: Command, phantoms: Path, cache: Path, tmp_path: Path
 ) -> None:
@@ -319,6 +320,7 @@ LEARNING = (
 )
 
 
+@pytest.mark.slow
 def test_a_short_training_finds_the_liver_of_phantoms_it_has_not_seen(
     phantoms: Path, cache: Path, tmp_path: Path
 ) -> None:
