@@ -21,6 +21,7 @@ ROOMS = {
     "text": "one line; nearest name",
     "registry": "plug-ins by name",
     "progress": "done, total, item",
+    "temporary": "names beside a file",
     "config": "settings: schema, reading",
     "files": "atomic writes, locks",
     "runfolder": "every path of a run",
