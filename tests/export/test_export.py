@@ -82,7 +82,7 @@ def test_every_network_exports(name: str, format: str, trained_run: Path, tmp_pa
     assert all(case.difference <= LOGIT_TOLERANCE for case in done.cases)
 
 
-def test_a_model_that_answers_otherwise_is_not_written(
+def test_a_model_that_differs_from_pytorch_is_not_written(
     trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = tmp_path / "m.pt2"
@@ -99,11 +99,11 @@ def test_the_comparison_sees_another_gate_and_another_class() -> None:
     image = torch.zeros(1, 3, 2, 2)
     logits = torch.tensor([[[[0.0, 1], [2, 3]], [[1, 0], [0, 4]], [[-1, -1], [-1, -1]]]])
     same = compare("hand", image, logits, logits.clone(), scheme)
-    assert (same.difference, same.decided_otherwise, same.voxels) == (0, 0, 4)
+    assert (same.difference, same.voxels_different, same.voxels) == (0, 0, 4)
     other = logits.clone()
     other[0, 1, 1, 1] = 2
     assert compare("hand", image, logits, other, scheme).difference == pytest.approx(0.5)
-    assert compare("hand", image, logits, other, scheme).decided_otherwise == 1
+    assert compare("hand", image, logits, other, scheme).voxels_different == 1
     gated = logits.clone()
     gated[:, 1:] = torch.finfo(torch.float32).min / 2
     assert compare("hand", image, logits, gated, scheme).difference == float("inf")

@@ -1,7 +1,7 @@
 """An exported model compared with PyTorch: on every case its logits, its gate and its decisions.
 
 An export is accepted where on every case the logits are within `LOGIT_TOLERANCE` of their scale, the same structures
-are gated, and of all voxels no more than `VOXEL_TOLERANCE` are decided otherwise.
+are gated, and the class of no more than `VOXEL_TOLERANCE` of all voxels differs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LOGIT_TOLERANCE = 1e-4
 """Largest difference of two logits, as a share of the largest logit that is not gated."""
 
 VOXEL_TOLERANCE = 1e-4
-"""Largest share of the voxels of all cases that may be decided otherwise."""
+"""Largest share of the voxels of all cases whose class may differ."""
 
 Size = tuple[int, int, int]
 """Images, rows and columns of a batch."""
@@ -46,7 +46,7 @@ class ParityCase:
         with_structure: images in which guidance finds a structure; of the others only the gate is compared.
         difference: largest difference of two logits over the largest logit; infinite where the gates differ.
         voxels: of all images.
-        decided_otherwise: how many of them got another class.
+        voxels_different: how many of them got another class.
     """
 
     name: str
@@ -54,14 +54,14 @@ class ParityCase:
     with_structure: int
     difference: float
     voxels: int
-    decided_otherwise: int
+    voxels_different: int
 
     def describe(self) -> str:
         """Say it in one line."""
         shape = "x".join(str(side) for side in self.shape)
         return (
             f"{self.name} {shape}, structures in {self.with_structure}: logits differ by {self.difference:.1e} of "
-            f"their scale, {self.decided_otherwise} of {self.voxels} voxels decided otherwise"
+            f"their scale, {self.voxels_different} of {self.voxels} voxels differ in class"
         )
 
 
@@ -93,10 +93,10 @@ def check_parity(
     for case in cases:
         if not case.difference <= LOGIT_TOLERANCE:
             raise FullscaleError(f"the exported model differs from PyTorch, nothing was written; {case.describe()}")
-    otherwise, voxels = sum(case.decided_otherwise for case in cases), sum(case.voxels for case in cases)
-    if otherwise > VOXEL_TOLERANCE * voxels:
+    different, voxels = sum(case.voxels_different for case in cases), sum(case.voxels for case in cases)
+    if different > VOXEL_TOLERANCE * voxels:
         raise FullscaleError(
-            f"the exported model decides {otherwise} of {voxels} voxels otherwise; nothing was written"
+            f"the exported model gives {different} of {voxels} voxels another class; nothing was written"
         )
     return cases
 
@@ -142,12 +142,12 @@ def compare(name: str, image: Tensor, expected: Tensor, found: Tensor, scheme: L
         apart = (expected - found).abs().masked_fill(gated, 0).amax()
         scale = expected.abs().masked_fill(gated, 0).amax()
         difference = float(apart / scale) if apart > 0 else float(apart)
-    otherwise = scheme.decide(expected) != scheme.decide(found)
+    different = scheme.decide(expected) != scheme.decide(found)
     return ParityCase(
         name,
         tuple(image.shape),
         _images_with_structure(expected, scheme),
         difference,
-        otherwise.numel(),
-        int(otherwise.sum()),
+        different.numel(),
+        int(different.sum()),
     )

@@ -1,4 +1,4 @@
-"""What guidance does to a scan: the mask with and without its gate, and what it says of each slice, from one pass."""
+"""What guidance does to a scan, from one pass: the mask with and without its gate, and what it predicts of slices."""
 
 from __future__ import annotations
 
@@ -43,27 +43,33 @@ def predict_guided(
     predicted_present: list[npt.NDArray[np.bool_] | None] = []
     for where, images in predictor.batches(volume):
         with_gate, without_gate = (Combination(predictor.card.scheme) for _ in range(2))
-        answers = []
+        by_member = []
         for member, image in images:
             logits, presence = member.runtime.segment(image)
             logits = resize_logits(logits, geometry.shape[1:])
             without_gate.add(logits)
             with_gate.add(gate(logits, presence))
-            answers.append(presence)
+            by_member.append(presence)
         gated[where] = with_gate.decide().cpu().numpy()
         ungated[where] = without_gate.decide().cpu().numpy()
-        predicted_present.append(_vote(answers))
+        predicted_present.append(_vote(by_member))
     mask = predictor.label_volume(gated, geometry, volume)
-    said = [slices for slices in predicted_present if slices is not None]
-    if not said:
+    known = [slices for slices in predicted_present if slices is not None]
+    if not known:
         return mask, None
-    return mask, Guided(mask, predictor.label_volume(ungated, geometry, volume), np.concatenate(said))
+    return mask, Guided(mask, predictor.label_volume(ungated, geometry, volume), np.concatenate(known))
 
 
-def _vote(answers: Sequence[Tensor | None]) -> npt.NDArray[np.bool_] | None:
-    """Say of presence logits `[B, structures, 2]` of each member what most call present; one without calls all so."""
-    called = [~absent(presence).cpu().numpy() for presence in answers if presence is not None]
+def _vote(by_member: Sequence[Tensor | None]) -> npt.NDArray[np.bool_] | None:
+    """Say of each slice which structures more than half of the members call present; None where none has guidance.
+
+    A member without guidance calls all of them present.
+
+    Args:
+        by_member: presence logits `[B, structures, 2]` of each member, or None.
+    """
+    called = [~absent(presence).cpu().numpy() for presence in by_member if presence is not None]
     if not called:
         return None
-    present: npt.NDArray[np.bool_] = 2 * (np.sum(called, axis=0) + len(answers) - len(called)) > len(answers)
+    present: npt.NDArray[np.bool_] = 2 * (np.sum(called, axis=0) + len(by_member) - len(called)) > len(by_member)
     return present
