@@ -51,7 +51,7 @@ def test_from_a_folder_of_scans_to_scores(fullscale: Command, process: Command, 
     predicted = process("predict", run, phantoms / "imagesTs", "-o", masks, "--probabilities")
     assert predicted.returncode == DONE, predicted.stderr
     assert "liver" in predicted.stdout
-    names = {path.name for path in masks.iterdir()}
+    names = {path.name for path in masks.glob("[!.]*")}
     assert names == {f"phantom_006{x}.nii.gz" for x in ("", "_liver_probability", "_spleen_probability")}
     scored = fullscale("evaluate", masks, phantoms / "labelsTs")
     assert scored.returncode == DONE, scored.stderr

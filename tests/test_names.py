@@ -84,7 +84,7 @@ def test_masks_of_hostile_names_stay_in_the_output_folder(
     done = fullscale("test", trained_run, listed, "-o", out)
     assert done.returncode == 0, done.stderr
     written = {path for path in tmp_path.rglob("*") if path.is_file()} - before
-    assert len(written) == 5
+    assert len(written) == 6
     assert all(path.parent == out for path in written)
     for name in HOSTILE[:2]:
         assert f" {name} " in done.stdout

@@ -19,7 +19,9 @@ def results(fullscale: Command, jobs: int, *command: object) -> Any:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("[!.]*")) if path.is_file()
+    }
 
 
 def arrays(folder: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from fullscale.cli.show import (
     Jobs,
     Json,
     Labels,
+    Overwrite,
     parse_labels,
     parse_tolerance,
     print_against,
@@ -34,6 +35,7 @@ def score_model(
     labels: Labels = None,
     tolerance_mm: ToleranceMm = "1",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    overwrite: Overwrite = False,
     jobs: Jobs = None,
     json: Json = False,
 ) -> None:
@@ -42,7 +44,8 @@ def score_model(
     from fullscale.data.identity import DigestIndex
     from fullscale.data.layouts.find import find_dataset
     from fullscale.inference.predictor import Predictor
-    from fullscale.inference.scored import predict_and_score
+    from fullscale.inference.scored import mask_of, predict_and_score
+    from fullscale.outputs import claim, record
     from fullscale.runfolder import SUMMARY
 
     chosen, tolerance = parse_labels(labels), parse_tolerance(tolerance_mm)
@@ -55,9 +58,12 @@ def score_model(
     cases = dataset.cases
     predictor = Predictor.from_run(model, device)
     chosen = chosen or predictor.card.labels
+    outputs = [*(mask_of(case, output) for case in cases), output / SUMMARY]
+    claim(output, outputs, [model, data], overwrite)
     with progress_bar("testing") as progress:
         index = DigestIndex(default_cache())
         summary = predict_and_score(predictor, output, cases, chosen, tolerance, progress, jobs, index)
+    record(output, outputs)
     if json:
         print_json(summary.as_dict())
     else:
@@ -87,12 +93,14 @@ def evaluate(
     With --against, the two sets of masks are also compared case by case.
     """
     from fullscale.files import write_json
+    from fullscale.outputs import require_not_read
     from fullscale.runfolder import SUMMARY
     from fullscale.scoring.evaluate import evaluate
     from fullscale.scoring.paired import compare_summaries
     from fullscale.scoring.summary import read_summary
 
     chosen, tolerance = parse_labels(labels), parse_tolerance(tolerance_mm)
+    require_not_read(output, [predictions, truth, against])
 
     def score(masks: Path) -> Summary:
         if masks.suffix == ".json":

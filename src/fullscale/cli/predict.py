@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from fullscale.cli.progress import progress_bar
-from fullscale.cli.show import Jobs, Json, print_json, print_line, print_status
+from fullscale.cli.show import Jobs, Json, Overwrite, print_json, print_line, print_status
 
 
 def predict(
@@ -37,14 +37,16 @@ def predict(
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     batch_size: Annotated[int | None, typer.Option(help="Slices at once; default by the device.", min=1)] = None,
+    overwrite: Overwrite = False,
     jobs: Jobs = None,
     json: Json = False,
 ) -> None:
     """Segment scans; each mask lies on its scan's own grid. A bad scan does not stop the others (exit code 4)."""
     from fullscale.data.dicom.stack import DicomReadOptions
     from fullscale.errors import PartialFailure
-    from fullscale.inference.batch import OutputOptions, find_scans, predict_scans
+    from fullscale.inference.batch import OutputOptions, find_scans, planned_outputs, predict_scans
     from fullscale.inference.predictor import Predictor
+    from fullscale.outputs import claim, record
 
     dicom = DicomReadOptions(series, phase, allow_gaps, untilt, fix_identifiers)
     found, beside = find_scans(scans, dicom)
@@ -52,8 +54,11 @@ def predict(
         print_status(f"note: {line}")
     predictor = Predictor.from_run(model, device, batch_size)
     options = OutputOptions(format, seg_type, probabilities)
+    outputs = planned_outputs(found, output, options, predictor.card.structures.values())
+    claim(output, outputs, [model, *scans], overwrite)
     with progress_bar("predicting") as progress:
         results = predict_scans(predictor, found, output, options, dicom, progress, jobs)
+    record(output, outputs)
     if json:
         print_json({"results": [result.as_dict() for result in results]})
     for result in results:

@@ -30,9 +30,12 @@ def report(
     json: Json = False,
 ) -> None:
     """Write one HTML file: how good, how reliable, what it looks like, how it was trained, where it fails."""
+    from fullscale.outputs import require_not_read
     from fullscale.reporting.html import write_report
     from fullscale.reporting.scene import RenderOptions
+    from fullscale.runfolder import SUMMARY
 
+    require_not_read(output, [scores, scores / SUMMARY])
     options = RenderOptions(_window(window), palette=palette)
     with progress_bar("drawing") as progress:
         written = write_report(scores, output, case or [], options, progress)
@@ -68,10 +71,12 @@ def overlay(
     from fullscale.data.read import read_image, read_label
     from fullscale.errors import UsageError
     from fullscale.geometry.volume import require_same_grid
+    from fullscale.outputs import require_not_read
     from fullscale.reporting.figures import save_figure
     from fullscale.reporting.overlay import overlay_figure, slice_figure
     from fullscale.reporting.scene import AXIAL, CORONAL, SAGITTAL, RenderOptions
 
+    require_not_read(output, [scan, mask, truth])
     if at is not None and view == "sheet":
         raise UsageError(f"--at {at:g} is the place of one slice: say which with --view axial, coronal or sagittal")
     names = parse_labels(labels)

@@ -34,6 +34,9 @@ Jobs = Annotated[
         "--jobs", help="Processes that share the cases; default by cores and memory.", min=1, show_default=False
     ),
 ]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace files that fullscale did not write; never those of the input.")
+]
 Labels = Annotated[
     str | None,
     typer.Option("--labels", help="These alone, 1=liver,2=spleen or 1,2; 1=liver,2=liver is one structure."),

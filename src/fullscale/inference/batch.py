@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from operator import attrgetter
@@ -180,6 +180,24 @@ def predict_scans(
         ]
 
 
+def planned_outputs(
+    scans: Sequence[Scan], output: Path, options: OutputOptions, structures: Iterable[str]
+) -> list[Path]:
+    """List the files that `predict_scans` will write."""
+    names: list[str] = []
+    for scan in scans:
+        name, suffix = safe_name(scan.name), mask_suffix(scan.path)
+        names += [f"{name}{suffix}"] if options.format != "seg" else []
+        names += [f"{name}.dcm"] if options.format != "nifti" else []
+        names += [probability_name(name, s, suffix) for s in structures if options.probabilities]
+    return [output / name for name in names]
+
+
+def probability_name(name: str, structure: str, suffix: str) -> str:
+    """Name the file of a structure's probability, beside the mask."""
+    return f"{name}_{safe_name(structure.replace(' ', '_'))}_probability{suffix}"
+
+
 def jobs_of(predictor: Predictor, wanted: int | None, scans: int) -> int:
     """Choose the number of processes for so many scans; a GPU is busy with one."""
     if wanted is None and any(member.runtime.device.type != "cpu" for member in predictor.members):
@@ -237,8 +255,7 @@ def _predict(
         write_volume(result.mask, labels)
     for structure, volume in soft.items():
         probability = volume.with_array(volume.array.astype(np.float32))
-        file = f"{name}_{safe_name(structure.replace(' ', '_'))}_probability{suffix}"
-        write_volume(_target(result, output, file), probability)
+        write_volume(_target(result, output, probability_name(name, structure, suffix)), probability)
     if as_seg:
         result.segmentation = _target(result, output, f"{name}.dcm")
         labels = _with_identifiers(result, labels, output / f"{name}_dicom")

@@ -89,10 +89,15 @@ def scored_model(card: Card, members: Iterable[ModelCard], cases: Sequence[Case]
     return ScoredModel(card.algorithm.name, card.digest, trained_on)
 
 
+def mask_of(case: Case, folder: Path) -> Path:
+    """Name the mask of a case in a folder."""
+    return require_inside(folder, folder / f"{safe_name(case.id)}.nii.gz")
+
+
 def _segment(case: Case, predictor: Shared[Predictor], folder: Path, labels: Mapping[int, str]) -> list[GuidedScores]:
     """Write the mask of one case, and return what its gate does where there is one."""
     mask, guided = predict_guided(predictor.value, case.image)
-    write_volume(require_inside(folder, folder / f"{safe_name(case.id)}.nii.gz"), mask)
+    write_volume(mask_of(case, folder), mask)
     if guided is None:
         return []
     assert case.label is not None
