@@ -113,7 +113,7 @@ def test_a_bad_scan_does_not_stop_the_others(
     for name in ("cut", "text", "four", "nan"):
         [line] = [x for x in result.stderr.splitlines() if x.startswith(f"failed: {scans / name}")]
         assert len(line) < 400
-    assert {p.name for p in (tmp_path / "masks").iterdir()} == {"good.nii.gz", "thin.nii.gz"}
+    assert {p.name for p in (tmp_path / "masks").glob("[!.]*")} == {"good.nii.gz", "thin.nii.gz"}
 
 
 def test_wrong_requests_get_one_line_and_leave_nothing(
@@ -316,5 +316,5 @@ def test_a_dicom_study_from_its_listing_to_its_segmentation(
     filled = fullscale(*predict, "--series", "holed", "--allow-gaps", "--seg-type", "binary")
     assert filled.returncode == DONE, filled.stderr
     assert "gaps filled: 1 of 5 slices" in filled.stderr
-    assert [path.name for path in out.iterdir()] == ["study.dcm"]
+    assert [path.name for path in out.glob("[!.]*")] == ["study.dcm"]
     one_line(fullscale("inspect", out), DATA, "a DICOM segmentation")

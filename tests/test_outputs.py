@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fullscale.errors import UsageError
-from fullscale.outputs import RECORD, claim, record, require_not_read
+from fullscale.outputs import RECORD, claim, claimed, record, require_not_read
 from tests.conftest import Command
 
 
@@ -22,8 +22,10 @@ def test_the_same_command_may_replace_what_it_wrote_and_nothing_else(tmp_path: P
     claim(tmp_path / "out", [mask], [scan])
     mask.write_text("mask")
     claim(tmp_path / "out", [mask], [scan])  # a killed command goes on
-    record(tmp_path / "out", [mask])
-    claim(tmp_path / "out", [mask], [scan])
+    with claimed(tmp_path / "out", [mask], [scan]):
+        mask.write_text("another mask")
+    with pytest.raises(KeyboardInterrupt), claimed(tmp_path / "out", [mask], [scan]):
+        raise KeyboardInterrupt
     mask.write_text("mask, corrected by hand")
     with pytest.raises(UsageError, match="was not written by fullscale"):
         claim(tmp_path / "out", [mask], [scan])

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,17 @@ def claim(folder: Path, outputs: Sequence[Path], inputs: Iterable[Path], overwri
             )
         if not overwrite:
             raise UsageError(f"{path} is there and was not written by fullscale; choose another folder, or --overwrite")
-    write_json(folder / RECORD, written | {path.name: None for path in outputs if not path.exists()})
+    write_json(folder / RECORD, written | {path.name: None for path in outputs})
+
+
+@contextmanager
+def claimed(folder: Path, outputs: Sequence[Path], inputs: Iterable[Path], overwrite: bool = False) -> Iterator[None]:
+    """Check what the block will write into a folder, as `claim` does, and record what it wrote, however it ends."""
+    claim(folder, outputs, inputs, overwrite)
+    try:
+        yield
+    finally:
+        record(folder, outputs)
 
 
 def record(folder: Path, outputs: Sequence[Path]) -> None:
@@ -57,9 +68,10 @@ def require_not_read(output: Path | None, inputs: Iterable[Path | None]) -> None
     Raises:
         UsageError: it is.
     """
+    if output is None or not output.exists():
+        return
     for path in inputs:
-        both = output is not None and path is not None and path.exists() and output.exists()
-        if both and os.path.samefile(path, output):
+        if path is not None and path.exists() and os.path.samefile(path, output):
             raise UsageError(f"the output {output} is the input {path}, which it would replace; choose another name")
 
 

@@ -45,7 +45,7 @@ def score_model(
     from fullscale.data.layouts.find import find_dataset
     from fullscale.inference.predictor import Predictor
     from fullscale.inference.scored import mask_of, predict_and_score
-    from fullscale.outputs import claim, record
+    from fullscale.outputs import claimed
     from fullscale.runfolder import SUMMARY
 
     chosen, tolerance = parse_labels(labels), parse_tolerance(tolerance_mm)
@@ -59,11 +59,9 @@ def score_model(
     predictor = Predictor.from_run(model, device)
     chosen = chosen or predictor.card.labels
     outputs = [*(mask_of(case, output) for case in cases), output / SUMMARY]
-    claim(output, outputs, [model, data], overwrite)
-    with progress_bar("testing") as progress:
+    with claimed(output, outputs, [model, data], overwrite), progress_bar("testing") as progress:
         index = DigestIndex(default_cache())
         summary = predict_and_score(predictor, output, cases, chosen, tolerance, progress, jobs, index)
-    record(output, outputs)
     if json:
         print_json(summary.as_dict())
     else:

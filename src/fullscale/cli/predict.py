@@ -46,7 +46,7 @@ def predict(
     from fullscale.errors import PartialFailure
     from fullscale.inference.batch import OutputOptions, find_scans, planned_outputs, predict_scans
     from fullscale.inference.predictor import Predictor
-    from fullscale.outputs import claim, record
+    from fullscale.outputs import claimed
 
     dicom = DicomReadOptions(series, phase, allow_gaps, untilt, fix_identifiers)
     found, beside = find_scans(scans, dicom)
@@ -55,10 +55,8 @@ def predict(
     predictor = Predictor.from_run(model, device, batch_size)
     options = OutputOptions(format, seg_type, probabilities)
     outputs = planned_outputs(found, output, options, predictor.card.structures.values())
-    claim(output, outputs, [model, *scans], overwrite)
-    with progress_bar("predicting") as progress:
+    with claimed(output, outputs, [model, *scans], overwrite), progress_bar("predicting") as progress:
         results = predict_scans(predictor, found, output, options, dicom, progress, jobs)
-    record(output, outputs)
     if json:
         print_json({"results": [result.as_dict() for result in results]})
     for result in results:
