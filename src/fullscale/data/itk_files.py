@@ -47,6 +47,9 @@ _NUMBER_TYPES: dict[int, np.dtype[Any]] = {
     sitk.sitkUInt64: np.dtype(np.uint64),
     sitk.sitkFloat32: np.dtype(np.float32),
     sitk.sitkFloat64: np.dtype(np.float64),
+    sitk.sitkVectorUInt8: np.dtype(np.uint8),
+    sitk.sitkVectorInt16: np.dtype(np.int16),
+    sitk.sitkVectorUInt16: np.dtype(np.uint16),
 }
 _ZLIB_OR_GZIP = 47
 """Window bits with which zlib reads either, as MetaIO does."""
@@ -71,6 +74,39 @@ class _Body:
 
 def read_itk(path: Path) -> Volume:
     """Read the one 3D volume of a NRRD or MetaImage file; see `read_volume`."""
+    reader, body = _open(path)
+    if reader.GetNumberOfComponents() > 1:
+        raise DataError(f"holds {reader.GetNumberOfComponents()} values a voxel, expected one; split it")
+    shape, dtype = three_dimensions(reader.GetSize()), _number_type(reader)
+    if body is None:
+        require_room(math.prod(shape) * dtype.itemsize, path.stat().st_size, "its header")
+        array = sitk.GetArrayFromImage(reader.Execute()).T
+    else:
+        array = _unpack(body, math.prod(shape), dtype)
+    array = array.reshape(shape, order="F")
+    if array.dtype.kind == "f":
+        array = array.astype(np.float32, copy=False)
+    return Volume(array, _affine(reader))
+
+
+def read_layers(path: Path) -> tuple[npt.NDArray[Any], Affine]:
+    """Read a volume with one or several values a voxel.
+
+    Returns:
+        Voxels `[layer, X, Y, Z]`, and the affine, RAS+ mm.
+
+    Raises:
+        DataError, GeometryError: as `read_volume`.
+    """
+    reader, body = _open(path)
+    if body is None:
+        raise DataError("holds layers as text or in several files; save them as one compressed file")
+    shape = (reader.GetNumberOfComponents(), *three_dimensions(reader.GetSize()))
+    return _unpack(body, math.prod(shape), _number_type(reader)).reshape(shape, order="F"), _affine(reader)
+
+
+def _open(path: Path) -> tuple[Any, _Body | None]:
+    """Read the header of a file, which must say where its voxels lie, and find its body."""
     keys = _meta_keys(path) if path.suffix.lower() in META_SUFFIXES else _nrrd_keys(path)
     body = _meta_body(path, keys) if path.suffix.lower() in META_SUFFIXES else _nrrd_body(path, keys)
     if body is not None and not body.path.is_file():
@@ -78,23 +114,17 @@ def read_itk(path: Path) -> Volume:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
-    if reader.GetNumberOfComponents() > 1:
-        raise DataError(f"holds {reader.GetNumberOfComponents()} values a voxel, expected one; split it")
-    shape = three_dimensions(reader.GetSize())
+    if reader.GetNumberOfComponents() == 1:
+        three_dimensions(reader.GetSize())
     _require_place(path, keys, reader)
+    return reader, body
+
+
+def _number_type(reader: Any) -> np.dtype[Any]:
     dtype = _NUMBER_TYPES.get(reader.GetPixelID())
     if dtype is None:
         raise DataError(f"holds voxels of type {sitk.GetPixelIDValueAsString(reader.GetPixelID())}, expected numbers")
-    if body is None:
-        require_room(math.prod(shape) * dtype.itemsize, path.stat().st_size, "its header")
-        array = sitk.GetArrayFromImage(reader.Execute()).T
-    else:
-        stored = dtype.newbyteorder(">" if body.big_endian else "<")
-        array = _unpack(body, math.prod(shape), stored).astype(dtype, copy=False)
-    array = array.reshape(shape, order="F")
-    if array.dtype.kind == "f":
-        array = array.astype(np.float32, copy=False)
-    return Volume(array, _affine(reader))
+    return dtype
 
 
 def _affine(reader: Any) -> Affine:
@@ -148,6 +178,7 @@ def _unpack(body: _Body, count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         DataError: it is shorter than its header says, longer than it can be, or claims too much.
         zlib.error, OSError: it is damaged.
     """
+    dtype = dtype.newbyteorder(">" if body.big_endian else "<")
     needed, stored = count * dtype.itemsize, body.path.stat().st_size - max(body.start, 0)
     require_room(needed, stored, "its header")
     if not body.compression and stored < needed:
@@ -164,7 +195,7 @@ def _unpack(body: _Body, count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
                 break
     if found < needed:
         raise DataError(f"cannot be read: holds {found} of {needed} bytes of voxels; is it cut short?")
-    return np.frombuffer(voxels, dtype, count)
+    return np.frombuffer(voxels, dtype, count).astype(dtype.newbyteorder("="), copy=False)
 
 
 def _meta_body(path: Path, keys: dict[str, str]) -> _Body | None:

@@ -14,6 +14,7 @@ from fullscale.data.dicom.stack import DicomReadOptions
 from fullscale.data.dicom.store import is_zip
 from fullscale.data.image_files import read_png_stack
 from fullscale.data.nifti import stored_step
+from fullscale.data.slicer import read_slicer, slicer_segments
 from fullscale.data.volume_files import read_volume, smallest_integer_type, volume_stem, volume_suffix
 from fullscale.errors import DataError
 from fullscale.geometry.volume import Volume
@@ -46,7 +47,7 @@ def read_image(path: Study, options: DicomReadOptions | None = None) -> Volume:
 
 
 def read_label(path: str | Path, image_path: Study) -> Volume:
-    """Read a label map from a volume file, from a DICOM SEG, or from a folder of PNG masks beside a DICOM folder.
+    """Read a label map from a volume file, a segmentation of DICOM or 3D Slicer, or a folder of PNG masks.
 
     Args:
         path: the label map.
@@ -65,6 +66,8 @@ def read_label(path: str | Path, image_path: Study) -> Volume:
         return read_png_stack(path, read_series_grid(image_path))
     if volume_suffix(path) is None and is_dicom_file(path):
         return read_seg(path, None if path == image_path else _read_grid(image_path))
+    if slicer_segments(path):
+        return read_slicer(path, None if path == image_path else _read_grid(image_path))
     label = read_volume(path)
     return label if label.array.dtype.kind in "iu" else _whole_numbers(path, label)
 

@@ -19,7 +19,7 @@ from fullscale.geometry.volume import Volume
 from fullscale.text import one_line
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
-SUFFIXES = (*NIFTI_SUFFIXES, ".nrrd", ".nhdr", ".mha", ".mhd")
+SUFFIXES = (*NIFTI_SUFFIXES, ".nrrd", ".nhdr", ".mha", ".mhd", ".seg.nrrd")
 """The file types of a volume, in lower case."""
 
 _PAIR_SUFFIXES = (".nhdr", ".mhd")
@@ -29,7 +29,7 @@ _STORED_TYPES = (np.uint8, np.int8, np.int16, np.uint16, np.int32, np.uint32, np
 def volume_suffix(path: str | Path) -> str | None:
     """Return the suffix of a volume file (`".nii.gz"`, lower case), or None where it is no volume file."""
     name = Path(path).name.lower()
-    return next((suffix for suffix in SUFFIXES if name.endswith(suffix) and name != suffix), None)
+    return max((suffix for suffix in SUFFIXES if name.endswith(suffix) and name != suffix), key=len, default=None)
 
 
 def volume_stem(path: str | Path) -> str:

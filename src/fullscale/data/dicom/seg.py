@@ -30,9 +30,10 @@ from fullscale.data.dicom.series import DicomHeader
 from fullscale.data.dicom.sources import clean_sources
 from fullscale.data.labels import Algorithm
 from fullscale.data.volume_files import smallest_integer_type
-from fullscale.errors import DataError, FullscaleError, GeometryError
+from fullscale.errors import DataError, FullscaleError
 from fullscale.files import atomic_path
-from fullscale.geometry.volume import Affine, Volume
+from fullscale.geometry.placing import place_labels
+from fullscale.geometry.volume import Volume
 from fullscale.text import one_line
 
 SegType = Literal["labelmap", "binary"]
@@ -40,8 +41,6 @@ SegType = Literal["labelmap", "binary"]
 _LPS_AND_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SLICE_ROW_COLUMN = np.eye(4)[[2, 1, 0, 3]]
 """Takes `[slice, row, column]`, as DICOM stores frames, to `[column, row, slice]` and back."""
-_ON_GRID = 1e-2
-"""How far from a voxel centre of the scan a segment's voxel may lie, as a share of the spacing."""
 
 
 def write_seg(
@@ -139,7 +138,7 @@ def read_seg(path: str | Path, like: Volume | None = None) -> Volume:
     path = Path(path)
     try:
         volume = _quietly(_read_volume, path)
-        return volume if like is None else _place(volume, like)
+        return volume if like is None else place_labels(volume, like)
     except FullscaleError as error:
         raise type(error)(f"{path}: {error}") from error
 
@@ -260,42 +259,6 @@ def _read_volume(path: Path) -> Volume:
     affine = _LPS_AND_RAS @ volume.affine @ _SLICE_ROW_COLUMN
     array = np.asarray(volume.array).transpose(2, 1, 0)
     return Volume(array.astype(smallest_integer_type(array)), affine)
-
-
-def _place(labels: Volume, like: Volume) -> Volume:
-    """Put a label map onto a grid whose voxels include all of its own that are not background."""
-    axes, signs, offset = _steps(labels, like)
-    array = np.zeros(like.shape, labels.array.dtype)
-    voxels = np.argwhere(labels.array)
-    places = np.empty_like(voxels)
-    for old, new in enumerate(axes):
-        places[:, new] = signs[old] * voxels[:, old] + offset[new]
-    outside = ((places < 0) | (places >= like.shape)).any(axis=1)
-    if outside.any():
-        raise GeometryError(f"{int(outside.sum())} of {len(voxels)} voxels lie outside the scan's grid of {like.shape}")
-    array[tuple(places.T)] = labels.array[tuple(voxels.T)]
-    return like.with_array(array)
-
-
-def _steps(labels: Volume, like: Volume) -> tuple[list[int], list[int], list[int]]:
-    """Find for each axis of the labels the axis of the grid, its direction, and the index of the first voxel."""
-    to_grid = np.linalg.inv(like.affine) @ labels.affine
-    nearest = np.rint(to_grid)
-    corners = np.array([[*(np.array(corner) * (np.array(labels.shape) - 1)), 1] for corner in np.ndindex(2, 2, 2)])
-    off = np.abs(corners @ (to_grid - nearest).T)[:, :3].max()
-    signed = nearest[:3, :3]
-    if off > _ON_GRID or not (np.abs(signed).sum(axis=0) == 1).all() or abs(round(np.linalg.det(signed))) != 1:
-        raise GeometryError(
-            f"its voxels lie between those of the scan (up to {off:.3g} of a voxel off): spacing "
-            f"{_mm(labels.affine)} and {_mm(like.affine)}; nothing is resampled"
-        )
-    axes = [int(np.abs(signed[:, old]).argmax()) for old in range(3)]
-    signs = [int(signed[new, old]) for old, new in enumerate(axes)]
-    return axes, signs, nearest[:3, 3].astype(int).tolist()
-
-
-def _mm(affine: Affine) -> str:
-    return " x ".join(f"{step:.5g}" for step in np.linalg.norm(affine[:3, :3], axis=0)) + " mm"
 
 
 def _quietly(work: Any, *arguments: Any) -> Any:

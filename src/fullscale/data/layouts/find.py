@@ -19,6 +19,7 @@ from fullscale.data.case import WHOLE_SET, Dataset, Problem
 from fullscale.data.dicom.headers import is_seg, segment_names
 from fullscale.data.layouts import chaos, decathlon, lists, lits, nnunet, two_folders
 from fullscale.data.layouts.rows import COLUMNS
+from fullscale.data.slicer import slicer_segments
 from fullscale.errors import DataError
 
 LAYOUTS: tuple[Callable[[Path], Dataset | None], ...] = (
@@ -86,17 +87,23 @@ def _finish(dataset: Dataset) -> Dataset:
 
 
 def _segment_labels(dataset: Dataset) -> dict[int, str] | None:
-    """Take the labels' names from the DICOM SEGs among the masks; None where there is none.
+    """Take the labels' names from the segmentations of DICOM and 3D Slicer among the masks; None where there is none.
 
     Raises:
         DataError: one number is another structure from file to file.
     """
     labels: dict[int, str] = {}
     for case in dataset.cases:
-        for number, name in segment_names(case.label).items() if case.label and is_seg(case.label) else ():
+        for number, name in _names_of(case.label).items() if case.label else ():
             if labels.setdefault(number, name) != name:
                 raise DataError(f"{case.label}: segment {number} is {name!r}, in another case {labels[number]!r}")
     return {0: "background", **dict(sorted(labels.items()))} if labels else None
+
+
+def _names_of(label: Path) -> dict[int, str]:
+    if is_seg(label):
+        return segment_names(label)
+    return {segment.number: segment.name for segment in slicer_segments(label)}
 
 
 def _litter(dataset: Dataset) -> list[Path]:

@@ -1,0 +1,82 @@
+"""Segmentations of 3D Slicer, written here by hand: names, layers, and a crop to what is drawn."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fullscale.data.checks import inspect_dataset
+from fullscale.data.layouts.find import find_dataset
+from fullscale.data.read import read_label
+from fullscale.data.volume_files import volume_stem, write_volume
+from fullscale.errors import DataError, GeometryError
+from fullscale.geometry.volume import Volume
+
+AFFINE = np.array([[0.8, 0, 0, -30], [0, 0.9, 0, 12], [0, 0, 3, 100], [0, 0, 0, 1]])
+
+
+def drawn() -> np.ndarray:
+    labels = np.zeros((12, 10, 6), np.uint8)
+    labels[2:6, 3:7, 1:4] = 1
+    labels[7:9, 3:5, 2:5] = 2
+    return labels
+
+
+def save(path: Path, layers: np.ndarray, affine: np.ndarray, segments: list[tuple[str, int, int]]) -> Path:
+    """Write `[layer, X, Y, Z]`, or `[X, Y, Z]` for one layer, with (name, value, layer) of each segment."""
+    vectors = " ".join("(" + ",".join(map(str, affine[:3, axis])) + ")" for axis in range(3))
+    several = layers.ndim == 4
+    lines = ["NRRD0004", "type: unsigned char", f"dimension: {layers.ndim}", "space: right-anterior-superior"]
+    lines += [f"sizes: {' '.join(map(str, layers.shape))}", f"space directions: {'none ' * several}{vectors}"]
+    lines += [f"kinds: {'list ' * several}domain domain domain", "encoding: gzip"]
+    lines += [f"space origin: ({','.join(map(str, affine[:3, 3]))})"]
+    for n, (name, value, layer) in enumerate(segments):
+        fields = {"ID": f"Segment_{n}", "Name": name, "LabelValue": value, "Layer": layer}
+        lines += [f"Segment{n}_{field}:={text}" for field, text in fields.items()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes("\n".join(lines).encode() + b"\n\n" + gzip.compress(layers.tobytes(order="F")))
+    return path
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> Path:
+    path = tmp_path / "set" / "images" / "p1.nrrd"
+    write_volume(path, Volume(np.arange(720).reshape(12, 10, 6).astype(np.int16), AFFINE))
+    return path
+
+
+NAMED = [("liver", 1, 0), ("spleen", 2, 0)]
+
+
+def test_one_layer_goes_with_its_scan_and_gives_the_names(tmp_path: Path, scan: Path):
+    assert volume_stem("p1.seg.nrrd") == "p1"
+    label = save(tmp_path / "set" / "labels" / "p1.seg.nrrd", drawn(), AFFINE, NAMED)
+    np.testing.assert_array_equal(read_label(label, scan).array, drawn())
+    inspection = inspect_dataset(find_dataset(tmp_path / "set"))
+    assert [case.id for case in inspection.usable_cases] == ["p1"]
+    assert inspection.labels == {0: "background", 1: "liver", 2: "spleen"}
+
+
+def test_layers_that_do_not_overlap_are_one_label_map(tmp_path: Path, scan: Path):
+    layers = np.stack([drawn() == 1, drawn() == 2]).astype(np.uint8)
+    label = save(tmp_path / "a.nrrd", layers, AFFINE, [("liver", 1, 0), ("spleen", 1, 1)])
+    np.testing.assert_array_equal(read_label(label, scan).array, drawn())
+    layers[1, 3, 4, 2] = 1
+    overlapping = save(tmp_path / "b.nrrd", layers, AFFINE, [("liver", 1, 0), ("spleen", 1, 1)])
+    with pytest.raises(DataError, match=r"b.nrrd: segments 'spleen' and 'liver' overlap in 1 voxels$"):
+        read_label(overlapping, scan)
+
+
+def test_a_crop_is_placed_on_the_scan(tmp_path: Path, scan: Path):
+    moved = AFFINE.copy()
+    moved[:3, 3] += AFFINE[:3, :3] @ (2, 3, 1)
+    label = save(tmp_path / "a.seg.nrrd", drawn()[2:9, 3:7, 1:5], moved, NAMED)
+    placed = read_label(label, scan)
+    np.testing.assert_array_equal(placed.array, drawn())
+    np.testing.assert_allclose(placed.affine, AFFINE)
+    assert read_label(label, label).shape == (7, 4, 4)
+    moved[0, 3] += 0.3
+    between = save(tmp_path / "b.seg.nrrd", drawn()[2:9, 3:7, 1:5], moved, NAMED)
+    with pytest.raises(GeometryError, match="lie between those of the scan"):
+        read_label(between, scan)
