@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 
 from fullscale.data.case import Case
+from fullscale.data.layouts.rows import load_json
 from fullscale.errors import DataError, UsageError
 from fullscale.runfolder import ALL
 
@@ -170,12 +170,17 @@ def read_splits(path: Path, cases: Sequence[Case]) -> list[Split]:
     Raises:
         DataError: the file is not a list of folds, or names a case that the data set does not have.
     """
-    try:
-        splits = [Split(train=list(s["train"]), val=list(s["val"])) for s in json.loads(path.read_text())]
-    except (ValueError, TypeError, KeyError) as error:
-        raise DataError(f'{path} is not a list of {{"train": [...], "val": [...]}}: {error}') from error
+    content = load_json(path)
+    if not isinstance(content, list) or not content or not all(map(_is_split, content)):
+        raise DataError(f'{path} is not a list of {{"train": [...], "val": [...]}} with names of cases; repair it')
+    splits = [Split(train=fold["train"], val=fold["val"]) for fold in content]
     known = {case.id for case in cases}
     strangers = sorted({name for split in splits for name in (*split["train"], *split["val"])} - known)
     if strangers:
-        raise DataError(f"{path} names {len(strangers)} cases that the data set lacks, such as {strangers[0]!r}")
+        raise DataError(f"{path}: names {len(strangers)} cases that the data set lacks, such as {strangers[0]!r:.80}")
     return splits
+
+
+def _is_split(content: Any) -> bool:
+    sides = [content.get("train"), content.get("val")] if isinstance(content, dict) else [None]
+    return all(isinstance(side, list) and all(isinstance(name, str) for name in side) for side in sides)
