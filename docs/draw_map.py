@@ -20,6 +20,7 @@ ROOMS = {
     "errors": "every error, its exit code",
     "text": "one line; nearest name",
     "registry": "plug-ins by name",
+    "extras": "optional libraries",
     "progress": "done, total, item",
     "temporary": "left by a crash, swept",
     "config": "settings: schema, reading",

@@ -19,12 +19,15 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-import SimpleITK as sitk
 
 from fullscale.data.bounds import MOST_TRAILING, require_room
 from fullscale.data.nifti import three_dimensions
 from fullscale.errors import DataError, GeometryError
+from fullscale.extras import needs
 from fullscale.geometry.volume import Affine, Volume
+
+with needs("itk", "NRRD and MetaImage files"):
+    import SimpleITK as sitk
 
 META_SUFFIXES = (".mha", ".mhd")
 

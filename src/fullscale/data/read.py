@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from fullscale.data.dicom.headers import is_dicom_file, is_seg
-from fullscale.data.dicom.seg import read_seg
 from fullscale.data.dicom.series import Study, read_series, read_series_grid
 from fullscale.data.dicom.stack import DicomReadOptions
 from fullscale.data.dicom.store import is_zip
@@ -65,6 +64,8 @@ def read_label(path: str | Path, image_path: Study) -> Volume:
     if path.is_dir():
         return read_png_stack(path, read_series_grid(image_path))
     if volume_suffix(path) is None and is_dicom_file(path):
+        from fullscale.data.dicom.seg import read_seg  # of an extra, which scans do without
+
         return read_seg(path, None if path == image_path else _read_grid(image_path))
     if slicer_segments(path):
         return read_slicer(path, None if path == image_path else _read_grid(image_path))

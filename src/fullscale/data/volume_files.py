@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fullscale.data.itk_files import read_itk, save_itk
 from fullscale.data.nifti import HEADER_ERRORS, read_nifti, save_nifti
 from fullscale.errors import DataError, FullscaleError
 from fullscale.files import atomic_path
@@ -59,7 +58,7 @@ def read_volume(path: str | Path) -> Volume:
     suffix = _require_suffix(path)
     _require_file(path)
     try:
-        volume = read_nifti(path) if suffix in NIFTI_SUFFIXES else read_itk(path)
+        volume = read_nifti(path) if suffix in NIFTI_SUFFIXES else _read_itk(path)
     except FullscaleError as error:
         raise type(error)(f"{path}: {error}") from error
     except Exception as error:
@@ -90,12 +89,24 @@ def write_volume(path: str | Path, volume: Volume, description: str | None = Non
     if suffix in _PAIR_SUFFIXES:
         raise DataError(f"{path}: a {suffix} file is two files that cannot be replaced at once; write .mha or .nrrd")
     volume = volume.with_array(_storable(volume.array, path))
-    save = save_nifti if suffix in NIFTI_SUFFIXES else save_itk
+    save = save_nifti if suffix in NIFTI_SUFFIXES else _save_itk
     with atomic_path(path) as temporary:
         try:
             save(temporary, volume, description)
         except (RuntimeError, *HEADER_ERRORS) as error:
             raise FullscaleError(f"cannot write {path}: {one_line(error)}") from error
+
+
+def _read_itk(path: Path) -> Volume:
+    from fullscale.data.itk_files import read_itk  # of an extra, which NIfTI does without
+
+    return read_itk(path)
+
+
+def _save_itk(path: Path, volume: Volume, description: str | None) -> None:
+    from fullscale.data.itk_files import save_itk
+
+    save_itk(path, volume, description)
 
 
 def _require_suffix(path: Path) -> str:

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from fullscale.errors import FullscaleError, UsageError
+from fullscale.errors import FullscaleError
 from fullscale.export.parity import Answer, Size
+from fullscale.extras import needs
 from fullscale.inference.runtimes.onnx import CARD_DIGEST, IMAGE, LOGITS, OnnxRuntime, require_runtime
 from fullscale.text import first_line
 
@@ -62,9 +63,7 @@ def write_onnx(network: nn.Module, in_channels: int, path: Path, digest: str) ->
 
 
 def _require_exporter() -> Any:
-    try:
+    with needs("export", "exports as ONNX"):
         import onnx  # noqa: F401
         import onnxscript
-    except ImportError as error:
-        raise UsageError("exporting as ONNX needs onnx and onnxscript: pip install 'fullscale[export]'") from error
     return onnxscript

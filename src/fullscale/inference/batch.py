@@ -14,7 +14,6 @@ from typing import Any, Literal
 import numpy as np
 
 from fullscale.data.dicom.identifiers import missing_identifiers, source_headers, write_with_identifiers
-from fullscale.data.dicom.seg import SegType, require_sources, write_seg
 from fullscale.data.dicom.series import DicomHeader
 from fullscale.data.dicom.stack import DicomReadOptions
 from fullscale.data.discover import Scan, discover, summarise
@@ -48,7 +47,7 @@ class OutputOptions:
     """
 
     format: MaskFormat = "nifti"
-    seg_type: SegType = "labelmap"
+    seg_type: Literal["labelmap", "binary"] = "labelmap"
     probabilities: bool = False
 
 
@@ -259,6 +258,8 @@ def _predict(
     if as_seg:
         result.segmentation = _target(result, output, f"{name}.dcm")
         labels = _with_identifiers(result, labels, output / f"{name}_dicom")
+        from fullscale.data.dicom.seg import write_seg
+
         write_seg(result.segmentation, labels, predictor.card.structures, predictor.card.algorithm, options.seg_type)
 
 
@@ -277,6 +278,8 @@ def _can_be_seg(
     """Try a segmentation before the work; where it is not all that is wanted, a note says why there can be none."""
     card = predictor.card
     try:
+        from fullscale.data.dicom.seg import require_sources  # of an extra, which other formats do without
+
         result.notes += require_sources(scan, card.structures, card.algorithm, options.seg_type, dicom.fix_identifiers)
     except DataError as error:
         if options.format == "seg":

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from fullscale.errors import DataError, FullscaleError, UsageError
+from fullscale.extras import needs
 from fullscale.networks.state_dicts import read_state_dict
 from fullscale.text import first_line
 
@@ -45,7 +46,8 @@ def check_backbone(name: str) -> None:
     Raises:
         UsageError: it is none; the nearest name is offered, also for names as other libraries write them.
     """
-    import timm
+    with needs("backbones", "encoders by name, such as resnet34,"):
+        import timm
 
     if not timm.is_model(name):
         raise UsageError(f"encoder '{name}' is unknown{_nearest_backbone(name)}")

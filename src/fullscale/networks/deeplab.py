@@ -5,16 +5,19 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fullscale.errors import UsageError
+from fullscale.extras import needs
 from fullscale.networks.backbones import check_dilatable, create_backbone
 from fullscale.networks.base import SegmentationNetwork
 from fullscale.networks.blocks import require_positive
 from fullscale.networks.smp import SmpNetwork
+
+with needs("backbones", "PSPNet and DeepLab"):
+    import segmentation_models_pytorch as smp
 
 STRIDE = 8
 """Of the dilated backbone's last map, where nothing else is said."""

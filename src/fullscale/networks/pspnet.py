@@ -6,12 +6,15 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-import segmentation_models_pytorch as smp
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fullscale.extras import needs
 from fullscale.networks.smp import SmpNetwork
+
+with needs("backbones", "PSPNet and DeepLab"):
+    import segmentation_models_pytorch as smp
 
 
 class PSPNet(SmpNetwork):

@@ -6,6 +6,7 @@ import json
 import platform
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -114,7 +115,7 @@ def environment(config: Config) -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: version(name) for name in packages},
+        "packages": {name: version(name) for name in packages if find_spec(name) is not None},
         "threads": torch.get_num_threads(),
         "gpu": gpu,
         "seed": config.trainer.seed,

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataelem import RawDataElement
-from pydicom.pixels import iter_pixels
+from pydicom.pixels import get_decoder, iter_pixels
 
 from fullscale.data.bounds import require_room
 from fullscale.data.dicom.headers import Slice, quietly, read_dataset
 from fullscale.data.dicom.jpeg_lossless import register
 from fullscale.data.dicom.store import file_size
 from fullscale.data.volume_files import smallest_integer_type
-from fullscale.errors import DataError
+from fullscale.errors import DataError, UsageError
 
 
 def read_planes(slices: Sequence[Slice]) -> npt.NDArray[Any]:
@@ -54,6 +54,7 @@ def read_planes(slices: Sequence[Slice]) -> npt.NDArray[Any]:
 def _planes_of(path: Path, slices: list[Slice]) -> Iterator[npt.NDArray[Any]]:
     """Read the planes `[row, column]` that one file holds."""
     dataset = read_dataset(path, stop_before_pixels=False)
+    _require_decoder(dataset)
     stored = dataset.get_item("PixelData")
     if isinstance(stored, RawDataElement) and stored.VR is None and not stored.is_implicit_VR:
         raise DataError("cannot be read: its pixel data have no valid representation; is it damaged?")
@@ -67,6 +68,17 @@ def _planes_of(path: Path, slices: list[Slice]) -> Iterator[npt.NDArray[Any]]:
         if plane.shape != image.size:
             raise DataError(f"holds pixels of shape {plane.shape}, its header says {image.size}")
         yield _rescaled(_stored_bits(plane, dataset), image)
+
+
+def _require_decoder(dataset: Any) -> None:
+    """Refuse compressed pixels whose decoder comes with an extra that is not installed."""
+    syntax = dataset.file_meta.TransferSyntaxUID
+    try:
+        lacks = syntax.is_encapsulated and not get_decoder(syntax).is_available
+    except NotImplementedError:  # of what pydicom never decodes, decoding says more
+        return
+    if lacks:
+        raise UsageError(f"its pixels are {syntax.name}, which need a decoder: pip install 'fullscale[dicom]'")
 
 
 def _stored_bits(plane: npt.NDArray[Any], dataset: Any) -> npt.NDArray[Any]:

@@ -12,11 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-import highdicom as hd
 import numpy as np
 import numpy.typing as npt
-from highdicom.seg import Segmentation, SegmentDescription, segread
-from highdicom.sr import CodedConcept
 from pydicom.pixels.encoders import RLELosslessEncoder
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
@@ -31,10 +28,16 @@ from fullscale.data.dicom.sources import clean_sources
 from fullscale.data.labels import Algorithm
 from fullscale.data.volume_files import smallest_integer_type
 from fullscale.errors import DataError, FullscaleError
+from fullscale.extras import needs
 from fullscale.files import atomic_path
 from fullscale.geometry.placing import place_labels
 from fullscale.geometry.volume import Volume
 from fullscale.text import one_line
+
+with needs("dicom", "DICOM segmentations"):
+    import highdicom as hd
+    from highdicom.seg import Segmentation, SegmentDescription, segread
+    from highdicom.sr import CodedConcept
 
 SegType = Literal["labelmap", "binary"]
 

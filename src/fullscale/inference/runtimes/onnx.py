@@ -11,7 +11,8 @@ from torch import Tensor
 
 from fullscale.bundle.card import ModelCard, card_beside, read_card
 from fullscale.bundle.store import file_sha256
-from fullscale.errors import DataError, UsageError
+from fullscale.errors import DataError
+from fullscale.extras import needs
 from fullscale.networks.blocks import check_image
 
 IMAGE, LOGITS = "image", "logits"
@@ -99,10 +100,8 @@ def require_runtime() -> Any:
     Raises:
         UsageError: it is not installed.
     """
-    try:
+    with needs("export", "ONNX models"):
         import onnxruntime
-    except ImportError as error:
-        raise UsageError("ONNX models need ONNX Runtime: pip install 'fullscale[export]'") from error
     return onnxruntime
 
 
