@@ -1,0 +1,46 @@
+"""What `inspect` prints of loose scans: what predict would use, each series of a study, and what is passed over."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.dicom_slices import SLICES, write_series
+
+from fullscale.cli.data import inspect
+from fullscale.data.discover import only_scan
+from fullscale.data.volume_files import write_volume
+from fullscale.errors import DataError
+from fullscale.geometry.volume import Volume
+from fullscale.inference.batch import find_scans
+
+
+def test_loose_scans_are_listed_as_predict_takes_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_series(tmp_path / "a")
+    write_volume(tmp_path / "b.nii", Volume(np.zeros((3, 4, 5), np.int16), np.eye(4)))
+    (tmp_path / "note.txt").write_text("text")
+    inspect(tmp_path, json=True)
+    content = json.loads(capsys.readouterr().out)
+    assert [(scan["name"], scan["path"]) for scan in content["scans"]] == [
+        (scan.name, str(scan.path)) for scan in find_scans([tmp_path])[0]
+    ]
+    assert [(series["scan"], series["slices"]) for series in content["series"]] == [("a", SLICES)]
+    assert [file["path"] for file in content["passed_over"]] == [str(tmp_path / "note.txt")]
+    inspect(tmp_path)
+    shown = capsys.readouterr()
+    assert "scans: 2" in shown.out
+    assert "note.txt: passed over, neither DICOM nor a volume file" in shown.err
+
+
+def test_a_folder_without_scans_is_refused_and_says_what_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text("text")
+    with pytest.raises(DataError, match=r"no data set found and no scan: .*note\.txt: passed over"):
+        inspect(tmp_path)
+
+
+def test_one_scan_is_found_wherever_it_lies_and_several_are_named(tmp_path: Path) -> None:
+    write_series(tmp_path / "D" / "DICOM_anon")
+    assert len(only_scan(tmp_path / "D").files) == SLICES
+    write_volume(tmp_path / "D" / "b.nii", Volume(np.zeros((3, 4, 5), np.int16), np.eye(4)))
+    with pytest.raises(DataError, match=r"holds 2 scans, expected one: .*b\.nii"):
+        only_scan(tmp_path / "D")
