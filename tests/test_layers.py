@@ -115,6 +115,13 @@ def test_files_stay_short_enough_to_read(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 400
 
 
+@pytest.mark.parametrize("home", ["fullscale.data.itk_files", "fullscale.data.dicom.seg"])
+def test_what_needs_an_extra_is_imported_where_it_is_used(home: str) -> None:
+    for path in FILES:
+        for node in ast.parse(path.read_text()).body:
+            assert not (isinstance(node, ast.ImportFrom) and node.module == home), f"{path} imports {home} at its top"
+
+
 def test_networks_and_losses_can_be_lifted_out() -> None:
     for path in FILES:
         if room(path) in ("networks", "losses"):

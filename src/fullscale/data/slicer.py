@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from fullscale.data.itk_files import read_layers
 from fullscale.errors import DataError, FullscaleError
 from fullscale.geometry.placing import place_labels
 from fullscale.geometry.volume import Volume
@@ -70,6 +69,8 @@ def read_slicer(path: Path, like: Volume | None) -> Volume:
 
 
 def _merged(path: Path, segments: list[Segment]) -> Volume:
+    from fullscale.data.itk_files import read_layers  # of an extra, which finding them does without
+
     layers, affine = read_layers(path)
     labels = np.zeros(layers.shape[1:], np.min_scalar_type(max(s.number for s in segments)))
     for segment in segments:
