@@ -2,24 +2,13 @@
 
 import pytest
 import torch
+from small_networks import SMALL
 from torch.nn import functional as F
 
 from fullscale.errors import UsageError
 from fullscale.networks import create_network, list_networks, network_options
 from fullscale.networks.protocol import Network, SegmentationOutput
 from fullscale.testing import networks as checks
-
-SMALL = {
-    "unet3+": {"width": 2, "skip_channels": 4},
-    "unet": {"width": 2},
-    "unet++": {"width": 2},
-    "attention-unet": {"width": 2},
-    "pspnet": {"encoder": "resnet10t", "width": 4},
-    "deeplabv2": {"encoder": "resnet10t"},
-    "deeplabv3": {"encoder": "resnet10t", "width": 4},
-    "deeplabv3+": {"encoder": "resnet10t", "width": 4},
-}
-"""Options that make a network quick to run."""
 
 pytestmark = pytest.mark.parametrize("name", list_networks())
 

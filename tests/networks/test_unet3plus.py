@@ -275,12 +275,15 @@ def test_compiles_as_one_graph_in_evaluation():
     torch.testing.assert_close(compiled(image), network(image), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("encoder", ["plain", "mobilenetv3_small_050"])
-def test_gradient_checkpointing_changes_neither_outputs_nor_gradients_nor_statistics(encoder):
+@pytest.mark.parametrize(
+    ("encoder", "form"), [("plain", "auto"), ("plain", "direct"), ("mobilenetv3_small_050", "direct")]
+)
+def test_gradient_checkpointing_changes_neither_outputs_nor_gradients_nor_statistics(encoder, form):
     image = torch.randn(2, 3, 40, 33, dtype=torch.float64)
     found = []
     for checkpointing in (False, True):
         network = small(encoder=encoder, gradient_checkpointing=checkpointing).double().train()
+        set_form(network, form)
         torch.manual_seed(1)  # of dropout
         output = network(image)
         loss = sum(logits.square().mean() for logits in output.logits) + output.presence.square().sum()

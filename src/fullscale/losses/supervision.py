@@ -99,7 +99,7 @@ class SupervisedLoss(nn.Module):
         Raises:
             UsageError: logits, presence, target and level weights do not belong together.
         """
-        outputs, said_presence = ([output], None) if isinstance(output, Tensor) else (output.logits, output.presence)
+        outputs, told = ([output], None) if isinstance(output, Tensor) else (output.logits, output.presence)
         weights = self._weights_of(len(outputs))
         levels = [self._parts_of(logits, target) for logits in outputs]
         parts = {
@@ -108,8 +108,8 @@ class SupervisedLoss(nn.Module):
         }
         segmentation = torch.stack(list(parts.values())).sum()
         presence = segmentation.new_zeros(())
-        if said_presence is not None:
-            presence = presence_loss(said_presence, presence_of(target, outputs[0].shape[1]))
+        if told is not None:
+            presence = presence_loss(told, presence_of(target, outputs[0].shape[1]))
         total = segmentation + self.presence_weight * presence
         return SupervisedTerms(total, segmentation, presence, {name: part.detach() for name, part in parts.items()})
 

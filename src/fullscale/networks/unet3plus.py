@@ -33,7 +33,7 @@ class DecoderLevel(nn.Module):
         level: counted from the finest, 0.
         channels: of the five maps, finest first.
         skip_channels: S.
-        gradient_checkpointing: compute the level again in the backward pass instead of keeping what it computed.
+        gradient_checkpointing: see `fuse_scales`.
     """
 
     def __init__(
@@ -73,7 +73,8 @@ class UNet3Plus(nn.Module):
         pretrained: False, True, or a file of weights for the timm backbone; see `encoders.create_encoder`.
         gate_in_training: gate the training logits too, as the paper does, by the prediction.
         gradient_checkpointing: in training, keep only the maps of each level and compute the rest again in the backward
-            pass: the same gradients from less memory, in more time.
+            pass: the same gradients from less memory, in more time. On a CPU in full precision the decoder keeps
+            little anyway, and only the encoder is computed again.
 
     Raises:
         UsageError: a number below 1, other spatial dimensions, an encoder that does not fit, gate_in_training without

@@ -66,7 +66,7 @@ def results(function, level: DecoderLevel, maps: list[Tensor]) -> list[Tensor]:
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize(
     ("form", "checkpointing", "channels_last"),
-    [("auto", False, True), ("auto", False, False), ("direct", False, False), ("factored", True, False)],
+    [("auto", False, True), ("auto", False, False), ("direct", False, False), ("direct", True, False)],
     ids=["keeping little", "channels first", "torch's operations", "recomputed"],
 )
 def test_every_way_is_equation_1(index, training, form, checkpointing, channels_last):
@@ -109,5 +109,7 @@ def kept_bytes(level: DecoderLevel) -> int:
 
 
 def test_a_recomputed_level_keeps_nothing():
-    assert kept_bytes(make_level(gradient_checkpointing=True)) == 0
-    assert kept_bytes(make_level()) > 0
+    for gradient_checkpointing in (True, False):
+        level = make_level(gradient_checkpointing=gradient_checkpointing)
+        set_form(level, "direct")  # leaves the norms to torch, as a GPU does
+        assert (kept_bytes(level) == 0) == gradient_checkpointing

@@ -29,16 +29,15 @@ def fuse_scales(
         maps: `[B, C, h, w]` each, C and size of its own.
         skips: for each map, what brings it to `[B, S, H, W]`; the ReLU follows here.
         fuse: takes the joined `[B, F, H, W]` to `[B, F, H, W]`.
-        gradient_checkpointing: keep only the maps for the backward pass, and compute everything else again there.
+        gradient_checkpointing: keep only the maps for the backward pass, and compute everything else again there. Where
+            `norm_act` applies (training on a CPU), that keeps little enough and is quicker.
 
     Returns:
         `[B, F, H, W]`.
     """
-    if gradient_checkpointing and torch.is_grad_enabled():
-        return recompute(lambda *maps: _fuse(maps, skips, fuse), maps, parts=[*skips, fuse])
-    if _norm_act_applies(maps[0], skips, fuse):
+    if _norm_act_applies(maps[0], skips, fuse):  # keeps less at its peak than what is computed again with torch's own
         return _fuse_keeping_little(maps, skips, fuse)
-    return _fuse(maps, skips, fuse)
+    return recompute(lambda *maps: _fuse(maps, skips, fuse), maps, [*skips, fuse], gradient_checkpointing)
 
 
 def _fuse(maps: Sequence[Tensor], skips: Sequence[ConvNorm], fuse: ConvNormAct) -> Tensor:
