@@ -19,11 +19,10 @@ if TYPE_CHECKING:
     from fullscale.data.checks import CaseFacts, Inspection
     from fullscale.scoring.paired import PairedEvaluation
     from fullscale.scoring.summary import Summary
+    from fullscale.scoring.tables import Table as ScoreTable
 
 MOST_ROWS = 40
 _EMPTY = ("missed", "false_positive", "true_negative")
-_COLUMNS = {"Dice": ".4f", "NSD": ".3f", "HD95": ".2f", "ASSD": ".2f", "volume_ml": ".1f", "reference_volume_ml": ".1f"}
-_HEADS = ("Dice", "NSD", "HD95", "ASSD", "ml", "true ml")
 
 _last_status = time.monotonic()
 
@@ -116,6 +115,20 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
     Console(width=width, markup=False, emoji=False, highlight=False).print(grid)
 
 
+def print_scores(title: str, scores: ScoreTable) -> None:
+    """Print a table of scores; a column with intervals has them in a column of its own."""
+    columns = list(zip(*scores.rows, strict=True)) or [()] * len(scores.heads)
+    heads: list[str] = []
+    shown: list[list[str]] = []
+    for head, cells in zip(scores.heads, columns, strict=True):
+        heads.append(head)
+        shown.append([cell.text for cell in cells])
+        if any(cell.interval for cell in cells):
+            heads.append("95 % interval")
+            shown.append([cell.interval or "-" for cell in cells])
+    table(title, heads, list(zip(*shown, strict=True)))
+
+
 def print_inspection(inspection: Inspection) -> None:
     """Print what `inspect_dataset` found."""
     dataset, facts = inspection.dataset, list(inspection.facts.values())
@@ -137,22 +150,14 @@ def print_inspection(inspection: Inspection) -> None:
 
 def print_summary(summary: Summary, title: str) -> None:
     """Print the scores of a set of predictions: per case, then the means with the cases they stand on."""
+    from fullscale.scoring.tables import case_table, mean_table
+
     content = summary.as_dict()
-    names = content["labels"]
-    rows = [
-        (case["case"], names[label], *_scores(metrics))
-        for case in content["metric_per_case"]
-        for label, metrics in case["metrics"].items()
-    ]
-    if len(rows) <= MOST_ROWS:
-        table(f"{title}, per case", ["case", "class", *_HEADS], rows)
-    everything, intervals = content["foreground_mean"], content["interval"]
-    means = [
-        (names[label], m["cases"], *_with_interval(_scores(m), intervals[label]))
-        for label, m in content["mean"].items()
-    ]
-    means.append(("mean", everything["cases"], *_with_interval(_scores(everything), content["foreground_interval"])))
-    table(title, ["class", "cases", *_with_interval(_HEADS, None, "95 % interval")], means)
+    names, everything = content["labels"], content["foreground_mean"]
+    per_case = case_table(summary)
+    if len(per_case.rows) <= MOST_ROWS:
+        print_scores(f"{title}, per case", per_case)
+    print_scores(title, mean_table(content))
     empty = ", ".join(f"{everything[f'{kind}_cases']} {kind.replace('_', ' ')}" for kind in _EMPTY)
     print_line(f"Distances in mm. Structures: {empty}; a missed one scores Dice 0 and the volume's diagonal.")
     print_line(_slices_line("Slices without the structure", everything))
@@ -175,18 +180,9 @@ def print_summary(summary: Summary, title: str) -> None:
 
 def print_against(compared: PairedEvaluation, names: Mapping[int, str], title: str) -> None:
     """Print a paired comparison: means, their difference with its interval, and the smallest one detectable."""
-    rows = {names[label]: comparison for label, comparison in compared.classes.items()}
-    if compared.mean is not None and len(rows) > 1:
-        rows["mean"] = compared.mean
-    heads = ["class", "cases", "these", "those", "difference", "95 % interval", "p", "detectable", "verdict"]
-    lines = []
-    for name, found in rows.items():
-        could = "-" if found.smallest_difference is None else f"{found.smallest_difference:.4f}"
-        means = (f"{found.mean:.4f}", f"{found.other_mean:.4f}", f"{found.difference:+.4f}")
-        lines.append(
-            (name, found.cases, *means, _range(found.interval, "+.4f"), f"{found.reported_p:.2g}", could, found.verdict)
-        )
-    table(title, heads, lines)
+    from fullscale.scoring.tables import paired_table
+
+    print_scores(title, paired_table(compared.as_dict(), names))
     print_line(
         "p: Wilcoxon's signed-rank test over cases, of the classes adjusted for their number (Holm). Detectable: the "
         "smallest difference detectable with this many cases that vary as these do, with a power of 80 %."
@@ -197,23 +193,9 @@ def print_against(compared: PairedEvaluation, names: Mapping[int, str], title: s
         )
 
 
-def _with_interval(cells: Sequence[str], intervals: Mapping[str, Any] | None, head: str = "") -> list[str]:
-    """Put the interval of the Dice, or the head of its column, behind the Dice."""
-    return [cells[0], head if intervals is None else _range(intervals["Dice"], ".4f"), *cells[1:]]
-
-
-def _range(interval: Sequence[float] | None, form: str) -> str:
-    return "-" if interval is None else f"{interval[0]:{form}} to {interval[1]:{form}}"
-
-
 def _slices_line(title: str, scores: Mapping[str, Any]) -> str:
     without, invented = scores["slices_without_structure"], scores["false_positive_slices"]
     return f"{title}: {without}; {invented} of them got some of it, {scores['false_positive_slices_ml']:.1f} ml in all."
-
-
-def _scores(scores: Mapping[str, float | None]) -> list[str]:
-    values = [(scores[name], form) for name, form in _COLUMNS.items()]
-    return ["-" if value is None else format(value, form) for value, form in values]
 
 
 def _ranges(facts: list[CaseFacts]) -> list[tuple[str, ...]]:

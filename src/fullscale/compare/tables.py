@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fullscale.compare.results import Line, Results, Score
 from fullscale.files import write_json, write_text
+from fullscale.scoring.tables import METRICS, NOTHING, number_cell
 
 _LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "~": r"\textasciitilde{}",
@@ -25,8 +26,8 @@ def header(results: Results) -> list[str]:
         "network",
         *costs,
         *(f"Dice {structure}" for structure in structures),
-        "HD95 mm",
-        "NSD",
+        METRICS["HD95"].head,
+        METRICS["NSD"].head,
         f"against {results.reference}",
     ]
 
@@ -39,11 +40,11 @@ def rows(results: Results) -> list[list[str]]:
             line.name + (f" ({len(line.by_case)} of {most} cases)" if 0 < len(line.by_case) < most else ""),
             f"{line.parameters / 1e6:.2f}",
             f"{line.macs / 1e9:.3g}",
-            "-" if line.step_s is None else f"{line.step_s:.2f}",
-            "-" if not line.steps else _range(line.steps),
-            *(_with_interval(line.dice.get(structure)) for structure in structures),
-            _plain(line.hd95_mm.get("mean"), ".2f"),
-            _plain(line.nsd.get("mean"), ".3f"),
+            number_cell(line.step_s, ".2f").text,
+            NOTHING if not line.steps else _range(line.steps),
+            *(_cell(line.dice.get(structure), "Dice") for structure in structures),
+            _cell(line.hd95_mm.get("mean"), "HD95"),
+            _cell(line.nsd.get("mean"), "NSD"),
             against(line, results),
         ]
         for line in results.lines
@@ -169,15 +170,12 @@ def _range(steps: Sequence[int]) -> str:
     return str(steps[0]) if len(set(steps)) == 1 else f"{min(steps)}-{max(steps)}"
 
 
-def _with_interval(score: Score | None) -> str:
-    if score is None or score.mean is None:
-        return "-"
-    interval = f" ({score.interval.low:.3f}-{score.interval.high:.3f})" if score.interval else ""
-    return f"{score.mean:.4f}{interval}"
-
-
-def _plain(score: Score | None, form: str) -> str:
-    return "-" if score is None or score.mean is None else format(score.mean, form)
+def _cell(score: Score | None, metric: str) -> str:
+    """Write a mean, with its interval in brackets where there is one."""
+    if score is None:
+        return NOTHING
+    cell = number_cell(score.mean, METRICS[metric].form, score.interval)
+    return f"{cell.text} ({cell.interval})" if cell.interval else cell.text
 
 
 def _p(value: float) -> str:

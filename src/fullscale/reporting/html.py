@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from fullscale.errors import DataError, UsageError
 from fullscale.files import write_text
@@ -24,46 +24,28 @@ from fullscale.reporting.scene import RenderOptions
 from fullscale.reporting.source import Source, find_source, read_case, read_curves, read_record
 from fullscale.runfolder import RunFolder
 from fullscale.scoring.summary import CaseScores, write_summary
+from fullscale.scoring.tables import (
+    METRICS,
+    NOTHING,
+    SCORES,
+    VOLUMES,
+    Table,
+    case_table,
+    mean_table,
+    metric_cell,
+    name_cell,
+    number_cell,
+    paired_table,
+)
 
 TEMPLATE = "report.html.jinja"
 
 _LOSS_COLOUR = 4  # parts of the loss are no structures: they start at a colour that few structures reach
 
-_MEANS = {
-    "Dice": ("Dice", ".3f"),
-    "IoU": ("IoU", ".3f"),
-    "Precision": ("precision", ".3f"),
-    "Recall": ("recall", ".3f"),
-    "NSD": ("NSD", ".3f"),
-    "HD95": ("HD95 mm", ".2f"),
-    "ASSD": ("ASSD mm", ".2f"),
-    "volume_ml": ("ml", ".1f"),
-    "reference_volume_ml": ("true ml", ".1f"),
-    "absolute_volume_error_ml": ("error ml", ".1f"),
-}
-_VOLUMES = ("volume_ml", "reference_volume_ml", "absolute_volume_error_ml")
-_SCORES = tuple(name for name in _MEANS if name not in _VOLUMES)
-_CASE = {name: _MEANS[name] for name in ("Dice", "NSD", "HD95", "ASSD", "volume_ml", "reference_volume_ml")}
 _CONFUSION = (
     *("holds it, called present", "holds it, called absent"),
     *("lacks it, called present", "lacks it, called absent"),
 )
-
-
-class Cell(NamedTuple):
-    """What stands in a table, what it is sorted by, and what stands small below it."""
-
-    text: str
-    value: float | str
-    below: str = ""
-
-
-@dataclass(frozen=True)
-class Table:
-    """Heads and rows; the first column names the row."""
-
-    heads: list[str]
-    rows: list[list[Cell]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -148,9 +130,9 @@ def render(source: Source, pictures: Sequence[Picture]) -> str:
         labels=_coloured(source.summary.labels.values()),
         policy=POLICY,
         version=version("fullscale"),
-        means=_means(content, _SCORES),
-        volumes=_means(content, _VOLUMES),
-        against=_against(source),
+        means=mean_table(content, SCORES),
+        volumes=mean_table(content, VOLUMES),
+        against=paired_table(source.against, source.summary.labels) if source.against else None,
         spread=_spread(content),
         per_case=_per_case(source),
         dice=strip_chart(_points(source, lambda s: s["Dice"]), "Dice of each case"),
@@ -196,7 +178,8 @@ def _pictures(source: Source, wanted: Sequence[str], options: RenderOptions, pro
     for done, (what, case) in enumerate(chosen.items(), start=1):
         title = case.case if what.startswith("chosen") else f"{what.capitalize()}: {case.case}"
         dice = ", ".join(
-            f"{source.summary.labels[label]} {_text(scores['Dice'], '.3f')}" for label, scores in case.metrics.items()
+            f"{source.summary.labels[label]} {metric_cell(scores, 'Dice').text}"
+            for label, scores in case.metrics.items()
         )
         title = f"{title} (Dice: {dice})"
         try:
@@ -209,18 +192,6 @@ def _pictures(source: Source, wanted: Sequence[str], options: RenderOptions, pro
     return pictures
 
 
-def _text(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)
-
-
-def _cell(value: float | None, form: str) -> Cell:
-    return Cell(_text(value, form), -1 if value is None else value)
-
-
-def _name(text: str) -> Cell:
-    return Cell(text, text)
-
-
 def _title(source: Source) -> str:
     """Name what was scored: the data set of a run, the folder of an evaluation."""
     if not source.is_run:
@@ -228,70 +199,22 @@ def _title(source: Source) -> str:
     return str(read_record(RunFolder(source.path).dataset).get("name") or source.path.resolve().name)
 
 
-def _means(content: dict[str, Any], metrics: Sequence[str]) -> Table:
-    """Means of each class, and below those that have an interval, the interval."""
-    table = Table(["class", "cases", *(_MEANS[metric][0] for metric in metrics)])
-    rows = [(content["labels"][k], scores, content["interval"][k]) for k, scores in content["mean"].items()]
-    if len(rows) > 1:
-        rows.append(("mean of the classes", content["foreground_mean"], content["foreground_interval"]))
-    for name, scores, intervals in rows:
-        cells = [_mean_cell(scores[metric], intervals.get(metric), _MEANS[metric][1]) for metric in metrics]
-        table.rows.append([_name(name), _cell(scores["cases"], "d"), *cells])
-    return table
-
-
-def _mean_cell(value: float | None, interval: list[float] | None, form: str) -> Cell:
-    between = " to " if "+" in form else "–"
-    below = "" if interval is None else f"{interval[0]:{form}}{between}{interval[1]:{form}}"
-    return _cell(value, form)._replace(below=below)
-
-
-def _against(source: Source) -> Table | None:
-    """Dice here and there of each class and of their mean, as evaluate --against found them."""
-    if not source.against:
-        return None
-    heads = ["class", "cases", "Dice here", "there", "difference", "p", "effect size", "detectable"]
-    table = Table(heads)
-    rows = [(source.summary.labels[int(label)], found) for label, found in source.against["classes"].items()]
-    if len(rows) > 1 and source.against["mean"]:
-        rows.append(("mean of the classes", source.against["mean"]))
-    for name, found in rows:
-        p_value = found["p_value"] if found["adjusted_p"] is None else found["adjusted_p"]
-        table.rows.append(
-            [
-                _name(name),
-                _cell(found["cases"], "d"),
-                _cell(found["mean"], ".3f"),
-                _cell(found["other_mean"], ".3f"),
-                _mean_cell(found["difference"], found["interval"], "+.4f"),
-                _cell(p_value, ".2g"),
-                _cell(found["effect_size"], "+.2f"),
-                _cell(found["smallest_difference"], ".4f"),
-            ]
-        )
-    return table
-
-
 def _spread(content: dict[str, Any]) -> Table:
     table = Table(["class", "score", "lowest", "quarter", "median", "three quarters", "highest"])
     for label, metrics in content["spread"].items():
         for metric, values in metrics.items():
-            head, form = _MEANS[metric]
+            head, form = METRICS[metric]
             table.rows.append(
-                [_name(content["labels"][label]), _name(head), *(_cell(v, form) for v in values.values())]
+                [name_cell(content["labels"][label]), name_cell(head), *(number_cell(v, form) for v in values.values())]
             )
     return table
 
 
 def _per_case(source: Source) -> Table:
-    """A row for each case and class, the lowest Dice first; what is not scored stands at the end."""
-    table = Table(["case", "class", *(head for head, _ in _CASE.values()), "empty slices hit"])
-    rows = [(case.case, label, scores) for case in source.summary.cases for label, scores in case.metrics.items()]
-    rows.sort(key=lambda row: (row[2]["Dice"] is None, row[2]["Dice"] or 0.0))
-    for case, label, scores in rows:
-        cells = [_cell(scores[metric], form) for metric, (_, form) in _CASE.items()]
-        hit = _cell(scores["false_positive_slices"], "d")
-        table.rows.append([_name(case), _name(source.summary.labels[label]), *cells, hit])
+    """The cases, the lowest Dice first; what is not scored stands at the end."""
+    table = case_table(source.summary)
+    dice = table.heads.index(METRICS["Dice"].head)
+    table.rows.sort(key=lambda row: (row[dice].text == NOTHING, row[dice].value))
     return table
 
 
@@ -309,9 +232,11 @@ def _points(source: Source, x: Callable[[dict[str, float | None]], float | None]
 def _slices(content: dict[str, Any]) -> Table:
     table = Table(["class", "slices", "without the structure", "of these got some of it", "ml there"])
     for label, scores in content["mean"].items():
-        counts = [_cell(scores[name], "d") for name in ("slices", "slices_without_structure", "false_positive_slices")]
-        volume = _cell(scores["false_positive_slices_ml"], ".2f")
-        table.rows.append([_name(content["labels"][label]), *counts, volume])
+        counts = [
+            number_cell(scores[name], "d") for name in ("slices", "slices_without_structure", "false_positive_slices")
+        ]
+        volume = number_cell(scores["false_positive_slices_ml"], ".2f")
+        table.rows.append([name_cell(content["labels"][label]), *counts, volume])
     return table
 
 
@@ -324,12 +249,14 @@ def _guidance(content: dict[str, Any]) -> dict[str, Table] | None:
     gate = Table(["class", "gate", *heads])
     for label, parts in classes.items():
         name = content["labels"][label]
-        presence.rows.append([_name(name), *(_cell(parts["presence"][cell], "d") for cell in CONFUSION)])
+        presence.rows.append([name_cell(name), *(number_cell(parts["presence"][cell], "d") for cell in CONFUSION)])
         for side, gate_word in (("gated", "with"), ("ungated", "without")):
             scores = parts[side]
-            counts = [_cell(scores[key], "d") for key in ("FP", "FN", "false_positive_slices")]
-            volume = _cell(scores["false_positive_slices_ml"], ".2f")
-            gate.rows.append([_name(name), _name(gate_word), _cell(scores["Dice"], ".3f"), *counts, volume])
+            counts = [number_cell(scores[key], "d") for key in ("FP", "FN", "false_positive_slices")]
+            volume = number_cell(scores["false_positive_slices_ml"], ".2f")
+            gate.rows.append(
+                [name_cell(name), name_cell(gate_word), number_cell(scores["Dice"], ".3f"), *counts, volume]
+            )
     return {"presence": presence, "gate": gate}
 
 

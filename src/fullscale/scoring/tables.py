@@ -1,0 +1,137 @@
+"""Tables of scores, built once: the screen, the report and a comparison show the same cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from fullscale.scoring.summary import Summary
+
+NOTHING = "-"
+"""Stands where there is no number."""
+
+
+class Column(NamedTuple):
+    """How a metric is headed and written."""
+
+    head: str
+    form: str
+
+
+METRICS = {
+    "Dice": Column("Dice", ".4f"),
+    "IoU": Column("IoU", ".4f"),
+    "Precision": Column("precision", ".3f"),
+    "Recall": Column("recall", ".3f"),
+    "NSD": Column("NSD", ".3f"),
+    "HD95": Column("HD95 mm", ".2f"),
+    "ASSD": Column("ASSD mm", ".2f"),
+    "volume_ml": Column("ml", ".1f"),
+    "reference_volume_ml": Column("true ml", ".1f"),
+    "absolute_volume_error_ml": Column("error ml", ".1f"),
+}
+"""Every metric that a table may show."""
+
+VOLUMES = ("volume_ml", "reference_volume_ml", "absolute_volume_error_ml")
+SCORES = tuple(name for name in METRICS if name not in VOLUMES)
+BRIEF = ("Dice", "NSD", "HD95", "ASSD", "volume_ml", "reference_volume_ml")
+"""The metrics that fit beside each other everywhere."""
+
+
+class Cell(NamedTuple):
+    """What stands in a table.
+
+    Attributes:
+        text: as it is shown.
+        value: what it is sorted by.
+        interval: 95 % interval of the number, as it is shown; empty where there is none.
+    """
+
+    text: str
+    value: float | str
+    interval: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Heads and rows; the first column names the row."""
+
+    heads: list[str]
+    rows: list[list[Cell]] = field(default_factory=list)
+
+
+def name_cell(text: str) -> Cell:
+    """Make a cell of a name."""
+    return Cell(text, text)
+
+
+def number_cell(value: float | None, form: str, interval: Sequence[float] | None = None) -> Cell:
+    """Make a cell of a number, with its interval where there is one; None sorts below every number."""
+    if value is None:
+        return Cell(NOTHING, -1)
+    between = "" if interval is None else f"{interval[0]:{form}} to {interval[1]:{form}}"
+    return Cell(format(value, form), value, between)
+
+
+def metric_cell(scores: Mapping[str, Any], metric: str, intervals: Mapping[str, Any] | None = None) -> Cell:
+    """Make the cell of one metric of `scores`, written as the metric is."""
+    return number_cell(scores[metric], METRICS[metric].form, (intervals or {}).get(metric))
+
+
+def case_table(summary: Summary) -> Table:
+    """Make a row for each case and class: what a scan looks like in numbers."""
+    table = Table(["case", "class", *(METRICS[metric].head for metric in BRIEF), "empty slices hit"])
+    for case in summary.cases:
+        for label, scores in case.metrics.items():
+            cells = [metric_cell(scores, metric) for metric in BRIEF]
+            hit = number_cell(scores["false_positive_slices"], "d")
+            table.rows.append([name_cell(case.case), name_cell(summary.labels[label]), *cells, hit])
+    return table
+
+
+def mean_table(content: Mapping[str, Any], metrics: Sequence[str] = BRIEF) -> Table:
+    """Make a row of means for each class, and one for all of them.
+
+    Args:
+        content: of a summary, as in summary.json.
+        metrics: keys of `METRICS`.
+    """
+    table = Table(["class", "cases", *(METRICS[metric].head for metric in metrics)])
+    rows = [(content["labels"][k], scores, content["interval"][k]) for k, scores in content["mean"].items()]
+    if len(rows) > 1:
+        rows.append(("mean of the classes", content["foreground_mean"], content["foreground_interval"]))
+    for name, scores, intervals in rows:
+        cells = [metric_cell(scores, metric, intervals) for metric in metrics]
+        table.rows.append([name_cell(name), number_cell(scores["cases"], "d"), *cells])
+    return table
+
+
+def paired_table(paired: Mapping[str, Any], names: Mapping[int, str]) -> Table:
+    """Make a row for each class of a paired evaluation, and one for all of them.
+
+    Args:
+        paired: a `PairedEvaluation`, as in summary.json.
+        names: of the labels.
+    """
+    heads = ["class", "cases", "Dice here", "there", "difference", "p", "effect size", "detectable", "verdict"]
+    table = Table(heads)
+    rows = [(names[int(label)], found) for label, found in paired["classes"].items()]
+    if len(rows) > 1 and paired["mean"]:
+        rows.append(("mean of the classes", paired["mean"]))
+    for name, found in rows:
+        p_value = found["p_value"] if found["adjusted_p"] is None else found["adjusted_p"]
+        table.rows.append(
+            [
+                name_cell(name),
+                number_cell(found["cases"], "d"),
+                number_cell(found["mean"], ".4f"),
+                number_cell(found["other_mean"], ".4f"),
+                number_cell(found["difference"], "+.4f", found["interval"]),
+                number_cell(p_value, ".2g"),
+                number_cell(found["effect_size"], "+.2f"),
+                number_cell(found["smallest_difference"], ".4f"),
+                name_cell(found["verdict"]),
+            ]
+        )
+    return table
