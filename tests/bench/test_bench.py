@@ -48,7 +48,7 @@ def test_tasks_are_timed_in_turn_and_the_warm_up_is_not_counted() -> None:
 
 
 def test_the_roofline_is_a_speed() -> None:
-    assert roofline_gflops(CPU, torch.float32, repeats=1) > 1
+    assert roofline_gflops(CPU, torch.float32, repeats=1) > 0
 
 
 @pytest.mark.usefixtures("_peaks_here")
