@@ -29,6 +29,8 @@ def scene(trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             archive.write(file)
     for name in ("thin", "thick"):
         write_series(tmp_path / "two-series" / name, SeriesDescription=name, SeriesInstanceUID=f"1.2.{len(name)}")
+    write_phases(tmp_path / "two-phases", AcquisitionNumber=[1, 2])
+    write_phases(tmp_path / "two-echoes", EchoTime=[2.3, 4.6])
     write_series(tmp_path / "holed", slices=[0, 1, 3, 4])
     (tmp_path / "tilted").mkdir()
     for k in range(5):
@@ -40,6 +42,15 @@ def scene(trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     truth[1:3, 1:3, 1:3] = 1
     write_volume(tmp_path / "truth" / "study.nii.gz", Volume(truth, scan.affine))
     return tmp_path
+
+
+def write_phases(folder: Path, **tags: list[float]) -> None:
+    """Write two phases of one series, told apart by one tag."""
+    folder.mkdir()
+    [(name, values)] = tags.items()
+    for phase, value in enumerate(values):
+        for k in range(5):
+            write_slice(folder / f"{phase}-{k}.dcm", slice_hu(k) + phase, slice_position(k), **{name: value})
 
 
 def test_every_command_of_the_page_runs_as_it_stands(scene: Path) -> None:

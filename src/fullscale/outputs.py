@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -49,11 +50,14 @@ def claim(folder: Path, outputs: Sequence[Path], inputs: Iterable[Path], overwri
 @contextmanager
 def claimed(folder: Path, outputs: Sequence[Path], inputs: Iterable[Path], overwrite: bool = False) -> Iterator[None]:
     """Check what the block will write into a folder, as `claim` does, and record what it wrote, however it ends."""
+    was_there = folder.exists()
     claim(folder, outputs, inputs, overwrite)
     try:
         yield
     finally:
         record(folder, outputs)
+        if not was_there and not any(path.name != RECORD for path in folder.iterdir()):
+            shutil.rmtree(folder)  # nothing came of the work: no trace of it is left
 
 
 def record(folder: Path, outputs: Sequence[Path]) -> None:

@@ -137,9 +137,12 @@ class Predictor:
         return slice_geometry(scan, self.members[0].card.recipe)
 
     def batches(self, scan: Volume) -> Iterator[tuple[slice, list[tuple[RunningMember, Tensor]]]]:
-        """Yield consecutive slices of a scan and, for each member, the images of them, on its device.
+        """Give consecutive slices of a scan and, for each member, the images of them, on its device.
 
         The images are `[B, C, H, W]` as the member's recipe makes them; members with one recipe share its slices.
+
+        Raises:
+            DataError: the scan holds NaN, or is too large for the memory that is free; at once, not at the first batch.
         """
         require_memory(scan, {member.card.recipe for member in self.members})
         stacks: dict[Recipe, npt.NDArray[np.float32]] = {}
@@ -150,16 +153,16 @@ class Predictor:
         size = self.batch_size or min(
             slices_at_once(stacks[member.card.recipe].shape, member.runtime.device) for member in self.members
         )
-        for start in range(0, self.geometry(scan).shape[0], size):
-            yield (
-                slice(start, start + size),
-                [(m, _images(stacks[m.card.recipe], start, size, m)) for m in self.members],
-            )
+        return (
+            (slice(start, start + size), [(m, _images(stacks[m.card.recipe], start, size, m)) for m in self.members])
+            for start in range(0, self.geometry(scan).shape[0], size)
+        )
 
     def _segment(self, scan: Volume, soft: list[npt.NDArray[np.float16]] | None, progress: Progress) -> Volume:
         geometry = self.geometry(scan)
+        batches = self.batches(scan)
         classes = np.empty(geometry.shape, dtype=np.uint8)
-        for where, images in self.batches(scan):
+        for where, images in batches:
             combined = Combination(self.card.scheme)
             for member, image in images:
                 combined.add(resize_logits(member.runtime.logits(image), geometry.shape[1:]))
