@@ -269,6 +269,7 @@ def test_channels_last_gives_the_same(form):
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_compiles_as_one_graph_in_evaluation():
     network, image = settled(small()), torch.randn(2, 3, 33, 47)
     compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
@@ -304,6 +305,7 @@ def test_gradient_checkpointing_in_evaluation_records_nothing_to_recompute():
         assert torch.equal(checkpointed(image), plain(image))
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_compiles_as_one_graph():
     network, image = small(gradient_checkpointing=True), torch.randn(2, 3, 33, 47)
     output = torch.compile(network, fullgraph=True, backend="aot_eager")(image)
@@ -312,6 +314,7 @@ def test_gradient_checkpointing_compiles_as_one_graph():
     assert all(b == 1 for name, b in network.named_buffers() if name.endswith("num_batches_tracked"))
 
 
+@pytest.mark.slow
 def test_compiles_as_one_graph_in_training():
     network, image = small(), torch.randn(2, 3, 33, 47)
     output = torch.compile(network, fullgraph=True, backend="eager")(image)
