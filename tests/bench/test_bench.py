@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fullscale.bench.decoder import bench_decoder
-from fullscale.bench.measure import Timing, alternate, in_fresh_process, roofline_gflops
+from fullscale.bench.measure import ROOFLINE_SIDE, Timing, alternate, in_fresh_process, roofline_gflops
 from fullscale.bench.networks import bench_networks
 from fullscale.bench.peak import peak_mib, resident_peak_mib
 from fullscale.bench.workload import Workload
@@ -47,8 +47,10 @@ def test_tasks_are_timed_in_turn_and_the_warm_up_is_not_counted() -> None:
     assert Timing((3.0, 1.0, 2.0)).median_s == 2
 
 
-def test_the_roofline_is_a_speed() -> None:
-    assert roofline_gflops(CPU, torch.float32, repeats=1) > 0
+def test_the_roofline_is_a_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Of a small product, one time slice that goes to another process is most of the time.
+    monkeypatch.setattr("fullscale.bench.measure.ROOFLINE_SIDE", ROOFLINE_SIDE)
+    assert roofline_gflops(CPU, torch.float32, repeats=1) > 1
 
 
 @pytest.mark.usefixtures("_peaks_here")
