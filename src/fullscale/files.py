@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
 from fullscale.errors import FullscaleError, UsageError
 from fullscale.temporary import OLD, WRITING, beside, swap, sweep, sync
@@ -92,14 +92,10 @@ def only_one(folder: Path, work: str) -> Iterator[None]:
         UsageError: another process is at it.
         FullscaleError: the folder cannot be written.
     """
-    lock = FileLock(folder / ".lock", timeout=0)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        lock = _acquire(folder, timeout_s=0)
     except Timeout as error:
         raise UsageError(f"another process is {work} in {folder}; wait for it, or choose another folder") from error
-    except OSError as error:
-        raise FullscaleError(f"cannot write {folder}: {error.strerror or error}") from error
     try:
         yield
     finally:
@@ -113,16 +109,24 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         FullscaleError: the folder cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
-        lock.acquire()
-    except OSError as error:
-        raise FullscaleError(f"cannot write {folder}: {error.strerror or error}") from error
+    lock = _acquire(folder, timeout_s=-1)
     try:
         yield
     finally:
         lock.release()
+
+
+def _acquire(folder: Path, timeout_s: float) -> BaseFileLock:
+    """Take the lock of a folder; a negative time waits for ever, and one that is over raises `Timeout`."""
+    lock = FileLock(folder / ".lock", timeout=timeout_s)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:  # an OSError too
+        raise
+    except OSError as error:
+        raise FullscaleError(f"cannot write {folder}: {error.strerror or error}") from error
+    return lock
 
 
 def write_text(path: Path, text: str) -> None:
