@@ -43,8 +43,8 @@ def rows(results: Results) -> list[list[str]]:
             number_cell(line.step_s, ".2f").text,
             NOTHING if not line.steps else _range(line.steps),
             *(_cell(line.dice.get(structure), "Dice") for structure in structures),
-            _cell(line.hd95_mm.get("mean"), "HD95"),
-            _cell(line.nsd.get("mean"), "NSD"),
+            _cell(line.hd95_mm.get("mean"), "HD95", interval=False),
+            _cell(line.nsd.get("mean"), "NSD", interval=False),
             against(line, results),
         ]
         for line in results.lines
@@ -170,11 +170,11 @@ def _range(steps: Sequence[int]) -> str:
     return str(steps[0]) if len(set(steps)) == 1 else f"{min(steps)}-{max(steps)}"
 
 
-def _cell(score: Score | None, metric: str) -> str:
-    """Write a mean, with its interval in brackets where there is one."""
+def _cell(score: Score | None, metric: str, interval: bool = True) -> str:
+    """Write a mean, with its interval in brackets where there is one and it is wanted."""
     if score is None:
         return NOTHING
-    cell = number_cell(score.mean, METRICS[metric].form, score.interval)
+    cell = number_cell(score.mean, METRICS[metric].form, score.interval if interval else None)
     return f"{cell.text} ({cell.interval})" if cell.interval else cell.text
 
 
