@@ -1,52 +1,13 @@
+"""Data sets as folders: each layout, what is missing in one, and what is none."""
+
 import json
 from pathlib import Path
 
 import pytest
+from tests.datasets import ids, refusal, touch, touch_dicom, write_decathlon, write_nnunet
 
 from fullscale.data.case import WHOLE_SET, Case, Dataset
 from fullscale.data.layouts.find import find_dataset
-from fullscale.errors import DataError
-
-
-def touch(root: Path, *names: str) -> Path:
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
-    return root
-
-
-def touch_dicom(root: Path, *names: str) -> Path:
-    touch(root, *names)
-    for name in names:
-        (root / name).write_bytes(b"\0" * 128 + b"DICM")
-    return root
-
-
-def ids(cases: list[Case]) -> list[str]:
-    return [case.id for case in cases]
-
-
-def refusal(path: Path) -> str:
-    with pytest.raises(DataError) as caught:
-        find_dataset(path)
-    assert "\n" not in str(caught.value)
-    assert str(path) in str(caught.value)
-    return str(caught.value)
-
-
-def write_decathlon(root: Path, **changes: object) -> Path:
-    touch(root, "imagesTr/liver_2.nii.gz", "imagesTr/liver_1.nii.gz", "imagesTs/liver_9.nii.gz")
-    touch(root, "labelsTr/liver_1.nii.gz", "labelsTr/liver_2.nii.gz")
-    pairs = [{"image": f"./imagesTr/liver_{n}.nii.gz", "label": f"./labelsTr/liver_{n}.nii.gz"} for n in (2, 1)]
-    content = {
-        "name": "Liver",
-        "modality": {"0": "CT"},
-        "labels": {"0": "background", "1": "liver", "2": "cancer"},
-        "training": pairs,
-        "test": ["./imagesTs/liver_9.nii.gz"],
-    }
-    (root / "dataset.json").write_text(json.dumps(content | changes))
-    return root
 
 
 def test_decathlon(tmp_path: Path):
@@ -102,12 +63,6 @@ def test_decathlon_with_two_modalities_is_refused(tmp_path: Path):
 )
 def test_labels_that_are_no_names_of_numbers_are_refused(tmp_path: Path, labels: object):
     assert "label" in refusal(write_decathlon(tmp_path, labels=labels))
-
-
-def write_nnunet(root: Path, *cases: str) -> Path:
-    for case in cases or ("b", "a"):
-        touch(root, f"imagesTr/{case}_0000.nii.gz", f"labelsTr/{case}.nii.gz")
-    return touch(root, "imagesTs/t_0000.nii.gz")
 
 
 def test_nnunet_with_its_json(tmp_path: Path):
@@ -230,95 +185,6 @@ def test_two_folders_that_could_both_be_the_images_are_refused(tmp_path: Path):
     assert "(images, scans, labels)" in refusal(tmp_path)
 
 
-CSV = "Image;Label;Case;Patient\nscans/1/ct.nii.gz;masks/1.nii.gz;one;p7\nscans/2/ct.nii.gz;masks/2.nii.gz;two;p7\n"
-
-
-def write_list_files(root: Path) -> Path:
-    return touch(root, *(f"scans/{n}/ct.nii.gz" for n in (1, 2, 3)), *(f"masks/{n}.nii.gz" for n in (1, 2)))
-
-
-@pytest.mark.parametrize("separator", [",", ";", "\t"])
-def test_csv_list_with_paths_relative_to_it(tmp_path: Path, separator: str):
-    write_list_files(tmp_path)
-    text = (CSV + "scans/3/ct.nii.gz;;three;\n").replace(";", separator)
-    (tmp_path / "cases.csv").write_text("\ufeff" + text, encoding="utf-8")
-    dataset = find_dataset(tmp_path / "cases.csv")
-    assert (dataset.layout, dataset.name) == ("CSV list", "cases")
-    one, two = dataset.cases
-    assert one == Case.of_image("one", tmp_path / "scans/1/ct.nii.gz", tmp_path / "masks/1.nii.gz", "p7")
-    assert (two.id, two.group) == ("two", "p7")
-    assert dataset.unlabelled == [Case.of_image("three", tmp_path / "scans/3/ct.nii.gz", None, "three")]
-
-
-def test_json_list(tmp_path: Path):
-    write_list_files(tmp_path)
-    rows = [{"image": "scans/1/ct.nii.gz", "label": str(tmp_path / "masks/1.nii.gz"), "case": "one", "patient": 7}]
-    (tmp_path / "cases.json").write_text(json.dumps(rows))
-    dataset = find_dataset(tmp_path / "cases.json")
-    assert dataset.layout == "JSON list"
-    assert dataset.cases == [Case.of_image("one", tmp_path / "scans/1/ct.nii.gz", tmp_path / "masks/1.nii.gz", "7")]
-
-
-def test_list_that_names_a_missing_file_keeps_the_rest(tmp_path: Path):
-    write_list_files(tmp_path)
-    (tmp_path / "cases.csv").write_text(CSV.replace("masks/2", "masks/nowhere"))
-    dataset = find_dataset(tmp_path / "cases.csv")
-    assert ids(dataset.cases) == ["one"]
-    assert [(p.case, p.severity) for p in dataset.problems] == [("two", "error")]
-
-
-def test_list_without_case_names_for_files_of_one_name_is_refused(tmp_path: Path):
-    write_list_files(tmp_path)
-    rows = [{"image": f"scans/{n}/ct.nii.gz", "label": f"masks/{n}.nii.gz"} for n in (1, 2)]
-    (tmp_path / "cases.json").write_text(json.dumps(rows))
-    text = refusal(tmp_path / "cases.json")
-    assert "'ct' stands for two images" in text
-    assert "a column 'case'" in text
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "says"),
-    [
-        ("a.csv", "", "has the columns [], expected 'image'"),
-        ("a.csv", "scan,mask\na,b\n", "has the columns ['scan', 'mask'], expected 'image'"),
-        ("a.csv", "image,label\n", "lists no cases"),
-        ("a.csv", "image,label\n,b.nii\n", "line 2 names no image"),
-        ("a.csv", "image,label\na.nii,b.nii,c.nii\n", "line 2 has more cells than there are columns, such as 'c.nii'"),
-        ("a.csv", "image,label,Label\na,b,c\n", "has the column 'label' twice"),
-        ("a.csv", "image,label,mask\na,b,c\n", "line 2 names two label maps, by 'label' and by 'mask'"),
-        ("a.json", "[" * 10_000, "is not JSON"),
-        ("a.json", '["\\ud800"]', "is not JSON"),
-        ("a.json", "[]", "lists no cases"),
-        ("a.json", "[", "is not JSON"),
-        ("a.json", "{}", "has no list 'training'"),
-        ("a.json", "[7]", "entry 1 is 7"),
-        ("a.json", '[{"label": "b.nii"}]', "entry 1 names no image"),
-        ("a.json", '[{"image": ["a.nii", "b.nii"]}]', "'image' of entry 1 is ['a.nii', 'b.nii'], expected one text"),
-        ("a.json", "3", "expected a list of cases"),
-        ("a.nii.gz", "", "is a file, expected the folder of a data set or a CSV or JSON list"),
-    ],
-)
-def test_lists_that_are_none_are_refused(tmp_path: Path, name: str, content: str, says: str):
-    (tmp_path / name).write_text(content)
-    assert says in refusal(tmp_path / name)
-
-
-def test_a_list_in_another_encoding_is_refused(tmp_path: Path):
-    (tmp_path / "a.csv").write_bytes("image,label\nl\xf6we.nii,b\n".encode("latin-1"))
-    assert "is not text in UTF-8" in refusal(tmp_path / "a.csv")
-
-
-def test_a_mask_is_a_label_and_unknown_columns_are_named_once(tmp_path: Path):
-    write_list_files(tmp_path)
-    text = CSV.replace("Label", "Mask").replace("Patient", "Patient;Age;Site").replace("p7", "p7;63;")
-    (tmp_path / "cases.csv").write_text(text)
-    dataset = find_dataset(tmp_path / "cases.csv")
-    assert [case.label for case in dataset.cases] == [tmp_path / "masks/1.nii.gz", tmp_path / "masks/2.nii.gz"]
-    (problem,) = dataset.problems  # the column Site is empty everywhere
-    assert (problem.case, problem.severity) == (WHOLE_SET, "warning")
-    assert "the column 'age' (2 cases) is not understood and passed over" in problem.message
-
-
 def test_unknown_fields_of_the_decathlon_are_named_too(tmp_path: Path):
     write_decathlon(tmp_path)
     content = json.loads((tmp_path / "dataset.json").read_text())
@@ -354,15 +220,6 @@ def test_the_ground_truth_of_one_chaos_patient_leads_to_its_scan(tmp_path: Path)
     touch(tmp_path, "3/Ground/liver_0.png")
     (case,) = find_dataset(tmp_path / "3" / "Ground").cases
     assert case == Case.of_image("3", tmp_path / "3/DICOM_anon", tmp_path / "3/Ground")
-
-
-@pytest.mark.parametrize("name", ["x" * 300, "a\x00b"])
-def test_a_name_that_no_file_can_have_is_a_problem_of_its_case(tmp_path: Path, name: str):
-    write_list_files(tmp_path)
-    rows = [{"image": "scans/1/ct.nii.gz", "label": "masks/1.nii.gz", "case": "good"}, {"image": name, "case": "bad"}]
-    (tmp_path / "cases.json").write_text(json.dumps(rows))
-    dataset = find_dataset(tmp_path / "cases.json")
-    assert (ids(dataset.cases), [problem.case for problem in dataset.problems]) == (["good"], ["bad"])
 
 
 def with_litter(root: Path, *names: str) -> Dataset:

@@ -19,6 +19,14 @@ from fullscale.errors import DataError, FullscaleError, GeometryError
 from fullscale.geometry.volume import Volume
 
 
+def refusal(path: Path, error: type[FullscaleError] = DataError) -> str:
+    """What is said of a file that cannot be read: one line that names it."""
+    with pytest.raises(error) as caught:
+        read_volume(path)
+    assert one_line_about(caught.value, path)
+    return str(caught.value)
+
+
 def save_text(path: Path) -> None:
     path.write_text("no scan\n" * 100)
 
@@ -98,10 +106,7 @@ def save_vectors(path: Path) -> None:
 )
 def test_a_file_that_cannot_be_read_is_refused_in_one_line(tmp_path: Path, name: str, save, says: str):
     save(tmp_path / name)
-    with pytest.raises(DataError) as caught:
-        read_volume(tmp_path / name)
-    assert one_line_about(caught.value, tmp_path / name)
-    assert says in str(caught.value)
+    assert says in refusal(tmp_path / name)
 
 
 def save_codes_zero(path: Path) -> None:
@@ -142,10 +147,7 @@ def save_flattened(path: Path) -> None:
 )
 def test_no_affine_is_invented(tmp_path: Path, name: str, save, says: str):
     save(tmp_path / name)
-    with pytest.raises(GeometryError) as caught:
-        read_volume(tmp_path / name)
-    assert one_line_about(caught.value, tmp_path / name)
-    assert says in str(caught.value)
+    assert says in refusal(tmp_path / name, GeometryError)
 
 
 @settings(deadline=None, max_examples=150)

@@ -44,15 +44,33 @@ def test_one_case_has_no_interval_and_equal_cases_have_an_empty_one() -> None:
     assert bootstrap_interval([0.5, 0.7]) == (0.5, 0.7)
 
 
-def test_the_signed_rank_test_counts_all_ways_to_give_signs() -> None:
-    differences = np.array([0.05, -0.01, 0.02, 0.03, 0.04, 0.06])
-    ranks = stats.rankdata(np.abs(differences))
-    seen = abs((ranks * np.sign(differences)).sum())
-    everything = [abs((ranks * signs).sum()) for signs in product((-1, 1), repeat=6)]
-    compared = compare_paired(0.5 + differences, np.full(6, 0.5))
-    assert compared.p_value == pytest.approx(np.mean(np.array(everything) >= seen - 1e-9))
-    assert compared.effect_size == pytest.approx((21 - 2) / 21)  # all ranks but the lowest speak in favour
+@pytest.mark.parametrize(
+    "steps",
+    [(5, -1, 2, 3, 4, 6), (2, 2, -2, 1, 3, 3), (0, 4, -4, 0, 1, 2, 2, 2), (-1, 1), (0, 3), (0, 0)],
+    ids=["no ties", "ties", "ties and equal pairs", "one each way", "one sign", "all pairs equal"],
+)
+def test_the_signed_rank_test_counts_all_ways_to_give_signs(steps: tuple[int, ...]) -> None:
+    differences = np.array(steps) / 64  # exact, so that ties are ties
+    signed = differences[differences != 0]
+    ranks = stats.rankdata(np.abs(signed))
+    seen = abs((ranks * np.sign(signed)).sum())
+    everything = [abs((ranks * signs).sum()) for signs in product((-1, 1), repeat=len(signed))]
+    compared = compare_paired(0.5 + differences, np.full(len(steps), 0.5))
+    assert compared.p_value == pytest.approx(np.mean([sum_ >= seen - 1e-9 for sum_ in everything]))
+    assert compared.effect_size == pytest.approx((ranks * np.sign(signed)).sum() / max(1, ranks.sum()))
     assert compared.difference == pytest.approx(differences.mean())
+
+
+def test_all_ranks_but_the_lowest_in_favour() -> None:
+    differences = np.array([0.05, -0.01, 0.02, 0.03, 0.04, 0.06])
+    assert compare_paired(0.5 + differences, np.full(6, 0.5)).effect_size == pytest.approx((21 - 2) / 21)
+
+
+@pytest.mark.parametrize("cases", [30, 50, 51, 400])
+def test_the_signed_rank_test_of_many_cases_is_that_of_scipy(cases: int) -> None:
+    differences = np.random.default_rng(cases).normal(0.005, 0.03, cases)
+    expected = stats.wilcoxon(differences, method="exact" if cases <= 50 else "asymptotic").pvalue
+    assert compare_paired(differences, np.zeros(cases)).p_value == pytest.approx(expected, rel=1e-9)
 
 
 @settings(deadline=None)

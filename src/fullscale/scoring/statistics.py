@@ -21,6 +21,8 @@ POWER = 0.8
 RESAMPLES = 10_000
 _SAME = 1e-12
 """Scores that differ by less differ by rounding."""
+_MOST_EXACT = 50
+"""Up to so many signs, all ways to give them are counted; beyond, the normal distribution is close enough."""
 
 Values = npt.NDArray[np.float64]
 
@@ -116,10 +118,23 @@ def compare_paired(values: Sequence[float] | Values, others: Sequence[float] | V
         other_mean=float(second.mean()),
         difference=float(differences.mean()),
         interval=bootstrap_interval(differences),
-        p_value=float(stats.wilcoxon(differences).pvalue) if differences.any() else 1.0,
+        p_value=_signed_rank_p(differences),
         effect_size=_rank_biserial(differences),
         smallest_difference=smallest_difference(differences),
     )
+
+
+def _signed_rank_p(differences: Values) -> float:
+    """Return the two-sided p-value of Wilcoxon's signed-rank test: exact for up to 50 signs, with ties as well."""
+    signed = differences[differences != 0]
+    if len(signed) > _MOST_EXACT:
+        return float(stats.wilcoxon(signed, method="asymptotic").pvalue)
+    ranks = np.rint(2 * stats.rankdata(np.abs(signed))).astype(int)  # twice the ranks: those of ties end in a half
+    chance = np.ones(1)  # of each sum of the ranks in favour, where all ways to give signs are equally likely
+    for rank in ranks:
+        chance = (np.pad(chance, (0, rank)) + np.pad(chance, (rank, 0))) / 2
+    in_favour = ranks[signed > 0].sum()
+    return float(min(1.0, 2 * chance[: min(in_favour, ranks.sum() - in_favour) + 1].sum()))
 
 
 def _rank_biserial(differences: Values) -> float:

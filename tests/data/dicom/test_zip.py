@@ -6,12 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.dicom_slices import (
-    refusal,
-    write_series,
-    write_study,
-    zipped,
-)
+from tests.dicom_slices import refusal, write_series, write_study, zipped
 
 from fullscale.data.dicom.series import is_study, list_series, read_series
 from fullscale.data.read import read_image
