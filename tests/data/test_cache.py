@@ -42,7 +42,8 @@ def test_a_case_is_prepared_once_and_read_by_slices(case: Case, tmp_path: Path) 
     assert second.folder == first.folder
     assert (second.folder / "image.npy").stat().st_mtime_ns == stamp
     assert isinstance(first.image, np.memmap)
-    assert first.image.shape == first.label.shape == (6, 10, 12)
+    assert first.image.shape == (1, 6, 10, 12)
+    assert first.label.shape == (6, 10, 12)
     assert first.image.dtype == np.float16
     np.testing.assert_array_equal(first.voxels[:, 1], [0, 0, 16, 16, 0, 0])
     assert first.spacing_mm == (3, 1, 1)

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fullscale.data.case import Case, Dataset
 from fullscale.data.checks import CaseFacts, Inspection
+from fullscale.data.patch_plan import CPU_PATCH_VOXELS, GPU_PATCH_VOXELS, LARGEST, patch_shape
 from fullscale.data.plan import make_plan, read_plan
 from fullscale.errors import DataError
 
@@ -86,9 +89,59 @@ def test_a_cpu_gets_coarser_slices_and_a_narrow_network_a_gpu_the_papers() -> No
 
 def test_small_slices_make_crops_of_their_own_size_whatever_the_stored_axes() -> None:
     sagittal = facts("a", shape=(36, 50, 35), spacing_mm=(1, 1, 1), orientation="SAR", lowest=0)
-    plan = make_plan(inspection(sagittal, modality="MRI"))
+    plan = make_plan(inspection(sagittal, modality="MRI"), view="slices")
     assert plan.patch_size.value == (64, 48)
     assert plan.spacing_mm.value == 1
+
+
+def test_isotropic_scans_are_shown_in_patches_of_their_proportions() -> None:
+    sagittal = facts("a", shape=(36, 50, 35), spacing_mm=(1, 1, 1), orientation="SAR", lowest=0)
+    plan = make_plan(inspection(sagittal, modality="MRI"))
+    assert plan.view.value == "patches"
+    assert plan.patch_size.value == (32, 48, 32)
+    assert plan.spacing_mm.value == (1, 1, 1)
+    assert plan.recipe.in_channels == 1
+    assert plan.network.value["strides"] == ((2, 2, 2),) * 3
+    assert plan.network.value["levels"] == 4
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing_mm", "gpu_gib", "why"),
+    [
+        ((512, 512, 80), (0.8, 0.8, 5), 80, "slices lie 5 mm apart, 6.2 times"),
+        ((200, 200, 12), (1, 1, 1.5), 80, "has 12 slices, fewer than 16"),
+        ((300, 300, 200), (1, 1, 1), None, "366 times the patch that a CPU trains on quickly"),
+    ],
+)
+def test_scans_that_patches_do_not_suit_are_shown_in_slices(
+    shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], gpu_gib: float | None, why: str
+) -> None:
+    found = inspection(facts("a", shape=shape, spacing_mm=spacing_mm))
+    plan = make_plan(found, gpu_gib)
+    assert plan.view.value == "slices"
+    assert why in plan.view.reason
+    assert make_plan(found, gpu_gib, "patches").view.value == "patches"
+
+
+@given(
+    st.tuples(*[st.integers(8, 500)] * 3), st.tuples(*[st.floats(0.3, 6)] * 3), st.sampled_from([None, 8.0, 24.0, 80.0])
+)
+@settings(max_examples=100, deadline=None)
+def test_a_patch_fits_its_strides_and_the_memory(
+    shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], gpu_gib: float | None
+) -> None:
+    sides, strides = patch_shape(shape, spacing_mm, gpu_gib)
+    deepest = np.prod(strides, axis=0)
+    assert not (np.array(sides) % deepest).any()
+    most = CPU_PATCH_VOXELS if gpu_gib is None else GPU_PATCH_VOXELS * gpu_gib / 24
+    assert np.prod(sides) <= LARGEST * most or sides == tuple(deepest)
+    assert all(side <= 1.5 * size or side == stride for side, size, stride in zip(sides, shape, deepest, strict=True))
+
+
+def test_a_coarse_axis_is_halved_later() -> None:
+    _, strides = patch_shape((40, 200, 200), (3, 1, 1), 24)
+    assert strides[0] == (1, 2, 2)
+    assert strides[-1] == (2, 2, 2)
 
 
 def test_one_structure_is_a_sigmoid_and_two_are_a_softmax() -> None:

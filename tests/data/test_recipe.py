@@ -105,12 +105,13 @@ def test_a_spacing_that_would_make_slices_of_terabytes_is_refused() -> None:
 
 
 def test_neighbours_repeat_at_the_ends() -> None:
-    slices = np.arange(4)[:, None, None] * np.ones((1, 2, 2))
+    slices = np.arange(4)[None, :, None, None] * np.ones((1, 1, 2, 2))
     assert [with_neighbours(slices, i, 1)[:, 0, 0].tolist() for i in range(4)] == [
         [0, 0, 1],
         [0, 1, 2],
         [1, 2, 3],
         [2, 3, 3],
     ]
-    assert with_neighbours(slices[:1], 0, 2).shape == (5, 2, 2)
+    assert with_neighbours(slices[:, :1], 0, 2).shape == (5, 2, 2)
+    assert with_neighbours(np.concatenate([slices, -slices]), 2, 1)[:, 0, 0].tolist() == [1, 2, 3, -1, -2, -3]
     assert Recipe(intensity=WINDOW, spacing_mm=1, neighbours=2).in_channels == 5

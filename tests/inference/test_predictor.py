@@ -15,7 +15,7 @@ from fullscale.data.volume_files import read_volume, write_volume
 from fullscale.errors import DataError, UsageError
 from fullscale.geometry.orientation import reorient
 from fullscale.geometry.volume import Volume
-from fullscale.inference.predictor import Predictor, slice_logits
+from fullscale.inference.predictor import Predictor, view_of
 from fullscale.inference.runtimes.torch import choose_device
 from fullscale.views.slices import with_neighbours
 
@@ -57,8 +57,8 @@ def test_batches_change_nothing(trained_run: Path, scan: Volume) -> None:
 def test_the_mask_is_the_networks_answer_slice_by_slice(trained_run: Path, predictor: Predictor, scan: Volume) -> None:
     recipe = predictor.card.recipe
     geometry = slice_geometry(scan, recipe)
-    slices = image_slices(scan, geometry, recipe)
-    middle = len(slices) // 2
+    slices = image_slices(scan, geometry, recipe)[None]
+    middle = slices.shape[1] // 2
     image = torch.from_numpy(with_neighbours(slices, middle, recipe.neighbours))[None]
     with torch.no_grad():
         logits = load_bundle(trained_run).members[0].network(image)
@@ -190,6 +190,7 @@ def test_devices_that_are_not_there_are_refused() -> None:
 
 
 def test_slices_come_in_order(predictor: Predictor) -> None:
-    slices = np.random.default_rng(0).normal(size=(7, 20, 26)).astype(np.float32)
-    batches = list(slice_logits(predictor.members[0].runtime, slices, 1, batch_size=3))
+    slices = np.random.default_rng(0).normal(size=(1, 7, 20, 26)).astype(np.float32)
+    member = predictor.members[0]
+    batches = list(view_of(member.card, batch_size=3).maps(member.runtime.logits, slices, torch.device("cpu")))
     assert [tuple(batch.shape) for batch in batches] == [(3, 3, 20, 26), (3, 3, 20, 26), (1, 3, 20, 26)]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fullscale.data.cache import PreparedCase
 from fullscale.training.augment import DefaultAugmentation
-from fullscale.views.slices import Crop, CropDataset, CropSampler
+from fullscale.views.crops import Crop, CropDataset, CropSampler
 
 STILL = DefaultAugmentation(probability=0, flip=0)
 
@@ -24,7 +24,7 @@ def a_case(
     for value, where in structures.items():
         label[where] = value
     slices, rows, columns = np.indices(shape)
-    np.save(folder / "image.npy", (100 * slices + 10 * (rows % 10) + columns % 10).astype(np.float16))
+    np.save(folder / "image.npy", (100 * slices + 10 * (rows % 10) + columns % 10).astype(np.float16)[None])
     np.save(folder / "label.npy", label)
     voxels = np.array([np.bincount(s.ravel(), minlength=3) for s in label])
     return PreparedCase(name, folder, (1, 1, 1), voxels)

@@ -8,11 +8,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from fullscale.data.distribution import Distribution
 from fullscale.data.labels import Algorithm, LabelScheme
-from fullscale.data.recipe import Recipe
+from fullscale.data.recipe import Mirror, Recipe
 from fullscale.errors import DataError, UsageError
 from fullscale.networks import create_network, list_networks
 
@@ -80,6 +80,10 @@ class ModelCard(_Card):
         options: its further arguments.
         package: that offers the network; None for one of ours.
         recipe: what is done to a scan first.
+        tile_size: slices, rows and columns of the patches that it was trained on, in which it is shown a scan; None for
+            a model of slices.
+        tile_overlap: of neighbouring tiles, as a share of their sides.
+        mirrors: mirror images that it is shown as well, and whose answers are averaged with the first.
         trained_on: content digest of each case that it was trained on, by the case's name.
         distribution: what those cases were like; None where it is not known.
         weights_sha256: digest of the file of weights, which `save_bundle` fills in; None for a model of 0.1.
@@ -90,10 +94,21 @@ class ModelCard(_Card):
     options: dict[str, Any] = {}
     package: str | None = None
     recipe: Recipe
+    tile_size: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
+    tile_overlap: float = Field(0.5, ge=0, le=0.9)
+    mirrors: tuple[Mirror, ...] = ()
     trained_on: dict[str, str] = {}
     distribution: Distribution | None = None
     weights_sha256: str | None = None
     exported: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _shown_as_trained(self) -> ModelCard:
+        if (self.tile_size is None) != (self.recipe.view == "slices"):
+            raise ValueError("expected tile_size with patches, and with patches alone")
+        if self.recipe.view == "slices" and "head-foot" in self.mirrors:
+            raise ValueError("slices have no mirror image from head to foot")
+        return self
 
     @property
     def algorithm(self) -> Algorithm:

@@ -164,14 +164,13 @@ def plan(
     from fullscale.config.load import load_config
     from fullscale.data.checks import inspect_dataset
     from fullscale.data.layouts.find import find_dataset
-    from fullscale.data.plan import make_plan
     from fullscale.files import write_text
-    from fullscale.training.prepare import gpu_memory_gib
+    from fullscale.training.prepare import plan_for
 
     config = load_config(None, [f"trainer.device={device}", *(settings or [])])
     with progress_bar("inspecting") as progress:
         inspection = inspect_dataset(find_dataset(data), progress, jobs, config.data.labels)
-    chosen = make_plan(inspection, gpu_memory_gib(config))
+    chosen = plan_for(inspection, config)
     if output is not None:
         write_text(output, chosen.model_dump_json(indent=2) + "\n")
         print_status(f"the plan is in {output}")
@@ -196,14 +195,14 @@ def prepare(
     from fullscale.data.cache import cache_summary, default_cache, prepare_cases
     from fullscale.data.checks import inspect_dataset
     from fullscale.data.layouts.find import find_dataset
-    from fullscale.data.plan import make_plan, read_plan
-    from fullscale.training.prepare import gpu_memory_gib
+    from fullscale.data.plan import read_plan
+    from fullscale.training.prepare import plan_for
 
     config = load_config(None, settings or [])
     labels = config.data.labels
     with progress_bar("inspecting") as progress:
         inspection = inspect_dataset(find_dataset(data), progress, jobs, labels)
-    chosen = read_plan(plan).with_labels(labels) if plan else make_plan(inspection, gpu_memory_gib(config))
+    chosen = read_plan(plan).with_labels(labels) if plan else plan_for(inspection, config)
     cases, where = inspection.usable_cases, cache or default_cache()
     with progress_bar("preparing") as progress:
         prepared = prepare_cases(cases, chosen.recipe, chosen.labels.value, where, progress, verify, jobs)

@@ -84,7 +84,7 @@ class Results:
         reference: name of the row that the others are tested against.
         budget: of each row and fold, in words.
         folds: trained of each row.
-        crop: rows and columns for which the operations are counted.
+        crop: the sides of the crop for which the operations are counted.
         lines: in the order of the rows.
     """
 
@@ -92,13 +92,18 @@ class Results:
     reference: str
     budget: str
     folds: int
-    crop: tuple[int, int]
+    crop: tuple[int, ...]
     lines: list[Line]
 
     @property
     def failed(self) -> list[Line]:
         """The rows that lack the scores of a fold."""
         return [line for line in self.lines if line.failures]
+
+    @property
+    def crop_text(self) -> str:
+        """The sides of the crop, such as "192x192"."""
+        return "x".join(map(str, self.crop))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

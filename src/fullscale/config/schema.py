@@ -76,7 +76,12 @@ class DataConfig(Section):
     validation: tuple[str, ...] | None = Field(
         None, description="cases that validate, as [case_1, case_2?]; all others train, as the one fold 0"
     )
-    patch_size: tuple[PositiveInt, PositiveInt] | None = Field(None, description="rows and columns of a training crop")
+    view: Literal["slices", "patches"] | None = Field(
+        None, description="what the network is shown: slices with their neighbours, or patches of three dimensions"
+    )
+    patch_size: tuple[PositiveInt, PositiveInt] | tuple[PositiveInt, PositiveInt, PositiveInt] | None = Field(
+        None, description="rows and columns of a training crop; for patches slices, rows and columns"
+    )
     batch_size: PositiveInt | None = Field(None, description="crops a step")
     foreground_fraction: float = Field(0.67, ge=0, le=1, description="share of crops centred on a structure voxel")
     workers: int | None = Field(None, ge=0, description="processes that prepare crops; default by the machine")

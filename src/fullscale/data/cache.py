@@ -1,4 +1,4 @@
-"""Prepared cases on disk: slices that training reads a few at a time, keyed by content.
+"""Prepared cases on disk: voxels that training reads a few at a time, keyed by content.
 
 A prepared case is a folder named by a digest of the scan's content, the mask's content, the recipe and the labels. A
 file or a recipe that changes has another digest and is prepared again. The folder is filled beside its place and
@@ -37,7 +37,7 @@ from fullscale.work.executor import make_executor, map_cases
 from fullscale.work.machine import choose_jobs
 from fullscale.work.processes import Shared
 
-FORMAT = 2
+FORMAT = 3
 """Raised whenever the same bytes would be prepared into other files."""
 
 _IMAGE, _LABEL, _META = "image.npy", "label.npy", "case.json"
@@ -68,7 +68,7 @@ class PreparedCase:
 
     @property
     def image(self) -> npt.NDArray[np.float16]:
-        """Normalised slices `[S, H, W]`."""
+        """Normalised voxels `[C, S, H, W]`."""
         return np.load(self.folder / _IMAGE, mmap_mode="r")  # type: ignore[no-any-return]
 
     @property
@@ -151,7 +151,7 @@ def _fill(folder: Path, case: Case, recipe: Recipe, labels: Mapping[int, str]) -
     require_same_grid(scan, mask, f"case {case.id}: image and mask")
     try:
         geometry = slice_geometry(scan, recipe)
-        image = image_slices(scan, geometry, recipe).astype(np.float16)
+        image = image_slices(scan, geometry, recipe).astype(np.float16)[None]
         require_contrast(image, scan, recipe)
     except DataError as error:
         raise DataError(f"case {case.id}: {error}") from error

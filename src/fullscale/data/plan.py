@@ -6,15 +6,24 @@ A plan is JSON that a person reads and edits: change a `value`, and train with `
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from fullscale.data.case import WHOLE_SET
 from fullscale.data.checks import CaseFacts, Inspection
 from fullscale.data.labels import LabelScheme
-from fullscale.data.recipe import Intensity, Neighbours, Recipe
+from fullscale.data.patch_plan import patch_shape, why_slices
+from fullscale.data.recipe import Intensity, Neighbours, Recipe, Spacing, View
 from fullscale.errors import DataError
 
 T = TypeVar("T")
@@ -25,6 +34,9 @@ CPU_WIDTH = 16
 CPU_VOXELS = 48 << 10
 PAPER_SIDE = 320
 PAPER_WIDTH = 64
+PATCH_WIDTH = 32
+LEAN = {"normalization": "instance", "downsampling": "stride", "fusion": "reduce", "skip_channels": 8}
+"""The form of UNet 3+ that learns most per minute in three dimensions; docs/results.md has the figures."""
 MAX_BATCH = 32
 MOSTLY_EMPTY = 0.75
 """Part of a scan that is 0, as around a brain that was cut out, from which 0 no longer counts in its statistics."""
@@ -50,10 +62,12 @@ class Plan(BaseModel):
         modality: `"CT"` (intensities are HU), `"MRI"` or `"unknown"`.
         labels: values in the masks and their names, background first; values that share a name are merged.
         intensity: clipping and normalisation.
-        spacing_mm: in-plane voxel size that slices are resized to; null keeps each scan's own.
-        neighbours: slices above and below that are shown with each.
-        patch_size: rows and columns of a training crop.
+        view: whether the network is shown slices, or patches of three dimensions.
+        spacing_mm: voxel size that scans are resized to, in plane or along three axes; null keeps each scan's own.
+        neighbours: slices above and below that are shown with each; 0 for patches.
+        patch_size: rows and columns of a training crop, or slices, rows and columns.
         width: channels of the network's first level.
+        network: further options of the network, where it has them.
         batch_size: crops a step.
     """
 
@@ -63,10 +77,12 @@ class Plan(BaseModel):
     modality: Choice[str]
     labels: Choice[dict[int, str]]
     intensity: Choice[Intensity]
-    spacing_mm: Choice[PositiveFloat | None]
+    view: Choice[View] = Choice(value="slices", reason="a plan of an earlier version")
+    spacing_mm: Choice[Spacing | None]
     neighbours: Choice[Neighbours]
-    patch_size: Choice[tuple[PositiveInt, PositiveInt]]
+    patch_size: Choice[tuple[PositiveInt, PositiveInt] | tuple[PositiveInt, PositiveInt, PositiveInt]]
     width: Choice[PositiveInt]
+    network: Choice[dict[str, Any]] = Choice(value={}, reason="slices: the network's own")
     batch_size: Choice[PositiveInt]
 
     @field_validator("labels")
@@ -76,14 +92,19 @@ class Plan(BaseModel):
             raise ValueError("expected 0 for the background and at least one structure of a higher value")
         return labels
 
+    @model_validator(mode="after")
+    def _of_one_view(self) -> Plan:
+        require_patch_size(self.patch_size.value, self.view.value)
+        Recipe.model_validate(self._recipe_values())
+        return self
+
     @property
     def recipe(self) -> Recipe:
         """What is done to a scan before a network sees it."""
-        return Recipe(
-            intensity=self.intensity.value,
-            spacing_mm=self.spacing_mm.value,
-            neighbours=self.neighbours.value,
-        )
+        return Recipe.model_validate(self._recipe_values())
+
+    def _recipe_values(self) -> dict[str, Any]:
+        return {name: getattr(self, name).value for name in Recipe.model_fields}
 
     @property
     def scheme(self) -> LabelScheme:
@@ -105,6 +126,17 @@ class Plan(BaseModel):
         return self if labels is None else self.model_copy(update={"labels": _chosen(labels)})
 
 
+def require_patch_size(patch_size: tuple[int, ...], view: View) -> None:
+    """Refuse a crop of other dimensions than the view has.
+
+    Raises:
+        ValueError: it has.
+    """
+    wanted = 3 if view == "patches" else 2
+    if len(patch_size) != wanted:
+        raise ValueError(f"patch_size {list(patch_size)} has {len(patch_size)} sides: expected {wanted} for {view}")
+
+
 def read_plan(path: Path) -> Plan:
     """Read a plan, edited or not.
 
@@ -121,12 +153,13 @@ def read_plan(path: Path) -> Plan:
         raise DataError(f"{path}: {where}: {first['msg']} (it holds {first['input']!r:.80})") from error
 
 
-def make_plan(inspection: Inspection, gpu_gib: float | None = None) -> Plan:
+def make_plan(inspection: Inspection, gpu_gib: float | None = None, view: View | None = None) -> Plan:
     """Choose from the facts of the usable cases.
 
     Args:
         inspection: what the cases hold.
         gpu_gib: memory of the GPU that will train, or None for a CPU.
+        view: slices or patches, where that is set already.
 
     Raises:
         DataError: no case can be used, no mask holds a structure, or the labels as a whole cannot be trained on.
@@ -138,20 +171,67 @@ def make_plan(inspection: Inspection, gpu_gib: float | None = None) -> Plan:
     if not facts:
         raise DataError(f"no case of {inspection.dataset.name} can be used; see fullscale inspect")
     modality = _modality(inspection, facts)
+    chosen_view = _view(facts, gpu_gib, view)
+    common: dict[str, Any] = {
+        "dataset": inspection.dataset.name,
+        "modality": modality,
+        "labels": _labels(inspection),
+        "intensity": _intensity(modality.value, facts),
+        "view": chosen_view,
+        "width": _width(gpu_gib, chosen_view.value),
+    }
+    if chosen_view.value == "patches":
+        return Plan(**common, **_for_patches(facts, gpu_gib))
     spacing = _spacing(facts, gpu_gib)
     patch = _patch_size(facts, spacing.value, gpu_gib)
-    width = _width(gpu_gib)
     return Plan(
-        dataset=inspection.dataset.name,
-        modality=modality,
-        labels=_labels(inspection),
-        intensity=_intensity(modality.value, facts),
+        **common,
         spacing_mm=spacing,
         neighbours=Choice(value=1, reason="the paper shows the slice above and the slice below as further channels"),
         patch_size=patch,
-        width=width,
-        batch_size=_batch_size(patch.value, width.value, gpu_gib),
+        batch_size=_batch_size(patch.value, common["width"].value, gpu_gib),
     )
+
+
+def _view(facts: list[CaseFacts], gpu_gib: float | None, wanted: View | None) -> Choice[View]:
+    if wanted is not None:
+        return Choice(value=wanted, reason="set by data.view")
+    why = why_slices(*_median_grid(facts), on_cpu=gpu_gib is None)
+    if why is not None:
+        return Choice(value="slices", reason=why)
+    return Choice(value="patches", reason="voxels are about as long as wide, and the scans have many slices")
+
+
+def _for_patches(facts: list[CaseFacts], gpu_gib: float | None) -> dict[str, Choice[Any]]:
+    shape, spacing = _median_grid(facts)
+    patch = patch_shape(shape, spacing, gpu_gib)
+    size = " x ".join(f"{side:.0f}" for side in shape)
+    room = "that a CPU learns from fastest" if gpu_gib is None else f"for {gpu_gib:.0f} GiB of GPU memory"
+    return {
+        "spacing_mm": Choice(
+            value=tuple(round(step, 4) for step in spacing),
+            reason="median distances across slices, of rows and of columns",
+        ),
+        "neighbours": Choice(value=0, reason="a patch holds its neighbours"),
+        "patch_size": Choice(
+            value=patch.sides,
+            reason=f"the proportions of the median scan, {size} voxels, in a size {room}; multiples of the strides",
+        ),
+        "network": Choice(
+            value={"spatial_dims": 3, "levels": len(patch.strides) + 1, "strides": patch.strides} | LEAN,
+            reason="an axis is halved until the levels are isotropic; the lean form is quicker than the paper's in "
+            "three dimensions at equal scores",
+        ),
+        "batch_size": Choice(value=2, reason="two patches a step"),
+    }
+
+
+def _median_grid(facts: list[CaseFacts]) -> tuple[list[float], tuple[float, float, float]]:
+    """Return voxels and distances in mm of the median scan, across slices, of rows and of columns."""
+    grids = [_upright(f) for f in facts]
+    across, row, column = np.median([spacing for _, spacing in grids], axis=0).tolist()
+    extent = np.median([np.multiply(shape, spacing) for shape, spacing in grids], axis=0)
+    return (extent / (across, row, column)).tolist(), (across, row, column)
 
 
 def _modality(inspection: Inspection, facts: list[CaseFacts]) -> Choice[str]:
@@ -238,7 +318,12 @@ def _patch_size(facts: list[CaseFacts], spacing_mm: float | None, gpu_gib: float
     )
 
 
-def _width(gpu_gib: float | None) -> Choice[PositiveInt]:
+def _width(gpu_gib: float | None, view: View) -> Choice[PositiveInt]:
+    if view == "patches":
+        return Choice(
+            value=CPU_WIDTH if gpu_gib is None else PATCH_WIDTH,
+            reason="a third axis multiplies the cost of every channel" + (", here of a CPU" if gpu_gib is None else ""),
+        )
     if gpu_gib is None:
         return Choice(value=CPU_WIDTH, reason="a CPU: a quarter of the paper's width is a sixteenth of its cost")
     if gpu_gib < 10:
@@ -266,6 +351,13 @@ def _extent_mm(facts: CaseFacts) -> tuple[float, float]:
 
 def _in_plane(facts: CaseFacts) -> tuple[tuple[int, int], tuple[float, float]]:
     """Voxels and spacing in mm of a case's axial slices: rows (front to back), then columns (side to side)."""
-    row = next(axis for axis, code in enumerate(facts.orientation) if code in "PA")
-    column = next(axis for axis, code in enumerate(facts.orientation) if code in "LR")
-    return (facts.shape[row], facts.shape[column]), (facts.spacing_mm[row], facts.spacing_mm[column])
+    (_, rows, columns), (_, row_mm, column_mm) = _upright(facts)
+    return (rows, columns), (row_mm, column_mm)
+
+
+def _upright(facts: CaseFacts) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
+    """Voxels and spacing in mm across slices (feet to head), of rows (front to back) and of columns (side to side)."""
+    axes = [next(axis for axis, code in enumerate(facts.orientation) if code in pair) for pair in ("SI", "PA", "LR")]
+    slices, rows, columns = (facts.shape[axis] for axis in axes)
+    across, row, column = (facts.spacing_mm[axis] for axis in axes)
+    return (slices, rows, columns), (across, row, column)

@@ -1,8 +1,9 @@
-"""The one recipe that turns a scan into the slices a network sees, shared by training and prediction, and its way back.
+"""The one recipe that turns a scan into what a network sees, shared by training and prediction, and its way back.
 
 A scan is reoriented to RAS, so that whatever the file stores, axis 2 runs from feet to head; it is cut along that axis
-into slices `[S, H, W]` (H from posterior to anterior, W from left to right), resized in plane to the recipe's spacing,
-clipped and normalised. Nothing is resampled across slices: a network of this family sees a slice and its neighbours.
+into slices `[S, H, W]` (H from posterior to anterior, W from left to right), resized to the recipe's spacing, clipped
+and normalised. A network of slices sees each of them with its neighbours, and nothing is resampled across slices. A
+network of patches sees all three axes, and each has a spacing of its own.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, PositiveFloat, model_validator
 from fullscale.data.labels import LabelScheme
 from fullscale.errors import DataError
 from fullscale.geometry.orientation import Reorientation, reorientation
-from fullscale.geometry.resample import resize_label_slices, resize_slices
+from fullscale.geometry.resample import resize_label_volume, resize_volume
 from fullscale.geometry.volume import Volume
 
 CANONICAL = "RAS"
@@ -26,6 +27,13 @@ MIN_SIDE, MAX_SIDE = 8, 8192
 """Slices are never resized below the one; a recipe that would enlarge them beyond the other is refused."""
 
 Neighbours = Literal[0, 1, 2, 3]
+View = Literal["slices", "patches"]
+Spacing = PositiveFloat | tuple[PositiveFloat, PositiveFloat, PositiveFloat]
+"""In mm: that of rows and columns alike, or one each across slices, of rows and of columns."""
+
+Mirror = Literal["left-right", "front-back", "head-foot"]
+MIRRORS: dict[Mirror, int] = {"left-right": -1, "front-back": -2, "head-foot": -3}
+"""The axis of prepared voxels `[..., S, H, W]` that each mirror turns over."""
 
 
 class Intensity(BaseModel):
@@ -78,20 +86,36 @@ class Recipe(BaseModel):
 
     Attributes:
         intensity: clipping and normalisation.
-        spacing_mm: in-plane distance between voxel centres that slices are resized to, or None to keep each scan's.
+        spacing_mm: distance between voxel centres that a scan is resized to: in plane, or along three axes, or None to
+            keep each scan's own.
         neighbours: slices above and below the one to segment that are shown with it (1 means three channels).
+        view: whether a network is shown slices, or patches of three dimensions, which need no neighbours.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     intensity: Intensity
-    spacing_mm: PositiveFloat | None
+    spacing_mm: Spacing | None
     neighbours: Neighbours = 1
+    view: View = "slices"
+
+    @model_validator(mode="after")
+    def _fitting_the_view(self) -> Recipe:
+        if self.view == "slices" and isinstance(self.spacing_mm, tuple):
+            raise ValueError("spacing_mm has three numbers, but slices are resized in plane: expected one number")
+        if self.view == "patches" and self.neighbours:
+            raise ValueError(f"neighbours is {self.neighbours}, but patches hold their neighbours: expected 0")
+        return self
 
     @property
     def in_channels(self) -> int:
         """Channels of the network's input: the slice and its neighbours."""
         return 2 * self.neighbours + 1
+
+    @property
+    def spatial_dims(self) -> int:
+        """Dimensions of what the network is shown."""
+        return 3 if self.view == "patches" else 2
 
 
 @dataclass(frozen=True)
@@ -124,24 +148,34 @@ def slice_geometry(scan: Volume, recipe: Recipe) -> SliceGeometry:
     change = reorientation(scan.affine, CANONICAL)
     columns, rows, slices = (scan.shape[axis] for axis in change.axes)
     spacing_columns, spacing_rows, spacing_slices = (scan.spacing_mm[axis] for axis in change.axes)
-    if recipe.spacing_mm is None:
-        in_plane = (rows, columns)
-    else:
-        in_plane = (
-            max(MIN_SIDE, round(rows * spacing_rows / recipe.spacing_mm)),
-            max(MIN_SIDE, round(columns * spacing_columns / recipe.spacing_mm)),
-        )
-    if max(in_plane) > max(MAX_SIDE, rows, columns):
+    shape, spacing = (slices, rows, columns), (spacing_slices, spacing_rows, spacing_columns)
+    return SliceGeometry(change, shape, _network_shape(shape, spacing, recipe), spacing)
+
+
+def _network_shape(
+    shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], recipe: Recipe
+) -> tuple[int, int, int]:
+    """Work out slices, rows and columns at the recipe's spacing.
+
+    Raises:
+        DataError: there would be more than `MAX_SIDE` along an axis, and more than there are.
+    """
+    wanted = recipe.spacing_mm
+    if wanted is None:
+        return shape
+    across, row, column = wanted if isinstance(wanted, tuple) else (None, wanted, wanted)
+    slices = shape[0] if across is None else max(1, round(shape[0] * spacing_mm[0] / across))
+    rows = max(MIN_SIDE, round(shape[1] * spacing_mm[1] / row))
+    columns = max(MIN_SIDE, round(shape[2] * spacing_mm[2] / column))
+    found = (slices, rows, columns)
+    if max(found) > max(MAX_SIDE, *shape):
+        what = f"{wanted:g}" if not isinstance(wanted, tuple) else " x ".join(f"{step:g}" for step in wanted)
         raise DataError(
-            f"at spacing_mm {recipe.spacing_mm:g} its slices of {rows}x{columns} would become "
-            f"{in_plane[0]}x{in_plane[1]}; choose a spacing nearer to its own {spacing_rows:g}x{spacing_columns:g} mm"
+            f"at spacing_mm {what} its slices of {shape[1]}x{shape[2]} would become {rows}x{columns}, {slices} in "
+            f"number; choose a spacing nearer to its own {spacing_mm[1]:g}x{spacing_mm[2]:g} mm, slices "
+            f"{spacing_mm[0]:g} mm apart"
         )
-    return SliceGeometry(
-        change,
-        (slices, rows, columns),
-        (slices, *in_plane),
-        (spacing_slices, spacing_rows, spacing_columns),
-    )
+    return found
 
 
 def image_slices(scan: Volume, geometry: SliceGeometry, recipe: Recipe) -> npt.NDArray[np.float32]:
@@ -154,7 +188,7 @@ def image_slices(scan: Volume, geometry: SliceGeometry, recipe: Recipe) -> npt.N
         bad = int((~np.isfinite(scan.array)).sum())
         raise DataError(f"the scan holds {bad} NaN or infinite voxels; replace them before use")
     normalised = recipe.intensity.apply(_slices(scan, geometry))
-    return np.ascontiguousarray(resize_slices(normalised, geometry.network_shape[1:]))
+    return np.ascontiguousarray(resize_volume(normalised, geometry.network_shape))
 
 
 def require_contrast(slices: npt.NDArray[Any], scan: Volume, recipe: Recipe) -> None:
@@ -176,7 +210,7 @@ def label_slices(mask: Volume, geometry: SliceGeometry, labels: Mapping[int, str
     Values that share a name are merged; values that have no name become background.
     """
     classes = LabelScheme(labels).targets(_slices(mask, geometry))
-    return np.ascontiguousarray(resize_label_slices(classes, geometry.network_shape[1:]))
+    return np.ascontiguousarray(resize_label_volume(classes, geometry.network_shape))
 
 
 def _slices(volume: Volume, geometry: SliceGeometry) -> npt.NDArray[Any]:

@@ -20,6 +20,15 @@ def resize_slices(slices: npt.NDArray[np.float32], shape: tuple[int, int]) -> np
     return np.asarray(rows @ slices @ columns.T, dtype=np.float32)
 
 
+def resize_volume(slices: npt.NDArray[np.float32], shape: tuple[int, int, int]) -> npt.NDArray[np.float32]:
+    """Resize `[S, H, W]` to `shape`: each slice, and then across slices where their number changes."""
+    resized = resize_slices(slices, shape[1:])
+    if len(resized) == shape[0]:
+        return resized
+    across = interpolation_matrix(len(resized), shape[0])
+    return np.asarray(np.tensordot(across, resized, axes=1), dtype=np.float32)
+
+
 def resize_label_slices(labels: npt.NDArray[np.uint8], shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
     """Resize label slices `[S, H, W]`: each new voxel takes the label that covers most of it. No label is invented."""
     if labels.shape[1:] == shape:
@@ -29,6 +38,21 @@ def resize_label_slices(labels: npt.NDArray[np.uint8], shape: tuple[int, int]) -
         values = np.unique(label_slice)
         cover = np.stack([resize_slices((label_slice == v).astype(np.float32)[None], shape)[0] for v in values])
         resized[s] = values[cover.argmax(axis=0)]
+    return resized
+
+
+def resize_label_volume(labels: npt.NDArray[np.uint8], shape: tuple[int, int, int]) -> npt.NDArray[np.uint8]:
+    """Resize labels `[S, H, W]` to `shape`: each new voxel takes the label that covers most of it.
+
+    Of labels that cover as much, the lowest. No label is invented.
+    """
+    if len(labels) == shape[0]:
+        return resize_label_slices(labels, shape[1:])
+    resized, most = np.zeros(shape, dtype=np.uint8), np.full(shape, -1, dtype=np.float32)
+    for value in np.unique(labels):
+        cover = resize_volume((labels == value).astype(np.float32), shape)
+        more = cover > most
+        resized[more], most[more] = value, cover[more]
     return resized
 
 

@@ -6,14 +6,17 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from fullscale.geometry.volume import Volume
 from fullscale.inference.combine import Combination
-from fullscale.inference.predictor import Predictor, resize_logits
+from fullscale.inference.predictor import Predictor
+from fullscale.inference.runtimes.load import RunningMember
 from fullscale.inference.scan import Scan, as_volume
 from fullscale.metrics.presence import Guided
 from fullscale.networks.guidance import absent, gate
+from fullscale.views.protocol import Compute
 
 
 def predict_guided(
@@ -39,20 +42,20 @@ def predict_guided(
     """
     volume = as_volume(scan, spacing_mm)
     geometry = predictor.geometry(volume)
+    channels = predictor.card.scheme.channels
     gated, ungated = (np.empty(geometry.shape, dtype=np.uint8) for _ in range(2))
     predicted_present: list[npt.NDArray[np.bool_] | None] = []
-    for where, images in predictor.batches(volume):
+    for where, by_member in predictor.slabs(volume, _both):
         with_gate, without_gate = (Combination(predictor.card.scheme) for _ in range(2))
-        by_member = []
-        for member, image in images:
-            logits, presence = member.runtime.segment(image)
-            logits = resize_logits(logits, geometry.shape[1:])
-            without_gate.add(logits)
-            with_gate.add(gate(logits, presence))
-            by_member.append(presence)
+        present: list[npt.NDArray[np.bool_] | None] = []
+        for maps in by_member:
+            with_gate.add(maps[:, :channels])
+            without_gate.add(maps[:, channels : 2 * channels])
+            told = maps[:, 2 * channels :].amax(dim=(2, 3)) > 0  # [b, structures], or none
+            present.append(told.cpu().numpy() if told.shape[1] else None)
         gated[where] = with_gate.decide().cpu().numpy()
         ungated[where] = without_gate.decide().cpu().numpy()
-        predicted_present.append(_vote(by_member))
+        predicted_present.append(_vote(present))
     mask = predictor.label_volume(gated, geometry, volume)
     known = [slices for slices in predicted_present if slices is not None]
     if not known:
@@ -60,16 +63,35 @@ def predict_guided(
     return mask, Guided(mask, predictor.label_volume(ungated, geometry, volume), np.concatenate(known))
 
 
-def _vote(by_member: Sequence[Tensor | None]) -> npt.NDArray[np.bool_] | None:
+def _both(member: RunningMember) -> Compute:
+    """Make of a member what gives logits with the gate and without, then where each structure is called present.
+
+    That is 1 in the whole image, or 0, and travels with the logits: of several tiles around a slice, one that calls a
+    structure present is enough.
+    """
+
+    def compute(images: Tensor) -> Tensor:
+        with torch.inference_mode():
+            logits, presence = member.runtime.segment(images)
+            if presence is None:
+                return torch.cat([logits, logits], dim=1)
+            found = (~absent(presence)).to(logits)
+            everywhere = found.reshape(*found.shape, *[1] * (logits.ndim - 2)).expand(-1, -1, *logits.shape[2:])
+            return torch.cat([gate(logits, presence), logits, everywhere], dim=1)
+
+    return compute
+
+
+def _vote(by_member: Sequence[npt.NDArray[np.bool_] | None]) -> npt.NDArray[np.bool_] | None:
     """Say of each slice which structures more than half of the members call present; None where none has guidance.
 
     A member without guidance calls all of them present.
 
     Args:
-        by_member: presence logits `[B, structures, 2]` of each member, or None.
+        by_member: whether each member calls each structure of each slice present `[B, structures]`, or None.
     """
-    called = [~absent(presence).cpu().numpy() for presence in by_member if presence is not None]
+    called = [present for present in by_member if present is not None]
     if not called:
         return None
-    present: npt.NDArray[np.bool_] = 2 * (np.sum(called, axis=0) + len(by_member) - len(called)) > len(by_member)
-    return present
+    voted: npt.NDArray[np.bool_] = 2 * (np.sum(called, axis=0) + len(by_member) - len(called)) > len(by_member)
+    return voted

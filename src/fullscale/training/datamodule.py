@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from fullscale.views.slices import CropDataset, CropSampler
+from fullscale.views.crops import CropDataset, CropSampler
 
 
 class SegmentationData(lightning.LightningDataModule):

@@ -15,23 +15,24 @@ from fullscale.config.schema import OptimizerConfig
 from fullscale.data.cache import PreparedCase
 from fullscale.data.labels import LabelScheme
 from fullscale.errors import FullscaleError
-from fullscale.inference.predictor import slice_logits
 from fullscale.inference.runtimes.torch import TorchRuntime
 from fullscale.losses.supervision import SupervisedLoss, SupervisedTerms, presence_of
 from fullscale.metrics.overlap import overlap_counts
 from fullscale.networks.protocol import Network, SegmentationOutput
 from fullscale.training.optimizers import create_optimizer
+from fullscale.views.protocol import View
 
 
 class SegmentationModule(lightning.LightningModule):
     """A network in training.
 
     Args:
-        network: gives a `SegmentationOutput` in training and logits `[B, C, H, W]` in evaluation.
+        network: gives a `SegmentationOutput` or logits in training and logits `[B, C, H, W]` or `[B, C, D, H, W]` in
+            evaluation.
         loss: of all supervised outputs and of presence.
         optimizer: which one; its rate is set by the `Budget`.
         scheme: what the channels stand for.
-        neighbours: slices above and below that are shown with each.
+        view: how the network is shown a whole case.
         validation: prepared cases, told apart by their index.
     """
 
@@ -41,20 +42,21 @@ class SegmentationModule(lightning.LightningModule):
         loss: SupervisedLoss,
         optimizer: OptimizerConfig,
         scheme: LabelScheme,
-        neighbours: int,
+        view: View,
         validation: Sequence[PreparedCase],
     ) -> None:
         super().__init__()
-        self.network = network.to(memory_format=torch.channels_last)
+        two_dimensional = network.spatial_dims == 2  # a convolution on a CPU likes its channels last there
+        self.network = network.to(memory_format=torch.channels_last) if two_dimensional else network
         self.loss = loss
         self.optimizer_config = optimizer
         self.scheme = scheme
-        self.neighbours = neighbours
+        self.view = view
         self.validation = list(validation)
         self.dice_by_case: dict[str, list[float]] = {}
 
     def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-        """One batch of images `[B, C, H, W]` and class indices `[B, H, W]`."""
+        """One batch of images `[B, C, H, W]` and class indices `[B, H, W]`, or of three dimensions."""
         image, target = batch
         output = self.network(image)
         loss: SupervisedTerms = self.loss(output, target)
@@ -74,7 +76,8 @@ class SegmentationModule(lightning.LightningModule):
     def validation_step(self, index: int, _: int) -> None:
         """One whole case: Dice of each structure on the grid that the network sees."""
         case = self.validation[index]
-        logits = slice_logits(TorchRuntime(self.network), case.image, self.neighbours)
+        runtime = TorchRuntime(self.network)
+        logits = self.view.maps(runtime.logits, case.image, runtime.device)
         predicted = np.concatenate([self.scheme.decide(batch).to(torch.uint8).cpu().numpy() for batch in logits])
         self.dice_by_case[case.id] = dice_per_class(predicted, case.label, len(self.scheme.structures))
 

@@ -12,10 +12,10 @@ import torch
 from fullscale.config.schema import Config
 from fullscale.data.cache import PreparedCase, prepare_cases
 from fullscale.data.case import Case, Dataset
-from fullscale.data.checks import inspect_dataset
+from fullscale.data.checks import Inspection, inspect_dataset
 from fullscale.data.identity import CaseDigest, DigestIndex, case_digest
 from fullscale.data.layouts.find import find_dataset
-from fullscale.data.plan import Plan, make_plan, read_plan
+from fullscale.data.plan import Plan, make_plan, read_plan, require_patch_size
 from fullscale.data.splits import Split, fixed_split, make_splits, read_splits, require_no_leak, with_copies_joined
 from fullscale.errors import DataError, UsageError
 from fullscale.inference.runtimes.torch import choose_device
@@ -113,8 +113,17 @@ def _inspect_and_plan(request: TrainRequest, dataset: Dataset) -> tuple[list[Cas
             f"{len(inspection.errors)} problems make cases unusable, the first in {first.case}: {first.message}; mend "
             "them (fullscale inspect lists all), or train without these cases with --drop-bad-cases"
         )
-    plan = edited.with_labels(labels) if edited else make_plan(inspection, gpu_memory_gib(request.config))
+    plan = edited.with_labels(labels) if edited else plan_for(inspection, request.config)
     return inspection.usable_cases, plan, inspection.as_dict()
+
+
+def plan_for(inspection: Inspection, config: Config) -> Plan:
+    """Make the plan for the machine and the view of a configuration.
+
+    Raises:
+        DataError: no case can be used, no mask holds a structure, or the labels as a whole cannot be trained on.
+    """
+    return make_plan(inspection, gpu_memory_gib(config), config.data.view)
 
 
 def gpu_memory_gib(config: Config) -> float | None:
@@ -129,9 +138,11 @@ def resolve(config: Config, plan: Plan) -> Config:
     """Fill in what the configuration leaves open, from the network, the plan and the machine.
 
     Raises:
-        UsageError: what is chosen by name is unknown, lacks an option that is set, or cannot be built.
+        UsageError: what is chosen by name is unknown, lacks an option that is set, cannot be built, or does not fit the
+            view of the plan.
     """
     check_choices(config)
+    _require_view(config, plan)
     options = _network_options(config, plan)
     outputs = _supervised_outputs(config.network.name, options, plan)
     weights = config.loss.level_weights or halving_weights(outputs)
@@ -153,6 +164,7 @@ def resolve(config: Config, plan: Plan) -> Config:
         },
         "augment": {"options": filled_options(config, "augment")},
         "data": {
+            "view": plan.view.value,
             "patch_size": config.data.patch_size or plan.patch_size.value,
             "batch_size": config.data.batch_size or plan.batch_size.value,
             "workers": workers if workers is not None else max(1, min(8, (torch.get_num_threads() + 1) // 2)),
@@ -170,8 +182,26 @@ def _network_options(config: Config, plan: Plan) -> dict[str, Any]:
     """Return every option of the network: as set, from the plan, or its own default."""
     given, known = config.network.options, NETWORKS.options(config.network.name)
     width = given.get("width", plan.width.value)
-    planned = {word: width for word in PLANNED if word in known}
+    suggested = plan.network.value | {"width": width}
+    planned = {word: suggested.get(word, width) for word in PLANNED if word in known}
+    planned |= {word: value for word, value in suggested.items() if word in known}
     return filled_options(config, "network") | planned | given
+
+
+def _require_view(config: Config, plan: Plan) -> None:
+    view, name = plan.view.value, config.network.name
+    if config.data.view not in (None, view):
+        raise UsageError(f"data.view={config.data.view}, but the plan is of {view}: leave one of them out")
+    if config.data.patch_size is not None:
+        try:
+            require_patch_size(config.data.patch_size, view)
+        except ValueError as error:
+            raise UsageError(f"data.{error}") from error
+    dims = config.network.options.get("spatial_dims", plan.recipe.spatial_dims)
+    if dims != plan.recipe.spatial_dims:
+        raise UsageError(f"network.spatial_dims={dims}, but the plan is of {view}: set data.view, not this")
+    if view == "patches" and "spatial_dims" not in NETWORKS.options(name):
+        raise UsageError(f"network '{name}' takes no patches of three dimensions: train it with data.view=slices")
 
 
 def _supervised_outputs(name: str, options: dict[str, Any], plan: Plan) -> int:

@@ -20,7 +20,7 @@ from fullscale.data.identity import DigestIndex
 from fullscale.data.splits import Split, choose_split
 from fullscale.errors import DataError
 from fullscale.files import locked, only_one
-from fullscale.inference.predictor import Predictor
+from fullscale.inference.predictor import Predictor, view_of
 from fullscale.inference.scored import predict_and_score
 from fullscale.losses import create_loss
 from fullscale.losses.supervision import SupervisedLoss
@@ -37,7 +37,7 @@ from fullscale.training.initial_weights import describe_start, start_from, state
 from fullscale.training.module import SegmentationModule
 from fullscale.training.prepare import RunInputs, find_inputs, find_splits, resolve, untrained
 from fullscale.training.request import TrainRequest
-from fullscale.views.slices import CropDataset
+from fullscale.views.crops import CropDataset
 
 _log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ def _module(job: _Job, card: ModelCard, split: Split) -> SegmentationModule:
         SupervisedLoss(loss, config.loss.level_weights, config.loss.presence_weight),
         config.optimizer,
         plan.scheme,
-        plan.recipe.neighbours,
+        view_of(card),
         [job.inputs.prepared[case] for case in split["val"]][: config.trainer.validation_cases],
     )
 
@@ -148,6 +148,7 @@ def _card(job: _Job, fold: FoldFolder, split: Split) -> ModelCard:
         package=NETWORKS.package(config.network.name),
         labels=plan.labels.value,
         recipe=plan.recipe,
+        tile_size=_tile_size(config),
         modality=plan.modality.value,
         trained_on={case: job.inputs.digests[case].image for case in split["train"]},
         distribution=distribution_of(job.inputs.found.get("facts", []), plan.scheme, split["train"]),
@@ -160,6 +161,12 @@ def _card(job: _Job, fold: FoldFolder, split: Split) -> ModelCard:
             "seed": config.trainer.seed,
         },
     )
+
+
+def _tile_size(config: Config) -> tuple[int, int, int] | None:
+    """Show a scan in tiles of the size that was trained on: norms then see what they saw in training."""
+    size = config.data.patch_size
+    return size if size is not None and len(size) == 3 else None
 
 
 def _is_done(run: RunFolder, fold: FoldFolder, checkpoint: Path) -> bool:
