@@ -8,15 +8,16 @@ from fullscale.networks.base import crop, pad_to_stride
 from fullscale.networks.blocks import (
     ConvNormAct,
     Head,
-    check_image,
+    InstanceNorm,
     initialise,
     require_positive,
 )
+from fullscale.networks.spatial import check_image, log2_scale, step_strides, upsample
 
 
 @pytest.mark.parametrize("log2_scale", [-1, 0, 1, 3])
 def test_evaluation_folds_the_normalisation_into_the_convolution(log2_scale):
-    block = ConvNormAct(3, 5, log2_scale).double()
+    block = ConvNormAct(3, 5, (log2_scale, log2_scale)).double()
     with torch.no_grad():
         block.norm.running_mean.normal_()
         block.norm.running_var.uniform_(0.1, 3)
@@ -59,29 +60,86 @@ def test_block_is_convolution_norm_and_relu():
 
 def test_padding_repeats_the_last_row_and_column_and_crop_takes_them_off():
     image = torch.arange(15.0).reshape(1, 1, 3, 5)
-    padded = pad_to_stride(image, 4, training=False)
+    padded = pad_to_stride(image, (4, 4), training=False)
     assert padded.shape == (1, 1, 4, 8)
     assert padded[0, 0, 3].tolist() == [10, 11, 12, 13, 14, 14, 14, 14]
-    assert torch.equal(crop(padded, 3, 5), image)
+    assert torch.equal(crop(padded, (3, 5)), image)
 
 
 @pytest.mark.parametrize(
     ("batch", "side", "training", "width"), [(1, 16, True, 32), (1, 1, True, 32), (2, 16, True, 16), (1, 16, False, 16)]
 )
 def test_a_single_deepest_pixel_is_widened_only_when_training_alone(batch, side, training, width):
-    assert pad_to_stride(torch.zeros(batch, 1, side, side), 16, training).shape == (batch, 1, 16, width)
+    assert pad_to_stride(torch.zeros(batch, 1, side, side), (16, 16), training).shape == (batch, 1, 16, width)
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (1, 2, 8, 8), (1, 3, 8, 8, 8), (1, 3, 0, 8)])
 def test_wrong_image_shape_is_named_with_the_expected_one(shape):
     with pytest.raises(UsageError, match="expected") as caught:
-        check_image(torch.zeros(shape), 3)
+        check_image(torch.zeros(shape), 3, 2)
     assert str(list(shape)) in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8, 8), (1, 3, 8, 8), (1, 2, 8, 8, 8), (1, 3, 0, 8, 8)])
+def test_wrong_volume_shape_is_named_with_the_expected_one(shape):
+    with pytest.raises(UsageError, match="expected") as caught:
+        check_image(torch.zeros(shape), 3, 3)
+    assert str(list(shape)) in str(caught.value)
+
+
+def test_a_volume_is_padded_at_the_end_of_each_axis_by_its_own_stride():
+    volume = torch.arange(12.0).reshape(1, 1, 2, 3, 2)
+    padded = pad_to_stride(volume, (1, 2, 4), training=False)
+    assert padded.shape == (1, 1, 2, 4, 4)
+    assert padded[0, 0, 1].tolist() == [[6, 7, 7, 7], [8, 9, 9, 9], [10, 11, 11, 11], [10, 11, 11, 11]]
+    assert torch.equal(crop(padded, (2, 3, 2)), volume)
+    assert pad_to_stride(torch.zeros(1, 1, 1, 2, 3), (1, 2, 4), training=True).shape == (1, 1, 1, 2, 8)
+
+
+def test_up_sampling_leaves_an_axis_of_factor_1_alone():
+    volume = torch.randn(2, 3, 4, 5, 6, dtype=torch.float64)
+    by_slice = torch.stack([upsample(volume[:, :, z], (2, 4)) for z in range(4)], dim=2)
+    torch.testing.assert_close(upsample(volume, (1, 2, 4)), by_slice, rtol=1e-12, atol=1e-12)
+    assert upsample(volume, (1, 1, 1)) is volume
+
+
+def test_scales_between_levels_count_doublings_along_each_axis():
+    assert log2_scale((4, 8, 8), (1, 2, 1)) == (2, 2, 3)
+    assert log2_scale((1, 2), (8, 8)) == (-3, -2)
+
+
+@pytest.mark.parametrize(
+    ("strides", "dims", "message"),
+    [
+        ([(1, 2, 2)], 3, "has 1 steps for 3 levels: expected 2"),
+        ([(1, 1, 1), (2, 2, 2)], 3, r"has the step \[1, 1, 1\]: expected 1 or 2 .* not all 1"),
+        ([(2, 2), (2, 2)], 3, r"has the step \[2, 2\]"),
+        ([(3, 2, 2), (2, 2, 2)], 3, r"has the step \[3, 2, 2\]"),
+        ([(1, 2), (2, 2)], 2, r"has the step \[1, 2\]: expected 2, 2"),
+    ],
+)
+def test_strides_that_do_not_fit_are_refused_with_those_that_would(strides, dims, message):
+    with pytest.raises(UsageError, match=message):
+        step_strides(strides, levels=3, spatial_dims=dims)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 3, 2, 3, 2)])
+def test_instance_norm_is_torchs_own_and_stands_a_single_voxel(shape):
+    norm, plain = InstanceNorm(3).double(), torch.nn.functional.instance_norm
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    x = torch.randn(shape, dtype=torch.float64)
+    torch.testing.assert_close(norm(x), plain(x, weight=norm.weight, bias=norm.bias))
+    alone = torch.randn(2, 3, *(1,) * (len(shape) - 2), dtype=torch.float64, requires_grad=True)
+    out = norm(alone)
+    torch.testing.assert_close(out.flatten(1), norm.bias.expand(2, 3))
+    out.sum().backward()
+    assert alone.grad.isfinite().all()
 
 
 def test_integer_image_is_refused():
     with pytest.raises(UsageError, match=r"torch\.uint8: expected floating point"):
-        check_image(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), 3)
+        check_image(torch.zeros(1, 3, 8, 8, dtype=torch.uint8), 3, 2)
 
 
 @pytest.mark.parametrize("number", [0, -1, 2.0, True, None])

@@ -51,5 +51,7 @@ def test_an_option_as_other_libraries_call_it_is_answered_with_ours(theirs, ours
 
 
 def test_what_a_network_does_not_have_is_not_offered():
-    with pytest.raises(UsageError, match="no option 'encoder_name'; known: width"):
+    with pytest.raises(
+        UsageError, match="no option 'encoder_name'; known: levels, max_width, spatial_dims, strides, width"
+    ):
         create_network("attention-unet", 3, 1, encoder_name="resnet34")

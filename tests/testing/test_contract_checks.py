@@ -19,7 +19,7 @@ class TinyNet(nn.Module):
     """Two convolutions: the least that is a network."""
 
     spatial_dims = 2
-    stride = 1
+    stride: Any = (1, 1)
     num_supervised = 1
 
     def __init__(self, in_channels: int, classes: int) -> None:
@@ -39,6 +39,10 @@ class TinyNet(nn.Module):
 
 def test_a_network_of_two_convolutions_passes() -> None:
     check_network(TinyNet)
+
+
+def test_a_network_of_two_convolutions_for_volumes_passes() -> None:
+    check_network(Deep)
 
 
 class Smaller(TinyNet):
@@ -76,6 +80,35 @@ class Hidden(TinyNet):
 
     def segment(self, image: Tensor) -> Any:
         return self.scale * super().segment(image)[0], None
+
+
+class Lonely(TinyNet):
+    """Says one stride for two axes."""
+
+    stride = 1
+
+
+class Deep(TinyNet):
+    """The same for volumes."""
+
+    spatial_dims = 3
+    stride = (1, 1, 1)
+
+    def __init__(self, in_channels: int, classes: int) -> None:
+        super().__init__(in_channels, classes)
+        self.first = nn.Conv3d(in_channels, 4, kernel_size=3, padding=1)
+        self.last = nn.Conv3d(4, classes, kernel_size=1)
+
+    def segment(self, image: Tensor) -> Any:
+        if image.ndim != 5:
+            raise ValueError("expected a batch")
+        return self.last(F.relu(self.first(image))), None
+
+
+class Flat(Deep):
+    """Forgets an axis of its stride."""
+
+    stride = (1, 1)
 
 
 class Boasting(TinyNet):
@@ -135,6 +168,8 @@ def nameless(in_channels: int, classes: int) -> Any:
         (Dropping, "in evaluation|depend on the other"),
         (Hidden, "weights saved and loaded give other logits"),
         (Boasting, "num_supervised is 3, and it gives 1 logits in training"),
+        (Lonely, r"Lonely\.stride is 1, not a tuple of 2 whole numbers"),
+        (Flat, r"Flat\.stride is \(1, 1\), not a tuple of 3 whole numbers"),
         (Listing, "in training Listing returns list, not a tensor or a SegmentationOutput"),
         (Wrapping, "returns a SegmentationOutput of one tensor"),
         (Gating, "before it is taught presence it changes its logits"),

@@ -12,7 +12,7 @@ from torch import Tensor
 from fullscale.bench.measure import Timing, alternate, in_fresh_process
 from fullscale.bench.workload import Workload, freeze
 from fullscale.networks.blocks import ConvNorm
-from fullscale.networks.kernels.scaled_conv import Form, ScaledConv
+from fullscale.networks.kernels.forms import Form, FormedConv
 from fullscale.networks.parameters import count_macs
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -93,7 +93,7 @@ def _skips(work: Workload, repeats: int) -> list[dict[str, Any]]:
     """Time every up-sampled skip of the network by itself, forward, on maps of the sizes it meets there."""
     network = work.network().eval()
     met: dict[ConvNorm, Tensor] = {}
-    skips = [part for part in network.modules() if isinstance(part, ConvNorm) and part.conv.log2_scale > 0]
+    skips = [part for part in network.modules() if isinstance(part, ConvNorm) and max(part.conv.factors) > 1]
     hooks = [skip.register_forward_pre_hook(lambda skip, x: met.__setitem__(skip, x[0])) for skip in skips]
     work.inference(network)()
     for hook in hooks:
@@ -101,7 +101,7 @@ def _skips(work: Workload, repeats: int) -> list[dict[str, Any]]:
     return [_skip(skip.conv, met[skip], work, repeats) for skip in skips]
 
 
-def _skip(conv: ScaledConv, x: Tensor, work: Workload, repeats: int) -> dict[str, Any]:
+def _skip(conv: FormedConv, x: Tensor, work: Workload, repeats: int) -> dict[str, Any]:
     def run(form: Form) -> Callable[[], object]:
         def forward() -> object:
             conv.form = form
@@ -116,7 +116,7 @@ def _skip(conv: ScaledConv, x: Tensor, work: Workload, repeats: int) -> dict[str
     return {
         "channels": conv.in_channels,
         "low_side": x.shape[-1],
-        "factor": 2**conv.log2_scale,
+        "factor": max(conv.factors),
         "direct_s": timings["direct"].median_s,
         "factored_s": timings["factored"].median_s,
         "speedup": timings["direct"].median_s / timings["factored"].median_s,

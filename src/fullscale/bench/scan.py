@@ -23,7 +23,7 @@ from fullscale.geometry.volume import Volume
 from fullscale.inference.predictor import Predictor
 from fullscale.inference.runtimes.load import RunningMember, load_members
 from fullscale.inference.runtimes.torch import TorchRuntime
-from fullscale.networks.kernels.scaled_conv import Form
+from fullscale.networks.kernels.forms import Form
 
 EAGER, COMPILED = "PyTorch", "PyTorch compiled"
 CPU = torch.device("cpu")

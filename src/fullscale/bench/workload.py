@@ -15,7 +15,7 @@ from fullscale.errors import UsageError
 from fullscale.losses import create_loss
 from fullscale.losses.supervision import SupervisedLoss
 from fullscale.networks import create_network, network_options
-from fullscale.networks.kernels.scaled_conv import Form, set_form
+from fullscale.networks.kernels.forms import Form, set_form
 from fullscale.networks.protocol import Network
 
 IN_CHANNELS = 3

@@ -14,7 +14,7 @@ from fullscale.compare.run import Outcome
 from fullscale.data.plan import Plan
 from fullscale.errors import DataError
 from fullscale.networks import create_network
-from fullscale.networks.kernels.scaled_conv import set_form
+from fullscale.networks.kernels.forms import set_form
 from fullscale.networks.parameters import count_macs
 from fullscale.reporting.source import Source, find_source, read_curves
 from fullscale.runfolder import RunFolder

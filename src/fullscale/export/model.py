@@ -21,7 +21,7 @@ from fullscale.errors import DataError, UsageError
 from fullscale.export import onnx, program
 from fullscale.export.parity import LOGIT_TOLERANCE, VOXEL_TOLERANCE, Answer, ParityCase, Size, check_parity
 from fullscale.files import atomic_path
-from fullscale.networks.kernels.scaled_conv import Form, set_form
+from fullscale.networks.kernels.forms import Form, set_form
 from fullscale.networks.protocol import Network
 
 Format = Literal["onnx", "torch"]

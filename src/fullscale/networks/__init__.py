@@ -18,6 +18,7 @@ NETWORKS: Registry[Network] = Registry(
         "unet": "fullscale.networks.unet:UNet",
         "unet++": "fullscale.networks.unetplusplus:UNetPlusPlus",
         "attention-unet": "fullscale.networks.attention_unet:AttentionUNet",
+        "strided-unet": "fullscale.networks.strided_unet:StridedUNet",
         "pspnet": "fullscale.networks.pspnet:PSPNet",
         "deeplabv2": "fullscale.networks.deeplab:DeepLabV2",
         "deeplabv3": "fullscale.networks.deeplab:DeepLabV3",
@@ -64,7 +65,7 @@ def create_network(name: str, in_channels: int, classes: int, **options: Any) ->
 
     Args:
         name: one of `list_networks()`, or `package.module:Class`, a `torch.nn.Module`.
-        in_channels: channels C of the images `[B, C, H, W]` it will be given.
+        in_channels: channels C of the images `[B, C, H, W]` or volumes `[B, C, D, H, W]` it will be given.
         classes: channels of its logits: 1 is sigmoid, more is softmax with background as class 0.
         options: further arguments of the network's own class, see `network_options`.
 

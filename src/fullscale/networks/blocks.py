@@ -1,8 +1,9 @@
-"""Parts that the networks share. Letters: B batch, C channels, H W size of a map."""
+"""Parts that the networks share. Letters: B batch, C channels, `...` the size of a map: H W, or D H W in a volume."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -11,51 +12,106 @@ from torch.nn import functional as F
 
 from fullscale.errors import UsageError
 from fullscale.networks.kernels.fold import fold_norm
-from fullscale.networks.kernels.scaled_conv import ScaledConv, is_precise
+from fullscale.networks.kernels.forms import is_precise
+from fullscale.networks.kernels.scaled_conv import ScaledConv
+from fullscale.networks.kernels.scaled_conv3d import ScaledConv3d
+from fullscale.networks.spatial import LAYERS
 
-Normalization = Literal["none", "batch"]
+Normalization = Literal["none", "batch", "instance"]
+
+
+class InstanceNorm(nn.Module):
+    """Each channel of each image brought to mean 0 and variance 1, with a weight and a bias a channel.
+
+    It is the same in training and in evaluation. Of a map of a single voxel the bias is left, where torch's own module
+    refuses: a small patch has such a deepest map.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Take `[B, C, ...]` to the same shape."""
+        return torch.instance_norm(x, self.weight, self.bias, None, None, True, 0.1, 1e-5, torch.backends.cudnn.enabled)
 
 
 class ConvAct(nn.Module):
     """3x3 convolution with bias, ReLU."""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, spatial_dims: int = 2) -> None:
         super().__init__()
-        self.conv = ScaledConv(in_channels, out_channels)
+        self.conv = scaled_conv(in_channels, out_channels, (0,) * spatial_dims)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Take `[B, C, H, W]` to `[B, out_channels, H, W]`."""
+        """Take `[B, C, ...]` to `[B, out_channels, ...]`."""
         return F.relu(self.conv(x), inplace=True)
 
 
 class ConvNorm(nn.Module):
-    """3x3 convolution with bias over a map resized by `2**log2_scale`, batch normalisation.
+    """3x3 convolution over a map resized by `2**log2_scale`, normalisation.
 
-    In evaluation mode the batch normalisation is folded into the weight and the bias of the convolution.
+    In evaluation mode a batch normalisation is folded into the weight and the bias of the convolution. Before an
+    instance normalisation, which would take it off again, there is no bias.
+
+    Args:
+        in_channels: C of the map that comes in.
+        out_channels: of the map that goes out.
+        log2_scale: one number an axis, see `ScaledConv`.
+        normalization: "batch" or "instance".
+        stride: of the convolution, one number an axis; default 1.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, log2_scale: int = 0) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        log2_scale: Sequence[int] = (0, 0),
+        normalization: Normalization = "batch",
+        stride: Sequence[int] | None = None,
+    ) -> None:
         super().__init__()
-        self.conv = ScaledConv(in_channels, out_channels, log2_scale)
-        self.norm = nn.BatchNorm2d(out_channels)
+        self.conv = scaled_conv(in_channels, out_channels, log2_scale, stride, bias=normalization == "batch")
+        batch_norm = LAYERS[len(log2_scale)].batch_norm
+        self.norm: nn.BatchNorm2d | nn.BatchNorm3d | InstanceNorm = (
+            batch_norm(out_channels) if normalization == "batch" else InstanceNorm(out_channels)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Take `[B, C, H, W]` to `[B, out_channels, H * 2**log2_scale, W * 2**log2_scale]`."""
-        if self.training:
+        """Take `[B, C, ...]` to `[B, out_channels, ...]`, each side times `2**log2_scale`."""
+        if self.training or isinstance(self.norm, InstanceNorm):
             return self.norm(self.conv(x))  # type: ignore[no-any-return]
         return self.conv.convolve(x, *fold_norm(self.conv, self.norm))
 
 
 class ConvNormAct(ConvNorm):
-    """3x3 convolution with bias over a map resized by `2**log2_scale`, batch normalisation, ReLU."""
+    """3x3 convolution over a map resized by `2**log2_scale`, normalisation, ReLU."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Take `[B, C, H, W]` to `[B, out_channels, H * 2**log2_scale, W * 2**log2_scale]`."""
+        """Take `[B, C, ...]` to `[B, out_channels, ...]`, each side times `2**log2_scale`."""
         return F.relu(super().forward(x), inplace=True)
 
 
+def scaled_conv(
+    in_channels: int,
+    out_channels: int,
+    log2_scale: Sequence[int],
+    stride: Sequence[int] | None = None,
+    bias: bool = True,
+) -> ScaledConv | ScaledConv3d:
+    """Make the 3x3 convolution over a map resized by `2**log2_scale`, a number an axis; of images both are equal."""
+    if len(log2_scale) == 2:
+        assert len(set(log2_scale)) == 1
+        return ScaledConv(in_channels, out_channels, log2_scale[0], stride=(stride or (1,))[0], bias=bias)
+    depth, height, width = log2_scale
+    along_depth, along_height, along_width = stride or (1, 1, 1)
+    steps = along_depth, along_height, along_width
+    return ScaledConv3d(in_channels, out_channels, (depth, height, width), stride=steps, bias=bias)
+
+
 class Head(nn.Conv2d):
-    """3x3 convolution with bias from features to the logits of each class.
+    """3x3 convolution with bias from features of an image to the logits of each class.
 
     A convolution on a CPU pads its outputs to the width of a vector. To a single class the channels are therefore mixed
     first, nine products at each pixel, and those shifted and added: the same sums.
@@ -79,45 +135,53 @@ class Head(nn.Conv2d):
         return self.out_channels == 1 and on_cpu and is_precise(x)
 
 
+def create_head(in_channels: int, classes: int, spatial_dims: int) -> nn.Module:
+    """Make the 3x3 convolution with bias from features to the logits of each class."""
+    if spatial_dims == 2:
+        return Head(in_channels, classes)
+    return nn.Conv3d(in_channels, classes, kernel_size=3, padding=1)
+
+
 class UpNode(nn.Module):
     """A decoder node of UNet and UNet++: a map one level deeper is brought up, joined to its level's, convolved twice.
 
-    It is brought up by a 4x4 transposed convolution of stride 2.
+    It is brought up by a 4x4 transposed convolution of stride 2; along an axis of stride 1 the kernel has 3.
 
     Args:
         deeper_channels: of the map one level deeper.
         skip_channels: of all maps of this level together.
         out_channels: of the node.
-        normalization: "none", as the paper counts it, or "batch".
+        normalization: "none", as the paper counts it, "batch" or "instance".
+        stride: of the step from this level to the deeper one, a number an axis.
     """
 
     def __init__(
-        self, deeper_channels: int, skip_channels: int, out_channels: int, normalization: Normalization
+        self,
+        deeper_channels: int,
+        skip_channels: int,
+        out_channels: int,
+        normalization: Normalization,
+        stride: Sequence[int] = (2, 2),
     ) -> None:
         super().__init__()
-        self.up = nn.ConvTranspose2d(deeper_channels, out_channels, kernel_size=4, stride=2, padding=1)
-        convolution = {"none": ConvAct, "batch": ConvNormAct}[normalization]
+        transposed = LAYERS[len(stride)].conv_transpose
+        kernel = tuple(2 + step for step in stride)
+        self.up = transposed(deeper_channels, out_channels, kernel, stride=tuple(stride), padding=1)
         self.convs = nn.Sequential(
-            convolution(skip_channels + out_channels, out_channels), convolution(out_channels, out_channels)
+            conv_act(skip_channels + out_channels, out_channels, normalization, len(stride)),
+            conv_act(out_channels, out_channels, normalization, len(stride)),
         )
 
     def forward(self, deeper: Tensor, skips: list[Tensor]) -> Tensor:
-        """Take `[B, C, h, w]` and maps of this level `[B, ?, 2h, 2w]` to `[B, out_channels, 2h, 2w]`."""
+        """Take `[B, C, ...]` and maps of this level `[B, ?, ...]` to `[B, out_channels, ...]` of their size."""
         return self.convs(torch.cat([*skips, self.up(deeper)], dim=1))  # type: ignore[no-any-return]
 
 
-def check_image(image: Tensor, in_channels: int) -> None:
-    """Refuse what is not a batch of images `[B, in_channels, H, W]`.
-
-    Raises:
-        UsageError: another rank or number of channels, an empty side, or integer values.
-    """
-    if image.ndim != 4 or image.shape[1] != in_channels:
-        raise UsageError(f"image has shape {list(image.shape)}: expected [batch, {in_channels}, height, width]")
-    if image.shape[2] < 1 or image.shape[3] < 1:
-        raise UsageError(f"image has shape {list(image.shape)}: expected at least one pixel a side")
-    if not image.is_floating_point():
-        raise UsageError(f"image has dtype {image.dtype}: expected floating point, normalised")
+def conv_act(in_channels: int, out_channels: int, normalization: Normalization, spatial_dims: int) -> nn.Module:
+    """Make a 3x3 convolution, a normalisation if there is to be one, and a ReLU."""
+    if normalization == "none":
+        return ConvAct(in_channels, out_channels, spatial_dims)
+    return ConvNormAct(in_channels, out_channels, (0,) * spatial_dims, normalization)
 
 
 def require_positive(**numbers: int) -> None:
@@ -131,28 +195,30 @@ def require_positive(**numbers: int) -> None:
             raise UsageError(f"{name} is {number!r}: expected a whole number of at least 1")
 
 
-def require_normalization(normalization: str) -> None:
-    """Refuse what is not a `Normalization`.
+def require_normalization(normalization: str, *possible: Normalization) -> None:
+    """Refuse a normalisation that a network does not have.
 
     Raises:
-        UsageError: it is neither "none" nor "batch".
+        UsageError: it is none of the possible ones; default all.
     """
-    if normalization not in get_args(Normalization):
-        raise UsageError(f"normalization is {normalization!r}: expected {' or '.join(get_args(Normalization))}")
+    possible = possible or get_args(Normalization)
+    if normalization not in possible:
+        raise UsageError(f"normalization is {normalization!r}: expected {' or '.join(possible)}")
 
 
 def initialise(module: nn.Module) -> None:
     """Draw fresh weights: Kaiming normal by fan-in for convolutions, N(1, 0.02) and bias 0 for batch norms.
 
-    This is what the authors' code does. Biases of convolutions keep torch's own uniform draw. A transposed convolution
-    keeps the second moment of its input: no ReLU follows it, and of its 4x4 weights each output meets 2x2.
+    This is what the authors' code does. Biases of convolutions keep torch's own uniform draw; an instance norm begins
+    as it is made, with 1 and 0. A transposed convolution keeps the second moment of its input: no ReLU follows it, and
+    of its 4x4 weights each output meets 2x2.
     """
     for part in module.modules():
-        if isinstance(part, nn.Conv2d):
+        if isinstance(part, (nn.Conv2d, nn.Conv3d)):
             nn.init.kaiming_normal_(part.weight, mode="fan_in")
-        elif isinstance(part, nn.ConvTranspose2d):
+        elif isinstance(part, (nn.ConvTranspose2d, nn.ConvTranspose3d)):
             met = part.in_channels * math.prod(part.kernel_size) / math.prod(part.stride)
             nn.init.normal_(part.weight, 0.0, met**-0.5)
-        elif isinstance(part, nn.BatchNorm2d):
+        elif isinstance(part, (nn.BatchNorm2d, nn.BatchNorm3d)):
             nn.init.normal_(part.weight, 1.0, 0.02)
             nn.init.zeros_(part.bias)

@@ -15,6 +15,7 @@ from fullscale.networks.backbones import check_dilatable, create_backbone
 from fullscale.networks.base import SegmentationNetwork
 from fullscale.networks.blocks import require_positive
 from fullscale.networks.smp import SmpNetwork
+from fullscale.networks.spatial import require_images
 
 with needs("backbones", "PSPNet and DeepLab"):
     import segmentation_models_pytorch as smp
@@ -34,17 +35,24 @@ class DeepLabV2(SegmentationNetwork):
         classes: 1 for sigmoid; more for softmax with background as class 0.
         encoder: the name of a timm backbone that can be dilated.
         pretrained: False, True, or a file of weights for the backbone; see `encoders.create_encoder`.
+        spatial_dims: 2; volumes are refused.
 
     Raises:
-        UsageError: a number below 1, an encoder that does not fit.
+        UsageError: a number below 1, an encoder that does not fit, volumes.
     """
 
     def __init__(
-        self, in_channels: int, classes: int, encoder: str = "resnet101", pretrained: bool | str | Path = False
+        self,
+        in_channels: int,
+        classes: int,
+        encoder: str = "resnet101",
+        pretrained: bool | str | Path = False,
+        spatial_dims: int = 2,
     ) -> None:
+        require_images(type(self).__name__, spatial_dims)
         require_positive(in_channels=in_channels, classes=classes)
         check_dilatable(encoder)
-        super().__init__(in_channels, classes, STRIDE)
+        super().__init__(in_channels, classes, (STRIDE, STRIDE))
         self.backbone = create_backbone(encoder, in_channels, pretrained, output_stride=STRIDE)
         if self.backbone.feature_info.reduction()[-1] != STRIDE:
             raise UsageError(f"encoder '{encoder}' cannot be dilated to stride {STRIDE}: choose one such as resnet101")
@@ -68,9 +76,10 @@ class DeepLabV3(SmpNetwork):
         encoder: the name of a timm backbone that can be dilated.
         width: the decoder has four times as many channels; 64 gives the 256 of the paper.
         pretrained: False, True, or a file of weights for the backbone; see `encoders.create_encoder`.
+        spatial_dims: 2; volumes are refused.
 
     Raises:
-        UsageError: a number below 1, an encoder that does not fit.
+        UsageError: a number below 1, an encoder that does not fit, volumes.
     """
 
     def __init__(
@@ -80,9 +89,10 @@ class DeepLabV3(SmpNetwork):
         encoder: str = "resnet101",
         width: int = 64,
         pretrained: bool | str | Path = False,
+        spatial_dims: int = 2,
     ) -> None:
         build = partial(smp.DeepLabV3, encoder_output_stride=STRIDE, decoder_channels=4 * width)
-        super().__init__(build, in_channels, classes, encoder, width, STRIDE, pretrained)
+        super().__init__(build, in_channels, classes, encoder, width, STRIDE, pretrained, spatial_dims)
 
     def _logits(self, image: Tensor) -> list[Tensor]:
         require_batch(self, image)
@@ -98,9 +108,10 @@ class DeepLabV3Plus(SmpNetwork):
         encoder: the name of a timm backbone that can be dilated.
         width: the decoder has four times as many channels; 64 gives the 256 of the paper.
         pretrained: False, True, or a file of weights for the backbone; see `encoders.create_encoder`.
+        spatial_dims: 2; volumes are refused.
 
     Raises:
-        UsageError: a number below 1, an encoder that does not fit.
+        UsageError: a number below 1, an encoder that does not fit, volumes.
     """
 
     def __init__(
@@ -110,9 +121,10 @@ class DeepLabV3Plus(SmpNetwork):
         encoder: str = "resnet101",
         width: int = 64,
         pretrained: bool | str | Path = False,
+        spatial_dims: int = 2,
     ) -> None:
         build = partial(smp.DeepLabV3Plus, encoder_output_stride=2 * STRIDE, decoder_channels=4 * width)
-        super().__init__(build, in_channels, classes, encoder, width, 2 * STRIDE, pretrained)
+        super().__init__(build, in_channels, classes, encoder, width, 2 * STRIDE, pretrained, spatial_dims)
 
     def _logits(self, image: Tensor) -> list[Tensor]:
         require_batch(self, image)

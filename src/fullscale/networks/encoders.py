@@ -1,19 +1,25 @@
-"""Encoders: an image in, five maps out, finest first. The paper's plain one, or any fitting timm backbone by name."""
+"""Encoders: an image in, a map of each level out, finest first. The paper's plain one, or a fitting timm backbone."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fullscale.errors import UsageError
 from fullscale.networks.backbones import EXAMPLES, create_backbone
-from fullscale.networks.blocks import ConvNormAct, initialise
+from fullscale.networks.blocks import ConvNormAct, Normalization, initialise
+from fullscale.networks.spatial import LAYERS, level_strides, step_strides
 from fullscale.text import first_line
 
+Downsampling = Literal["pool", "stride"]
+
 LEVELS = 5
+"""Of the paper's networks, and of every timm backbone."""
+
 TIMM_STRIDES = (2, 4, 8, 16, 32)
 
 
@@ -23,31 +29,56 @@ class PlainEncoder(nn.Module):
     With 3 inputs and width 64 it has 18,851,136 parameters.
 
     Args:
-        in_channels: channels C of the image.
+        in_channels: channels C of the image or volume.
         width: channels of the finest level; they double with each further one.
+        steps: of each step from a level to the next, its stride along each axis; default four of 2, in 2D.
+        normalization: "batch", the paper's, or "instance".
+        downsampling: "pool", the paper's, or "stride": the first convolution of a level takes the step.
+        max_width: the most channels that a level gets.
 
     Attributes:
-        channels: of the five maps, finest first.
-        strides: 1, 2, 4, 8, 16.
+        channels: of the maps, finest first.
+        strides: input voxels per voxel of each map, a number an axis: (1, 1), (2, 2), (4, 4), ...
     """
 
-    def __init__(self, in_channels: int, width: int) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        steps: Sequence[Sequence[int]] = ((2, 2),) * (LEVELS - 1),
+        normalization: Normalization = "batch",
+        downsampling: Downsampling = "pool",
+        max_width: int | None = None,
+    ) -> None:
         super().__init__()
-        self.channels = tuple(width * 2**level for level in range(LEVELS))
-        self.strides = tuple(2**level for level in range(LEVELS))
+        self.strides = level_strides(steps)
+        self.channels = level_widths(width, len(self.strides), max_width)
+        self.pools = downsampling == "pool"
+        self.steps = tuple(tuple(step) for step in steps)
+        same = (0,) * len(steps[0])
+        strides = [None, *((None,) * len(steps) if self.pools else steps)]
         sources = (in_channels, *self.channels)
         self.levels = nn.ModuleList(
-            nn.Sequential(ConvNormAct(source, out), ConvNormAct(out, out))
-            for source, out in zip(sources, self.channels, strict=False)
+            nn.Sequential(
+                ConvNormAct(source, out, same, normalization, stride), ConvNormAct(out, out, same, normalization)
+            )
+            for source, out, stride in zip(sources, self.channels, strides, strict=False)
         )
         initialise(self)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Take `[B, C, H, W]`, sides multiples of 16, to five maps `[B, channels[i], H / 2**i, W / 2**i]`."""
-        maps: list[Tensor] = []
-        for level in self.levels:
-            maps.append(level(F.max_pool2d(maps[-1], kernel_size=2) if maps else image))
+        """Take `[B, C, ...]`, sides multiples of the deepest stride, to maps `[B, channels[i], ...]`, finest first."""
+        pool = LAYERS[image.ndim - 2].max_pool
+        maps: list[Tensor] = [self.levels[0](image)]
+        for level, step in zip(self.levels[1:], self.steps, strict=True):
+            maps.append(level(pool(maps[-1], kernel_size=step) if self.pools else maps[-1]))
         return maps
+
+
+def level_widths(width: int, levels: int, max_width: int | None = None) -> tuple[int, ...]:
+    """Return channels of each level, finest first: they double up to the most there may be."""
+    doubled = [width * 2**level for level in range(levels)]
+    return tuple(doubled if max_width is None else (min(channels, max_width) for channels in doubled))
 
 
 class TimmEncoder(nn.Module):
@@ -59,7 +90,7 @@ class TimmEncoder(nn.Module):
 
     Attributes:
         channels: of the five maps, finest first.
-        strides: 2, 4, 8, 16, 32.
+        strides: (2, 2), (4, 4), (8, 8), (16, 16), (32, 32).
     """
 
     def __init__(self, name: str, in_channels: int, pretrained: bool | str | Path) -> None:
@@ -70,8 +101,9 @@ class TimmEncoder(nn.Module):
         if strides == list(TIMM_STRIDES[1:]):
             channels, strides = [max(1, channels[0] // 2), *channels], list(TIMM_STRIDES)
             self.stem = _make_stem(in_channels, channels[0])
-        self.channels, self.strides = tuple(channels[-LEVELS:]), tuple(strides[-LEVELS:])
-        if self.strides != TIMM_STRIDES:
+        self.channels = tuple(channels[-LEVELS:])
+        self.strides = tuple((stride, stride) for stride in TIMM_STRIDES)
+        if tuple(strides[-LEVELS:]) != TIMM_STRIDES:
             raise UsageError(
                 f"encoder '{name}' gives features at strides {strides}: expected {list(TIMM_STRIDES)}, or without "
                 f"the first; choose {EXAMPLES}"
@@ -92,7 +124,7 @@ class TimmEncoder(nn.Module):
         Raises:
             UsageError: it refuses the image, or gives maps of other sizes than it promises.
         """
-        shape = height, width = 2 * self.strides[-1], 3 * self.strides[-1]  # unequal, to tell the orders apart
+        shape = height, width = 2 * TIMM_STRIDES[-1], 3 * TIMM_STRIDES[-1]  # unequal, to tell the orders apart
         self.eval()
         try:
             maps = self.backbone(torch.zeros(1, in_channels, *shape))[-LEVELS:]
@@ -102,7 +134,7 @@ class TimmEncoder(nn.Module):
             ) from error
         self.train()
         found = [tuple(features.shape[1:]) for features in maps]
-        levels = zip(self.channels[-len(maps) :], self.strides[-len(maps) :], strict=True)
+        levels = zip(self.channels[-len(maps) :], TIMM_STRIDES[-len(maps) :], strict=True)
         promised = [(channels, height // stride, width // stride) for channels, stride in levels]
         if found == promised:
             return False
@@ -123,27 +155,57 @@ def _make_stem(in_channels: int, out_channels: int) -> nn.Sequential:
     return stem
 
 
+def encoder_normalization(normalization: Normalization) -> Normalization:
+    """Return the plain encoder's normalisation in a network whose decoder has this one: it never goes without."""
+    return "batch" if normalization == "none" else normalization
+
+
 def create_encoder(
-    name: str, in_channels: int, width: int = 64, pretrained: bool | str | Path = False
+    name: str,
+    in_channels: int,
+    width: int = 64,
+    pretrained: bool | str | Path = False,
+    spatial_dims: int = 2,
+    levels: int = LEVELS,
+    strides: Sequence[Sequence[int]] | None = None,
+    normalization: Normalization = "batch",
+    downsampling: Downsampling = "pool",
+    max_width: int | None = None,
 ) -> PlainEncoder | TimmEncoder:
     """Build an encoder by name.
 
     Args:
         name: "plain", or a timm backbone ("resnet34") with features at strides 4, 8, 16 and 32; at stride 2 its own, or
-            those of a small stem.
+            those of a small stem. A backbone takes images, and has five levels and ways of its own.
         in_channels: channels of the image.
         width: channels of the finest level of "plain"; a backbone has its own.
         pretrained: False draws weights and never touches the network; True lets timm fetch its own; a path reads a
             local file of the backbone's weights (.safetensors, or .pth without executable content), or a folder that
             holds one, as a download from a model hub does.
+        spatial_dims: 2 for images, 3 for volumes.
+        levels: of "plain".
+        strides: of each step between levels of "plain", a number an axis; default 2.
+        normalization: of "plain".
+        downsampling: of "plain", "pool" or "stride".
+        max_width: the most channels that a level of "plain" gets.
 
     Raises:
-        UsageError: unknown name, features at other strides, a backbone of one input size, "plain" pretrained.
+        UsageError: unknown name, features at other strides, a backbone of one input size, "plain" pretrained, strides
+            that do not fit, an option of "plain" for a backbone.
         DataError: the file of weights cannot be read or is of another backbone.
         FullscaleError: timm's weights cannot be fetched.
     """
     if name != "plain":
+        own = (spatial_dims, levels, strides, normalization, downsampling, max_width)
+        if own != (2, LEVELS, None, "batch", "pool", None):
+            raise UsageError(
+                f"encoder '{name}' is a backbone for images with {LEVELS} levels of its own: spatial_dims, levels, "
+                "strides, normalization, downsampling and max_width need encoder='plain'"
+            )
         return TimmEncoder(name, in_channels, pretrained)
     if pretrained:
         raise UsageError("encoder 'plain' has no pretrained weights: use pretrained=False or a timm backbone")
-    return PlainEncoder(in_channels, width)
+    if downsampling not in get_args(Downsampling):
+        raise UsageError(f"downsampling is {downsampling!r}: expected {' or '.join(get_args(Downsampling))}")
+    steps = step_strides(strides, levels, spatial_dims)
+    return PlainEncoder(in_channels, width, steps, normalization, downsampling, max_width)

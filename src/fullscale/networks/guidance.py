@@ -1,6 +1,7 @@
 """Classification guidance (UNet 3+, section 2.3): which structures an image holds, and the gate that this opens.
 
-Letters: B batch, C channels, H W size.
+Of a volume, or a patch of one, it speaks as of an image: a structure is present where any voxel says so. Letters: B
+batch, C channels, `...` the axes of space: H W of an image, D H W of a volume.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from fullscale.networks.spatial import LAYERS, over_space
 
 TRAINING_ABSENT_LOGIT = -16.0
 """Logit of a gated structure while training: a probability of about 1e-7, of which every loss stays finite."""
@@ -27,20 +30,21 @@ class Guidance(nn.Module):
     weights learn: they have gradients, and no random draw is needed to tell absent from present.
 
     Args:
-        in_channels: C of the deepest map `[B, C, H, W]`.
+        in_channels: C of the deepest map `[B, C, ...]`.
         structures: how many it speaks of, see `count_structures`.
+        spatial_dims: axes of space, 2 or 3.
     """
 
-    def __init__(self, in_channels: int, structures: int) -> None:
+    def __init__(self, in_channels: int, structures: int, spatial_dims: int = 2) -> None:
         super().__init__()
         self.dropout = nn.Dropout(0.5)
-        self.conv = nn.Conv2d(in_channels, 2 * structures, kernel_size=1)
+        self.conv = LAYERS[spatial_dims].conv(in_channels, 2 * structures, kernel_size=1)
         nn.init.zeros_(self.conv.weight)
         self.conv.bias = nn.Parameter(torch.tensor([0.0, PRESENT_AT_FIRST]).repeat(structures))
 
     def forward(self, deepest: Tensor) -> Tensor:
-        """Take `[B, C, H, W]` to presence logits `[B, structures, 2]`: index 0 absent, 1 present."""
-        evidence: Tensor = self.conv(self.dropout(deepest)).amax(dim=(2, 3))
+        """Take `[B, C, ...]` to presence logits `[B, structures, 2]`: index 0 absent, 1 present."""
+        evidence: Tensor = self.conv(self.dropout(deepest)).amax(dim=tuple(range(2, deepest.ndim)))
         return evidence.reshape(evidence.shape[0], -1, 2)
 
 
@@ -62,13 +66,13 @@ def gate(logits: Tensor, presence: Tensor | None, absent_logit: float | None = N
     """Take every structure that guidance calls absent out of the segmentation, image by image.
 
     Args:
-        logits: `[B, classes, H, W]`.
+        logits: `[B, classes, ...]`.
         presence: `[B, structures, 2]`, index 0 absent, 1 present; None gates nothing.
         absent_logit: the logit an absent structure is given everywhere. By default half the lowest number of the dtype:
             finite, so that it can be interpolated, and of probability exactly 0 by sigmoid and by softmax.
 
     Returns:
-        `[B, classes, H, W]`; the background of several classes is never touched.
+        `[B, classes, ...]`; the background of several classes is never touched.
     """
     if presence is None:
         return logits
@@ -76,7 +80,7 @@ def gate(logits: Tensor, presence: Tensor | None, absent_logit: float | None = N
     gated = F.pad(absent(presence), (background, 0))
     if absent_logit is None:
         absent_logit = torch.finfo(logits.dtype).min / 2
-    return logits.masked_fill(gated[:, :, None, None], absent_logit)
+    return logits.masked_fill(over_space(gated, logits), absent_logit)
 
 
 def decode_present(
@@ -88,10 +92,10 @@ def decode_present(
     has no branches and decodes all.
 
     Args:
-        decode: takes maps of some images to their logits `[?, classes, H, W]`.
-        maps: `[B, C, h, w]` each.
+        decode: takes maps of some images to their logits `[?, classes, ...]`.
+        maps: `[B, C, ...]` each.
         presence: `[B, structures, 2]`; None gates nothing.
-        shape: of the result, `[B, classes, H, W]`.
+        shape: of the result, `[B, classes, ...]`.
 
     Returns:
         Gated logits; in an image without any structure the logit of the background is 0.
@@ -100,7 +104,8 @@ def decode_present(
         return decode(maps)
     holding = ~absent(presence).all(dim=1)  # [B]
     if torch.compiler.is_compiling() or holding.all():
-        return gate(decode(maps).masked_fill(~holding[:, None, None, None], 0), presence)
+        logits = decode(maps)
+        return gate(logits.masked_fill(over_space(~holding, logits), 0), presence)
     logits = maps[0].new_zeros(shape)
     if holding.any():
         logits[holding] = decode([m[holding] for m in maps]).to(logits.dtype)

@@ -19,7 +19,7 @@ from fullscale.errors import UsageError
 from fullscale.networks import create_network, network_options
 from fullscale.networks.blocks import require_positive
 from fullscale.networks.encoders import LEVELS, create_encoder
-from fullscale.networks.kernels.scaled_conv import set_form
+from fullscale.networks.kernels.forms import set_form
 from fullscale.networks.protocol import TorchModule
 
 PLAIN, RESNET = "plain", "resnet101"

@@ -1,4 +1,8 @@
-"""What every network promises, whoever wrote it. Letters: B batch, H W the size of an image."""
+"""What every network promises, whoever wrote it.
+
+Letters: B batch, `...` the axes of space: H W of an image, or D H W of a volume (D from feet to head, H from back to
+front, W from left to right).
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,10 @@ class SegmentationOutput(NamedTuple):
     """What a network returns in training when there is more to say than one tensor of logits.
 
     Attributes:
-        logits: `[B, classes, H, W]` each, at the input's size, finest supervised output first.
-        presence: `[B, structures, 2]` logits of each structure being absent (index 0) or present (index 1) in an image,
-            or None without guidance. One class is one structure; with more classes the background is not a structure.
+        logits: `[B, classes, ...]` each, at the input's size, finest supervised output first.
+        presence: `[B, structures, 2]` logits of each structure being absent (index 0) or present (index 1) in an image
+            or volume, or None without guidance. One class is one structure; with more classes the background is not a
+            structure.
     """
 
     logits: list[Tensor]
@@ -65,24 +70,25 @@ class Network(TorchModule, Protocol):
     """A segmentation network: an `nn.Module` that takes images of any size to logits of that size.
 
     Attributes:
-        in_channels: channels C of the images `[B, C, H, W]`.
+        in_channels: channels C of the images `[B, C, ...]`.
         classes: channels of the logits. 1 is sigmoid; more is softmax with the background as class 0.
         num_supervised: how many tensors of logits there are in training.
-        stride: input pixels per pixel of the deepest map; a side that is not a multiple of it is padded inside.
-        spatial_dims: 2 for images.
+        stride: input pixels per pixel of the deepest map, one number for each axis of space; a side that is not a
+            multiple of it is padded inside.
+        spatial_dims: 2 for images `[B, C, H, W]`, 3 for volumes `[B, C, D, H, W]`.
     """
 
     in_channels: int
     classes: int
     num_supervised: int
-    stride: int
+    stride: tuple[int, ...]
     spatial_dims: int
 
     def forward(self, image: Tensor) -> Tensor | SegmentationOutput:
-        """Segment images `[B, in_channels, H, W]`.
+        """Segment images or volumes `[B, in_channels, ...]`.
 
         Returns:
-            In evaluation mode one tensor of logits `[B, classes, H, W]`, in which absent structures are gated. In
+            In evaluation mode one tensor of logits `[B, classes, ...]`, in which absent structures are gated. In
             training mode one such tensor, ungated, where there is one supervised output and no guidance, and otherwise
             a `SegmentationOutput`.
 
@@ -91,7 +97,7 @@ class Network(TorchModule, Protocol):
         """
 
     def segment(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the finest logits `[B, classes, H, W]` before any gating, and presence `[B, structures, 2]` or None.
+        """Return the finest logits `[B, classes, ...]` before any gating, and presence `[B, structures, 2]` or None.
 
         Raises:
             UsageError: the image has another rank, another number of channels, or integer values.

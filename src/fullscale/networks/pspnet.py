@@ -26,9 +26,10 @@ class PSPNet(SmpNetwork):
         encoder: the name of a timm backbone that can be dilated.
         width: the decoder has eight times as many channels; 64 gives the 512 of the paper.
         pretrained: False, True, or a file of weights for the backbone; see `encoders.create_encoder`.
+        spatial_dims: 2; volumes are refused.
 
     Raises:
-        UsageError: a number below 1, an encoder that does not fit.
+        UsageError: a number below 1, an encoder that does not fit, volumes.
     """
 
     def __init__(
@@ -38,9 +39,10 @@ class PSPNet(SmpNetwork):
         encoder: str = "resnet101",
         width: int = 64,
         pretrained: bool | str | Path = False,
+        spatial_dims: int = 2,
     ) -> None:
         build = partial(smp.PSPNet, encoder_depth=5, output_stride=8, upsampling=8, psp_out_channels=8 * width)
-        super().__init__(build, in_channels, classes, encoder, width, 8, pretrained)
+        super().__init__(build, in_channels, classes, encoder, width, 8, pretrained, spatial_dims)
         blocks = cast("nn.ModuleList", self.network.get_submodule("decoder.psp.blocks"))
         for index, block in enumerate(blocks):
             blocks[index] = PyramidLevel(block.get_submodule("pool.1"), cast("int", block.pool_size))

@@ -12,6 +12,7 @@ from fullscale.errors import UsageError
 from fullscale.networks.backbones import check_dilatable, create_backbone
 from fullscale.networks.base import SegmentationNetwork
 from fullscale.networks.blocks import require_positive
+from fullscale.networks.spatial import require_images
 from fullscale.text import first_line
 
 
@@ -26,9 +27,10 @@ class SmpNetwork(SegmentationNetwork):
         width: a number that the decoder's channels are multiples of.
         stride: the image is padded until its sides are multiples of it.
         pretrained: False, True, or a file of weights for the backbone; see `encoders.create_encoder`.
+        spatial_dims: 2; a volume is refused.
 
     Raises:
-        UsageError: a number below 1, an encoder that does not fit.
+        UsageError: a number below 1, an encoder that does not fit, volumes.
     """
 
     def __init__(
@@ -40,10 +42,12 @@ class SmpNetwork(SegmentationNetwork):
         width: int,
         stride: int,
         pretrained: bool | str | Path,
+        spatial_dims: int,
     ) -> None:
+        require_images(type(self).__name__, spatial_dims)
         require_positive(in_channels=in_channels, classes=classes, width=width)
         check_dilatable(encoder)
-        super().__init__(in_channels, classes, stride)
+        super().__init__(in_channels, classes, (stride, stride))
         words: dict[str, Any] = {"encoder_name": f"tu-{encoder}", "encoder_weights": None}
         try:
             self.network = build(in_channels=in_channels, classes=classes, **words)

@@ -8,15 +8,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fullscale.networks.kernels import fusion
-from fullscale.networks.kernels.scaled_conv import set_form
-from fullscale.networks.unet3plus import DecoderLevel
+from fullscale.networks.kernels.forms import set_form
+from fullscale.networks.skips import DecoderLevel
 
 CHANNELS = (3, 4, 5, 10, 10)
 
 
 def make_level(index: int = 1, gradient_checkpointing: bool = False) -> DecoderLevel:
     torch.manual_seed(0)
-    level = DecoderLevel(index, CHANNELS, 2, gradient_checkpointing).double()
+    scales = [(source - index,) * 2 for source in range(5)]
+    level = DecoderLevel(scales, CHANNELS, 2, 10, gradient_checkpointing=gradient_checkpointing).double()
     for norm in norms_of(level):
         nn.init.normal_(norm.weight)
         nn.init.normal_(norm.bias)

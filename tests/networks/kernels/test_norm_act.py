@@ -11,9 +11,11 @@ from torch.nn import functional as F
 
 from fullscale.networks.kernels import fusion
 from fullscale.networks.kernels import norm_act as module
+from fullscale.networks.kernels.forms import set_form
 from fullscale.networks.kernels.norm_act import norm_act, norm_act_applies, remade
-from fullscale.networks.kernels.scaled_conv import ScaledConv, set_form
-from fullscale.networks.unet3plus import DecoderLevel, UNet3Plus
+from fullscale.networks.kernels.scaled_conv import ScaledConv
+from fullscale.networks.skips import DecoderLevel
+from fullscale.networks.unet3plus import UNet3Plus
 
 
 def norms_of(*channels: int, momentum: float | None = 0.1, dtype=torch.float64) -> list[nn.BatchNorm2d]:
@@ -137,7 +139,7 @@ def test_one_value_a_channel_is_refused_as_torch_refuses_it():
 
 
 def test_a_frozen_norm_of_a_level_in_training_keeps_its_statistics():
-    level = DecoderLevel(0, (4, 8, 8, 8, 8), 2)
+    level = DecoderLevel([(i, i) for i in range(5)], (4, 8, 8, 8, 8), 2, 10)
     level.skips[1].norm.eval()
     before = copy.deepcopy(level.skips[1].norm.state_dict())
     level([torch.randn(1, c, 32 >> i, 32 >> i) for i, c in enumerate((4, 8, 8, 8, 8))])
@@ -154,7 +156,7 @@ def test_a_decoder_level_does_not_keep_what_it_joined(monkeypatch):
         return joined, make_again
 
     monkeypatch.setattr(fusion, "norm_act", spy)
-    level = DecoderLevel(0, (4, 8, 8, 8, 8), 2)
+    level = DecoderLevel([(i, i) for i in range(5)], (4, 8, 8, 8, 8), 2, 10)
     output = level([torch.randn(1, c, 32 >> i, 32 >> i, requires_grad=True) for i, c in enumerate((4, 8, 8, 8, 8))])
     gc.collect()
     joined, result = (storage() for storage in storages)
@@ -165,7 +167,7 @@ def test_a_decoder_level_does_not_keep_what_it_joined(monkeypatch):
 
 def test_a_level_in_evaluation_folds_a_norm_that_is_in_training():
     torch.manual_seed(0)
-    level = DecoderLevel(0, (4, 8, 8, 8, 8), 2).eval()
+    level = DecoderLevel([(i, i) for i in range(5)], (4, 8, 8, 8, 8), 2, 10).eval()
     maps = [torch.randn(1, c, 32 >> i, 32 >> i) for i, c in enumerate((4, 8, 8, 8, 8))]
     expected = level(maps)
     for part in level.modules():

@@ -10,7 +10,9 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from fullscale.errors import UsageError
-from fullscale.networks.kernels.scaled_conv import CPU_BLOCK, Form, ScaledConv, cost, set_form, tap_matrix
+from fullscale.networks.kernels.forms import Form, set_form
+from fullscale.networks.kernels.scaled_conv import CPU_BLOCK, ScaledConv, cost
+from fullscale.networks.kernels.taps import tap_matrix
 
 
 def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:

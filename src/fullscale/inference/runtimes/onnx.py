@@ -13,7 +13,7 @@ from fullscale.bundle.card import ModelCard, card_beside, read_card
 from fullscale.bundle.store import file_sha256
 from fullscale.errors import DataError
 from fullscale.extras import needs
-from fullscale.networks.blocks import check_image
+from fullscale.networks.spatial import check_image
 
 IMAGE, LOGITS = "image", "logits"
 """Names of the input and the output in the file."""
@@ -32,8 +32,9 @@ class OnnxRuntime:
 
     Attributes:
         device: the CPU.
-        in_channels: channels C of the images `[B, C, H, W]`.
-        channels: of the logits `[B, channels, H, W]`.
+        in_channels: channels C of the images `[B, C, ...]`.
+        spatial_dims: 2 for images `[B, C, H, W]`, 3 for volumes `[B, C, D, H, W]`.
+        channels: of the logits `[B, channels, ...]`.
         card_digest: digest of the model card it was exported with, or None.
 
     Raises:
@@ -51,6 +52,7 @@ class OnnxRuntime:
             names = ", ".join(value.name for value in (*inputs, *outputs))
             raise DataError(f"{path} has the inputs and outputs {names}: expected '{IMAGE}' and '{LOGITS}'")
         self.in_channels: int = inputs[0].shape[1]
+        self.spatial_dims = len(inputs[0].shape) - 2
         self.channels: int = outputs[0].shape[1]
         self.card_digest: str | None = self._session.get_modelmeta().custom_metadata_map.get(CARD_DIGEST)
 
@@ -59,12 +61,12 @@ class OnnxRuntime:
         return OnnxRuntime, (self._path,)
 
     def logits(self, image: Tensor) -> Tensor:
-        """Take images `[B, in_channels, H, W]` to float32 logits `[B, channels, H, W]`, absent structures gated.
+        """Take images `[B, in_channels, ...]` to float32 logits `[B, channels, ...]`, absent structures gated.
 
         Raises:
             UsageError: the image has another rank, another number of channels, or integer values.
         """
-        check_image(image, self.in_channels)
+        check_image(image, self.in_channels, self.spatial_dims)
         [logits] = self._session.run([LOGITS], {IMAGE: image.detach().float().cpu().numpy()})
         return torch.from_numpy(logits)
 

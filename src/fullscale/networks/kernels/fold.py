@@ -5,9 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from fullscale.networks.kernels.forms import FormedConv
 
-def fold_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Return the weight `[O, C, 3, 3]` and bias `[O]` with which `conv` does what `norm(conv(x))` does in evaluation.
+
+def fold_norm(conv: FormedConv, norm: nn.BatchNorm2d | nn.BatchNorm3d) -> tuple[Tensor, Tensor]:
+    """Return the weight `[O, C, ...]` and bias `[O]` with which `conv` does what `norm(conv(x))` does in evaluation.
 
     Args:
         conv: a convolution with bias.
@@ -17,4 +19,5 @@ def fold_norm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     assert norm.running_var is not None
     assert conv.bias is not None
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-    return conv.weight * scale[:, None, None, None], norm.bias + (conv.bias - norm.running_mean) * scale
+    per_output = scale.view(-1, *(1,) * (conv.weight.ndim - 1))
+    return conv.weight * per_output, norm.bias + (conv.bias - norm.running_mean) * scale

@@ -10,9 +10,10 @@ Whatever the way, the result is that of equation 1, with each skip a convolution
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fullscale.networks.blocks import ConvNorm, ConvNormAct
@@ -64,8 +65,9 @@ def _norm_act_applies(x: Tensor, skips: Sequence[ConvNorm], fuse: ConvNormAct) -
 def _fuse_keeping_little(maps: list[Tensor], skips: Sequence[ConvNorm], fuse: ConvNormAct) -> Tensor:
     """Fuse in training; of norms, ReLU and join nothing is kept for the backward pass."""
     convolved = [skip.conv(x) for skip, x in zip(skips, maps, strict=True)]
-    joined, make_again = norm_act(convolved, [skip.norm for skip in skips])
+    *norms, fused_norm = (cast("nn.BatchNorm2d", part.norm) for part in (*skips, fuse))
+    joined, make_again = norm_act(convolved, norms)
     with remade(joined, make_again):
         fused = fuse.conv(joined)
     del joined  # a large map
-    return norm_act([fused], [fuse.norm])[0]
+    return norm_act([fused], [fused_norm])[0]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.autograd.graph import saved_tensors_hooks
 
-from fullscale.networks.kernels.scaled_conv import is_precise
+from fullscale.networks.kernels.forms import is_precise
 
 NUMBERS_OF_A_BLOCK = 500_000
 """Pixels times channels that are normalised together."""

@@ -21,18 +21,15 @@ and the columns by its like. Nothing is approximated: all forms are the same fun
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fullscale.errors import UsageError
 from fullscale.networks.kernels import winograd
-from fullscale.networks.protocol import TorchModule
-
-Form = Literal["auto", "direct", "factored", "winograd"]
+from fullscale.networks.kernels.forms import Form, FormedConv, autocasts, is_precise, without_autocast
+from fullscale.networks.kernels.taps import cut, tap_matrix
 
 CPU_BLOCK = 16
 """Low-resolution rows, or columns, that are brought up together on a CPU: few products with zeros, few steps."""
@@ -42,7 +39,7 @@ MACS_PER_BYTE, MACS_PER_CACHED_BYTE = 12, 6
 5 GB/s), or a cache."""
 
 
-class ScaledConv(nn.Conv2d):
+class ScaledConv(FormedConv, nn.Conv2d):
     """3x3 convolution with bias over a map resized by `2**log2_scale`; UNet 3+, equation 1.
 
     The weight is `[O, C, 3, 3]` whatever the form, so a checkpoint does not know which form wrote it.
@@ -55,30 +52,31 @@ class ScaledConv(nn.Conv2d):
         form: "direct", "factored", "winograd", or "auto" for the cheapest by the costs below; may be set at any time.
             Where a form does not apply the direct one stands in; see `choose`. A decoder level of UNet 3+ whose
             fusion is set to "direct" also leaves norms and ReLU to torch in training; see `norm_act`.
+        stride: of the convolution, after resizing; with another than 1 it is direct.
+        bias: whether there is one.
 
     Raises:
         UsageError: the form is unknown.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, log2_scale: int = 0, form: Form = "auto") -> None:
-        super().__init__(in_channels, out_channels, kernel_size=3, padding=1)
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        log2_scale: int = 0,
+        form: Form = "auto",
+        stride: int = 1,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size=3, padding=1, stride=stride, bias=bias)
         self.log2_scale = log2_scale
         self.form = form
 
     @property
-    def form(self) -> Form:
-        """How the resized map is convolved: "auto", "direct", "factored" or "winograd"."""
-        return self._form
-
-    @form.setter
-    def form(self, form: Form) -> None:
-        if form not in get_args(Form):
-            raise UsageError(f"form '{form}' is unknown: expected {', '.join(get_args(Form))}")
-        self._form = form
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Resize `[B, C, H, W]` by `2**log2_scale` and convolve it to O channels."""
-        return self.convolve(x, self.weight, self.bias)
+    def factors(self) -> tuple[int, int]:
+        """By how much both axes are up-sampled."""
+        factor: int = 2 ** max(self.log2_scale, 0)
+        return factor, factor
 
     def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Do the same with a weight `[O, C, 3, 3]` and bias `[O]` from elsewhere, as with a normalisation folded in."""
@@ -88,7 +86,7 @@ class ScaledConv(nn.Conv2d):
         resized = resize(x, self.log2_scale)
         if form == "winograd":
             return winograd.winograd_conv(resized, weight, bias)
-        return F.conv2d(resized, weight, bias, padding=1)
+        return F.conv2d(resized, weight, bias, padding=1, stride=self.stride)
 
     def choose(self, x: Tensor) -> Form:
         """Return the form in which a map `[B, C, H, W]` is convolved.
@@ -98,6 +96,8 @@ class ScaledConv(nn.Conv2d):
         size; and on a GPU it never is "winograd".
         """
         exporting = torch.compiler.is_exporting()
+        if self.stride != (1, 1):
+            return "direct"
         possible: list[Form] = ["direct"]
         if self.log2_scale > 0:
             possible.append("factored")
@@ -114,17 +114,6 @@ class ScaledConv(nn.Conv2d):
     def extra_repr(self) -> str:
         """Show what stands in the constructor."""
         return f"{self.in_channels}, {self.out_channels}, log2_scale={self.log2_scale}, form={self.form!r}"
-
-
-def set_form(network: TorchModule, form: Form) -> None:
-    """Set the form of every ScaledConv of a network.
-
-    Raises:
-        UsageError: the form is unknown.
-    """
-    for module in network.modules():
-        if isinstance(module, ScaledConv):
-            module.form = form
 
 
 def resize(x: Tensor, log2_scale: int) -> Tensor:
@@ -149,12 +138,12 @@ def upsampled_conv_factored(x: Tensor, weight: Tensor, bias: Tensor | None, fact
         `[B, O, kH, kW]`, equal to `conv2d(interpolate(x, k), weight, bias, padding=1)`, channels last in memory.
     """
     (height, width), out, device = x.shape[-2:], weight.shape[0], x.device.type
-    if _autocasts(device):
+    if autocasts(device):
         x, weight = (tensor.to(torch.get_autocast_dtype(device)) for tensor in (x, weight))
     rows, columns = tap_matrix(height, factor, x), tap_matrix(width, factor, x)
     mixing = weight.permute(1, 3, 2, 0).reshape(-1, 9 * out)  # [C, dx dy o]
     block = block_size(x.device)
-    with _without_autocast(device):
+    with without_autocast(device):
         pixels: Tensor = _FactoredProduct.apply(x.permute(0, 2, 3, 1), mixing, rows, columns, factor, block)
     if bias is not None:
         pixels = pixels + bias
@@ -179,7 +168,7 @@ class _FactoredProduct(torch.autograd.Function):
         ctx.factor, ctx.block = factor, block
         (batch, height, width, _), out = x.shape, mixing.shape[1] // 9
         tall = []
-        for low, high, taps in _blocks(height, factor, block):
+        for low, high, taps in cut(height, factor, block):
             mixed = (x[:, low].flatten(0, 2) @ mixing).view(-1, 3 * width, 3 * out)  # [B h, (w dx), (dy o)]
             wide = _interpolate(mixed.to(columns.dtype), columns, factor, block)  # [B h, kW, (dy o)]
             wide = wide.view(batch, -1, factor * width, 3, out).transpose(2, 3)  # [B, h, dy, kW, o]
@@ -193,8 +182,8 @@ class _FactoredProduct(torch.autograd.Function):
         (batch, height, width, _), out, factor = x.shape, mixing.shape[1] // 9, ctx.factor
         gradient = gradients[0].reshape(batch, factor * height, -1)
         to_x, to_mixing = torch.zeros_like(x), torch.zeros_like(mixing)
-        with _without_autocast(x.device.type):
-            for low, high, taps in _blocks(height, factor, ctx.block):
+        with without_autocast(x.device.type):
+            for low, high, taps in cut(height, factor, ctx.block):
                 wide = torch.matmul(rows[high, taps].t(), gradient[:, high])
                 wide = wide.view(batch, -1, 3, factor * width, out).transpose(2, 3)
                 mixed = _interpolate_back(wide.reshape(-1, factor * width, 3 * out), columns, factor, ctx.block)
@@ -206,40 +195,12 @@ class _FactoredProduct(torch.autograd.Function):
         return to_x, to_mixing, None, None, None, None
 
 
-def is_precise(x: Tensor) -> bool:
-    """Whether a map is computed with in float32 or float64: it is of that type, and nothing casts it."""
-    return x.dtype in (torch.float32, torch.float64) and not _autocasts(x.device.type)
-
-
-def _autocasts(device: str) -> bool:
-    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-
-
-def _without_autocast(device: str) -> AbstractContextManager[Any]:
-    return torch.autocast(device, enabled=False) if _autocasts(device) else nullcontext()
-
-
-def _blocks(low: int, factor: int, block: int | None) -> list[tuple[slice, slice, slice]]:
-    """Cut an axis: low-resolution pixels with one more on either side, the pixels they make, their columns of taps.
-
-    Without a block size the axis stays whole, as a graph of free sizes needs it and a GPU likes it.
-    """
-    if block is None:
-        return [(slice(None), slice(None), slice(None))]
-    cuts = []
-    for first in range(0, low, block):
-        start, stop = max(first - 1, 0), min(first + block + 1, low)
-        high = slice(factor * first, factor * min(first + block, low))
-        cuts.append((slice(start, stop), high, slice(3 * start, 3 * stop)))
-    return cuts
-
-
 def _interpolate(mixed: Tensor, columns: Tensor, factor: int, block: int | None) -> Tensor:
     """Take `[N, 3W, M]` to `[N, kW, M]`, each block of pixels from its neighbourhood alone."""
     return torch.cat(
         [
             torch.matmul(columns[high, taps], mixed[:, taps])
-            for _, high, taps in _blocks(columns.shape[1] // 3, factor, block)
+            for _, high, taps in cut(columns.shape[1] // 3, factor, block)
         ],
         dim=1,
     )
@@ -248,30 +209,9 @@ def _interpolate(mixed: Tensor, columns: Tensor, factor: int, block: int | None)
 def _interpolate_back(wide: Tensor, columns: Tensor, factor: int, block: int | None) -> Tensor:
     """Take the gradient of `_interpolate` from `[N, kW, M]` to `[N, 3W, M]`."""
     mixed = wide.new_zeros(wide.shape[0], columns.shape[1], wide.shape[2])
-    for _, high, taps in _blocks(columns.shape[1] // 3, factor, block):
+    for _, high, taps in cut(columns.shape[1] // 3, factor, block):
         mixed[:, taps] += torch.matmul(columns[high, taps].t(), wide[:, high])
     return mixed
-
-
-def tap_matrix(low: int, factor: int, like: Tensor) -> Tensor:
-    """Make the matrix that interpolates one axis, shifts it by -1, 0 and 1 at the high resolution, and adds the three.
-
-    Args:
-        low: N, the size of the axis before up-sampling.
-        factor: k.
-        like: gives the device, and float64 if it is; otherwise the matrix is float32.
-
-    Returns:
-        `[kN, 3N]`, the columns in the order pixel, shift. It is made anew at each call, a handful of small operations:
-        a cache would tie it to a device, an inference mode or a traced size.
-    """
-    exact = torch.float64 if like.dtype == torch.float64 else torch.float32
-    centres = (torch.arange(low * factor, device=like.device, dtype=exact) + 0.5) / factor - 0.5
-    distance = centres.clamp(0, low - 1)[:, None] - torch.arange(low, device=like.device, dtype=exact)
-    interpolation = (1 - distance.abs()).clamp(min=0)  # [kN, N]
-    bordered = F.pad(interpolation, (0, 0, 1, 1))  # a row of zeros before and after: the convolution's padding
-    shifted = [bordered[shift : shift + low * factor] for shift in range(3)]
-    return torch.stack(shifted, dim=2).flatten(1)
 
 
 def block_size(device: torch.device) -> int | None:
@@ -346,4 +286,4 @@ def _block_sizes(low: int, factor: int, block: int | None) -> list[tuple[int, in
     """Return rows and columns of the matrix of each block of an axis: pixels made, and taps they are made of."""
     if block is None:
         return [(factor * low, 3 * low)]
-    return [(high.stop - high.start, taps.stop - taps.start) for _, high, taps in _blocks(low, factor, block)]
+    return [(high.stop - high.start, taps.stop - taps.start) for _, high, taps in cut(low, factor, block)]

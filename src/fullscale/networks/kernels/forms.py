@@ -1,0 +1,77 @@
+"""A convolution that can be computed in several equal forms: which there are, and how one is asked for."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from fullscale.errors import UsageError
+from fullscale.networks.protocol import TorchModule
+
+Form = Literal["auto", "direct", "factored", "winograd"]
+
+
+class FormedConv(nn.Module):
+    """Of a convolution that can be computed in several forms: the form, which may be set at any time."""
+
+    in_channels: int
+    out_channels: int
+    weight: Tensor
+    bias: Tensor | None
+
+    @property
+    def form(self) -> Form:
+        """How the resized map is convolved: "auto", "direct", "factored" or "winograd"."""
+        return self._form
+
+    @form.setter
+    def form(self, form: Form) -> None:
+        if form not in get_args(Form):
+            raise UsageError(f"form '{form}' is unknown: expected {', '.join(get_args(Form))}")
+        self._form = form
+
+    @property
+    def factors(self) -> tuple[int, ...]:
+        """By how much each axis of the map is up-sampled; 1 where it is not."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Resize a map and convolve it to O channels."""
+        return self.convolve(x, self.weight, self.bias)
+
+    def convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Do the same with a weight and bias from elsewhere, as with a normalisation folded in."""
+        raise NotImplementedError
+
+    def choose(self, x: Tensor) -> Form:
+        """Return the form in which a map is convolved."""
+        raise NotImplementedError
+
+
+def set_form(network: TorchModule, form: Form) -> None:
+    """Set the form of every convolution of a network that has one.
+
+    Raises:
+        UsageError: the form is unknown.
+    """
+    for module in network.modules():
+        if isinstance(module, FormedConv):
+            module.form = form
+
+
+def is_precise(x: Tensor) -> bool:
+    """Whether a map is computed with in float32 or float64: it is of that type, and nothing casts it."""
+    return x.dtype in (torch.float32, torch.float64) and not autocasts(x.device.type)
+
+
+def autocasts(device: str) -> bool:
+    """Whether autocast is on for a type of device."""
+    return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
+def without_autocast(device: str) -> AbstractContextManager[Any]:
+    """Switch autocast off, where it is on."""
+    return torch.autocast(device, enabled=False) if autocasts(device) else nullcontext()
