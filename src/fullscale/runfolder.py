@@ -117,6 +117,10 @@ class RunFolder:
         """What was chosen from the data."""
         return self.path / "plan.json"
 
+    def plan_of(self, view: str) -> Path:
+        """What was chosen for another view of the data than that of `plan`: a comparison may have several."""
+        return self.path / f"plan-{view}.json"
+
     @property
     def dataset(self) -> Path:
         """What was found in the data."""

@@ -88,8 +88,8 @@ def test_a_row_that_fails_is_told_and_the_others_are_done(phantoms: Path, cache:
         steps_each=6,
         settings=quick,
     )
-    plan, outcomes = run_comparison(Job(phantoms, tmp_path / "out", comparison, cache=cache))
-    results = gather(comparison, plan, outcomes)
+    outcomes = run_comparison(Job(phantoms, tmp_path / "out", comparison, cache=cache))
+    results = gather(comparison, outcomes)
     assert [line.name for line in results.failed] == ["diverging"]
     assert "the loss became" in results.lines[0].failures[0]
     assert rows(results)[0][-1] == "no scores"

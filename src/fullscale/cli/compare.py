@@ -72,7 +72,7 @@ def compare(
     from fullscale.data.cache import default_cache
 
     job = Job(data, output, comparison, plan, cache or default_cache(), drop_bad_cases)
-    results = gather(comparison, *run_comparison(job))
+    results = gather(comparison, run_comparison(job))
     written = write_results(results, output)
     write_figure(results, output / "results.png")
     if json:

@@ -36,7 +36,12 @@ def predict(
         bool, typer.Option("--fix-identifiers", help="For seg: give a copy of an anonymised series new identifiers.")
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    batch_size: Annotated[int | None, typer.Option(help="Slices at once; default by the device.", min=1)] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Slices or tiles at once; default by the device.", min=1)
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="One member of an ensemble, without mirror images: quicker, less exact.")
+    ] = False,
     overwrite: Overwrite = False,
     jobs: Jobs = None,
     json: Json = False,
@@ -52,7 +57,8 @@ def predict(
     found, beside = find_scans(scans, dicom)
     for line in beside:
         print_status(f"note: {line}")
-    predictor = Predictor.from_run(model, device, batch_size)
+    predictor = Predictor.from_run(model, device, batch_size, quick)
+    print_status(predictor.describe())
     options = OutputOptions(format, seg_type, probabilities)
     outputs = planned_outputs(found, output, options, predictor.card.structures.values())
     with claimed(output, outputs, [model, *scans], overwrite), progress_bar("predicting") as progress:

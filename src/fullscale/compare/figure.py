@@ -69,7 +69,7 @@ def _costs(axes: Axes, lines: list[Line], results: Results) -> None:
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.25)
-    axes.set_xlabel(f"GMAC of a crop of {results.crop_text} (log scale),\nequal ones side by side")
+    axes.set_xlabel(f"GMAC of a crop of {results.crops} (log scale),\nequal ones side by side")
     axes.set_ylabel("mean Dice")
     axes.grid(alpha=0.25, which="major")
     axes.spines[["top", "right"]].set_visible(False)

@@ -11,7 +11,6 @@ import torch
 
 from fullscale.compare.comparison import Comparison
 from fullscale.compare.run import Outcome
-from fullscale.data.plan import Plan
 from fullscale.errors import DataError
 from fullscale.networks import create_network
 from fullscale.networks.kernels.forms import set_form
@@ -45,6 +44,7 @@ class Line:
 
     Attributes:
         name: of the row.
+        crop: sides of the crops that the plan of its view has.
         parameters: of its network.
         macs: multiply-accumulates of its inference on one crop of the plan's size, as the paper draws the network.
         step_s: seconds of a training step, median over epochs and folds; None where none was timed.
@@ -58,6 +58,7 @@ class Line:
     """
 
     name: str
+    crop: tuple[int, ...]
     parameters: int
     macs: int
     step_s: float | None
@@ -84,7 +85,6 @@ class Results:
         reference: name of the row that the others are tested against.
         budget: of each row and fold, in words.
         folds: trained of each row.
-        crop: the sides of the crop for which the operations are counted.
         lines: in the order of the rows.
     """
 
@@ -92,7 +92,6 @@ class Results:
     reference: str
     budget: str
     folds: int
-    crop: tuple[int, ...]
     lines: list[Line]
 
     @property
@@ -101,9 +100,9 @@ class Results:
         return [line for line in self.lines if line.failures]
 
     @property
-    def crop_text(self) -> str:
-        """The sides of the crop, such as "192x192"."""
-        return "x".join(map(str, self.crop))
+    def crops(self) -> str:
+        """The sides of the crops for which operations are counted, such as "192x192" or "192x192 or 32x48x32"."""
+        return " or ".join(dict.fromkeys("x".join(map(str, line.crop)) for line in self.lines))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -111,7 +110,7 @@ class Results:
         return shared | {"level": LEVEL, "rows": [line.as_dict() for line in self.lines]}
 
 
-def gather(comparison: Comparison, plan: Plan, outcomes: Sequence[Outcome]) -> Results:
+def gather(comparison: Comparison, outcomes: Sequence[Outcome]) -> Results:
     """Read the scores of every row, count its costs, and test it against the reference.
 
     P-values are adjusted for the number of rows that are tested (Holm).
@@ -125,7 +124,7 @@ def gather(comparison: Comparison, plan: Plan, outcomes: Sequence[Outcome]) -> R
         raise DataError(f"no row could be trained; the first, {first.row.name}: {next(iter(first.failures.values()))}")
     by_name = {outcome.row.name: source for outcome, source in zip(outcomes, sources, strict=True)}
     reference = by_name[comparison.reference]
-    lines = [_line(outcome, plan, source) for outcome, source in zip(outcomes, sources, strict=True)]
+    lines = [_line(outcome, source) for outcome, source in zip(outcomes, sources, strict=True)]
     tested = {
         name: compare_paired(*paired_dice(source.summary, reference.summary)[1:])
         for name, source in by_name.items()
@@ -134,11 +133,10 @@ def gather(comparison: Comparison, plan: Plan, outcomes: Sequence[Outcome]) -> R
     adjusted = dict(zip(tested, holm([c.p_value for c in tested.values()]), strict=True))
     compared = {name: replace(c, adjusted_p=adjusted[name]) for name, c in tested.items()}
     return Results(
-        dataset=plan.dataset,
+        dataset=outcomes[0].inputs.plan.dataset,
         reference=comparison.reference,
         budget=comparison.budget,
         folds=comparison.folds,
-        crop=plan.patch_size.value,
         lines=[replace(line, against_reference=compared.get(line.name)) for line in lines],
     )
 
@@ -147,13 +145,14 @@ def _source(outcome: Outcome) -> Source | None:
     return find_source(outcome.run) if RunFolder(outcome.run).scored() else None
 
 
-def _line(outcome: Outcome, plan: Plan, source: Source | None) -> Line:
-    parameters, macs = _cost(outcome, plan)
+def _line(outcome: Outcome, source: Source | None) -> Line:
+    parameters, macs = _cost(outcome)
     curves = [rows for rows in map(read_curves, source.folds.values()) if rows] if source else []
     seconds = [row["step_s"] for rows in curves for row in rows if np.isfinite(row.get("step_s", np.nan))]
     summary = source.summary if source else Summary({}, {})
     return Line(
         name=outcome.row.name,
+        crop=outcome.inputs.plan.patch_size.value,
         parameters=parameters,
         macs=macs,
         step_s=float(np.median(seconds)) if seconds else None,
@@ -167,8 +166,9 @@ def _line(outcome: Outcome, plan: Plan, source: Source | None) -> Line:
     )
 
 
-def _cost(outcome: Outcome, plan: Plan) -> tuple[int, int]:
-    """Count parameters, and operations of one crop, without weights or memory."""
+def _cost(outcome: Outcome) -> tuple[int, int]:
+    """Count parameters, and operations of one crop of the plan's size, without weights or memory."""
+    plan = outcome.inputs.plan
     options = untrained(outcome.config.network.options)
     channels = plan.recipe.in_channels
     with torch.device("meta"):

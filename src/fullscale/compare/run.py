@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,11 @@ from fullscale.data.case import Case
 from fullscale.data.plan import Plan
 from fullscale.data.splits import choose_split
 from fullscale.errors import DataError, UsageError
-from fullscale.files import only_one, write_json
+from fullscale.files import only_one, write_json, write_text
 from fullscale.reporting.source import finished_folds
 from fullscale.runfolder import RunFolder
 from fullscale.training.claim import record_inputs, require_same_data
-from fullscale.training.prepare import RunInputs, find_inputs, resolve, splits_of
+from fullscale.training.prepare import RunInputs, find_inputs_of_views, resolve, splits_of
 from fullscale.training.request import TrainRequest
 from fullscale.training.run import train
 
@@ -56,17 +57,19 @@ class Outcome:
     Attributes:
         row: its name and settings.
         config: with every value filled in.
+        inputs: the cases, in the view of the row.
         run: its run folder.
         failures: why a fold has no scores, by fold.
     """
 
     row: Row
     config: Config
+    inputs: RunInputs
     run: Path
     failures: dict[int, str]
 
 
-def run_comparison(job: Job) -> tuple[Plan, list[Outcome]]:
+def run_comparison(job: Job) -> list[Outcome]:
     """Train every row on every fold; what is done already is left alone, so the same command goes on.
 
     A row that fails does not stop the others.
@@ -78,21 +81,24 @@ def run_comparison(job: Job) -> tuple[Plan, list[Outcome]]:
     """
     rows = job.comparison.rows
     asked = [job.comparison.config(row) for row in rows]
-    inputs = find_inputs(  # what the first row says of the data, all rows say
-        TrainRequest(
-            job.data, job.output, config=asked[0], plan=job.plan, cache=job.cache, drop_bad_cases=job.drop_bad_cases
-        )
+    request = TrainRequest(  # what the first row says of cases and labels, all rows say
+        job.data, job.output, config=asked[0], plan=job.plan, cache=job.cache, drop_bad_cases=job.drop_bad_cases
     )
-    configs = [_resolve(row, config, inputs.plan) for row, config in zip(rows, asked, strict=True)]
-    _require_folds(job, inputs.cases, configs[0])
+    inputs = find_inputs_of_views(request, asked)
+    configs = [_resolve(row, config, of.plan) for row, config, of in zip(rows, asked, inputs, strict=True)]
+    _require_folds(job, inputs[0].cases, configs[0])
     _claim(job, inputs)
-    outcomes = [Outcome(row, config, job.output / row.name, {}) for row, config in zip(rows, configs, strict=True)]
     with only_one(job.output, "comparing"):
-        prepared = inputs.with_prepared(job.cache)
+        views = {of.plan.view.value: of for of in inputs}
+        prepared = {view: of.with_prepared(job.cache) for view, of in views.items()}
+        outcomes = [
+            Outcome(row, config, prepared[of.plan.view.value], job.output / row.name, {})
+            for row, config, of in zip(rows, configs, inputs, strict=True)
+        ]
         for fold in range(job.comparison.folds):
             for outcome in outcomes:
-                _train(job, outcome, fold, prepared)
-    return inputs.plan, outcomes
+                _train(job, outcome, fold)
+    return outcomes
 
 
 def _resolve(row: Row, config: Config, plan: Plan) -> Config:
@@ -112,7 +118,7 @@ def _require_folds(job: Job, cases: list[Case], config: Config) -> None:
     choose_split(splits, str(job.comparison.folds - 1))
 
 
-def _claim(job: Job, inputs: RunInputs) -> None:
+def _claim(job: Job, inputs: Sequence[RunInputs]) -> None:
     """Write down what is compared, or find that the folder holds the same comparison.
 
     Raises:
@@ -128,8 +134,11 @@ def _claim(job: Job, inputs: RunInputs) -> None:
                 f"{job.output} compares with another {changed[0]} ({_short(old[changed[0]])}, not "
                 f"{_short(new[changed[0]])}): repeat the command as it was to go on, or choose another folder with -o"
             )
-        require_same_data(RunFolder(job.output), inputs)
-    record_inputs(RunFolder(job.output), inputs)
+        require_same_data(RunFolder(job.output), inputs[0])
+    for of in inputs:
+        if of.plan != inputs[0].plan:
+            write_text(RunFolder(job.output).plan_of(of.plan.view.value), of.plan.model_dump_json(indent=2) + "\n")
+    record_inputs(RunFolder(job.output), inputs[0])
     write_json(file, new)
 
 
@@ -146,7 +155,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _train(job: Job, outcome: Outcome, fold: int, inputs: RunInputs) -> None:
+def _train(job: Job, outcome: Outcome, fold: int) -> None:
     """Train one fold of one row, unless it has its scores already; whatever stops it is written down, and no more."""
     what = f"{outcome.row.name}, fold {fold}"
     if RunFolder(outcome.run).fold(fold) in finished_folds(RunFolder(outcome.run)):
@@ -155,7 +164,7 @@ def _train(job: Job, outcome: Outcome, fold: int, inputs: RunInputs) -> None:
     _log.info("%s: %s", what, job.comparison.budget)
     config = job.comparison.config(outcome.row)
     try:
-        train(TrainRequest(job.data, outcome.run, (str(fold),), config, cache=job.cache), inputs)
+        train(TrainRequest(job.data, outcome.run, (str(fold),), config, cache=job.cache), outcome.inputs)
     except Exception as error:
         outcome.failures[fold] = " ".join(f"{error or type(error).__name__}".split())
         _log.error("%s failed: %s", what, outcome.failures[fold])

@@ -67,7 +67,7 @@ def notes(results: Results) -> list[str]:
         f"{results.dataset}: {results.budget}, folds: {results.folds}, {_cases(results)} cases held back and scored. "
         "Dice, HD95 and NSD are means over cases; in brackets the 95 % bootstrap interval. The epoch that is "
         "scored was chosen by Dice on these or some of these, which favours every row a little. GMAC: one crop of "
-        f"{results.crop_text}, as the paper draws the network.",
+        f"{results.crops}, as the paper draws the network.",
         f"Against {results.reference}: difference of the mean Dice by case, p of the Wilcoxon signed-rank test after "
         "Holm's correction, r the rank-biserial correlation.",
     ]

@@ -54,6 +54,15 @@ class Predictor:
         self.batch_size = batch_size
         self.quick = quick
 
+    def describe(self) -> str:
+        """Say in a line what each scan goes through."""
+        cards = [member.card for member in self.members]
+        views = " and ".join(dict.fromkeys(card.recipe.view for card in cards))
+        mirrors = {mirror for card in cards for mirror in card.mirrors if not self.quick}
+        turned = f", with mirror images ({', '.join(sorted(mirrors))})" if mirrors else ""
+        models = "one model" if len(cards) == 1 else f"{len(cards)} models, whose probabilities are averaged"
+        return f"each scan is segmented in {views} by {models}{turned}"
+
     @classmethod
     def from_run(
         cls, folder: str | Path, device: str = "auto", batch_size: int | None = None, quick: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from fullscale.data.checks import Inspection, inspect_dataset
 from fullscale.data.identity import CaseDigest, DigestIndex, case_digest
 from fullscale.data.layouts.find import find_dataset
 from fullscale.data.plan import Plan, make_plan, read_plan, require_patch_size
+from fullscale.data.recipe import View
 from fullscale.data.splits import Split, fixed_split, make_splits, read_splits, require_no_leak, with_copies_joined
 from fullscale.errors import DataError, UsageError
 from fullscale.inference.runtimes.torch import choose_device
@@ -73,19 +75,48 @@ def find_inputs(request: TrainRequest) -> RunInputs:
         DataError: a case cannot be used and `drop_bad_cases` is not set, or none is left.
         UsageError: the run folder belongs to other data or another plan, or the data have no label that is set.
     """
-    check_choices(request.config)
+    [inputs] = find_inputs_of_views(request, [request.config])
+    return inputs
+
+
+def find_inputs_of_views(request: TrainRequest, configs: Sequence[Config]) -> list[RunInputs]:
+    """Find the cases once, and a plan for each configuration; those that wish the same view have the same inputs.
+
+    Args:
+        request: the data, and the folder in which a plan may be already; its labels hold for all.
+        configs: of which the first is that of the folder's plan.
+
+    Raises:
+        DataError: a case cannot be used and `drop_bad_cases` is not set, or none is left.
+        UsageError: the folder belongs to other data or another plan, or the data have no label that is set.
+    """
+    for config in configs:
+        check_choices(config)
     dataset, run = find_dataset(request.data), RunFolder(request.run)
-    begun = run.plan.is_file()
-    cases, plan, found = _as_begun(request, dataset, run) if begun else _inspect_and_plan(request, dataset)
+    wishes = {_wished_view(config): config for config in reversed(configs)}
+    if run.plan.is_file():
+        cases, plans, found = _as_begun(request, dataset, run, [_wished_view(config) for config in configs])
+    else:
+        cases, plans, found = _inspect_and_plan(request, dataset, wishes)
     index = DigestIndex(request.cache, request.verify)
     digests = {case.id: case_digest(case, index) for case in cases}
     joined, notes = with_copies_joined(cases, {case: digest.image for case, digest in digests.items()})
     for note in notes:
         _log.warning("%s", note)
-    return RunInputs(dataset.root, joined, digests, plan, found)
+    inputs = {view: RunInputs(dataset.root, joined, digests, plan, found) for view, plan in plans.items()}
+    return [inputs[_wished_view(config)] for config in configs]
 
 
-def _as_begun(request: TrainRequest, dataset: Dataset, run: RunFolder) -> tuple[list[Case], Plan, dict[str, Any]]:
+def _wished_view(config: Config) -> View | None:
+    """Return the view that a configuration asks for, by name or by the sides of its crops; None leaves it open."""
+    if config.data.view is not None or config.data.patch_size is None:
+        return config.data.view
+    return "patches" if len(config.data.patch_size) == 3 else "slices"
+
+
+def _as_begun(
+    request: TrainRequest, dataset: Dataset, run: RunFolder, views: Sequence[View | None]
+) -> tuple[list[Case], dict[View | None, Plan], dict[str, Any]]:
     plan = read_plan(run.plan)
     labels = request.config.data.labels
     if request.plan is not None and read_plan(request.plan).with_labels(labels) != plan:
@@ -99,10 +130,14 @@ def _as_begun(request: TrainRequest, dataset: Dataset, run: RunFolder) -> tuple[
         raise DataError(
             f"{len(missing)} cases that {run.path} began with are gone from {dataset.root}, such as {missing[0]}"
         )
-    return [by_id[name] for name in record.digests], plan, record.found
+    others = {view: run.plan_of(view) for view in views if view is not None and view != views[0]}
+    plans = {view: read_plan(file) for view, file in others.items() if file.is_file()}
+    return [by_id[name] for name in record.digests], dict.fromkeys(views, plan) | plans, record.found
 
 
-def _inspect_and_plan(request: TrainRequest, dataset: Dataset) -> tuple[list[Case], Plan, dict[str, Any]]:
+def _inspect_and_plan(
+    request: TrainRequest, dataset: Dataset, wishes: Mapping[View | None, Config]
+) -> tuple[list[Case], dict[View | None, Plan], dict[str, Any]]:
     labels = request.config.data.labels
     edited = read_plan(request.plan) if request.plan else None
     _log.info("inspecting %d cases of %s", len(dataset.cases), dataset.name)
@@ -113,8 +148,10 @@ def _inspect_and_plan(request: TrainRequest, dataset: Dataset) -> tuple[list[Cas
             f"{len(inspection.errors)} problems make cases unusable, the first in {first.case}: {first.message}; mend "
             "them (fullscale inspect lists all), or train without these cases with --drop-bad-cases"
         )
-    plan = edited.with_labels(labels) if edited else plan_for(inspection, request.config)
-    return inspection.usable_cases, plan, inspection.as_dict()
+    plans = {
+        view: edited.with_labels(labels) if edited else plan_for(inspection, config) for view, config in wishes.items()
+    }
+    return inspection.usable_cases, plans, inspection.as_dict()
 
 
 def plan_for(inspection: Inspection, config: Config) -> Plan:
@@ -123,7 +160,7 @@ def plan_for(inspection: Inspection, config: Config) -> Plan:
     Raises:
         DataError: no case can be used, no mask holds a structure, or the labels as a whole cannot be trained on.
     """
-    return make_plan(inspection, gpu_memory_gib(config), config.data.view)
+    return make_plan(inspection, gpu_memory_gib(config), _wished_view(config))
 
 
 def gpu_memory_gib(config: Config) -> float | None:
