@@ -1,7 +1,9 @@
-"""Random changes of training crops: ours, with MONAI, or anybody's who keeps the protocol."""
+"""Random changes of training crops: ours, or anybody's who keeps the protocol. Home of MONAI's transforms."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -19,8 +21,11 @@ from monai.transforms import (
 from monai.utils import convert_to_tensor
 from torch import Tensor
 
+from fullscale.data.sides import FEET_HEAD, FRONT_BACK, LEFT_RIGHT
 from fullscale.errors import UsageError
 from fullscale.registry import Registry
+from fullscale.training.deform import DeformationRange, deform, draw_deformation
+from fullscale.training.intensities import add_noise, change_gamma, lower_resolution
 
 
 class Augmentation(Protocol):
@@ -32,8 +37,9 @@ class Augmentation(Protocol):
         """Change an image and its label alike; the same seed changes them in the same way.
 
         Args:
-            image: `[C, H, W]`, neighbouring slices as channels, normalised to about mean 0 and deviation 1.
-            label: `[H, W]`, class indices, 0 for the background.
+            image: `[C, H, W]`, neighbouring slices as channels, or `[C, D, H, W]`, a patch; normalised to about mean 0
+                and deviation 1.
+            label: `[H, W]` or `[D, H, W]`, class indices, 0 for the background.
             seed: of all random numbers; nothing else may decide.
 
         Returns:
@@ -50,19 +56,26 @@ AUGMENTATIONS: Registry[Augmentation] = Registry(
 
 
 class DefaultAugmentation:
-    """Rotation, zoom and shift at once, then noise, offset, contrast and gamma. None of them can invent a label.
+    """Rotation, zoom, shift and bending at once, then resolution, noise, offset, contrast and gamma.
 
-    Images are interpolated, labels take the nearest pixel.
+    Images are interpolated; labels take the class that covers most of the voxel. No change can invent a label. Slices
+    are changed by MONAI's transforms, labels by the nearest pixel, as long as none of the options from `elastic` on is
+    set: the crops of a seed stay what they were in earlier versions.
 
     Args:
         probability: chance of each change below, flips apart.
-        rotate_degrees: largest rotation either way.
+        rotate_degrees: largest rotation either way, in each plane.
         scale: largest zoom either way, as a fraction.
         shift: largest shift either way, as a fraction of the side.
-        flip: chance of a left-right mirror; 0 where sides matter.
+        flip: chance of a mirror along each of `flip_axes`; 0 where sides matter.
         noise: deviation of Gaussian noise, in normalised units.
         intensity: largest change of offset and of contrast, as a fraction.
         gamma: largest change of gamma either way, from 1.
+        elastic: deviation of a smooth bending, in voxels of the finest spacing.
+        low_resolution: largest loss of resolution, as a fraction.
+        invert: chance that gamma works on bright and dark exchanged.
+        flip_axes: axes that may be mirrored, from the last: -1 left-right, -2 front-back, -3 feet-head.
+        spacing_mm: of the axes of a crop, so that rotations are made in mm; default equal.
 
     Raises:
         UsageError: a number is out of range.
@@ -78,16 +91,27 @@ class DefaultAugmentation:
         noise: float = 0.1,
         intensity: float = 0.2,
         gamma: float = 0.3,
+        elastic: float = 0.0,
+        low_resolution: float = 0.0,
+        invert: float = 0.0,
+        flip_axes: Sequence[int] = (LEFT_RIGHT,),
+        spacing_mm: Sequence[float] | None = None,
     ) -> None:
-        at_most_1 = {"probability": probability, "flip": flip}
-        below_1 = {"scale": scale, "shift": shift, "gamma": gamma}
+        at_most_1 = {"probability": probability, "flip": flip, "invert": invert}
+        below_1 = {"scale": scale, "shift": shift, "gamma": gamma, "low_resolution": low_resolution}
         for name, value in at_most_1.items():
-            _require(0 <= value <= 1, name, value, "from 0 to 1")
+            _require(0 <= value <= 1, name, value, "a number from 0 to 1")
         for name, value in below_1.items():
-            _require(0 <= value < 1, name, value, "of at least 0 and below 1")
-        for name, value in {"noise": noise, "intensity": intensity}.items():
-            _require(0 <= value < float("inf"), name, value, "of at least 0")
-        _require(0 <= rotate_degrees <= 180, "rotate_degrees", rotate_degrees, "from 0 to 180")
+            _require(0 <= value < 1, name, value, "a number of at least 0 and below 1")
+        for name, value in {"noise": noise, "intensity": intensity, "elastic": elastic}.items():
+            _require(0 <= value < math.inf, name, value, "a number of at least 0")
+        _require(0 <= rotate_degrees <= 180, "rotate_degrees", rotate_degrees, "a number from 0 to 180")
+        known = {LEFT_RIGHT, FRONT_BACK, FEET_HEAD}
+        _require(set(flip_axes) <= known, "flip_axes", flip_axes, "axes counted from the last, of -1, -2 and -3")
+        _require(
+            spacing_mm is None or (len(spacing_mm) in (2, 3) and all(0 < s < math.inf for s in spacing_mm)),
+            *("spacing_mm", spacing_mm, "two or three numbers above 0"),
+        )
         self.probability = probability
         self.rotate_degrees = rotate_degrees
         self.scale = scale
@@ -96,12 +120,63 @@ class DefaultAugmentation:
         self.noise = noise
         self.intensity = intensity
         self.gamma = gamma
+        self.elastic = elastic
+        self.low_resolution = low_resolution
+        self.invert = invert
+        self.flip_axes = tuple(sorted(set(flip_axes), reverse=True))
+        self.spacing_mm = None if spacing_mm is None else tuple(spacing_mm)
         self._by_size: dict[tuple[int, ...], Compose] = {}
 
     def __call__(
         self, image: npt.NDArray[np.float32], label: npt.NDArray[np.uint8], seed: int
     ) -> tuple[Tensor, Tensor]:
-        """Change an image `[C, H, W]` and its label `[H, W]` alike; returns plain float32 and int64 tensors."""
+        """Change an image `[C, *size]` and its label `[*size]` alike; returns plain float32 and int64 tensors.
+
+        Raises:
+            UsageError: `spacing_mm` or `flip_axes` speak of other axes than the crop has.
+        """
+        if label.ndim == 2 and self._as_in_earlier_versions:
+            return self._change_slices(image, label, seed)
+        self._require_axes(label.ndim)
+        rng = np.random.default_rng(seed)
+        changed, moved = self._move(torch.from_numpy(image), torch.from_numpy(label), rng)
+        return self._change_intensities(changed, rng), moved.long()
+
+    @property
+    def _as_in_earlier_versions(self) -> bool:
+        newer = (self.elastic, self.low_resolution, self.invert)
+        return not any(newer) and self.flip_axes == (LEFT_RIGHT,) and self.spacing_mm is None
+
+    def _require_axes(self, dims: int) -> None:
+        spacing, axes = self.spacing_mm, self.flip_axes if self.flip else ()
+        _require(spacing is None or len(spacing) == dims, "spacing_mm", spacing, f"{dims} numbers for these crops")
+        _require(-dims <= min(axes, default=-1), "flip_axes", axes, f"those of crops of {dims} axes")
+
+    def _move(self, image: Tensor, label: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        if rng.random() < self.probability:
+            spacing = self.spacing_mm or (1.0,) * label.ndim
+            reach = DeformationRange(self.rotate_degrees, self.scale, self.shift, self.elastic, spacing)
+            image, label = deform(draw_deformation(rng, label.shape, reach), image, label)
+        mirrored = [axis for axis in self.flip_axes if rng.random() < self.flip]
+        return (image.flip(mirrored), label.flip(mirrored)) if mirrored else (image, label)
+
+    def _change_intensities(self, image: Tensor, rng: np.random.Generator) -> Tensor:
+        if self.low_resolution and rng.random() < self.probability:
+            image = lower_resolution(image, 1 - self.low_resolution * rng.random())
+        if self.noise and rng.random() < self.probability:
+            image = add_noise(image, self.noise * rng.random(), rng)
+        if rng.random() < self.probability:
+            image = image + self.intensity * rng.uniform(-1, 1)
+        if rng.random() < self.probability:
+            image = image * (1 + self.intensity * rng.uniform(-1, 1))
+        if rng.random() < self.probability:
+            gamma = math.exp(-math.log(1 - self.gamma) * rng.uniform(-1, 1))
+            image = change_gamma(image, gamma, inverted=rng.random() < self.invert)
+        return image
+
+    def _change_slices(
+        self, image: npt.NDArray[np.float32], label: npt.NDArray[np.uint8], seed: int
+    ) -> tuple[Tensor, Tensor]:
         transforms = self._transforms(label.shape)
         transforms.set_random_state(seed=seed)
         changed = transforms(
@@ -111,7 +186,7 @@ class DefaultAugmentation:
         return plain["image"].float(), plain["label"][0].round().long()
 
     def _transforms(self, size: tuple[int, ...]) -> Compose:
-        """Make the changes for crops of one size: MONAI counts a shift in pixels."""
+        """Make the changes for slices of one size: MONAI counts a shift in pixels."""
         if size in self._by_size:
             return self._by_size[size]
         both, image = ["image", "label"], ["image"]
@@ -137,6 +212,6 @@ class DefaultAugmentation:
         return self._by_size[size]
 
 
-def _require(fits: bool, name: str, value: float, expected: str) -> None:
+def _require(fits: bool, name: str, value: object, expected: str) -> None:
     if not fits:
-        raise UsageError(f"{name} is {value}: expected a number {expected}")
+        raise UsageError(f"{name} is {value}: expected {expected}")
