@@ -9,7 +9,7 @@ WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 
 def class_probabilities(logits):
-    """`[B, C, H, W]` logits to the probabilities of all classes; one class gets its background in front."""
+    """`[B, C, *size]` logits to the probabilities of all classes; one class gets its background in front."""
     out = []
     for image in logits:
         if len(image) == 1:
@@ -22,22 +22,23 @@ def class_probabilities(logits):
 
 
 def pixels(target):
-    return [(b, i, j) for b in range(target.shape[0]) for i in range(target.shape[1]) for j in range(target.shape[2])]
+    """The index of every pixel, `(b, place)`, of slices or patches."""
+    return [(b, place) for b in range(target.shape[0]) for place in np.ndindex(*target.shape[1:])]
 
 
 def focal(logits, target, gamma=2.0, alpha=None):
     p = class_probabilities(logits)
     terms = []
-    for b, i, j in pixels(target):
-        true = int(target[b, i, j])
+    for b, place in pixels(target):
+        true = int(target[b][place])
         weight = 1.0 if alpha is None else (alpha if true > 0 else 1 - alpha)
-        terms.append(-weight * (1 - p[b, true, i, j]) ** gamma * math.log(p[b, true, i, j]))
+        terms.append(-weight * (1 - p[b, true][place]) ** gamma * math.log(p[b, true][place]))
     return sum(terms) / len(terms)
 
 
 def cross_entropy(logits, target):
     p = class_probabilities(logits)
-    return -sum(math.log(p[b, int(target[b, i, j]), i, j]) for b, i, j in pixels(target)) / target.size
+    return -sum(math.log(p[b, int(target[b][place])][place]) for b, place in pixels(target)) / target.size
 
 
 def iou(logits, target, smooth=1.0):
@@ -46,10 +47,10 @@ def iou(logits, target, smooth=1.0):
     for b in range(p.shape[0]):
         for c in range(1, p.shape[1]):
             above = below = smooth
-            for _, i, j in pixels(target[b : b + 1]):
-                g = 1.0 if target[b, i, j] == c else 0.0
-                above += p[b, c, i, j] * g
-                below += p[b, c, i, j] + g - p[b, c, i, j] * g
+            for _, place in pixels(target[b : b + 1]):
+                g = 1.0 if target[b][place] == c else 0.0
+                above += p[b, c][place] * g
+                below += p[b, c][place] + g - p[b, c][place] * g
             losses.append(1 - above / below)
     return sum(losses) / len(losses)
 
@@ -62,10 +63,10 @@ def dice(logits, target, smooth=1.0, batch_dice=False):
         for c in range(1, p.shape[1]):
             above = below = smooth
             for b in group:
-                for _, i, j in pixels(target[b : b + 1]):
-                    g = 1.0 if target[b, i, j] == c else 0.0
-                    above += 2 * p[b, c, i, j] * g
-                    below += p[b, c, i, j] + g
+                for _, place in pixels(target[b : b + 1]):
+                    g = 1.0 if target[b][place] == c else 0.0
+                    above += 2 * p[b, c][place] * g
+                    below += p[b, c][place] + g
             losses.append(1 - above / below)
     return sum(losses) / len(losses)
 
@@ -108,29 +109,28 @@ def ms_ssim_of_maps(p, g, variant="paper", window=11, sigma=1.5, weights=WEIGHTS
 
 
 def compare(p, g, window, sigma):
-    """Luminance and contrast-structure in every window that lies inside the maps."""
+    """Luminance and contrast-structure in every window that lies inside the maps, of two or three axes."""
     half = window // 2
-    weight = np.array(
-        [
-            [math.exp(-((i - half) ** 2 + (j - half) ** 2) / (2 * sigma**2)) for j in range(window)]
-            for i in range(window)
-        ]
-    )
+    weight = np.zeros((window,) * p.ndim)
+    for place in np.ndindex(*weight.shape):
+        weight[place] = math.exp(-sum((i - half) ** 2 for i in place) / (2 * sigma**2))
     weight /= weight.sum()
-    rows, columns = p.shape[0] - window + 1, p.shape[1] - window + 1
-    luminance, structure = np.empty((rows, columns)), np.empty((rows, columns))
-    for i in range(rows):
-        for j in range(columns):
-            a, b = p[i : i + window, j : j + window], g[i : i + window, j : j + window]
-            mu_a, mu_b = (weight * a).sum(), (weight * b).sum()
-            var_a, var_b = (weight * (a - mu_a) ** 2).sum(), (weight * (b - mu_b) ** 2).sum()
-            covariance = (weight * (a - mu_a) * (b - mu_b)).sum()
-            luminance[i, j] = (2 * mu_a * mu_b + C1) / (mu_a**2 + mu_b**2 + C1)
-            structure[i, j] = (2 * covariance + C2) / (var_a + var_b + C2)
+    positions = [side - window + 1 for side in p.shape]
+    luminance, structure = np.empty(positions), np.empty(positions)
+    for place in np.ndindex(*positions):
+        inside = tuple(slice(i, i + window) for i in place)
+        a, b = p[inside], g[inside]
+        mu_a, mu_b = (weight * a).sum(), (weight * b).sum()
+        var_a, var_b = (weight * (a - mu_a) ** 2).sum(), (weight * (b - mu_b) ** 2).sum()
+        covariance = (weight * (a - mu_a) * (b - mu_b)).sum()
+        luminance[place] = (2 * mu_a * mu_b + C1) / (mu_a**2 + mu_b**2 + C1)
+        structure[place] = (2 * covariance + C2) / (var_a + var_b + C2)
     return luminance, structure
 
 
 def halve(x):
-    """Mean of 2x2 pixels; of what there is of them at an odd edge."""
-    rows, columns = -(-x.shape[0] // 2), -(-x.shape[1] // 2)
-    return np.array([[x[2 * i : 2 * i + 2, 2 * j : 2 * j + 2].mean() for j in range(columns)] for i in range(rows)])
+    """Mean of 2x2(x2) pixels; of what there is of them at an odd edge."""
+    half = np.empty([-(-side // 2) for side in x.shape])
+    for place in np.ndindex(*half.shape):
+        half[place] = x[tuple(slice(2 * i, 2 * i + 2) for i in place)].mean()
+    return half

@@ -1,8 +1,9 @@
 """Segmentation losses, made by name. Knows torch and the registry only; torch is loaded with the first loss.
 
-Every loss is a module called `loss(logits [B, C, H, W], target [B, H, W]) -> scalar`. One class is sigmoid with a
-target of 0 and 1, more are softmax with background as class 0. The arithmetic is float32 at least, whatever the
-logits are, and float64 where they are float64. A loss made of several has `parts(logits, target)`, by name.
+Every loss is a module called `loss(logits [B, C, *size], target [B, *size]) -> scalar`; size is H W of slices or D H W
+of patches. One class is sigmoid with a target of 0 and 1, more are softmax with background as class 0. The arithmetic
+is float32 at least, whatever the logits are, and float64 where they are float64. A loss made of several has
+`parts(logits, target)`, by name.
 """
 
 from __future__ import annotations

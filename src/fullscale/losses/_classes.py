@@ -1,6 +1,7 @@
 """What the losses share: checks, and the probability and the truth of each class.
 
-Letters: B batch, C classes, K foreground classes (1 of one class, C - 1 of more), H W size.
+Letters: B batch, C classes, K foreground classes (1 of one class, C - 1 of more); size is H W of slices or D H W of
+patches.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from fullscale.errors import UsageError
 
 
 def foreground(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the probability and the truth (0 or 1) of each foreground class, both `[B, K, H, W]`.
+    """Return the probability and the truth (0 or 1) of each foreground class, both `[B, K, *size]`.
 
     Args:
-        logits: `[B, C, H, W]`: one class takes the sigmoid, more take the softmax and then lose the background.
-        target: `[B, H, W]` class indices.
+        logits: `[B, C, *size]`: one class takes the sigmoid, more take the softmax and then lose the background.
+        target: `[B, *size]` class indices.
 
     Raises:
         UsageError: see `check_segmentation`.
@@ -29,12 +30,12 @@ def foreground(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     if logits.shape[1] == 1:
         return logits.sigmoid(), (target == 1).unsqueeze(1).to(logits.dtype)
     classes = torch.arange(1, logits.shape[1], device=target.device)
-    truth = target.unsqueeze(1) == classes[:, None, None]
+    truth = target.unsqueeze(1) == classes.reshape(-1, *[1] * (target.ndim - 1))
     return logits.softmax(dim=1)[:, 1:], truth.to(logits.dtype)
 
 
 def log_probability_of_truth(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the log-probability of each pixel's true class, `[B, H, W]`, finite for any finite logits.
+    """Return the log-probability of each pixel's true class, `[B, *size]`, finite for any finite logits.
 
     Raises:
         UsageError: see `check_segmentation`.
@@ -58,15 +59,18 @@ def check_segmentation(logits: Tensor, target: Tensor) -> None:
     The values of the target are looked at on the CPU only, where that costs no wait for a device.
 
     Raises:
-        UsageError: logits are not `[B, C, H, W]`, the target is not a whole-number `[B, H, W]` of the same size, or
-            it holds a value that is no class.
+        UsageError: logits are not `[B, C, *size]` of 2 or 3 axes, the target is not a whole-number `[B, *size]` of the
+            same size, or it holds a value that is no class.
     """
-    if logits.ndim != 4 or logits.shape[1] < 1:
-        raise UsageError(f"logits have shape {list(logits.shape)}: expected [batch, classes, height, width]")
-    batch, classes, height, width = logits.shape
-    if target.shape != (batch, height, width):
+    if logits.ndim not in (4, 5) or logits.shape[1] < 1:
         raise UsageError(
-            f"target has shape {list(target.shape)}: expected {[batch, height, width]} for logits "
+            f"logits have shape {list(logits.shape)}: expected [batch, classes, height, width], of patches "
+            "[batch, classes, depth, height, width]"
+        )
+    batch, classes, *size = logits.shape
+    if target.shape != (batch, *size):
+        raise UsageError(
+            f"target has shape {list(target.shape)}: expected {[batch, *size]} for logits "
             f"{list(logits.shape)}, class indices without a channel axis"
         )
     if target.is_floating_point() or target.is_complex():

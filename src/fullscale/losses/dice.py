@@ -11,24 +11,25 @@ def soft_dice(probability: Tensor, truth: Tensor, smooth: float = 1.0, batch_dic
     """Return `(2 sum p g + smooth) / (sum p + sum g + smooth)` of each class.
 
     Args:
-        probability: `[B, K, H, W]`, in [0, 1].
-        truth: `[B, K, H, W]`, 0 or 1.
-        smooth: pixels added above and below the line, above 0.
+        probability: `[B, K, *size]`, in [0, 1].
+        truth: `[B, K, *size]`, 0 or 1.
+        smooth: voxels added above and below the line, above 0.
         batch_dice: sum over the whole batch as if it were one image, not over each image.
 
     Returns:
         `[K]` with `batch_dice`, else `[B, K]`; in (0, 1].
     """
-    pixels = (0, 2, 3) if batch_dice else (2, 3)
-    intersection = (probability * truth).sum(dim=pixels)
-    return (2 * intersection + smooth) / ((probability + truth).sum(dim=pixels) + smooth)
+    voxels = tuple(range(2, truth.ndim))
+    summed = (0, *voxels) if batch_dice else voxels
+    intersection = (probability * truth).sum(dim=summed)
+    return (2 * intersection + smooth) / ((probability + truth).sum(dim=summed) + smooth)
 
 
 class DiceLoss(nn.Module):
     """1 minus the soft Dice, averaged over foreground classes and, without `batch_dice`, over images.
 
     Args:
-        smooth: pixels added above and below the line; empty truth and empty prediction then score a loss of 0.
+        smooth: voxels added above and below the line; empty truth and empty prediction then score a loss of 0.
         batch_dice: sum over the whole batch as if it were one image, not over each image.
 
     Raises:
@@ -42,19 +43,19 @@ class DiceLoss(nn.Module):
         self.batch_dice = batch_dice
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Take logits `[B, C, H, W]` and class indices `[B, H, W]` to a scalar in [0, 1]."""
+        """Take logits `[B, C, *size]` and class indices `[B, *size]` to a scalar in [0, 1]."""
         probability, truth = foreground(logits, target)
         return 1 - soft_dice(probability, truth, self.smooth, self.batch_dice).mean()
 
 
 class CrossEntropyDiceLoss(nn.Module):
-    """Cross-entropy (binary for one class) over all pixels plus `DiceLoss` over foreground classes, equal weights.
+    """Cross-entropy (binary for one class) over all voxels plus `DiceLoss` over foreground classes, equal weights.
 
     `batch_dice` is on, as in nnU-Net's two-dimensional configuration: many slices hold no pixel of a structure, and
     one by one they would say little more than that.
 
     Args:
-        smooth: pixels added above and below the line of the Dice, above 0.
+        smooth: voxels added above and below the line of the Dice, above 0.
         batch_dice: sum over the whole batch as if it were one image, not over each image.
 
     Raises:
@@ -73,6 +74,6 @@ class CrossEntropyDiceLoss(nn.Module):
         }
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Take logits `[B, C, H, W]` and class indices `[B, H, W]` to a scalar of at least 0."""
+        """Take logits `[B, C, *size]` and class indices `[B, *size]` to a scalar of at least 0."""
         parts = self.parts(logits, target)
         return parts["cross_entropy"] + parts["dice"]

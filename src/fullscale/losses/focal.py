@@ -50,5 +50,5 @@ class FocalLoss(nn.Module):
         self.alpha = alpha
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Take logits `[B, C, H, W]` and class indices `[B, H, W]` to a scalar of at least 0."""
+        """Take logits `[B, C, *size]` and class indices `[B, *size]` to a scalar of at least 0."""
         return focal_loss(logits, target, self.gamma, self.alpha)

@@ -52,6 +52,6 @@ class HybridLoss(nn.Module):
         }
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Take logits `[B, C, H, W]` and class indices `[B, H, W]` to a scalar of at least 0."""
+        """Take logits `[B, C, *size]` and class indices `[B, *size]` to a scalar of at least 0."""
         parts = self.parts(logits, target)
         return parts["focal"] + parts["ms_ssim"] + parts["iou"]

@@ -13,15 +13,16 @@ def soft_iou(probability: Tensor, truth: Tensor, smooth: float = 1.0) -> Tensor:
     Máttyus et al. 2017, equation 2, is the case without smoothing.
 
     Args:
-        probability: `[B, K, H, W]`, in [0, 1].
-        truth: `[B, K, H, W]`, 0 or 1.
+        probability: `[B, K, *size]`, in [0, 1].
+        truth: `[B, K, *size]`, 0 or 1.
         smooth: pixels added to the intersection and to the union, above 0.
 
     Returns:
         `[B, K]`, in (0, 1].
     """
-    intersection = (probability * truth).sum(dim=(2, 3))
-    union = (probability + truth).sum(dim=(2, 3)) - intersection
+    voxels = tuple(range(2, truth.ndim))
+    intersection = (probability * truth).sum(dim=voxels)
+    union = (probability + truth).sum(dim=voxels) - intersection
     return (intersection + smooth) / (union + smooth)
 
 
@@ -45,6 +46,6 @@ class IoULoss(nn.Module):
         self.smooth = smooth
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Take logits `[B, C, H, W]` and class indices `[B, H, W]` to a scalar in [0, 1]."""
+        """Take logits `[B, C, *size]` and class indices `[B, *size]` to a scalar in [0, 1]."""
         probability, truth = foreground(logits, target)
         return 1 - soft_iou(probability, truth, self.smooth).mean()

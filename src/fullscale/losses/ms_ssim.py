@@ -1,8 +1,8 @@
 """Multi-scale structural similarity of a segmentation and its truth (UNet 3+, section 2.2; Wang et al. 2003).
 
-Letters: B batch, K foreground classes, H W size, M scales; p prediction, g truth; mu and sigma local mean and
-deviation under a Gaussian window; luminance l = (2 mu_p mu_g + C1) / (mu_p^2 + mu_g^2 + C1), contrast and structure
-cs = (2 sigma_pg + C2) / (sigma_p^2 + sigma_g^2 + C2).
+Letters: B batch, K foreground classes, M scales; size is H W of slices or D H W of patches; p prediction, g truth; mu
+and sigma local mean and deviation under a Gaussian window; luminance l = (2 mu_p mu_g + C1) / (mu_p^2 + mu_g^2 + C1),
+contrast and structure cs = (2 sigma_pg + C2) / (sigma_p^2 + sigma_g^2 + C2).
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def ms_ssim(
     "paper": `mean(l)^w * mean(cs)^w` of every scale, w being its weight (beta = gamma) and the means being taken over
     all positions of the window. "wang": `mean(cs)^w`, and `mean(l * cs)^w` for the coarsest scale. Windows lie wholly
     inside the image. A scale follows from the one before by averaging 2x2 pixels; a last odd row or column is averaged
-    by itself, as in Wang's own code. Small images: see `fit_scales`.
+    by itself, as in Wang's own code. Of patches, windows and averages span all three axes. Small images: see
+    `fit_scales`.
 
     Prediction and truth that vary against each other make a mean negative, of which there is no power. For a mean
     below `FLOOR` the product takes `FLOOR`, and `w * (FLOOR - mean)` is subtracted from the product. So the formula
@@ -49,9 +50,9 @@ def ms_ssim(
     "wang" may prefer a wrong luminance, since l multiplies a negative cs there; "paper" keeps them apart.)
 
     Args:
-        probability: `[B, K, H, W]`, in [0, 1], float32 or float64. On a GPU, float32 needs torch's default
+        probability: `[B, K, *size]`, in [0, 1], float32 or float64. On a GPU, float32 needs torch's default
             matrix precision ("highest"): variances are small differences.
-        truth: `[B, K, H, W]`, 0 or 1.
+        truth: `[B, K, *size]`, 0 or 1.
         variant: "paper" or "wang".
         window: side of the Gaussian window in pixels, odd.
         sigma: deviation of the Gaussian in pixels.
@@ -66,13 +67,13 @@ def ms_ssim(
         kernel = _gaussian(window_used, sigma * window_used / window, truth)
         for scale, weight in enumerate(weights_used):
             if scale > 0:
-                probability, truth = (F.avg_pool2d(x, 2, ceil_mode=True) for x in (probability, truth))
+                probability, truth = (_halve(x) for x in (probability, truth))
             luminance, structure = _compare(probability, truth, kernel)
             if variant == "paper":
                 terms = [luminance, structure]
             else:
                 terms = [luminance * structure if scale == len(weights_used) - 1 else structure]
-            means += [term.mean(dim=(2, 3)) for term in terms]
+            means += [term.mean(dim=tuple(range(2, term.ndim))) for term in terms]
             powers += [weight] * len(terms)
     return _combine(means, powers)
 
@@ -86,7 +87,7 @@ def fit_scales(shorter: int, window: int, weights: Sequence[float]) -> tuple[int
     number that fits (sigma shrinks with it in `ms_ssim`).
 
     Args:
-        shorter: shorter side of the image in pixels.
+        shorter: shortest side of the image or patch in voxels.
         window: side of the Gaussian window in pixels, odd.
         weights: exponents of the scales, finest first.
 
@@ -141,7 +142,7 @@ class MSSSIMLoss(nn.Module):
         self.weights = tuple(weights)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Take logits `[B, C, H, W]` and class indices `[B, H, W]` to a scalar of at least 0."""
+        """Take logits `[B, C, *size]` and class indices `[B, *size]` to a scalar of at least 0."""
         probability, truth = foreground(logits, target)
         return 1 - ms_ssim(probability, truth, self.variant, self.window, self.sigma, self.weights).mean()
 
@@ -152,11 +153,22 @@ def _gaussian(window: int, sigma: float, like: Tensor) -> Tensor:
     return (-(offset**2) / (2 * sigma**2)).softmax(dim=0)
 
 
+def _halve(maps: Tensor) -> Tensor:
+    """Average 2x2 pixels, or 2x2x2 voxels, and at an odd edge what there is of them."""
+    if maps.ndim == 4:
+        return F.avg_pool2d(maps, 2, ceil_mode=True)
+    # torch refuses a kernel that is larger than a patch, where in two axes it takes what there is
+    return F.avg_pool3d(maps, [min(2, side) for side in maps.shape[2:]], ceil_mode=True)
+
+
 def _compare(probability: Tensor, truth: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
-    """Return luminance and contrast-structure of every window, both `[B, K, H - window + 1, W - window + 1]`."""
+    """Return luminance and contrast-structure of every window, both `[B, K, *positions]`: side - window + 1 each."""
     maps = torch.stack([probability, truth, probability**2 + truth**2, probability * truth])
-    rows, columns = (_sliding(kernel, side) for side in truth.shape[2:])
-    mean_p, mean_g, mean_squares, mean_product = rows @ (maps @ columns.T)
+    *planes, rows, columns = (_sliding(kernel, side) for side in truth.shape[2:])
+    means = rows @ (maps @ columns.T)
+    for plane in planes:  # the depth of a patch
+        means = (plane @ means.transpose(-3, -2)).transpose(-3, -2)
+    mean_p, mean_g, mean_squares, mean_product = means
     product, squares = mean_p * mean_g, mean_p**2 + mean_g**2
     luminance = (2 * product + C1) / (squares + C1)
     structure = (2 * (mean_product - product) + C2) / (mean_squares - squares + C2)

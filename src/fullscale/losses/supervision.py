@@ -27,7 +27,7 @@ class Supervised(Protocol):
 
     @property
     def logits(self) -> Sequence[Tensor]:
-        """`[B, C, H, W]` each, finest first, all at the size of the target."""
+        """`[B, C, *size]` each, finest first, all at the size of the target."""
 
     @property
     def presence(self) -> Tensor | None:
@@ -62,7 +62,7 @@ class SupervisedLoss(nn.Module):
     """Deep supervision and classification guidance (UNet 3+, sections 2.2 and 2.3).
 
     Args:
-        segmentation_loss: called with logits `[B, C, H, W]` and class indices `[B, H, W]`.
+        segmentation_loss: called with logits `[B, C, *size]` and class indices `[B, *size]`.
         level_weights: one for each supervised output, finest first; None is `halving_weights`. The paper weighs all
             alike. They are divided by their sum, so that a network with one output and one with five have losses of
             one size.
@@ -90,11 +90,11 @@ class SupervisedLoss(nn.Module):
         self.presence_weight = presence_weight
 
     def forward(self, output: Tensor | Supervised, target: Tensor) -> SupervisedTerms:
-        """Take what a network returns in training and class indices `[B, H, W]` to the training loss.
+        """Take what a network returns in training and class indices `[B, *size]` to the training loss.
 
         Args:
-            output: logits `[B, C, H, W]`, or several of them with presence.
-            target: class indices `[B, H, W]`.
+            output: logits `[B, C, *size]`, or several of them with presence.
+            target: class indices `[B, *size]`.
 
         Raises:
             UsageError: logits, presence, target and level weights do not belong together.
@@ -129,10 +129,10 @@ class SupervisedLoss(nn.Module):
 
 
 def presence_of(target: Tensor, classes: int) -> Tensor:
-    """Say which structures each slice holds.
+    """Say which structures each slice or patch holds.
 
     Args:
-        target: `[B, H, W]` class indices.
+        target: `[B, *size]` class indices.
         classes: of the network: 1 has the one structure 1, more have the structures 1 to `classes - 1`.
 
     Returns:
