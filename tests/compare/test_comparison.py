@@ -34,11 +34,24 @@ def test_a_row_of_one_name_is_that_network_and_settings_are_laid_over_each_other
         ({"rows": ["unett"], "steps_each": 4}, "did you mean 'unet'"),
         ({"rows": ["unet"], "steps_each": 1001}, r"no multiple of 250.*take 1000"),
         ({"rows": [], "steps_each": 4}, "rows"),
+        ({"rows": ["unet"], "steps_each": 4, "clock": "processor"}, "clock=processor is of minutes"),
+        ({"rows": ["unet"], "minutes_each": 4, "clock": "sun"}, "clock: Input should be 'wall' or 'processor'"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         load_comparison(None, **changes)
+
+
+def test_minutes_of_processor_time_are_those_of_every_row() -> None:
+    comparison = load_comparison(None, rows=["unet"], minutes_each=2.5, clock="processor")
+    assert comparison.budget == "2.5 processor minutes each"
+    trainer = comparison.config(comparison.rows[0]).trainer
+    assert (trainer.max_minutes, trainer.clock) == (2.5, "processor")
+    rows = [{"name": "unet", "settings": {"trainer.clock": "wall"}}]
+    comparison = load_comparison(None, rows=rows, minutes_each=1, clock="processor")
+    with pytest.raises(UsageError, match=r"row unet: trainer\.clock is the budget"):
+        comparison.config(comparison.rows[0])
 
 
 def test_a_row_may_not_set_the_budget_and_an_unknown_setting_names_its_row() -> None:

@@ -17,13 +17,14 @@ from safetensors.torch import load_file
 
 from fullscale.bundle.card import read_card
 from fullscale.config.load import load_config
-from fullscale.config.schema import OptimizerConfig
+from fullscale.config.schema import OptimizerConfig, TrainerConfig
 from fullscale.data.plan import read_plan
 from fullscale.errors import DataError, FullscaleError, UsageError
 from fullscale.losses import create_loss
 from fullscale.losses.supervision import SupervisedLoss
 from fullscale.training.budget import Budget
 from fullscale.training.checkpoints import read_checkpoint
+from fullscale.training.clock import LoaderTimes
 from fullscale.training.prepare import resolve
 from fullscale.training.request import TrainRequest
 from fullscale.training.run import train
@@ -172,7 +173,7 @@ def test_a_damaged_checkpoint_is_named_and_the_run_left_as_it_is(trained_run: Pa
     for torn in (b"", whole[: len(whole) // 2], b"no checkpoint", pickle.dumps({"state_dict": 1})):
         last.write_bytes(torn)
         with pytest.raises(DataError, match="cannot read the checkpoint"):
-            Budget(1, None, OptimizerConfig()).spent_in(last)
+            Budget(TrainerConfig(max_minutes=1), OptimizerConfig(), LoaderTimes(0)).spent_in(last)
         assert last.read_bytes() == torn
 
 
@@ -254,11 +255,12 @@ def test_every_kind_of_run_trains_and_predicts(
 
 def test_the_budget_ends_by_whichever_comes_first_and_sets_the_rate() -> None:
     config = load_config(None, ["optimizer.warmup_steps=0", "optimizer.learning_rate=1"]).optimizer
-    budget = Budget(None, 100, config)
+    times, hundred_steps = LoaderTimes(0), {"max_epochs": 10, "steps_per_epoch": 10}
+    budget = Budget(TrainerConfig(**hundred_steps), config, times)
     assert [budget.progress(step) for step in (0, 50, 200)] == [0, 0.5, 1]
     budget.load_state_dict({"elapsed_s": 45})
-    assert Budget(1, None, config).progress(10_000) == 0
-    timed = Budget(1, 100, config)
+    assert Budget(TrainerConfig(max_minutes=1), config, times).progress(10_000) == 0
+    timed = Budget(TrainerConfig(max_minutes=1, **hundred_steps), config, times)
     timed.load_state_dict({"elapsed_s": 45})
     assert timed.progress(10) == pytest.approx(0.75)
     assert timed.progress(90) == pytest.approx(0.9)

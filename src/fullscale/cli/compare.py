@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -30,6 +30,10 @@ def compare(
     ] = None,
     minutes_each: Annotated[
         float | None, typer.Option(help="Minutes of each row and fold.", min=0.01, show_default=False)
+    ] = None,
+    clock: Annotated[
+        Literal["wall", "processor"] | None,
+        typer.Option(help="Of the minutes: wall (default), or processor, for a shared machine.", show_default=False),
     ] = None,
     steps_each: Annotated[
         int | None, typer.Option(help="Or steps of each row and fold.", min=1, show_default=False)
@@ -61,6 +65,7 @@ def compare(
         folds=folds,
         minutes_each=minutes_each,
         steps_each=steps_each,
+        clock=clock,
         validate_every=validate_every,
         reference=reference,
         settings=dict(map(parse_override, settings or [])),

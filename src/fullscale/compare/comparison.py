@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator, model_validator
 
@@ -15,7 +15,7 @@ from fullscale.networks import NETWORKS, list_networks
 from fullscale.text import nearest
 from fullscale.training.choices import check_choices
 
-BUDGET = ("trainer.max_minutes", "trainer.max_epochs", "trainer.steps_per_epoch")
+BUDGET = ("trainer.max_minutes", "trainer.clock", "trainer.max_epochs", "trainer.steps_per_epoch")
 SHARED = ("data.labels", "data.folds", "data.validation", "trainer.seed")
 """Settings that say what is learned and on which cases: rows that differ in one of them cannot be compared."""
 
@@ -46,6 +46,7 @@ class Comparison(Section):
         folds: how many of the `data.folds` folds are trained and scored.
         minutes_each: training and validation of each row and fold, or
         steps_each: its steps.
+        clock: of the minutes: "wall", or "processor", which other work on the machine does not change.
         validate_every: steps between validations, after which the best epoch is chosen.
         settings: of every row; a row's own come on top.
     """
@@ -55,6 +56,7 @@ class Comparison(Section):
     folds: PositiveInt = 3
     minutes_each: PositiveFloat | None = None
     steps_each: PositiveInt | None = None
+    clock: Literal["wall", "processor"] = "wall"
     validate_every: PositiveInt = 250
     settings: dict[str, Any] = Field({})
 
@@ -99,6 +101,8 @@ class Comparison(Section):
                 f"steps_each={self.steps_each} is no multiple of {between}, the steps between validations "
                 f"(validate_every): take {self.steps_each // between * between}, or another validate_every"
             )
+        if self.clock == "processor" and self.minutes_each is None:
+            raise ValueError("clock=processor is of minutes: give every row minutes_each")
         if self.settings.get("trainer.devices", 1) != 1:
             raise ValueError("trainer.devices: a comparison trains its rows one after the other on one device")
         if self.reference not in (row.name for row in self.rows):
@@ -108,7 +112,9 @@ class Comparison(Section):
     @property
     def budget(self) -> str:
         """The budget in words."""
-        return f"{self.minutes_each:g} minutes each" if self.minutes_each else f"{self.steps_each} steps each"
+        if self.minutes_each is None:
+            return f"{self.steps_each} steps each"
+        return f"{self.minutes_each:g} {'processor ' if self.clock == 'processor' else ''}minutes each"
 
     def config(self, row: Row) -> Config:
         """Return the configuration of a row.
@@ -138,6 +144,7 @@ class Comparison(Section):
             return [
                 *settings.items(),
                 ("trainer.max_minutes", self.minutes_each),
+                ("trainer.clock", self.clock),
                 ("trainer.steps_per_epoch", self.validate_every),
             ]
         assert self.steps_each is not None

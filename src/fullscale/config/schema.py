@@ -102,11 +102,20 @@ class TrainerConfig(Section):
     """How long, on what, and with which seed."""
 
     max_minutes: PositiveFloat | None = Field(None, description="stop after this much training and validation")
+    clock: Literal["wall", "processor"] = Field(
+        "wall",
+        description="of max_minutes; processor: time of all threads, which other work does not change",
+    )
     max_epochs: PositiveInt | None = Field(None, description="stop after this many epochs")
     steps_per_epoch: PositiveInt | None = Field(None, description="steps between validations")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train")
     devices: PositiveInt = Field(1, description="accelerators, each with its own process")
-    precision: Literal["auto", "32", "bf16", "16"] = Field("auto", description="auto: bf16 on a GPU that has it")
+    precision: Literal["auto", "32", "bf16", "16"] = Field(
+        "auto", description="auto: bf16 on a GPU that has it, and for patches on a processor that has it"
+    )
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="decay of averaged weights, such as 0.99, which are validated and handed over"
+    )
     compile: bool = Field(False, description="torch.compile the network")
     seed: int = Field(0, ge=0, description="reaches Python, NumPy, torch and every worker")
     deterministic: bool = Field(False, description="the same weights twice on one machine, at some cost in speed")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,34 +10,47 @@ import lightning
 import numpy as np
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
-from fullscale.config.schema import OptimizerConfig
+from fullscale.config.schema import OptimizerConfig, TrainerConfig
 from fullscale.training.checkpoints import read_checkpoint
+from fullscale.training.clock import NOTHING, Cost, LoaderTimes
 from fullscale.training.optimizers import learning_rate
 
 
 class Budget(lightning.Callback):
     """How far the run is, in minutes or in steps, whichever ends first; it sets the learning rate and ends the run.
 
-    Minutes count training and validation, over all the times that the run was started. Its state travels in the
-    checkpoint.
+    Minutes count training and validation, over all the times that the run was started, by the clock that the
+    configuration names. Its state travels in the checkpoint.
+
+    Args:
+        trainer: minutes and their clock, and the steps, all filled in.
+        optimizer: its rate and schedule.
+        times: of the processes that prepare crops.
     """
 
-    def __init__(self, max_minutes: float | None, max_steps: int | None, config: OptimizerConfig) -> None:
-        self.max_seconds = None if max_minutes is None else 60 * max_minutes
-        self.max_steps = max_steps
-        self.config = config
-        self.earlier_s = 0.0
-        self.started: float | None = None
+    def __init__(self, trainer: TrainerConfig, optimizer: OptimizerConfig, times: LoaderTimes) -> None:
+        self.max_seconds = None if trainer.max_minutes is None else 60 * trainer.max_minutes
+        self.max_steps = trainer.max_epochs and trainer.max_epochs * (trainer.steps_per_epoch or 0)
+        self.clock = trainer.clock
+        self.config = optimizer
+        self.times = times
+        self.earlier = NOTHING
+        self.started: Cost | None = None
 
     @property
-    def elapsed_s(self) -> float:
-        """Seconds spent so far."""
-        return self.earlier_s + (0.0 if self.started is None else time.monotonic() - self.started)
+    def cost(self) -> Cost:
+        """What the run has cost so far."""
+        return self.earlier if self.started is None else self.earlier.plus(self.times.now().since(self.started))
+
+    @property
+    def spent_s(self) -> float:
+        """Seconds spent so far, by the budget's clock."""
+        return self.cost.processor_s if self.clock == "processor" else self.cost.wall_s
 
     def progress(self, step: int) -> float:
         """Fraction of the budget that is spent, from 0 to 1."""
         by_steps = step / self.max_steps if self.max_steps else 0.0
-        by_time = self.elapsed_s / self.max_seconds if self.max_seconds else 0.0
+        by_time = self.spent_s / self.max_seconds if self.max_seconds else 0.0
         return min(1.0, max(by_steps, by_time))
 
     def spent_in(self, checkpoint: Path) -> bool:
@@ -49,7 +61,7 @@ class Budget(lightning.Callback):
 
     def on_train_start(self, *_: Any) -> None:
         """Start the clock."""
-        self.started = time.monotonic()
+        self.started = self.times.now()
 
     def on_train_batch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Set the learning rate of this step."""
@@ -67,11 +79,11 @@ class Budget(lightning.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The seconds spent."""
-        return {"elapsed_s": self.elapsed_s}
+        return {"elapsed_s": self.cost.wall_s, "processor_s": self.cost.processor_s}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint."""
-        self.earlier_s = float(state["elapsed_s"])
+        """Go on from a checkpoint; one without processor time was written before a budget could be one of it."""
+        self.earlier = Cost(float(state["elapsed_s"]), float(state.get("processor_s", 0.0)), 0.0)
 
     def _factor(self, step: int) -> float:
         progress = self.progress(step)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from fullscale.training.clock import LoaderTimes
 from fullscale.views.crops import CropDataset, CropSampler
 
 
@@ -17,6 +18,14 @@ class SegmentationData(lightning.LightningDataModule):
     """Training crops in batches, and validation cases one at a time, by index.
 
     Under several processes each takes its share of both.
+
+    Args:
+        crops: of the training cases.
+        validation_cases: their number.
+        batch_size: crops in a batch.
+        steps_per_epoch: batches between validations.
+        workers: processes that prepare crops.
+        times: where these count their time.
     """
 
     def __init__(
@@ -26,6 +35,7 @@ class SegmentationData(lightning.LightningDataModule):
         batch_size: int,
         steps_per_epoch: int,
         workers: int,
+        times: LoaderTimes,
     ) -> None:
         super().__init__()
         self.crops = crops
@@ -33,6 +43,7 @@ class SegmentationData(lightning.LightningDataModule):
         self.batch_size = batch_size
         self.steps_per_epoch = steps_per_epoch
         self.workers = workers
+        self.times = times
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
         """Batches of crops; Lightning tells the sampler the epoch."""

@@ -17,11 +17,13 @@ from fullscale.config.schema import Config
 from fullscale.inference.runtimes.torch import choose_device
 from fullscale.progress import Progress
 from fullscale.runfolder import ALL, FoldFolder
+from fullscale.training.averaging import averaged_weights
 from fullscale.training.budget import Budget
 from fullscale.training.checkpoints import AtomicCheckpoints, Checkpoints
 from fullscale.training.datamodule import SegmentationData
 from fullscale.training.history import History, Steps
 from fullscale.training.module import SegmentationModule
+from fullscale.work.machine import has_bf16
 
 PATIENCE = timedelta(days=1)
 """How long the processes of several devices wait for each other: between two folds, the first one scores alone."""
@@ -47,8 +49,7 @@ def fit(
         FullscaleError: the loss became NaN; the last checkpoint is kept.
         KeyboardInterrupt: Ctrl-C.
     """
-    steps = config.trainer.max_epochs and config.trainer.max_epochs * (config.trainer.steps_per_epoch or 0)
-    budget, kept = Budget(config.trainer.max_minutes, steps, config.optimizer), Checkpoints(fold)
+    budget, kept = Budget(config.trainer, config.optimizer, data.times), Checkpoints(fold)
     last = fold.last_checkpoint
     if not is_helper():
         kept.complete_pair()
@@ -57,9 +58,10 @@ def fit(
             _log.info("going on from %s", last)
         if config.trainer.compile:
             module.network.compile()
-        callbacks: list[lightning.Callback] = [budget, History(fold, budget), Steps(fold, progress), kept]
+        averaging = [] if config.trainer.ema is None else [averaged_weights(config.trainer.ema)]
+        callbacks: list[lightning.Callback] = [budget, *averaging, History(fold, budget), Steps(fold, progress), kept]
         try:
-            trainer = _trainer(config, fold, callbacks)
+            trainer = _trainer(config, fold, callbacks, module.network.spatial_dims)
             trainer.fit(module, data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
         except (
             SystemExit
@@ -68,13 +70,15 @@ def fit(
     return last if fold.name == ALL else fold.best_checkpoint
 
 
-def _trainer(config: Config, fold: FoldFolder, callbacks: list[lightning.Callback]) -> lightning.Trainer:
+def _trainer(
+    config: Config, fold: FoldFolder, callbacks: list[lightning.Callback], spatial_dims: int
+) -> lightning.Trainer:
     device = choose_device(config.trainer.device)
     return lightning.Trainer(
         accelerator={"cuda": "gpu"}.get(device.type, device.type),
         devices=config.trainer.devices,
         strategy=_strategy(config),
-        precision=_precision(config.trainer.precision, device),
+        precision=choose_precision(config.trainer.precision, device, spatial_dims),
         max_epochs=-1,
         gradient_clip_val=config.optimizer.clip_norm,
         deterministic=config.trainer.deterministic,
@@ -95,7 +99,19 @@ def _strategy(config: Config) -> Strategy | str:
     return "auto" if config.trainer.devices == 1 else DDPStrategy(timeout=PATIENCE)
 
 
-def _precision(wanted: str, device: torch.device) -> str:
+def choose_precision(wanted: str, device: torch.device, spatial_dims: int) -> str:
+    """Choose what Lightning trains in, by its name for it.
+
+    `auto` is bf16 on a GPU that computes in it, and for patches on a processor that does; slices on a processor are
+    trained in float32. Weights, losses and the optimiser are float32 in all of them.
+    """
+    bf16_here = has_bf16() if device.type == "cpu" else _gpu_has_bf16(device)
     if wanted == "auto":
-        wanted = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "32"
+        wanted = "bf16" if bf16_here and (device.type == "cuda" or spatial_dims == 3) else "32"
+    elif wanted == "bf16" and not bf16_here:
+        _log.warning("this machine's %s does not compute in bf16: it is emulated, and slower than 32", device.type)
     return {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[wanted]
+
+
+def _gpu_has_bf16(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -18,6 +18,7 @@ from fullscale.progress import Progress
 from fullscale.reporting.curves import write_progress
 from fullscale.runfolder import FoldFolder
 from fullscale.training.budget import Budget
+from fullscale.training.clock import NOTHING
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class History(lightning.Callback):
     """Keeps a row per epoch. The rows travel in the checkpoint, so a resumed run goes on where it was.
 
     `step_s` is the median of the seconds from the end of one step to the end of the next, waiting for data included.
+    `augmentation_share` is the share of augmentation in the processor time of the epoch's steps.
 
     Args:
         fold: its metrics and their curves are written.
@@ -62,6 +64,15 @@ class History(lightning.Callback):
         self.rows: list[dict[str, float]] = []
         self.sums: dict[str, float] = {}
         self.ended_s: list[float] = []
+        self.began = self.steps_cost = NOTHING
+
+    def on_train_epoch_start(self, *_: Any) -> None:
+        """Note what the run had cost when the epoch began."""
+        self.began = self.budget.cost
+
+    def on_validation_start(self, *_: Any) -> None:
+        """Note what the steps of the epoch have cost."""
+        self.steps_cost = self.budget.cost.since(self.began)
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Add up what the step logged, and note when it ended."""
@@ -76,7 +87,9 @@ class History(lightning.Callback):
         row = {
             "epoch": float(trainer.current_epoch),
             "step": float(trainer.global_step),
-            "elapsed_s": round(self.budget.elapsed_s, 1),
+            "elapsed_s": round(self.budget.cost.wall_s, 1),
+            "processor_s": round(self.budget.cost.processor_s, 1),
+            "augmentation_share": self.steps_cost.augmentation_s / max(self.steps_cost.processor_s, 1e-9),
             "step_s": float(np.median(np.diff(self.ended_s))) if len(self.ended_s) > 1 else float("nan"),
             "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
         }
@@ -109,6 +122,7 @@ class History(lightning.Callback):
 def _line(row: Mapping[str, float]) -> str:
     presence = f", presence accuracy {row['train_presence_accuracy']:.3f}" if "train_presence_accuracy" in row else ""
     return (
-        f"epoch {row['epoch']:.0f}, step {row['step']:.0f}, {row['elapsed_s'] / 60:.1f} min: "
+        f"epoch {row['epoch']:.0f}, step {row['step']:.0f}, {row['elapsed_s'] / 60:.1f} min "
+        f"({row['processor_s'] / 60:.1f} of processor time, augmentation {100 * row['augmentation_share']:.0f} %): "
         f"loss {row.get('train_loss', float('nan')):.4f}{presence}, validation Dice {row['val_dice_mean']:.4f}"
     )

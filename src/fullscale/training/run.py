@@ -31,6 +31,7 @@ from fullscale.scoring.summary import Summary, read_summary, write_summary
 from fullscale.training.augment import AUGMENTATIONS
 from fullscale.training.checkpoints import read_checkpoint
 from fullscale.training.claim import claim
+from fullscale.training.clock import LoaderTimes, TimedAugmentation
 from fullscale.training.datamodule import SegmentationData
 from fullscale.training.fit import fit, is_helper
 from fullscale.training.initial_weights import describe_start, start_from, state_digest
@@ -129,15 +130,16 @@ def _data(job: _Job, split: Split, validation_cases: int) -> SegmentationData:
     assert batch is not None
     assert steps is not None
     assert workers is not None
+    times = LoaderTimes(workers)
     crops = CropDataset(
         [job.inputs.prepared[case] for case in split["train"]],
         patch,
         job.inputs.plan.recipe.neighbours,
         config.data.foreground_fraction,
-        AUGMENTATIONS.create(config.augment.name, **config.augment.options),
+        TimedAugmentation(AUGMENTATIONS.create(config.augment.name, **config.augment.options), times),
         config.trainer.seed,
     )
-    return SegmentationData(crops, validation_cases, batch, steps, workers)
+    return SegmentationData(crops, validation_cases, batch, steps, workers, times)
 
 
 def _card(job: _Job, fold: FoldFolder, split: Split) -> ModelCard:

@@ -1,4 +1,4 @@
-"""What this machine has to offer: cores and memory that this process may use."""
+"""What this machine has to offer: cores and memory that this process may use, and bfloat16."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ _CGROUPS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
+_PROCESSOR = Path("/proc/cpuinfo")
+_BF16 = {"avx512_bf16", "amx_bf16"}
+"""Flags of x86 processors that multiply bfloat16: Intel from Cooper Lake on, AMD from Zen 4 on."""
 
 
 def cores() -> int:
@@ -22,6 +25,18 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def has_bf16() -> bool:
+    """Tell whether the processor itself multiplies bfloat16, which halves the work; elsewhere it is emulated, slowly.
+
+    What does not say so (another operating system, an Arm processor) counts as without: it was not measured there.
+    """
+    if not _PROCESSOR.is_file():
+        return False
+    lines = (line.partition(":") for line in _PROCESSOR.read_text().splitlines())
+    flags = next((value.split() for name, _, value in lines if name.strip() == "flags"), [])
+    return not _BF16.isdisjoint(flags)
 
 
 def available_memory() -> int:
