@@ -15,6 +15,7 @@ from monai.transforms import (
     RandShiftIntensityd,
 )
 
+from fullscale.data.recipe import Mirror
 from fullscale.errors import UsageError
 from fullscale.testing import check_augmentation
 from fullscale.testing.augmentations import make_crop
@@ -64,7 +65,13 @@ def test_the_slices_of_a_seed_are_those_of_earlier_versions(seed: int) -> None:
 def test_a_patch_gets_no_label_that_it_did_not_hold_and_no_number_that_is_none(seed: int) -> None:
     image, label = make_crop(2, (9, 24, 24))
     wild = DefaultAugmentation(
-        rotate_degrees=90, scale=0.4, shift=0.3, noise=0.5, gamma=0.6, flip_axes=(-1, -2, -3), **EVERYTHING
+        rotate_degrees=90,
+        scale=0.4,
+        shift=0.3,
+        noise=0.5,
+        gamma=0.6,
+        mirrors=("left-right", "front-back", "head-foot"),
+        **EVERYTHING,
     )
     kept = image.copy(), label.copy()
     changed, moved = wild(image, label, seed)
@@ -93,17 +100,20 @@ def test_without_a_chance_a_patch_stays_as_it_is() -> None:
     np.testing.assert_array_equal(moved.numpy(), label)
 
 
-@pytest.mark.parametrize(("axes", "expected"), [((-1,), [2]), ((-3,), [0]), ((-3, -1), [0, 2]), ((), [])])
-def test_mirrors_go_along_the_axes_that_are_named(axes: tuple[int, ...], expected: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("mirrors", "expected"),
+    [(("left-right",), [2]), (("head-foot",), [0]), (("head-foot", "front-back"), [0, 1]), ((), [])],
+)
+def test_mirrors_are_those_that_are_named(mirrors: tuple[Mirror, ...], expected: list[int]) -> None:
     image, label = make_crop(1, PATCH)
-    changed, moved = DefaultAugmentation(probability=0, flip=1, flip_axes=axes)(image, label, 1)
+    changed, moved = DefaultAugmentation(probability=0, flip=1, mirrors=mirrors)(image, label, 1)
     np.testing.assert_array_equal(moved.numpy(), np.flip(label, expected))
     np.testing.assert_array_equal(changed[0].numpy(), np.flip(image[0], expected))
 
 
 def test_each_axis_is_mirrored_by_itself() -> None:
     image, label = make_crop(1, PATCH)
-    mirror = DefaultAugmentation(probability=0, flip=0.5, flip_axes=(-1, -2))
+    mirror = DefaultAugmentation(probability=0, flip=0.5, mirrors=("left-right", "front-back"))
     seen = {mirror(image, label, seed)[1].numpy().tobytes() for seed in range(40)}
     assert len(seen) == 4
 
@@ -111,7 +121,7 @@ def test_each_axis_is_mirrored_by_itself() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"flip_axes": [0]}, r"flip_axes is \[0\]: expected axes counted from the last"),
+        ({"mirrors": ["up"]}, r"mirrors is \['up'\]: expected some of left-right, front-back, head-foot"),
         ({"elastic": -1}, "elastic is -1: expected a number of at least 0"),
         ({"low_resolution": 1}, "low_resolution is 1: expected a number of at least 0 and below 1"),
         ({"invert": 1.5}, "invert is 1.5: expected a number from 0 to 1"),
@@ -128,8 +138,8 @@ def test_options_of_other_axes_than_the_crop_has_are_refused() -> None:
     image, label = make_crop(1, (20, 20))
     with pytest.raises(UsageError, match=r"spacing_mm is .*expected 2 numbers for these crops"):
         DefaultAugmentation(spacing_mm=(1, 1, 1))(image, label, 0)
-    with pytest.raises(UsageError, match=r"flip_axes is .*expected those of crops of 2 axes"):
-        DefaultAugmentation(flip=0.5, flip_axes=(-3,))(image, label, 0)
+    with pytest.raises(UsageError, match=r"mirrors is .*expected some of left-right, front-back$"):
+        DefaultAugmentation(flip=0.5, mirrors=("head-foot",))(image, label, 0)
 
 
 def test_gamma_by_hand() -> None:

@@ -21,7 +21,7 @@ from monai.transforms import (
 from monai.utils import convert_to_tensor
 from torch import Tensor
 
-from fullscale.data.sides import FEET_HEAD, FRONT_BACK, LEFT_RIGHT
+from fullscale.data.recipe import MIRRORS, Mirror
 from fullscale.errors import UsageError
 from fullscale.registry import Registry
 from fullscale.training.deform import DeformationRange, deform, draw_deformation
@@ -67,14 +67,14 @@ class DefaultAugmentation:
         rotate_degrees: largest rotation either way, in each plane.
         scale: largest zoom either way, as a fraction.
         shift: largest shift either way, as a fraction of the side.
-        flip: chance of a mirror along each of `flip_axes`; 0 where sides matter.
+        flip: chance of each of `mirrors`; 0 where sides matter.
         noise: deviation of Gaussian noise, in normalised units.
         intensity: largest change of offset and of contrast, as a fraction.
         gamma: largest change of gamma either way, from 1.
         elastic: deviation of a smooth bending, in voxels of the finest spacing.
         low_resolution: largest loss of resolution, as a fraction.
         invert: chance that gamma works on bright and dark exchanged.
-        flip_axes: axes that may be mirrored, from the last: -1 left-right, -2 front-back, -3 feet-head.
+        mirrors: which there are, of left-right, front-back and head-foot.
         spacing_mm: of the axes of a crop, so that rotations are made in mm; default equal.
 
     Raises:
@@ -94,7 +94,7 @@ class DefaultAugmentation:
         elastic: float = 0.0,
         low_resolution: float = 0.0,
         invert: float = 0.0,
-        flip_axes: Sequence[int] = (LEFT_RIGHT,),
+        mirrors: Sequence[Mirror] = ("left-right",),
         spacing_mm: Sequence[float] | None = None,
     ) -> None:
         at_most_1 = {"probability": probability, "flip": flip, "invert": invert}
@@ -106,8 +106,7 @@ class DefaultAugmentation:
         for name, value in {"noise": noise, "intensity": intensity, "elastic": elastic}.items():
             _require(0 <= value < math.inf, name, value, "a number of at least 0")
         _require(0 <= rotate_degrees <= 180, "rotate_degrees", rotate_degrees, "a number from 0 to 180")
-        known = {LEFT_RIGHT, FRONT_BACK, FEET_HEAD}
-        _require(set(flip_axes) <= known, "flip_axes", flip_axes, "axes counted from the last, of -1, -2 and -3")
+        _require(set(mirrors) <= set(MIRRORS), "mirrors", mirrors, f"some of {', '.join(MIRRORS)}")
         _require(
             spacing_mm is None or (len(spacing_mm) in (2, 3) and all(0 < s < math.inf for s in spacing_mm)),
             *("spacing_mm", spacing_mm, "two or three numbers above 0"),
@@ -123,7 +122,7 @@ class DefaultAugmentation:
         self.elastic = elastic
         self.low_resolution = low_resolution
         self.invert = invert
-        self.flip_axes = tuple(sorted(set(flip_axes), reverse=True))
+        self.mirrors = tuple(mirror for mirror in MIRRORS if mirror in mirrors)
         self.spacing_mm = None if spacing_mm is None else tuple(spacing_mm)
         self._by_size: dict[tuple[int, ...], Compose] = {}
 
@@ -133,7 +132,7 @@ class DefaultAugmentation:
         """Change an image `[C, *size]` and its label `[*size]` alike; returns plain float32 and int64 tensors.
 
         Raises:
-            UsageError: `spacing_mm` or `flip_axes` speak of other axes than the crop has.
+            UsageError: `spacing_mm` or `mirrors` speak of other axes than the crop has.
         """
         if label.ndim == 2 and self._as_in_earlier_versions:
             return self._change_slices(image, label, seed)
@@ -145,19 +144,21 @@ class DefaultAugmentation:
     @property
     def _as_in_earlier_versions(self) -> bool:
         newer = (self.elastic, self.low_resolution, self.invert)
-        return not any(newer) and self.flip_axes == (LEFT_RIGHT,) and self.spacing_mm is None
+        return not any(newer) and self.mirrors == ("left-right",) and self.spacing_mm is None
 
     def _require_axes(self, dims: int) -> None:
-        spacing, axes = self.spacing_mm, self.flip_axes if self.flip else ()
+        spacing, known = self.spacing_mm, [mirror for mirror, axis in MIRRORS.items() if axis >= -dims]
         _require(spacing is None or len(spacing) == dims, "spacing_mm", spacing, f"{dims} numbers for these crops")
-        _require(-dims <= min(axes, default=-1), "flip_axes", axes, f"those of crops of {dims} axes")
+        _require(
+            not self.flip or set(self.mirrors) <= set(known), "mirrors", self.mirrors, f"some of {', '.join(known)}"
+        )
 
     def _move(self, image: Tensor, label: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         if rng.random() < self.probability:
             spacing = self.spacing_mm or (1.0,) * label.ndim
             reach = DeformationRange(self.rotate_degrees, self.scale, self.shift, self.elastic, spacing)
             image, label = deform(draw_deformation(rng, label.shape, reach), image, label)
-        mirrored = [axis for axis in self.flip_axes if rng.random() < self.flip]
+        mirrored = [MIRRORS[mirror] for mirror in self.mirrors if rng.random() < self.flip]
         return (image.flip(mirrored), label.flip(mirrored)) if mirrored else (image, label)
 
     def _change_intensities(self, image: Tensor, rng: np.random.Generator) -> Tensor:

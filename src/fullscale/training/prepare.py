@@ -18,12 +18,14 @@ from fullscale.data.identity import CaseDigest, DigestIndex, case_digest
 from fullscale.data.layouts.find import find_dataset
 from fullscale.data.plan import Plan, make_plan, read_plan, require_patch_size
 from fullscale.data.recipe import View
+from fullscale.data.sides import safe_mirrors
 from fullscale.data.splits import Split, fixed_split, make_splits, read_splits, require_no_leak, with_copies_joined
 from fullscale.errors import DataError, UsageError
 from fullscale.inference.runtimes.torch import choose_device
 from fullscale.losses.supervision import PRESENCE_WEIGHT, halving_weights
 from fullscale.networks import NETWORKS, create_network
 from fullscale.runfolder import RunFolder
+from fullscale.training.augment import AUGMENTATIONS
 from fullscale.training.choices import PLANNED, check_choices, filled_options
 from fullscale.training.claim import read_dataset_record
 from fullscale.training.optimizers import learning_rate
@@ -31,6 +33,8 @@ from fullscale.training.request import TrainRequest
 
 DEFAULT_EPOCHS = 100
 DEFAULT_STEPS = 250
+MIRROR_CHANCE = 0.5
+"""Of a left-right mirror of a patch, where the structures allow it."""
 
 _log = logging.getLogger(__name__)
 
@@ -199,7 +203,7 @@ def resolve(config: Config, plan: Plan) -> Config:
             "options": filled_options(config, "optimizer"),
             "learning_rate": learning_rate(config.optimizer),
         },
-        "augment": {"options": filled_options(config, "augment")},
+        "augment": {"options": _augment_options(config, plan)},
         "data": {
             "view": plan.view.value,
             "patch_size": config.data.patch_size or plan.patch_size.value,
@@ -223,6 +227,21 @@ def _network_options(config: Config, plan: Plan) -> dict[str, Any]:
     planned = {word: suggested.get(word, width) for word in PLANNED if word in known}
     planned |= {word: value for word, value in suggested.items() if word in known}
     return filled_options(config, "network") | planned | given
+
+
+def _augment_options(config: Config, plan: Plan) -> dict[str, Any]:
+    """Return every option of the augmentation: as set, for patches from the plan where it has them, or its default.
+
+    Patches are turned in millimetres, and mirrored left to right where no structure has a side.
+    """
+    known, planned = AUGMENTATIONS.options(config.augment.name), dict[str, Any]()
+    if plan.view.value == "patches":
+        if isinstance(plan.recipe.spacing_mm, tuple):
+            planned["spacing_mm"] = list(plan.recipe.spacing_mm)
+        if "left-right" in safe_mirrors(plan.structures.values(), "patches"):
+            planned["flip"] = MIRROR_CHANCE
+    fitting = {name: value for name, value in planned.items() if name in known}
+    return filled_options(config, "augment") | fitting | config.augment.options
 
 
 def _require_view(config: Config, plan: Plan) -> None:
