@@ -94,6 +94,13 @@ def test_flat_settings_stand_side_by_side() -> None:
     assert "network.options" not in flat
 
 
+def test_a_precision_is_bits_as_the_command_line_and_yaml_have_them() -> None:
+    assert load_config(None, ["trainer.precision=32"]).trainer.precision == "32"
+    assert load_config(None, ["trainer.precision=bf16"]).trainer.precision == "bf16"
+    with pytest.raises(UsageError, match=r"trainer\.precision"):
+        load_config(None, ["trainer.precision=8"])
+
+
 WRITTEN_BY_0_1 = """
 network: {name: unet, encoder: plain, pretrained: false, width: 16, skip_channels: null, normalization: batch,
   deep_supervision: null, classification_guided: null, gate_in_training: null}

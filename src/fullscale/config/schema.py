@@ -119,7 +119,14 @@ class TrainerConfig(Section):
     compile: bool = Field(False, description="torch.compile the network")
     seed: int = Field(0, ge=0, description="reaches Python, NumPy, torch and every worker")
     deterministic: bool = Field(False, description="the same weights twice on one machine, at some cost in speed")
-    validation_cases: PositiveInt | None = Field(None, description="cases scored after each epoch; default all")
+    validation_cases: PositiveInt | None = Field(
+        None, description="cases scored after each epoch; default all of slices, 10 of patches"
+    )
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _bits_as_text(cls, precision: Any) -> Any:
+        return str(precision) if type(precision) is int else precision
 
 
 class Config(Section):

@@ -23,7 +23,8 @@ from fullscale.data.case import WHOLE_SET
 from fullscale.data.checks import CaseFacts, Inspection
 from fullscale.data.labels import LabelScheme
 from fullscale.data.patch_plan import patch_shape, why_slices
-from fullscale.data.recipe import Intensity, Neighbours, Recipe, Spacing, View
+from fullscale.data.recipe import Intensity, Mirror, Neighbours, Recipe, Spacing, View
+from fullscale.data.sides import safe_mirrors
 from fullscale.errors import DataError
 
 T = TypeVar("T")
@@ -69,6 +70,8 @@ class Plan(BaseModel):
         width: channels of the network's first level.
         network: further options of the network, where it has them.
         batch_size: crops a step.
+        augment: options of the augmentation, where it has them.
+        mirrors: mirror images that a scan is shown in at prediction as well.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -84,6 +87,8 @@ class Plan(BaseModel):
     width: Choice[PositiveInt]
     network: Choice[dict[str, Any]] = Choice(value={}, reason="slices: the network's own")
     batch_size: Choice[PositiveInt]
+    augment: Choice[dict[str, Any]] = Choice(value={}, reason="slices: the augmentation's own")
+    mirrors: Choice[tuple[Mirror, ...]] = Choice(value=(), reason="slices are shown as they are")
 
     @field_validator("labels")
     @classmethod
@@ -181,7 +186,7 @@ def make_plan(inspection: Inspection, gpu_gib: float | None = None, view: View |
         "width": _width(gpu_gib, chosen_view.value),
     }
     if chosen_view.value == "patches":
-        return Plan(**common, **_for_patches(facts, gpu_gib))
+        return Plan(**common, **_for_patches(facts, gpu_gib, LabelScheme(common["labels"].value)))
     spacing = _spacing(facts, gpu_gib)
     patch = _patch_size(facts, spacing.value, gpu_gib)
     return Plan(
@@ -202,14 +207,17 @@ def _view(facts: list[CaseFacts], gpu_gib: float | None, wanted: View | None) ->
     return Choice(value="patches", reason="voxels are about as long as wide, and the scans have many slices")
 
 
-def _for_patches(facts: list[CaseFacts], gpu_gib: float | None) -> dict[str, Choice[Any]]:
+def _for_patches(facts: list[CaseFacts], gpu_gib: float | None, scheme: LabelScheme) -> dict[str, Choice[Any]]:
     shape, spacing = _median_grid(facts)
+    target = tuple(round(step, 4) for step in spacing)
+    sideless = "left-right" in safe_mirrors(scheme.structures.values(), "patches")
+    sides = "no structure's name has a side" if sideless else "a structure's name has a side"
     patch = patch_shape(shape, spacing, gpu_gib)
     size = " x ".join(f"{side:.0f}" for side in shape)
     room = "that a CPU learns from fastest" if gpu_gib is None else f"for {gpu_gib:.0f} GiB of GPU memory"
     return {
         "spacing_mm": Choice(
-            value=tuple(round(step, 4) for step in spacing),
+            value=target,
             reason="median distances across slices, of rows and of columns",
         ),
         "neighbours": Choice(value=0, reason="a patch holds its neighbours"),
@@ -223,6 +231,15 @@ def _for_patches(facts: list[CaseFacts], gpu_gib: float | None) -> dict[str, Cho
             "three dimensions at equal scores",
         ),
         "batch_size": Choice(value=2, reason="two patches a step"),
+        "augment": Choice(
+            value={"spacing_mm": target} | ({"flip": 0.5, "mirrors": ["left-right"]} if sideless else {}),
+            reason=f"patches are turned in mm; {sides}, so "
+            + ("half are mirrored" if sideless else "none is mirrored"),
+        ),
+        "mirrors": Choice(
+            value=("left-right",) if sideless else (),
+            reason=f"{sides}: a scan is shown " + ("with its mirror image" if sideless else "as it is"),
+        ),
     }
 
 

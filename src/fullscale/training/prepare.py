@@ -18,7 +18,6 @@ from fullscale.data.identity import CaseDigest, DigestIndex, case_digest
 from fullscale.data.layouts.find import find_dataset
 from fullscale.data.plan import Plan, make_plan, read_plan, require_patch_size
 from fullscale.data.recipe import View
-from fullscale.data.sides import safe_mirrors
 from fullscale.data.splits import Split, fixed_split, make_splits, read_splits, require_no_leak, with_copies_joined
 from fullscale.errors import DataError, UsageError
 from fullscale.inference.runtimes.torch import choose_device
@@ -33,8 +32,8 @@ from fullscale.training.request import TrainRequest
 
 DEFAULT_EPOCHS = 100
 DEFAULT_STEPS = 250
-MIRROR_CHANCE = 0.5
-"""Of a left-right mirror of a patch, where the structures allow it."""
+PATCHES_VALIDATE = 10
+"""Cases that are scored after an epoch of patches: whole scans in overlapping tiles cost as much as many steps."""
 
 _log = logging.getLogger(__name__)
 
@@ -213,6 +212,8 @@ def resolve(config: Config, plan: Plan) -> Config:
         "trainer": {
             "max_epochs": DEFAULT_EPOCHS if endless else trainer.max_epochs,
             "steps_per_epoch": trainer.steps_per_epoch or DEFAULT_STEPS,
+            "validation_cases": trainer.validation_cases
+            or (PATCHES_VALIDATE if plan.view.value == "patches" else None),
         },
     }
     values = config.model_dump()
@@ -230,18 +231,10 @@ def _network_options(config: Config, plan: Plan) -> dict[str, Any]:
 
 
 def _augment_options(config: Config, plan: Plan) -> dict[str, Any]:
-    """Return every option of the augmentation: as set, for patches from the plan where it has them, or its default.
-
-    Patches are turned in millimetres, and mirrored left to right where no structure has a side.
-    """
-    known, planned = AUGMENTATIONS.options(config.augment.name), dict[str, Any]()
-    if plan.view.value == "patches":
-        if isinstance(plan.recipe.spacing_mm, tuple):
-            planned["spacing_mm"] = list(plan.recipe.spacing_mm)
-        if "left-right" in safe_mirrors(plan.structures.values(), "patches"):
-            planned["flip"] = MIRROR_CHANCE
-    fitting = {name: value for name, value in planned.items() if name in known}
-    return filled_options(config, "augment") | fitting | config.augment.options
+    """Return every option of the augmentation: as set, from the plan, or its own default."""
+    known = AUGMENTATIONS.options(config.augment.name)
+    planned = {word: value for word, value in plan.augment.value.items() if word in known}
+    return filled_options(config, "augment") | planned | config.augment.options
 
 
 def _require_view(config: Config, plan: Plan) -> None:

@@ -151,6 +151,7 @@ def _card(job: _Job, fold: FoldFolder, split: Split) -> ModelCard:
         labels=plan.labels.value,
         recipe=plan.recipe,
         tile_size=_tile_size(config),
+        mirrors=plan.mirrors.value,
         modality=plan.modality.value,
         trained_on={case: job.inputs.digests[case].image for case in split["train"]},
         distribution=distribution_of(job.inputs.found.get("facts", []), plan.scheme, split["train"]),
