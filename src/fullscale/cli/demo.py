@@ -41,7 +41,8 @@ def demo(
             for done, (name, _) in enumerate(drawn, start=1):
                 progress(done, CASES + 1, name)
     print_status(f"1. {CASES} synthetic scans with labels, and one to segment: {scans}")
-    settings = [f"trainer.max_minutes={minutes}", "trainer.steps_per_epoch=50", "trainer.device=cpu"]
+    settings = ["data.view=slices", "trainer.steps_per_epoch=50", "trainer.device=cpu"]
+    settings.append(f"trainer.max_minutes={minutes}")
     print_status(f"2. training a small UNet 3+ for {minutes:g} minutes: {run}")
     with progress_bar("training") as progress:
         train(TrainRequest(scans, run, config=load_config(None, settings), cache=output / "cache", progress=progress))

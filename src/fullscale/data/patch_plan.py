@@ -67,7 +67,8 @@ def patch_shape(shape: Sequence[float], spacing_mm: Spacings, gpu_gib: float | N
     """Choose a patch of the proportions of a scan, and how each level of the network halves it.
 
     An axis is halved as long as its voxels are less than twice as long as those of the finest axis, so that the coarser
-    levels become isotropic, and the deepest map keeps at least `LEAST_DEEPEST` voxels a side.
+    levels become isotropic, and the deepest map keeps at least `LEAST_DEEPEST` voxels a side. Of a scan too small for
+    that, the longest side is halved.
 
     Args:
         shape: voxels of a median scan, at the spacing that it is resized to.
@@ -92,8 +93,9 @@ def patch_shape(shape: Sequence[float], spacing_mm: Spacings, gpu_gib: float | N
 def _strides(sides: Sequence[float], spacing_mm: Spacings, levels: int) -> tuple[Sides, ...]:
     left, spacing, steps = list(sides), list(spacing_mm), []
     for _ in range(levels - 1):
-        possible = [axis for axis in range(3) if left[axis] / 2 >= LEAST_DEEPEST - 0.5]
-        finest = min((spacing[axis] for axis in possible), default=0.0)
+        roomy = [axis for axis in range(3) if left[axis] / 2 >= LEAST_DEEPEST - 0.5]
+        possible = roomy or [max(range(3), key=lambda axis: left[axis])]
+        finest = min(spacing[axis] for axis in possible)
         halved = {axis for axis in possible if spacing[axis] < 2 * finest}
         step = tuple(2 if axis in halved else 1 for axis in range(3))
         steps.append((step[0], step[1], step[2]))

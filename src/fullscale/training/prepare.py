@@ -238,7 +238,7 @@ def _augment_options(config: Config, plan: Plan) -> dict[str, Any]:
 
 
 def _require_view(config: Config, plan: Plan) -> None:
-    view, name = plan.view.value, config.network.name
+    view = plan.view.value
     if config.data.view not in (None, view):
         raise UsageError(f"data.view={config.data.view}, but the plan is of {view}: leave one of them out")
     if config.data.patch_size is not None:
@@ -249,14 +249,22 @@ def _require_view(config: Config, plan: Plan) -> None:
     dims = config.network.options.get("spatial_dims", plan.recipe.spatial_dims)
     if dims != plan.recipe.spatial_dims:
         raise UsageError(f"network.spatial_dims={dims}, but the plan is of {view}: set data.view, not this")
-    if view == "patches" and "spatial_dims" not in NETWORKS.options(name):
-        raise UsageError(f"network '{name}' takes no patches of three dimensions: train it with data.view=slices")
 
 
 def _supervised_outputs(name: str, options: dict[str, Any], plan: Plan) -> int:
     """Count the logits that the network gives in training; it is built without weights for that."""
-    with torch.device("meta"):
-        network = create_network(name, plan.recipe.in_channels, plan.classes, **untrained(options))
+    try:
+        with torch.device("meta"):
+            network = create_network(name, plan.recipe.in_channels, plan.classes, **untrained(options))
+    except UsageError as error:
+        if plan.view.value == "patches":
+            raise UsageError(f"{error}; slices are trained on with data.view=slices") from error
+        raise
+    if network.spatial_dims != plan.recipe.spatial_dims:
+        other = "patches" if network.spatial_dims == 3 else "slices"
+        raise UsageError(
+            f"network '{name}' is for {other}, and the plan is of {plan.view.value}: set data.view={other}"
+        )
     return network.num_supervised
 
 
