@@ -35,6 +35,7 @@ from fullscale.training.clock import LoaderTimes, TimedAugmentation
 from fullscale.training.datamodule import SegmentationData
 from fullscale.training.fit import fit, is_helper
 from fullscale.training.initial_weights import describe_start, start_from, state_digest
+from fullscale.training.memory import require_memory
 from fullscale.training.module import SegmentationModule
 from fullscale.training.prepare import RunInputs, find_inputs, find_splits, resolve, untrained
 from fullscale.training.request import TrainRequest
@@ -66,13 +67,14 @@ def train(request: TrainRequest, inputs: RunInputs | None = None) -> Summary:
 
     Raises:
         UsageError: the request contradicts itself, or the run that is in the folder already; another process trains
-            the same fold of it.
+            the same fold of it; a step needs more memory than there is.
         DataError: the data cannot be trained on, or have changed since the run was begun.
         FullscaleError: the loss became NaN; the last good checkpoint is kept.
     """
     run = RunFolder(request.run)
     inputs = inputs or find_inputs(request)
     config = resolve(request.config, inputs.plan)
+    require_memory(config, inputs.plan)
     every_case = [case.id for case in inputs.cases]
     splits = None if request.folds == (ALL,) else find_splits(run, inputs.cases, config)
     chosen = {
