@@ -173,15 +173,17 @@ def test_views_are_trained_side_by_side_and_the_best_is_kept(
 ) -> None:
     run = RunFolder(tmp_path / "run")
     # Small and quick: a patch of any size serves, and the plan chooses one for each view.
-    command = ("train", isotropic, "-o", run.path, "--views", "slices,patches", "--cache", cache, *SETTINGS)
+    folds = ("--fold", "0,1", "--views", "slices,patches")
+    command = ("train", isotropic, "-o", run.path, *folds, "--cache", cache, *SETTINGS)
     first = fullscale(*command, "network.width=4")
     assert first.returncode == 0, first.stderr
     told = json.loads(run.views.read_text())
     assert set(told["dice"]) == {"slices", "patches", "together"}
     assert told["dice"][told["kept"]] == max(told["dice"].values())
-    names = {"slices": 1, "patches": 1, "together": 2}
-    assert len(load_bundle(run.path).members) == names[told["kept"]]
-    assert read_summary(run.summary).cases == read_summary(run.view(told["kept"]).fold(0).summary).cases
+    members = {"slices": 2, "patches": 2, "together": 4}
+    assert len(load_bundle(run.path).members) == members[told["kept"]]
+    kept = [read_summary(run.view(told["kept"]).fold(k).summary) for k in range(2)]
+    assert read_summary(run.summary).cases == sorted((c for s in kept for c in s.cases), key=lambda case: case.case)
     again = fullscale(*command, "network.width=4")
     assert again.returncode == 0, again.stderr
     assert "predicting" not in again.stderr

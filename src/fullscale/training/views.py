@@ -80,11 +80,12 @@ def _keep_best(run: RunFolder, request: TrainRequest, by_view: Mapping[View, Sum
         scores: dict[str, Summary] = dict(by_view.items()) | {TOGETHER: pool_folds(folds)}
         dice = {name: _mean_dice(summary) for name, summary in scores.items()}
         best = max(dice, key=lambda name: dice[name])
-        if best == TOGETHER:
-            members = {f"{v}-fold_{k}": run.view(v).fold(k).bundle for k in request.folds for v in by_view}
-            save_ensemble(run.bundle, members)
+        kept = list(by_view) if best == TOGETHER else [best]
+        members = {f"{view}-fold_{k}": run.view(view).fold(k).bundle for k in request.folds for view in kept}
+        if len(members) == 1:
+            copy_bundle(next(iter(members.values())), run.bundle)
         else:
-            copy_bundle(run.view(best).bundle, run.bundle)
+            save_ensemble(run.bundle, members)
         write_summary(scores[best], run.summary)
         write_json(run.views, {"kept": best, "dice": dice, "folds": list(request.folds)})
     told = ", ".join(f"{name} {value:.4f}" for name, value in dice.items())
