@@ -1,6 +1,7 @@
 """Slices and patches in one comparison: the cases are looked at once, and each row is trained in its own view."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from fullscale.compare.comparison import load_comparison
@@ -33,3 +34,7 @@ def test_rows_of_both_views_are_scored_on_the_same_cases(cache: Path, tmp_path: 
     assert views == ["slices", "patches"]
     again = gather(comparison, run_comparison(job))  # nothing is trained anew
     assert [line.by_case for line in again.lines] == [line.by_case for line in first.lines]
+    side_by_side = replace(job, output=tmp_path / "jobs", jobs=2)
+    both = gather(comparison, run_comparison(side_by_side))
+    assert [line.by_case.keys() for line in both.lines] == [line.by_case.keys() for line in first.lines]
+    assert not both.failed

@@ -103,6 +103,9 @@ class Plan(BaseModel):
         Recipe.model_validate(self._recipe_values())
         return self
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Plan.model_validate_json, (self.model_dump_json(),)  # pickle does not know `Choice[str]` by name
+
     @property
     def recipe(self) -> Recipe:
         """What is done to a scan before a network sees it."""
