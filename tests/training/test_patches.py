@@ -66,8 +66,8 @@ def trained(data: Path, run: Path, cache: Path, *settings: str) -> RunFolder:
 def patches(once: Once, isotropic: Path, cache: Path) -> RunFolder:
     """A run whose view the plan has chosen; its tile is larger than the scans."""
     size = "data.patch_size=[24, 32, 32]"
-    guided = "network.classification_guided=true"
-    return RunFolder(once("patches", lambda run: trained(isotropic, run, cache, size, guided)))
+    settings = ("network.classification_guided=true", "augment.flip=0.5")
+    return RunFolder(once("patches", lambda run: trained(isotropic, run, cache, size, *settings)))
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from fullscale.bundle.weights import Weights, read_weights
 from fullscale.config.schema import Config
 from fullscale.data.distribution import distribution_of
 from fullscale.data.identity import DigestIndex
+from fullscale.data.recipe import Mirror
 from fullscale.data.splits import Split, choose_split
 from fullscale.errors import DataError
 from fullscale.files import locked, only_one
@@ -153,7 +154,7 @@ def _card(job: _Job, fold: FoldFolder, split: Split) -> ModelCard:
         labels=plan.labels.value,
         recipe=plan.recipe,
         tile_size=_tile_size(config),
-        mirrors=plan.mirrors.value,
+        mirrors=_mirrors(config),
         modality=plan.modality.value,
         trained_on={case: job.inputs.digests[case].image for case in split["train"]},
         distribution=distribution_of(job.inputs.found.get("facts", []), plan.scheme, split["train"]),
@@ -172,6 +173,14 @@ def _tile_size(config: Config) -> tuple[int, int, int] | None:
     """Show a scan in tiles of the size that was trained on: norms then see what they saw in training."""
     size = config.data.patch_size
     return size if size is not None and len(size) == 3 else None
+
+
+def _mirrors(config: Config) -> tuple[Mirror, ...]:
+    """Show a scan with the mirror images that its patches had in training; slices are shown as they are."""
+    options = config.augment.options
+    if config.data.view != "patches" or config.augment.name != "default" or not options.get("flip"):
+        return ()
+    return tuple(options["mirrors"])
 
 
 def _is_done(run: RunFolder, fold: FoldFolder, checkpoint: Path) -> bool:
