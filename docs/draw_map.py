@@ -19,6 +19,7 @@ BEGIN, END = "<!-- files: written by make map -->\n", "<!-- end of files -->\n"
 ROOMS = {
     "errors": "every error, its exit code",
     "text": "one line; nearest name",
+    "documents": "JSON, YAML, strictly",
     "registry": "plug-ins by name",
     "extras": "optional libraries",
     "progress": "done, total, item",

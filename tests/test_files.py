@@ -182,6 +182,16 @@ def test_what_a_killed_process_left_is_swept_and_that_of_a_living_one_is_not(tmp
     assert {path.name for path in tmp_path.iterdir()} == {"z", living.name, elsewhere.name}
 
 
+def test_what_an_earlier_process_of_the_same_number_left_is_swept(tmp_path: Path) -> None:
+    mine = beside(tmp_path / "y", WRITING)
+    theirs = mine.with_name(mine.name.replace(mine.name.split("-")[3], "0" * 8))
+    for path in (mine, theirs):
+        path.touch()
+    sweep.cache_clear()
+    sweep(tmp_path)
+    assert list(tmp_path.iterdir()) == [mine]
+
+
 def test_an_overlong_name_fails_before_the_work_and_a_long_one_does_not(tmp_path: Path) -> None:
     write_file(tmp_path / ("n" * 247 + ".nii.gz"))
     with pytest.raises(FullscaleError, match="File name too long"), atomic_path(tmp_path / ("n" * 300)):

@@ -9,6 +9,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / "fullscale"
 FLOOR = {
     "errors": 0,
     "text": 0,
+    "documents": 0,
     "registry": 0,
     "extras": 0,
     "progress": 0,
@@ -38,6 +39,7 @@ FLOOR = {
 }
 HOME = {
     "filelock": ["files.py"],
+    "yaml": ["documents.py", "config/load.py"],
     "nibabel": ["data/nifti.py"],
     "SimpleITK": ["data/itk_files.py"],
     "pydicom": ["data/dicom/"],
@@ -58,6 +60,7 @@ HOME = {
 WITHOUT_TORCH = (
     "errors",
     "text",
+    "documents",
     "registry",
     "outputs",
     "temporary",

@@ -26,6 +26,10 @@ class GeometryError(DataError):
     """Voxels and millimetres do not fit together: shapes, affines, spacings, slice positions."""
 
 
+class OutputError(FullscaleError):
+    """What is made cannot be written: the disk is full or read-only, or its folder is another user's."""
+
+
 class PartialFailure(FullscaleError):
     """Some cases failed and the rest are done."""
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from fullscale.errors import FullscaleError, UsageError
+from fullscale.errors import OutputError, UsageError
 from fullscale.temporary import OLD, WRITING, beside, swap, sweep, sync
 
 
@@ -25,7 +25,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     killed process left in the folder is removed by the next one that writes there.
 
     Raises:
-        FullscaleError: the folder cannot be written, or the disk is full.
+        OutputError: the folder cannot be written, or the disk is full.
     """
     temporary = beside(path, WRITING)  # named before it is there: an interruption between the two would leave it
     try:
@@ -39,7 +39,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         sync(path.parent)
     except OSError as error:
-        raise FullscaleError(f"cannot write {path}: {error.strerror or error}") from error
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -53,7 +53,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     no moment is there neither the old nor the new one, where the file system can swap two folders.
 
     Raises:
-        FullscaleError: it cannot be written, or the disk is full.
+        OutputError: it cannot be written, or the disk is full.
     """
     temporary, old = beside(folder, WRITING), beside(folder, OLD)
     try:
@@ -71,7 +71,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         sync(folder.parent)
         _remove(temporary, old)  # here too: an interruption may come just before the lines below
     except OSError as error:
-        raise FullscaleError(f"cannot write {folder}: {error.strerror or error}") from error
+        raise OutputError(f"cannot write {folder}: {error.strerror or error}") from error
     finally:
         with suppress(OSError):
             if old.exists() and not folder.exists():
@@ -90,7 +90,7 @@ def only_one(folder: Path, work: str) -> Iterator[None]:
 
     Raises:
         UsageError: another process is at it.
-        FullscaleError: the folder cannot be written.
+        OutputError: the folder cannot be written.
     """
     try:
         lock = _acquire(folder, timeout_s=0)
@@ -107,7 +107,7 @@ def locked(folder: Path) -> Iterator[None]:
     """Wait until no other process is in such a block for this folder; a process that dies lets go of it.
 
     Raises:
-        FullscaleError: the folder cannot be written.
+        OutputError: the folder cannot be written.
     """
     lock = _acquire(folder, timeout_s=-1)
     try:
@@ -125,7 +125,7 @@ def _acquire(folder: Path, timeout_s: float) -> BaseFileLock:
     except Timeout:  # an OSError too
         raise
     except OSError as error:
-        raise FullscaleError(f"cannot write {folder}: {error.strerror or error}") from error
+        raise OutputError(f"cannot write {folder}: {error.strerror or error}") from error
     return lock
 
 

@@ -6,7 +6,6 @@ that was changed since, such as a corrected mask, is not ours any more.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fullscale.errors import UsageError
+from fullscale.documents import read_json
+from fullscale.errors import DataError, UsageError
 from fullscale.files import write_json
 
 RECORD = ".fullscale.json"
@@ -43,7 +43,10 @@ def claim(folder: Path, outputs: Sequence[Path], inputs: Iterable[Path], overwri
                 f"{path} would be replaced, and it belongs to the input {within[0]}; choose another folder"
             )
         if not overwrite:
-            raise UsageError(f"{path} is there and was not written by fullscale; choose another folder, or --overwrite")
+            source = f" (so says {RECORD} beside it)" if (folder / RECORD).exists() else ""
+            raise UsageError(
+                f"{path} is there and was not written by fullscale{source}; choose another folder, or --overwrite"
+            )
     write_json(folder / RECORD, written | {path.name: None for path in outputs})
 
 
@@ -97,7 +100,7 @@ def _state(path: Path) -> list[int]:
 def _read(folder: Path) -> dict[str, Any]:
     """Return the record; a damaged one says nothing, so that all files are someone else's."""
     try:
-        content = json.loads((folder / RECORD).read_bytes())
-    except (OSError, ValueError):
+        content = read_json(folder / RECORD)
+    except DataError:
         return {}
     return content if isinstance(content, dict) else {}

@@ -21,13 +21,17 @@ _ABANDONED_S = 24 * 3600
 """Age at which a temporary file of another machine, whose processes cannot be seen, belongs to nobody."""
 _NAME = re.compile(rf"\.(?P<kind>{WRITING}|{OLD})-(?P<host>[0-9a-f]{{8}})-(?P<pid>\d+)-[0-9a-f]{{8}}-(?P<name>.+)")
 _HOST = hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()
+_ours: set[str] = set()
+"""Names that this process has given."""
 _AT_WORKING_FOLDER = -100  # AT_FDCWD
 _EXCHANGE = 2  # RENAME_EXCHANGE
 
 
 def beside(path: Path, kind: str) -> Path:
     """Name a hidden file or folder of this process that is not there yet, with the suffixes of `path`."""
-    return path.parent / f".{kind}-{_HOST}-{os.getpid()}-{secrets.token_hex(4)}-{path.name[-150:]}"
+    name = f".{kind}-{_HOST}-{os.getpid()}-{secrets.token_hex(4)}-{path.name[-150:]}"
+    _ours.add(name)
+    return path.parent / name
 
 
 @cache
@@ -41,7 +45,7 @@ def sweep(folder: Path) -> None:
         entries = list(folder.iterdir())
     for path in entries:
         found = _NAME.fullmatch(path.name)
-        if found is None or not _is_abandoned(path, found["host"], int(found["pid"])):
+        if found is None or path.name in _ours or not _is_abandoned(path, found["host"], int(found["pid"])):
             continue
         with suppress(OSError):
             if found["kind"] == OLD and not (folder / found["name"]).exists():
@@ -53,6 +57,8 @@ def sweep(folder: Path) -> None:
 
 
 def _is_abandoned(path: Path, host: str, process: int) -> bool:
+    if host == _HOST and process == os.getpid():
+        return True  # of an earlier process with this number: in a container that is restarted it is always the same
     if host != _HOST:
         with suppress(OSError):
             return time.time() - path.stat().st_mtime > _ABANDONED_S

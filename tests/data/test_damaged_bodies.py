@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from tests.data.test_bounds import meta_header, nrrd_header
+from tests.bombs import meta_header, nrrd_header
 
 from fullscale.data.volume_files import read_volume, write_volume
 from fullscale.errors import DataError

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from fullscale.data.distribution import Distribution
 from fullscale.data.labels import Algorithm, LabelScheme
 from fullscale.data.recipe import Mirror, Recipe
+from fullscale.documents import read_json, validated
 from fullscale.errors import DataError, UsageError
 from fullscale.networks import create_network, list_networks
 
@@ -129,6 +129,11 @@ class ModelCard(_Card):
         return create_network(self.network, self.recipe.in_channels, self.scheme.channels, **self.options)
 
 
+def is_member_name(name: str) -> bool:
+    """Tell whether a name can be that of a member's folder, within the ensemble's."""
+    return bool(name) and name == Path(name).name and not name.startswith(".") and name.isprintable()
+
+
 class MemberRecord(BaseModel):
     """What an ensemble's card says of a member, whose bundle is the subfolder of its name.
 
@@ -152,6 +157,14 @@ class EnsembleCard(_Card):
 
     members: dict[str, MemberRecord] = Field(min_length=1)
 
+    @field_validator("members")
+    @classmethod
+    def _named_as_folders(cls, members: dict[str, MemberRecord]) -> dict[str, MemberRecord]:
+        for name in members:
+            if not is_member_name(name):
+                raise ValueError(f"the member name {name!r:.80} cannot be a folder's name")
+        return members
+
     @property
     def algorithm(self) -> Algorithm:
         """How masks name the ensemble: its networks, this package's version, a digest, and its members."""
@@ -174,33 +187,14 @@ def read_card(path: Path) -> Card:
     Raises:
         DataError: it is not there, or not a card of this version.
     """
-    try:
-        return parse_card(path.read_bytes())
-    except OSError as error:
-        raise DataError(f"cannot read the model card {path}: {error.strerror or error}") from error
-    except DataError as error:
-        raise DataError(f"{path} is not a model card of this version: {error}") from error
-
-
-def parse_card(content: bytes) -> Card:
-    """Read a card from its JSON.
-
-    Raises:
-        DataError: it is not a card of this version; the first fault is named.
-    """
-    try:
-        values = json.loads(content)
-    except ValueError as error:
-        raise DataError(f"its text is no JSON: {error}") from error
+    values = read_json(path, "the model card")
+    source = f"{path} is not a model card of this version"
     if not isinstance(values, dict):
-        raise DataError(f"its text is a JSON {type(values).__name__}, expected an object")
-    kind = EnsembleCard if "members" in values else ModelCard
-    try:
-        return kind.model_validate(_from_format_1(values) if values.get("format") == 1 else values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "its text"
-        raise DataError(f"{where}: {first['msg']}") from error
+        raise DataError(f"{source}: its text is a JSON {type(values).__name__}, expected an object")
+    values = _from_format_1(values) if values.get("format") == 1 else values
+    if "members" in values:
+        return validated(EnsembleCard, values, source)
+    return validated(ModelCard, values, source)
 
 
 def _from_format_1(values: dict[str, Any]) -> dict[str, Any]:

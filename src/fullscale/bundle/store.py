@@ -12,16 +12,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from fullscale.bundle.card import CARD, Card, EnsembleCard, MemberRecord, ModelCard, read_card
+from fullscale.bundle.card import CARD, Card, EnsembleCard, MemberRecord, ModelCard, is_member_name, read_card
 from fullscale.errors import DataError, UsageError
 from fullscale.files import atomic_folder, write_text
 from fullscale.networks.protocol import Network
 from fullscale.runfolder import RunFolder
-from fullscale.text import first_line
+from fullscale.text import first_line, one_line
 
 WEIGHTS = "model.safetensors"
 ALONE = "model"
@@ -90,7 +91,9 @@ def save_ensemble(folder: Path, members: Mapping[str, Path]) -> None:
         FullscaleError: the folder cannot be written.
     """
     sources = {name: find_bundle(path) for name, path in members.items()}
-    cards = {name: _single(source) for name, source in sources.items()}
+    cards = {name: single_card(source) for name, source in sources.items()}
+    for name, single in cards.items():
+        require_weights(sources[name], single)
     card = _ensemble_card(cards)
     with atomic_folder(folder) as temporary:
         for name, source in sources.items():
@@ -107,7 +110,7 @@ def copy_bundle(source: Path, folder: Path) -> None:
         UsageError: it is an ensemble.
         FullscaleError: the folder cannot be written.
     """
-    _single(source)
+    require_weights(source, single_card(source))
     with atomic_folder(folder) as temporary:
         _copy_files(source, temporary)
 
@@ -159,7 +162,7 @@ def read_cards(path: Path) -> tuple[Card, list[ModelCard]]:
         UsageError: a member is an ensemble itself.
     """
     folder = find_bundle(path)
-    return read_card(folder / CARD), [_single(member) for member in member_folders(folder).values()]
+    return read_card(folder / CARD), [single_card(member) for member in member_folders(folder).values()]
 
 
 def load_state(folder: Path, card: ModelCard) -> dict[str, Tensor]:
@@ -169,12 +172,41 @@ def load_state(folder: Path, card: ModelCard) -> dict[str, Tensor]:
         DataError: they are missing or damaged.
     """
     path = folder / WEIGHTS
+    require_weights(folder, card)
     try:
-        if card.weights_sha256 not in (None, file_sha256(path)):
-            raise DataError(f"cannot read the weights {path}: the file has changed since it was written; copy it again")
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise DataError(f"cannot read the weights {path}: {error}") from error
+        raise DataError(f"cannot read the weights {path}: {first_line(error)}") from error
+
+
+def require_weights(folder: Path, card: ModelCard) -> None:
+    """Refuse weights that are not those that a bundle of one model was written with.
+
+    Raises:
+        DataError: they are missing, or their bytes have changed.
+    """
+    path = folder / WEIGHTS
+    try:
+        found = file_sha256(path)
+    except OSError as error:
+        raise DataError(f"cannot read the weights {path}: {one_line(error)}") from error
+    if card.weights_sha256 not in (None, found):
+        raise DataError(f"cannot read the weights {path}: the file has changed since it was written; copy it again")
+
+
+def single_card(folder: Path) -> ModelCard:
+    """Read the card of a bundle of one model, whose weights must be there.
+
+    Raises:
+        DataError: the card cannot be read, or there are no weights.
+        UsageError: it is an ensemble.
+    """
+    card = read_card(folder / CARD)
+    if not isinstance(card, ModelCard):
+        raise UsageError(f"{folder} is an ensemble itself: expected the bundle of one model as a member")
+    if not (folder / WEIGHTS).is_file():
+        raise DataError(f"cannot read the weights {folder / WEIGHTS}: no such file")
+    return card
 
 
 def write_safetensors(path: Path, state: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
@@ -189,29 +221,29 @@ def file_sha256(path: Path) -> str:
 
 
 def _load_member(folder: Path, card: EnsembleCard, name: str) -> Member:
-    member = _single(folder / name)
+    member = single_card(folder / name)
     if member.digest != card.members[name].digest:
         raise DataError(f"{folder / name / CARD} is not the member that {folder / CARD} names; copy the bundle again")
     return Member(name, member, _load_network(folder / name, member))
 
 
 def _load_network(folder: Path, card: ModelCard) -> Network:
-    network = card.build()
+    state = load_state(folder, card)
     try:
-        network.load_state_dict(load_state(folder, card))
+        with torch.device("meta"):  # takes no memory, whatever width a damaged card asks for
+            expected = card.build().state_dict()
+        for name, value in expected.items():
+            if name in state and state[name].shape != value.shape:
+                shapes = f"{list(state[name].shape)}, not {list(value.shape)}"
+                raise DataError(f"{folder / WEIGHTS} does not fit the network in {CARD}: {name} is {shapes}")
+        network = card.build()
+        network.load_state_dict(state)
+    except UsageError as error:
+        raise UsageError(f"{folder / CARD}: {error}") from error
     except RuntimeError as error:
         first = (str(error).splitlines()[1:] or [first_line(error)])[0].strip()
         raise DataError(f"{folder / WEIGHTS} does not fit the network in {CARD}: {first}") from error
     return network.eval()
-
-
-def _single(folder: Path) -> ModelCard:
-    card = read_card(folder / CARD)
-    if not isinstance(card, ModelCard):
-        raise UsageError(f"{folder} is an ensemble itself: expected the bundle of one model as a member")
-    if not (folder / WEIGHTS).is_file():
-        raise DataError(f"cannot read the weights {folder / WEIGHTS}: no such file")
-    return card
 
 
 def _copy_files(source: Path, folder: Path) -> None:
@@ -223,7 +255,7 @@ def _ensemble_card(cards: Mapping[str, ModelCard]) -> EnsembleCard:
     if not cards:
         raise UsageError("an ensemble of no members: expected the bundle of at least one model")
     for name in cards:
-        if not name or name != Path(name).name or name.startswith("."):
+        if not is_member_name(name):
             raise UsageError(f"member name {name!r} cannot be a folder's name; choose one such as 'fold_0'")
     (first, lead), *others = cards.items()
     for name, card in others:

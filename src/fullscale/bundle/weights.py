@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from fullscale.bundle.card import CARD, ModelCard, read_card
-from fullscale.bundle.store import find_bundle, load_state
+from fullscale.bundle.store import find_bundle, load_state, single_card
+from fullscale.documents import parse_json
 from fullscale.errors import DataError, UsageError
 from fullscale.networks.official import read_official
 from fullscale.networks.state_dicts import read_state_dict
+from fullscale.text import first_line
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,9 @@ def read_weights(path: Path) -> Weights:
     if "outconv1.weight" in state:  # the authors' names; ours begin otherwise
         state, official = read_official(path)
         return _described(f"{path} ({official})", state, "unet3+", official.options())
+    _require_weights(path, state)
     metadata = _metadata(path)
-    options = json.loads(metadata["options"]) if "options" in metadata else None
-    return _described(str(path), state, metadata.get("network"), options)
+    return _described(str(path), state, metadata.get("network"), _options(path, metadata))
 
 
 def _described(origin: str, state: dict[str, Tensor], network: str | None, arguments: dict[str, Any] | None) -> Weights:
@@ -81,9 +83,7 @@ def _of_bundle(path: Path) -> Weights:
                 f"{path} is an ensemble of {len(names)} models: training starts from one, such as {folder / names[0]}"
             )
         folder = folder / names[0]
-        member = read_card(folder / CARD)
-        assert isinstance(member, ModelCard)
-        card = member
+        card = single_card(folder)
     return Weights(
         origin=str(folder),
         state=load_state(folder, card),
@@ -93,6 +93,27 @@ def _of_bundle(path: Path) -> Weights:
         options=card.options,
         card=card,
     )
+
+
+def _require_weights(path: Path, state: dict[str, Any]) -> None:
+    for name, value in state.items():
+        if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
+            raise DataError(f"{path}: {name!r:.80} is a {type(value).__name__}, expected a plain tensor of weights")
+
+
+def _options(path: Path, metadata: dict[str, str]) -> dict[str, Any] | None:
+    """Read the arguments of the network that the metadata of a file name; None where they name none."""
+    if "options" not in metadata:
+        return None
+    try:
+        options = parse_json(metadata["options"])
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: the options in its metadata are not JSON ({first_line(error)})") from error
+    if not isinstance(options, dict) or not all(
+        isinstance(options.get(name), int | None) for name in ("in_channels", "classes")
+    ):
+        raise DataError(f"{path}: the options in its metadata are {options!r:.80}, expected arguments of a network")
+    return options
 
 
 def _metadata(path: Path) -> dict[str, str]:

@@ -70,6 +70,11 @@ def _run(stop: Stop) -> None:
         raise
     except BrokenPipeError:
         os._exit(0)
+    except OSError as error:  # what the machine refuses, such as one more open file, is no fault of the program
+        place = f"{error.filename}: " if error.filename else ""
+        _fail(f"{place}{error.strerror or error}", 1, error)
+    except MemoryError as error:
+        _fail(f"more memory is needed than there is ({error or 'none is left'})", 1, error)
     except Exception as error:
         _fail(f"unexpected {type(error).__name__}: {error} (fullscale --debug ... shows where)", 1, error)
 

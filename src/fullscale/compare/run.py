@@ -1,4 +1,4 @@
-"""A whole comparison, in reading order: look at the data once, check every row, train them, gather."""
+"""A whole comparison, in reading order: look at the data once, check every row, train them in turn, gather."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,8 @@ from fullscale.data.cache import default_cache
 from fullscale.data.case import Case
 from fullscale.data.plan import Plan
 from fullscale.data.splits import choose_split
-from fullscale.errors import DataError, UsageError
+from fullscale.documents import read_model
+from fullscale.errors import DataError, OutputError, UsageError
 from fullscale.files import only_one, write_json, write_text
 from fullscale.reporting.source import finished_folds
 from fullscale.runfolder import RunFolder
@@ -24,7 +24,6 @@ from fullscale.training.claim import record_inputs, require_same_data
 from fullscale.training.prepare import RunInputs, find_inputs_of_views, resolve, splits_of
 from fullscale.training.request import TrainRequest
 from fullscale.training.run import train
-from fullscale.work.executor import make_executor, map_cases
 
 CLAIM = "comparison.json"
 
@@ -42,7 +41,6 @@ class Job:
         plan: an edited plan to use instead of one made from the data.
         cache: folder of prepared cases.
         drop_bad_cases: leave out the cases that cannot be used, instead of refusing.
-        jobs: trainings side by side, each in a process with its share of the cores.
     """
 
     data: Path
@@ -51,7 +49,6 @@ class Job:
     plan: Path | None = None
     cache: Path = field(default_factory=default_cache)
     drop_bad_cases: bool = False
-    jobs: int = 1
 
 
 @dataclass(frozen=True)
@@ -79,6 +76,7 @@ def run_comparison(job: Job) -> list[Outcome]:
     A row that fails does not stop the others.
 
     Raises:
+        OutputError: the disk is full, or cannot be written.
         UsageError: a row cannot be built, a fold does not exist, or the folder holds another comparison; nothing is
             written then.
         DataError: the data cannot be trained on.
@@ -99,13 +97,9 @@ def run_comparison(job: Job) -> list[Outcome]:
             Outcome(row, config, prepared[of.plan.view.value], job.output / row.name, {})
             for row, config, of in zip(rows, configs, inputs, strict=True)
         ]
-        trainings = [(outcome, fold) for fold in range(job.comparison.folds) for outcome in outcomes]
-        with make_executor(job.jobs) as executor:
-            for answer in map_cases(executor, partial(_train, job), trainings, name=_name):
-                outcome, fold = answer.item
-                if answer.error is not None:
-                    outcome.failures[fold] = " ".join(f"{answer.error or type(answer.error).__name__}".split())
-                    _log.error("%s failed: %s", answer.name, outcome.failures[fold])
+        for fold in range(job.comparison.folds):
+            for outcome in outcomes:
+                _train(job, outcome, fold)
     return outcomes
 
 
@@ -153,9 +147,9 @@ def _claim(job: Job, inputs: Sequence[RunInputs]) -> None:
 def _read_claim(file: Path) -> dict[str, Any]:
     """Return what a folder compares, with every value filled in that its version did not have yet."""
     try:
-        return Comparison.model_validate_json(file.read_bytes()).model_dump(mode="json")
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {file}: {' '.join(str(error).split())}; choose another folder with -o") from error
+        return read_model(file, Comparison, "the comparison").model_dump(mode="json")
+    except DataError as error:
+        raise DataError(f"{error}; choose another folder with -o") from error
 
 
 def _short(value: Any) -> str:
@@ -163,17 +157,18 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _train(job: Job, training: tuple[Outcome, int]) -> None:
-    """Train one fold of one row, unless it has its scores already."""
-    outcome, fold = training
+def _train(job: Job, outcome: Outcome, fold: int) -> None:
+    """Train one fold of one row, unless it has its scores already; whatever stops it is written down, and no more."""
+    what = f"{outcome.row.name}, fold {fold}"
     if RunFolder(outcome.run).fold(fold) in finished_folds(RunFolder(outcome.run)):
-        _log.info("%s: done already", _name(training))
+        _log.info("%s: done already", what)
         return
-    _log.info("%s: %s", _name(training), job.comparison.budget)
+    _log.info("%s: %s", what, job.comparison.budget)
     config = job.comparison.config(outcome.row)
-    train(TrainRequest(job.data, outcome.run, (str(fold),), config, cache=job.cache), outcome.inputs)
-
-
-def _name(training: tuple[Outcome, int]) -> str:
-    outcome, fold = training
-    return f"{outcome.row.name}, fold {fold}"
+    try:
+        train(TrainRequest(job.data, outcome.run, (str(fold),), config, cache=job.cache), outcome.inputs)
+    except OutputError:
+        raise  # it concerns every row alike
+    except Exception as error:
+        outcome.failures[fold] = " ".join(f"{error or type(error).__name__}".split())
+        _log.error("%s failed: %s", what, outcome.failures[fold])

@@ -9,8 +9,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from fullscale import documents
 from fullscale.config.schema import Choice, Config
-from fullscale.errors import UsageError
+from fullscale.errors import DataError, UsageError
 from fullscale.text import nearest
 
 CHOICES = {name: type(f.default) for name, f in Config.model_fields.items() if isinstance(f.default, Choice)}
@@ -102,11 +103,9 @@ def read_yaml(path: Path, what: str, holding: str) -> dict[str, Any]:
         UsageError: it cannot be read, or holds something else.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read {what} {path}: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+        values = documents.read_yaml(path, what)
+    except DataError as error:
+        raise UsageError(str(error)) from error
     if not isinstance(values, dict):
         raise UsageError(f"{path} must hold {holding}, it holds {type(values).__name__}")
     return values

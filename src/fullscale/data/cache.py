@@ -12,7 +12,6 @@ import hashlib
 import json
 import logging
 import os
-import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -30,18 +29,16 @@ from fullscale.data.identity import CaseDigest, DigestIndex, case_digest
 from fullscale.data.labels import LabelScheme
 from fullscale.data.read import read_image, read_label
 from fullscale.data.recipe import Recipe, image_slices, label_slices, require_contrast, slice_geometry
-from fullscale.errors import DataError, FullscaleError
+from fullscale.errors import DataError, OutputError
 from fullscale.geometry.volume import require_same_grid
 from fullscale.progress import Progress, ignore
+from fullscale.temporary import WRITING, beside, sweep, sync
 from fullscale.work.executor import make_executor, map_cases
 from fullscale.work.machine import choose_jobs
 from fullscale.work.processes import Shared
 
 FORMAT = 3
 """Raised whenever the same bytes would be prepared into other files."""
-
-NAMED = 5
-"""Cases that a warning lists by name."""
 
 _IMAGE, _LABEL, _META = "image.npy", "label.npy", "case.json"
 _log = logging.getLogger(__name__)
@@ -62,14 +59,12 @@ class PreparedCase:
         folder: where its arrays are.
         spacing_mm: of the arrays' axes: across slices, rows, columns.
         voxels: `[S][classes]`, how many voxels of each class each slice holds.
-        vanished: structures that the mask holds, and none of these voxels: they are too small for the spacing.
     """
 
     id: str
     folder: Path
     spacing_mm: tuple[float, float, float]
     voxels: npt.NDArray[np.int64]
-    vanished: tuple[str, ...] = ()
 
     @property
     def image(self) -> npt.NDArray[np.float16]:
@@ -109,16 +104,7 @@ def prepare_cases(
     prepare = partial(_prepare_case, recipe=recipe, labels=dict(labels), cache=cache, index=index)
     with make_executor(choose_jobs(jobs, len(cases)), index) as executor:
         outcomes = map_cases(executor, prepare, cases, progress, attrgetter("id"))
-        prepared = [outcome.result() for outcome in outcomes]
-    lost = [f"{case.id} ({', '.join(case.vanished)})" for case in prepared if case.vanished]
-    if lost:
-        more = f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
-        _log.warning(
-            "%d of %d cases lose a structure that is too small for the spacing of the plan: %s%s; a smaller spacing_mm "
-            "keeps it",
-            *(len(lost), len(prepared), ", ".join(lost[:NAMED]), more),
-        )
-    return prepared
+        return [outcome.result() for outcome in outcomes]
 
 
 def _prepare_case(
@@ -136,9 +122,9 @@ def _prepare_case(
             _fill(temporary, case, recipe, labels)
         prepared = _open(case, folder, index.value)
     except OSError as error:
-        raise FullscaleError(f"case {case.id}: cannot prepare it in {cache}: {error.strerror or error}") from error
+        raise OutputError(f"case {case.id}: cannot prepare it in {cache}: {error.strerror or error}") from error
     if prepared is None:
-        raise FullscaleError(f"case {case.id}: what was written to {folder} reads back otherwise; is the disk sound?")
+        raise OutputError(f"case {case.id}: what was written to {folder} reads back otherwise; is the disk sound?")
     return prepared
 
 
@@ -154,8 +140,7 @@ def _open(case: Case, folder: Path, index: DigestIndex) -> PreparedCase | None:
     except (DataError, OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     a, b, c = meta["spacing_mm"]
-    voxels = np.asarray(meta["voxels"], dtype=np.int64)
-    return PreparedCase(case.id, folder, (a, b, c), voxels, tuple(meta["vanished"]))
+    return PreparedCase(case.id, folder, (a, b, c), np.asarray(meta["voxels"], dtype=np.int64))
 
 
 def _fill(folder: Path, case: Case, recipe: Recipe, labels: Mapping[int, str]) -> None:
@@ -176,11 +161,7 @@ def _fill(folder: Path, case: Case, recipe: Recipe, labels: Mapping[int, str]) -
     voxels = [np.bincount(s.ravel(), minlength=LabelScheme(labels).classes).tolist() for s in label]
     resized = (geometry.spacing_mm[i] * geometry.shape[i] / geometry.network_shape[i] for i in range(3))
     digests = {name: DigestIndex().file_digest(folder / name) for name in (_IMAGE, _LABEL)}
-    scheme = LabelScheme(labels)
-    held = np.unique(scheme.targets(mask.array)).tolist()
-    names = list(scheme.structures.values())
-    vanished = [names[structure - 1] for structure in held if structure and not (label == structure).any()]
-    meta = {"spacing_mm": list(resized), "voxels": voxels, "vanished": vanished, "digests": digests}
+    meta = {"spacing_mm": list(resized), "voxels": voxels, "digests": digests}
     (folder / _META).write_text(json.dumps({"case": meta, "digest": _digest(meta)}), encoding="utf-8")
 
 
@@ -197,13 +178,14 @@ def _digest(content: Any) -> str:
 @contextmanager
 def _new_folder(folder: Path) -> Iterator[Path]:
     """Give a temporary folder that becomes `folder` when the block ends well, unless that is there by then."""
-    temporary = folder.parent / f".writing-{secrets.token_hex(4)}-{folder.name}"
-    temporary.mkdir(parents=True)
+    temporary = beside(folder, WRITING)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    sweep(folder.parent)
+    temporary.mkdir()
     try:
         yield temporary
-        for file in temporary.iterdir():
-            with file.open("rb") as written:
-                os.fsync(written.fileno())
+        for path in (*temporary.iterdir(), temporary):
+            sync(path)
         try:
             temporary.rename(folder)
         except OSError:
@@ -216,7 +198,7 @@ def _new_folder(folder: Path) -> Iterator[Path]:
 
 def _remove(folder: Path) -> None:
     """Take a folder away in one step, so that no other process finds half of it."""
-    aside = folder.parent / f".writing-{secrets.token_hex(4)}-{folder.name}"
+    aside = beside(folder, WRITING)
     with suppress(FileNotFoundError):  # another process was faster
         folder.rename(aside)
     shutil.rmtree(aside, ignore_errors=True)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 from fullscale.data.labels import LabelScheme
 from fullscale.geometry.orientation import axis_codes
@@ -49,6 +49,17 @@ class Span(BaseModel):
 
     def __str__(self) -> str:
         return f"{self.low:.4g}" if self.low == self.high else f"{self.low:.4g} to {self.high:.4g}"
+
+
+class FactsRecord(BaseModel):
+    """What must be known of a case to span it, as `dataset.json` keeps it among other facts."""
+
+    case: str
+    shape: tuple[PositiveInt, PositiveInt, PositiveInt]
+    spacing_mm: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
+    orientation: str = Field(pattern=r"^[RLAPSI]{3}$")
+    intensity_percentiles: tuple[float, float, float]
+    label_ml: dict[int, float]
 
 
 class Distribution(BaseModel):

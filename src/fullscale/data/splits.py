@@ -12,7 +12,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from fullscale.data.case import Case
-from fullscale.data.layouts.rows import load_json
+from fullscale.documents import read_json
 from fullscale.errors import DataError, UsageError
 from fullscale.runfolder import ALL
 
@@ -170,7 +170,7 @@ def read_splits(path: Path, cases: Sequence[Case]) -> list[Split]:
     Raises:
         DataError: the file is not a list of folds, or names a case that the data set does not have.
     """
-    content = load_json(path)
+    content = read_json(path)
     if not isinstance(content, list) or not content or not all(map(_is_split, content)):
         raise DataError(f'{path} is not a list of {{"train": [...], "val": [...]}} with names of cases; repair it')
     splits = [Split(train=fold["train"], val=fold["val"]) for fold in content]

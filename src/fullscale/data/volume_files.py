@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fullscale.data.nifti import HEADER_ERRORS, read_nifti, save_nifti
-from fullscale.errors import DataError, FullscaleError
+from fullscale.errors import DataError, FullscaleError, OutputError
 from fullscale.files import atomic_path
 from fullscale.geometry.volume import Volume
 from fullscale.text import one_line
@@ -82,7 +82,7 @@ def write_volume(path: str | Path, volume: Volume, description: str | None = Non
 
     Raises:
         DataError: the suffix is none of these, or the voxels are no plain numbers.
-        FullscaleError: writing failed (disk full, no permission).
+        OutputError: writing failed (disk full, no permission).
     """
     path = Path(path)
     suffix = _require_suffix(path)
@@ -94,7 +94,7 @@ def write_volume(path: str | Path, volume: Volume, description: str | None = Non
         try:
             save(temporary, volume, description)
         except (RuntimeError, *HEADER_ERRORS) as error:
-            raise FullscaleError(f"cannot write {path}: {one_line(error)}") from error
+            raise OutputError(f"cannot write {path}: {one_line(error)}") from error
 
 
 def _read_itk(path: Path) -> Volume:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ def read_state_dict(path: str | Path) -> dict[str, Any]:
         raise DataError(f"{path} is not there: expected a .safetensors or .pth file of weights")
     try:
         state = _read(path)
+    except DataError:
+        raise
     except Exception as error:
         raise DataError(
             f"{path} cannot be read as weights ({first_line(error)}): expected .safetensors, or a state dict saved "
@@ -53,9 +56,25 @@ def unwrap_state_dict(state: Any, source: str = "state dict") -> dict[str, Any]:
     return dict(state)
 
 
+def load_torch_file(path: Path) -> Any:
+    """Read what `torch.save` wrote onto the CPU, without executing anything in it.
+
+    Raises:
+        DataError: its archive is compressed, which `torch.save` never does, or its members share their bytes: a small
+            file could become one of any size.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+        packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+        if packed or sum(member.file_size for member in members) > path.stat().st_size:
+            raise DataError(f"{path} holds more than its bytes, as torch.save never writes; save it again with torch")
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
 def _read(path: Path) -> Any:
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 
         return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+    return load_torch_file(path)

@@ -10,6 +10,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from fullscale.config.load import flatten, load_config
+from fullscale.data.plan import read_plan
 from fullscale.errors import DataError, UsageError
 from fullscale.files import write_text
 from fullscale.metrics.overlap import POLICY
@@ -263,16 +265,17 @@ def _guidance(content: dict[str, Any]) -> dict[str, Table] | None:
 def _training(source: Source) -> dict[str, Any]:
     """Curves, settings, plan, data and versions of a run; what is not there is left out."""
     run = RunFolder(source.path)
-    config, plan = read_record(run.config), read_record(run.plan)
+    settings = flatten(load_config(run.config)) if run.is_run else {}
+    plan = read_plan(run.plan).model_dump(mode="json") if run.plan.is_file() else {}
     environment = read_record(run.environment)
-    packages = environment.pop("packages", {})
+    packages = environment.pop("packages", None)
     return {
         "folds": fold_rows(source),
         "curves": {name: _curves(read_curves(fold)) for name, fold in source.folds.items()},
-        "settings": {f"{s}.{k}": _plain(v) for s, part in config.items() for k, v in part.items()},
+        "settings": {key: _plain(value) for key, value in settings.items()},
         "plan": [(k, _plain(v["value"]), v["reason"]) for k, v in plan.items() if isinstance(v, dict)],
         "data": {k: v for k, v in read_record(run.dataset).items() if not isinstance(v, dict | list)},
-        "environment": environment | packages,
+        "environment": environment | (packages if isinstance(packages, dict) else {}),
     }
 
 

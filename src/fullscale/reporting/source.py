@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import csv
-import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from fullscale.bundle.card import CARD, SHORT, read_card
 from fullscale.data.labels import LabelScheme
 from fullscale.data.plan import read_plan
 from fullscale.data.read import read_image, read_label
+from fullscale.documents import read_json, read_text, read_yaml, validated
 from fullscale.errors import DataError
 from fullscale.geometry.volume import Volume
 from fullscale.runfolder import ALL, SUMMARY, FoldFolder, RunFolder
+from fullscale.scoring.record import AgainstRecord
 from fullscale.scoring.summary import CaseScores, Summary, read_summary
+
+_LARGEST = 1e30
+"""No loss, score or time of an epoch is beyond it."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,19 @@ def pool_folds(parts: Sequence[Summary]) -> Summary:
 
 def _evaluation(file: Path) -> Source:
     summary = read_summary(file)
-    return Source(file, summary, labels=summary.labels, against=read_record(file).get("against", {}))
+    return Source(file, summary, labels=summary.labels, against=_against(file, summary))
+
+
+def _against(file: Path, summary: Summary) -> dict[str, Any]:
+    """Read the comparison with other masks from a summary.json; empty where there is none."""
+    content = read_record(file).get("against")
+    if content is None:
+        return {}
+    record = validated(AgainstRecord, content, f"{file}: against")
+    strange = record.classes.keys() - summary.labels.keys()
+    if strange:
+        raise DataError(f"{file}: against compares label {min(strange)}, which is not scored; score the masks again")
+    return record.model_dump(mode="json")
 
 
 def _run(run: RunFolder, records: list[FoldRecord]) -> Source:
@@ -176,15 +191,25 @@ def read_case(source: Source, case: CaseScores) -> tuple[Volume, Volume, Volume]
 
 
 def read_curves(fold: FoldFolder) -> list[dict[str, float]]:
-    """Read the metrics of a fold, one row an epoch; gaps are left out. No file, no rows."""
+    """Read the metrics of a fold, one row an epoch; gaps are left out. No file, no rows.
+
+    Raises:
+        DataError: it cannot be read, or is no such table.
+    """
     file = fold.metrics
     if not file.is_file():
         return []
-    rows = csv.DictReader(file.read_text(encoding="utf-8").splitlines())
+    lines = read_text(file).splitlines()
+    remedy = "delete it to do without the curves"
     try:
-        return [{name: float(value) for name, value in row.items() if name and value} for row in rows]
-    except ValueError as error:
-        raise DataError(f"{file}: holds what is no number ({error})") from error
+        rows = [{name: float(value) for name, value in row.items() if name and value} for row in csv.DictReader(lines)]
+    except (ValueError, TypeError, csv.Error) as error:
+        raise DataError(f"{file}: holds what is no number ({error}); {remedy}") from error
+    numbers = [{name: value for name, value in row.items() if not math.isnan(value)} for row in rows]
+    for number, row in enumerate(numbers, start=2):
+        if not {"epoch", "step"} <= row.keys() or max(map(abs, row.values())) > _LARGEST:
+            raise DataError(f"{file}: line {number} lacks epoch or step, or holds an impossible number; {remedy}")
+    return numbers
 
 
 def read_record(file: Path) -> dict[str, Any]:
@@ -195,11 +220,7 @@ def read_record(file: Path) -> dict[str, Any]:
     """
     if not file.is_file():
         return {}
-    try:
-        text = file.read_text(encoding="utf-8")
-        content = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError) as error:
-        raise DataError(f"{file}: cannot be read ({' '.join(str(error).split())})") from error
+    content = read_json(file) if file.suffix == ".json" else read_yaml(file)
     if not isinstance(content, dict):
         raise DataError(f"{file}: holds {type(content).__name__}, expected names and values")
     return content

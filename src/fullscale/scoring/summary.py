@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from fullscale.documents import read_json, validated
 from fullscale.errors import DataError
 from fullscale.files import write_json
 from fullscale.metrics.overlap import POLICY, Scores
 from fullscale.metrics.presence import GuidedScores, guidance_summary
 from fullscale.metrics.slices import SLICES
+from fullscale.scoring.record import SummaryRecord
 
 METRICS = (
     *("Dice", "IoU", "Precision", "Recall", "HD95", "ASSD", "NSD"),
@@ -206,46 +207,27 @@ def read_summary(path: str | Path) -> Summary:
     Raises:
         DataError: it is not there, or no summary of this form.
     """
+    source = f"{path} is no summary.json of this version"
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        return Summary(
-            labels=_by_label(content["labels"]),
-            tolerance_mm=_by_label(content["tolerance_mm"]),
-            cases=[_case(case) for case in content["metric_per_case"]],
-            failures=[Failure(**failure) for failure in content["failures"]],
-            guidance=[
-                GuidedScores(case["case"], _by_label(case["metrics"]))
-                for case in content.get("guidance", {}).get("cases", [])
-            ],
-            model=None if content.get("model") is None else ScoredModel(**content["model"]),
-        )
-    except OSError as error:
-        raise DataError(f"cannot read the scores {path}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        record = validated(SummaryRecord, read_json(Path(path), "the scores"), source)
+        record.require_whole(METRICS, source)
+    except DataError as error:
         raise DataError(
-            f"{path} is no summary.json of this version ({type(error).__name__}: {error}); score the masks again with "
-            "fullscale evaluate, or repeat the run's fullscale train"
+            f"{error}; score the masks again with fullscale evaluate, or delete it and repeat the run's fullscale train"
         ) from error
-
-
-def _case(content: dict[str, Any]) -> CaseScores:
-    metrics = _by_label(content["metrics"])
-    absent = {name for scores in metrics.values() for name in (*METRICS, *SLICES) if name not in scores}
-    if absent:
-        raise ValueError(f"case {content['case']} lacks {', '.join(sorted(absent))}")
-    image = content.get("image_file")
-    return CaseScores(
-        content["case"],
-        metrics,
-        Path(content["prediction_file"]),
-        Path(content["reference_file"]),
-        None if image is None else Path(image),
-        content.get("resampled", False),
+    return Summary(
+        labels=record.labels,
+        tolerance_mm=record.tolerance_mm,
+        cases=[
+            CaseScores(
+                case.case, case.metrics, case.prediction_file, case.reference_file, case.image_file, case.resampled
+            )
+            for case in record.metric_per_case
+        ],
+        failures=[Failure(failure.case, failure.message) for failure in record.failures],
+        guidance=[GuidedScores(case.case, case.metrics) for case in record.guidance.cases],
+        model=None if record.model is None else ScoredModel(**record.model.model_dump()),
     )
-
-
-def _by_label(content: dict[str, Any]) -> dict[int, Any]:
-    return {int(label): value for label, value in content.items()}
 
 
 def _interval(values: Iterable[float | None]) -> list[float] | None:

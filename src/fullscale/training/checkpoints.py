@@ -8,11 +8,11 @@ out when it goes on, and gives the second name then.
 from __future__ import annotations
 
 import os
-import pickle
 import random
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,17 @@ import numpy as np
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
-from fullscale.errors import DataError
+from fullscale.errors import DataError, FullscaleError
 from fullscale.files import atomic_path
+from fullscale.networks.state_dicts import load_torch_file
 from fullscale.runfolder import FoldFolder
+from fullscale.text import first_line, one_line
 
 SCORE = "val_dice"
 """The logged number that says which epoch is best."""
+
+_KINDS = {"state_dict": dict, "callbacks": dict, "global_step": int, "epoch": int}
+"""What every checkpoint of ours holds at least."""
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -38,18 +43,45 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         DataError: it is not there, or damaged.
     """
     try:
+        state = load_torch_file(path)
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
         if damaged is not None:
-            raise DataError(f"the checkpoint {path} is damaged: its bytes do not fit their checksum ({_anew(path)})")
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        if not {"state_dict", "callbacks", "global_step", "epoch"} <= set(state):
-            raise KeyError("state_dict")
-    except (OSError, RuntimeError, EOFError, LookupError, TypeError, ValueError) as error:
+            raise DataError(f"the checkpoint {path} is damaged: its bytes do not fit their checksum")
+    except DataError as error:
+        raise DataError(f"{error}; {_anew(path)}") from error
+    except OSError as error:
+        raise DataError(f"cannot read the checkpoint {path}: {one_line(error)}; {_anew(path)}") from error
+    except Exception as error:  # whatever unpacking and unpickling of damaged bytes may meet
         raise DataError(f"cannot read the checkpoint {path} ({type(error).__name__}); {_anew(path)}") from error
-    except (zipfile.BadZipFile, NotImplementedError, pickle.UnpicklingError) as error:
-        raise DataError(f"cannot read the checkpoint {path} ({type(error).__name__}); {_anew(path)}") from error
+    if not isinstance(state, dict) or not all(isinstance(state.get(key), kind) for key, kind in _KINDS.items()):
+        raise DataError(f"{path} is no checkpoint of a run; {_anew(path)}")
     return state
+
+
+@contextmanager
+def going_on(last: Path, began: Callable[[], bool]) -> Iterator[None]:
+    """Make whatever goes wrong in the block before training has begun a fault of the checkpoint it goes on from.
+
+    A checkpoint may be whole and yet not of this run: another version's, or one that was put in its place.
+
+    Args:
+        last: the checkpoint; where it is not there, errors pass.
+        began: tells whether training has begun.
+
+    Raises:
+        DataError: the checkpoint cannot be gone on from.
+    """
+    was_there = last.is_file()
+    try:
+        yield
+    except FullscaleError:
+        raise
+    except Exception as error:
+        if not was_there or began():
+            raise
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise DataError(f"cannot go on from the checkpoint {last} ({reason}); {_anew(last)}") from error
 
 
 def _anew(path: Path) -> str:
@@ -96,9 +128,11 @@ class Checkpoints(lightning.Callback):
         self.best_epoch: int | None = None
         self.best_score = float("-inf")
         self.generators: list[dict[str, Any]] = []
+        self.has_begun = False
 
     def on_train_start(self, *_: Any) -> None:
         """Let the generators go on where the checkpoint left them."""
+        self.has_begun = True
         if self.generators:
             rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
             _set_generators(self.generators[min(rank, len(self.generators) - 1)])

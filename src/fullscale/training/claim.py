@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -10,11 +9,14 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import torch
+from pydantic import BaseModel
 
 from fullscale.config.load import dump_yaml, flatten, load_config
 from fullscale.config.schema import Config
+from fullscale.data.distribution import FactsRecord
 from fullscale.data.identity import CaseDigest
 from fullscale.data.splits import Split
+from fullscale.documents import read_json, validated
 from fullscale.errors import DataError, UsageError
 from fullscale.files import locked, write_json, write_text
 from fullscale.runfolder import RunFolder
@@ -27,6 +29,20 @@ CHANGEABLE = (
     "data.workers",
 )
 """Settings that may differ when a run goes on: how long, on which machine, and what is looked at on the way."""
+
+
+_OWN_KEYS = ("root", "used", "digests", "initial_weights")
+"""Keys of `dataset.json` beside what the inspection found."""
+
+
+class _Record(BaseModel):
+    """What of `dataset.json` is read back; 0.1 kept no digests."""
+
+    root: str
+    used: list[str]
+    digests: dict[str, CaseDigest] | None = None
+    initial_weights: str | None = None
+    facts: list[FactsRecord] = []
 
 
 @dataclass(frozen=True)
@@ -60,21 +76,21 @@ def read_dataset_record(run: RunFolder) -> DatasetRecord:
         UsageError: it was written by fullscale 0.1, which did not keep what the cases hold.
     """
     try:
-        found = json.loads(run.dataset.read_text(encoding="utf-8"))
-        root, digests, weights = found.pop("root"), found.pop("digests", None), found.pop("initial_weights", None)
-        used = list(found.pop("used"))
-        if digests is not None:
-            known = {case: CaseDigest(digests[case]["image"], digests[case]["label"]) for case in used}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"cannot read {run.dataset} ({type(error).__name__}: {error}); choose another folder"
-        ) from error
-    if digests is None:
+        content = read_json(run.dataset, "the record of the data")
+        record = validated(_Record, content, str(run.dataset))
+    except DataError as error:
+        raise DataError(f"{error}; choose another run folder with -o") from error
+    if record.digests is None:
         raise UsageError(
             f"{run.path} was begun by fullscale 0.1, which did not record what its cases hold: fullscale predict still "
             f"takes it, and network.init={run.path} in another run folder trains on from its weights"
         )
-    return DatasetRecord(root, known, found, weights)
+    lacking = [case for case in record.used if case not in record.digests]
+    if lacking:
+        raise DataError(f"{run.dataset}: holds no digest of the case {lacking[0]!r:.80}; choose another run folder")
+    digests = {case: record.digests[case] for case in record.used}
+    found = {key: value for key, value in content.items() if key not in _OWN_KEYS}
+    return DatasetRecord(record.root, digests, found, record.initial_weights)
 
 
 def claim(run: RunFolder, config: Config, inputs: RunInputs, splits: list[Split] | None, weights: str | None) -> None:

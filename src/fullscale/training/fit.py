@@ -19,7 +19,7 @@ from fullscale.progress import Progress
 from fullscale.runfolder import ALL, FoldFolder
 from fullscale.training.averaging import averaged_weights
 from fullscale.training.budget import Budget
-from fullscale.training.checkpoints import AtomicCheckpoints, Checkpoints
+from fullscale.training.checkpoints import AtomicCheckpoints, Checkpoints, going_on
 from fullscale.training.datamodule import SegmentationData
 from fullscale.training.history import History, Steps
 from fullscale.training.module import SegmentationModule
@@ -27,9 +27,6 @@ from fullscale.work.machine import has_bf16
 
 PATIENCE = timedelta(days=1)
 """How long the processes of several devices wait for each other: between two folds, the first one scores alone."""
-
-FULL = "32-true"
-"""Lightning's name for training in float32 throughout."""
 
 _log = logging.getLogger(__name__)
 
@@ -54,23 +51,29 @@ def fit(
     """
     budget, kept = Budget(config.trainer, config.optimizer, data.times), Checkpoints(fold)
     last = fold.last_checkpoint
-    if not is_helper():
-        kept.complete_pair()
-    if not (last.is_file() and budget.spent_in(last)):
-        if last.is_file():
-            _log.info("going on from %s", last)
-        if config.trainer.compile:
-            module.network.compile()
-        averaging = [] if config.trainer.ema is None else [averaged_weights(config.trainer.ema)]
-        callbacks: list[lightning.Callback] = [budget, *averaging, History(fold, budget), Steps(fold, progress), kept]
-        try:
+    with going_on(last, lambda: kept.has_begun):
+        if not is_helper():
+            kept.complete_pair()
+        if not (last.is_file() and budget.spent_in(last)):
+            averaging = [] if config.trainer.ema is None else [averaged_weights(config.trainer.ema)]
+            callbacks = [budget, *averaging, History(fold, budget), Steps(fold, progress), kept]
+            if config.trainer.compile:
+                module.network.compile()
             trainer = _trainer(config, fold, callbacks, module.network.spatial_dims)
-            trainer.fit(module, data, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
-        except (
-            SystemExit
-        ) as stopped:  # Lightning's way to end the process on Ctrl-C; whether it ends is not ours to say
-            raise KeyboardInterrupt from stopped
+            _run(trainer, module, data, last if last.is_file() else None)
     return last if fold.name == ALL else fold.best_checkpoint
+
+
+def _run(
+    trainer: lightning.Trainer, module: SegmentationModule, data: SegmentationData, checkpoint: Path | None
+) -> None:
+    """Train, from a checkpoint if there is one."""
+    if checkpoint is not None:
+        _log.info("going on from %s", checkpoint)
+    try:
+        trainer.fit(module, data, ckpt_path=None if checkpoint is None else str(checkpoint), weights_only=True)
+    except SystemExit as stopped:  # Lightning's way to end the process on Ctrl-C; whether it ends is not ours to say
+        raise KeyboardInterrupt from stopped
 
 
 def _trainer(
@@ -113,7 +116,7 @@ def choose_precision(wanted: str, device: torch.device, spatial_dims: int) -> st
         wanted = "bf16" if bf16_here and (device.type == "cuda" or spatial_dims == 3) else "32"
     elif wanted == "bf16" and not bf16_here:
         _log.warning("this machine's %s does not compute in bf16: it is emulated, and slower than 32", device.type)
-    return {"32": FULL, "bf16": "bf16-mixed", "16": "16-mixed"}[wanted]
+    return {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[wanted]
 
 
 def _gpu_has_bf16(device: torch.device) -> bool:

@@ -11,13 +11,12 @@ from typing import Any
 
 import lightning
 
-from fullscale.bundle.card import CARD, ModelCard, read_card
-from fullscale.bundle.store import copy_bundle, save_bundle, save_ensemble
+from fullscale.bundle.card import ModelCard
+from fullscale.bundle.store import copy_bundle, require_weights, save_bundle, save_ensemble, single_card
 from fullscale.bundle.weights import Weights, read_weights
 from fullscale.config.schema import Config
 from fullscale.data.distribution import distribution_of
 from fullscale.data.identity import DigestIndex
-from fullscale.data.recipe import Mirror
 from fullscale.data.splits import Split, choose_split
 from fullscale.errors import DataError
 from fullscale.files import locked, only_one
@@ -29,6 +28,7 @@ from fullscale.networks import NETWORKS, create_network
 from fullscale.reporting.source import finished_folds, pool_folds
 from fullscale.runfolder import ALL, FoldFolder, RunFolder
 from fullscale.scoring.summary import Summary, read_summary, write_summary
+from fullscale.text import first_line
 from fullscale.training.augment import AUGMENTATIONS
 from fullscale.training.checkpoints import read_checkpoint
 from fullscale.training.claim import claim
@@ -36,7 +36,6 @@ from fullscale.training.clock import LoaderTimes, TimedAugmentation
 from fullscale.training.datamodule import SegmentationData
 from fullscale.training.fit import fit, is_helper
 from fullscale.training.initial_weights import describe_start, start_from, state_digest
-from fullscale.training.memory import require_memory
 from fullscale.training.module import SegmentationModule
 from fullscale.training.prepare import RunInputs, find_inputs, find_splits, resolve, untrained
 from fullscale.training.request import TrainRequest
@@ -68,14 +67,13 @@ def train(request: TrainRequest, inputs: RunInputs | None = None) -> Summary:
 
     Raises:
         UsageError: the request contradicts itself, or the run that is in the folder already; another process trains
-            the same fold of it; a step needs more memory than there is.
+            the same fold of it.
         DataError: the data cannot be trained on, or have changed since the run was begun.
         FullscaleError: the loss became NaN; the last good checkpoint is kept.
     """
     run = RunFolder(request.run)
     inputs = inputs or find_inputs(request)
     config = resolve(request.config, inputs.plan)
-    require_memory(config, inputs.plan)
     every_case = [case.id for case in inputs.cases]
     splits = None if request.folds == (ALL,) else find_splits(run, inputs.cases, config)
     chosen = {
@@ -154,7 +152,7 @@ def _card(job: _Job, fold: FoldFolder, split: Split) -> ModelCard:
         labels=plan.labels.value,
         recipe=plan.recipe,
         tile_size=_tile_size(config),
-        mirrors=_mirrors(config),
+        mirrors=plan.mirrors.value,
         modality=plan.modality.value,
         trained_on={case: job.inputs.digests[case].image for case in split["train"]},
         distribution=distribution_of(job.inputs.found.get("facts", []), plan.scheme, split["train"]),
@@ -175,19 +173,17 @@ def _tile_size(config: Config) -> tuple[int, int, int] | None:
     return size if size is not None and len(size) == 3 else None
 
 
-def _mirrors(config: Config) -> tuple[Mirror, ...]:
-    """Show a scan with the mirror images that its patches had in training; slices are shown as they are."""
-    options = config.augment.options
-    if config.data.view != "patches" or config.augment.name != "default" or not options.get("flip"):
-        return ()
-    return tuple(options["mirrors"])
-
-
 def _is_done(run: RunFolder, fold: FoldFolder, checkpoint: Path) -> bool:
-    """Whether the fold's model is this checkpoint, and its scores are that model's."""
+    """Whether the fold's model is whole and this checkpoint, and its scores are that model's."""
     if fold not in finished_folds(run):
         return False
-    made_from = read_card(fold.bundle / CARD).provenance
+    try:
+        card = single_card(fold.bundle)
+        require_weights(fold.bundle, card)
+    except DataError as error:
+        _log.warning("%s; it is written again", error)
+        return False
+    made_from = card.provenance
     return (made_from.get("epoch"), made_from.get("step")) == _place(read_checkpoint(checkpoint))
 
 
@@ -198,7 +194,13 @@ def _place(checkpoint: dict[str, Any]) -> tuple[int, int]:
 def _hand_over(run: RunFolder, fold: FoldFolder, checkpoint: Path, module: SegmentationModule, card: ModelCard) -> None:
     """Write the model of a checkpoint."""
     state = read_checkpoint(checkpoint)
-    module.load_state_dict(state["state_dict"])
+    try:
+        module.load_state_dict(state["state_dict"])
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"the checkpoint {checkpoint} does not fit the network of the run ({first_line(error)}); delete "
+            f"{fold.path} to train this fold anew"
+        ) from error
     epoch, step = _place(state)
     made = card.model_copy(update={"provenance": card.provenance | {"epoch": epoch, "step": step}})
     with locked(run.path):  # another fold may be copying this one's model into that of the run

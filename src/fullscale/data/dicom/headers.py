@@ -22,7 +22,7 @@ from pydicom.uid import (
 from pydicom.valuerep import VR
 
 from fullscale.data.dicom.kinds import kind_of_plane
-from fullscale.data.dicom.store import first_bytes, open_file
+from fullscale.data.dicom.store import first_bytes, open_file, require_bounded
 from fullscale.errors import DataError
 from fullscale.text import one_line
 
@@ -139,6 +139,7 @@ def _begins_data_set(start: bytes) -> bool:
 
 def read_dataset(path: Path, stop_before_pixels: bool = True, tags: Sequence[Any] | None = None) -> pydicom.FileDataset:
     """Read a DICOM file, also one without preamble and meta header, whose transfer syntax follows from its contents."""
+    require_bounded(path)
     with open_file(path) as stream:
         bare = first_bytes(path, 132)[128:] != b"DICM"
         wanted = None if tags is None else list(tags)

@@ -9,20 +9,29 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import cast
 
-from fullscale.data.bounds import require_ratio
+from fullscale.data.bounds import HIGHEST_RATIO, require_ratio
 from fullscale.errors import DataError
 
 MOST_FILES = 100_000
 LARGEST_FILE = 4 << 30
 LARGEST_ZIP = 64 << 30
 """Bounds of what a zip may hold, in bytes when unpacked."""
+LARGEST_DEFLATED = 64 << 20
+"""Bytes that the deflated data set of a DICOM file may become, whatever its own size."""
+
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
+_META_START = 144
+"""Where the meta header goes on behind its own length."""
+_LONGEST_META = 1 << 16
 
 
 def is_zip(path: Path) -> bool:
@@ -123,6 +132,33 @@ def first_bytes(path: Path, count: int) -> bytes:
     """Read the beginning of a file, on disk or in a zip."""
     with open_file(path) as stream, _one_line_errors():
         return stream.read(count)
+
+
+def require_bounded(path: Path) -> None:
+    """Refuse a DICOM file whose deflated data set becomes far more than a slice: pydicom unpacks it as a whole.
+
+    Raises:
+        DataError: it does.
+    """
+    head = first_bytes(path, _META_START)
+    if head[128:132] != b"DICM" or len(head) < _META_START:
+        return
+    start = _META_START + min(struct.unpack("<I", head[140:144])[0], _LONGEST_META)
+    if _DEFLATED not in first_bytes(path, start):
+        return
+    stored = unpacked = 0
+    packer = zlib.decompressobj(-zlib.MAX_WBITS)
+    with open_file(path) as stream, suppress(zlib.error):  # a damaged one is pydicom's to refuse
+        stream.read(start)
+        while chunk := stream.read(1 << 16):
+            stored += len(chunk)
+            while chunk:
+                unpacked += len(packer.decompress(chunk, 1 << 20))
+                chunk = packer.unconsumed_tail
+                if unpacked > LARGEST_DEFLATED and unpacked > HIGHEST_RATIO * stored:
+                    raise DataError(
+                        f"unpacks to more than {HIGHEST_RATIO} times its bytes; no slice does, it is not read"
+                    )
 
 
 def digest(path: Path) -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fullscale.data.case import Dataset
-from fullscale.data.layouts.rows import Row, json_rows, load_json
+from fullscale.data.layouts.rows import Row, json_rows
+from fullscale.documents import read_json
 from fullscale.errors import DataError
 
 _IGNORE = "ignore"
@@ -54,7 +55,7 @@ def read_description(path: Path) -> Description:
     Raises:
         DataError: the file is not JSON, is of another form, or declares several image channels.
     """
-    content = load_json(path)
+    content = read_json(path)
     if not isinstance(content, dict):
         raise DataError(f"{path}: holds a JSON {type(content).__name__}, expected an object that describes a data set")
     channels = content.get("channel_names", content.get("modality"))

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from fullscale.data.case import Dataset
 from fullscale.data.layouts import decathlon
-from fullscale.data.layouts.rows import COLUMNS, add_rows, csv_rows, json_rows, load_json
+from fullscale.data.layouts.rows import COLUMNS, add_rows, csv_rows, json_rows
+from fullscale.documents import read_json
 from fullscale.errors import DataError
 
 
@@ -19,7 +20,7 @@ def recognise(path: Path) -> Dataset | None:
     suffix = path.suffix.lower()
     if suffix not in (".csv", ".json") or not path.is_file():
         return None
-    content = None if suffix == ".csv" else load_json(path)
+    content = None if suffix == ".csv" else read_json(path)
     if isinstance(content, dict):
         dataset = decathlon.listed_in(path)
         if dataset is None:

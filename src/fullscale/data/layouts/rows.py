@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 
 from fullscale.data.case import WHOLE_SET, Case, Dataset, Problem
 from fullscale.data.volume_files import volume_stem
+from fullscale.documents import read_text
 from fullscale.errors import DataError
 
 COLUMNS = ("image", "label", "case", "patient")
@@ -39,20 +39,6 @@ class Row:
     unknown: tuple[str, ...] = ()
 
 
-def load_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        DataError: it cannot be read or is not JSON.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-        json.dumps(content, ensure_ascii=False).encode()  # half of a surrogate pair is JSON, but no text
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: is not JSON ({' '.join(str(error).split())})") from error
-    return content
-
-
 def json_rows(path: Path, content: Any) -> list[Row]:
     """Read a JSON list whose entries are objects with the fields of `COLUMNS`, or the paths of images alone.
 
@@ -71,11 +57,7 @@ def csv_rows(path: Path) -> list[Row]:
     Raises:
         DataError: it is no such table, or names no image.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: is not text in UTF-8 ({error})") from error
-    lines = text.splitlines() or [""]
+    lines = read_text(path).splitlines() or [""]
     separator = max(",;\t", key=lines[0].count)
     reader = csv.DictReader(lines, delimiter=separator, skipinitialspace=True)
     try:

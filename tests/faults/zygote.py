@@ -1,0 +1,65 @@
+"""A process that has loaded everything and starts commands as copies of itself: a kill falls into their work.
+
+Started afresh, a command spends most of its time on loading torch, and so would most kills.
+"""
+
+import gc
+import json
+import os
+import resource
+import sys
+from typing import Any
+
+MODULES = (
+    *("fullscale.training.run", "fullscale.compare.run", "fullscale.compare.results", "fullscale.compare.figure"),
+    *("fullscale.inference.batch", "fullscale.inference.predictor", "fullscale.reporting.html", "fullscale.cli.app"),
+    *("fullscale.reporting.overlay", "fullscale.reporting.curves", "fullscale.scoring.evaluate", "scipy.ndimage"),
+    *("monai.transforms", "fullscale.export.model", "matplotlib.figure"),
+)
+
+
+def run(request: dict[str, Any]) -> None:
+    """Become the command."""
+    from fullscale.cli import main
+
+    os.setsid()
+    for stream, number in (("stdout", 1), ("stderr", 2)):
+        os.dup2(os.open(request[stream], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    os.environ.update(request["environment"])
+    if request["files"]:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (request["files"], request["files"]))
+    sys.argv = ["fullscale", *request["arguments"]]
+    try:
+        main()
+        code: Any = 0
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def serve() -> None:
+    """Start what each line of standard input asks for, or wait for what was started; answer in a line."""
+    for module in MODULES:
+        __import__(module)
+    gc.freeze()
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "wait" in request:
+            answer = os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1])
+        else:
+            answer = os.fork()
+            if answer == 0:
+                try:
+                    run(request)
+                finally:
+                    os._exit(99)  # whatever happens, the copy must not go on as the one that starts commands
+        sys.stdout.write(f"{answer}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    serve()
