@@ -37,7 +37,7 @@ from fullscale.work.executor import make_executor, map_cases
 from fullscale.work.machine import choose_jobs
 from fullscale.work.processes import Shared
 
-FORMAT = 3
+FORMAT = 4
 """Raised whenever the same bytes would be prepared into other files."""
 
 _IMAGE, _LABEL, _META = "image.npy", "label.npy", "case.json"
