@@ -5,14 +5,13 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # One process a core; a worker that is done takes tests from another.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
-WHOLE := bench real training/test_run.py test_end_to_end.py test_browser.py test_dicom_page.py
 
 .PHONY: help venv demo fmt lint types check quick test faults map clean
 
 help:
 	@echo "make venv   set up .venv with the pinned versions"
 	@echo "make demo   draw phantoms, train a small UNet 3+, segment a scan it has not seen, score it"
-	@echo "make quick  lint, types, and the tests that are not slow: for every save"
+	@echo "make quick  lint, types, and the first case of each test that is not slow: for every save"
 	@echo "make test   set up, lint, types, all tests"
 	@echo "make faults kill, fill disks, break files, and count (an hour; KILLS=5 FILES=10 SCANS=40 for a short one)"
 	@echo "make fmt    format the code"
@@ -41,9 +40,9 @@ types: venv
 
 check: lint types
 
-# Without whole runs, browsers and real scans: what a save can break at once.
+# Without slow tests and real scans, and of a test with many cases the first alone; see tests/conftest.py.
 quick: check
-	$(PYTEST) -m "not slow" $(WHOLE:%=--ignore=tests/%)
+	$(PYTEST) --quick
 
 test: check
 	$(PYTEST)

@@ -34,6 +34,23 @@ QUICK = [
 """Settings with which a run takes seconds."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="leave out slow tests, real scans, and all but first cases")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With --quick, leave out what is slow, what needs real scans, and every case of a test but its first."""
+    if not config.getoption("quick"):
+        return
+    kept: dict[str, pytest.Item] = {}
+    for item in items:
+        if "slow" not in item.keywords and "shared_data" not in item.fixturenames:
+            kept.setdefault(item.nodeid.partition("[")[0], item)
+    chosen = set(kept.values())
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = kept.values()
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real scans: FULLSCALE_TEST_DATA, or ../shared/data beside the checkout."""
@@ -96,16 +113,21 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="session")
 def fullscale() -> Command:
-    """The command, in this process: a fresh one spends seconds on loading torch, which most tests are not about."""
+    """The command, in this process: a fresh one spends seconds on loading torch, which most tests are not about.
+
+    It takes one core as its own, so that it works on cases in this process too, unless the test gives `--jobs`.
+    """
 
     def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
         from fullscale.cli import main
+        from fullscale.work import machine
 
         command = ["fullscale", *map(str, arguments)]
         output, errors = StringIO(), StringIO()
         with (
             patch.object(sys, "argv", command),
             patch.dict(os.environ, environment),
+            patch.object(machine, "cores", lambda: 1),
             redirect_stdout(output),
             redirect_stderr(errors),
         ):

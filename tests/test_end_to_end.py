@@ -185,7 +185,7 @@ def test_a_run_that_is_ended_goes_on_with_the_same_command(
     fullscale: Command, phantoms: Path, cache: Path, tmp_path: Path, ending: signal.Signals
 ) -> None:
     run = tmp_path / "run"
-    command = ("train", phantoms, "-o", run, "--cache", cache, *QUICK, "trainer.max_epochs=12")
+    command = ("train", phantoms, "-o", run, "--cache", cache, *QUICK, "trainer.max_epochs=6")
     process = start(*command)
     wait_for((run / "fold_0" / "last.ckpt").is_file, process)
     process.send_signal(ending)
@@ -197,7 +197,7 @@ def test_a_run_that_is_ended_goes_on_with_the_same_command(
     assert again.returncode == DONE, again.stderr
     assert "going on from" in again.stderr
     epochs = [line.split(",")[0] for line in (run / "fold_0" / "metrics.csv").read_text().splitlines()[1:]]
-    assert epochs == [str(epoch) for epoch in range(12)]
+    assert epochs == [str(epoch) for epoch in range(6)]
     assert (run / "bundle" / "model.safetensors").is_file()
 
 

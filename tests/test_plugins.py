@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,8 +47,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return install(tmp_path_factory.mktemp("site"), "tiny-plugins", modules, "".join(lines))
 
 
-def with_site(site: Path) -> dict[str, str]:
-    return {"PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])}
+@pytest.fixture
+def installed(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The package where this process finds it, until the test ends."""
+    monkeypatch.syspath_prepend(site)
+    yield site
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tiny_plugins"]:
+        del sys.modules[name]
 
 
 def test_the_package_keeps_the_contract_as_the_page_checks_it(site: Path) -> None:
@@ -55,7 +61,7 @@ def test_the_package_keeps_the_contract_as_the_page_checks_it(site: Path) -> Non
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=site,
-        env=os.environ | with_site(site),
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])},
         capture_output=True,
         text=True,
         check=False,
@@ -68,8 +74,9 @@ def test_each_of_the_page_s_classes_is_about_twenty_lines() -> None:
         assert len(text.partition("class ")[2].splitlines()) <= 25
 
 
-def test_the_options_of_an_outside_network_are_listed_with_their_help(process: Command, site: Path) -> None:
-    done = process("settings", *BY_NAME, "--json", **with_site(site))
+@pytest.mark.usefixtures("installed")
+def test_the_options_of_an_outside_network_are_listed_with_their_help(fullscale: Command) -> None:
+    done = fullscale("settings", *BY_NAME, "--json")
     assert done.returncode == 0, done.stderr
     listed = json.loads(done.stdout)
     rows = {row["key"]: row for row in listed["settings"]}
@@ -80,24 +87,24 @@ def test_the_options_of_an_outside_network_are_listed_with_their_help(process: C
     }
     assert rows["network.width"]["value"] is None
     assert "tiny" in listed["names"]["network.name"]
-    wrong = process("settings", *BY_NAME, "loss.mised=1", **with_site(site))
+    wrong = fullscale("settings", *BY_NAME, "loss.mised=1")
     assert wrong.returncode == 2
     assert wrong.stderr == "fullscale: loss 'tversky' has no option 'mised'; did you mean 'missed'?\n"
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize("names", [BY_NAME, BY_PLACE], ids=["by name", "by place"])
 def test_a_package_of_somebody_else_trains_and_predicts_where_it_is_and_is_named_where_it_is_not(
-    process: Command, site: Path, phantoms: Path, cache: Path, tmp_path: Path, names: list[str]
+    fullscale: Command, process: Command, phantoms: Path, cache: Path, tmp_path: Path, names: list[str]
 ) -> None:
     run, scans = tmp_path / "run", phantoms / "imagesTs"
-    trained = process("train", phantoms, "-o", run, "--cache", cache, *QUICK, *names, **with_site(site))
+    trained = fullscale("train", phantoms, "-o", run, "--cache", cache, *QUICK, *names)
     assert trained.returncode == 0, trained.stderr
     cards = [json.loads(path.read_text()) for path in run.rglob("model.json")]
     assert {card["package"] for card in cards if "package" in card} == {
         "tiny-plugins" if names is BY_NAME else "tiny_plugins"
     }
-    predicted = process("predict", run, scans, "-o", tmp_path / "masks", **with_site(site))
+    predicted = fullscale("predict", run, scans, "-o", tmp_path / "masks")
     assert predicted.returncode == 0, predicted.stderr
     assert len(list((tmp_path / "masks").glob("*.nii.gz"))) == 1
     without = process("predict", run, scans, "-o", tmp_path / "more")

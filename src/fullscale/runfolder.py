@@ -30,6 +30,9 @@ from pathlib import Path
 ALL = "all"
 """Name of the fold that trains on every case."""
 
+TOGETHER = "together"
+"""Name of the folder that holds the ensemble of several views of the data."""
+
 SUMMARY = "summary.json"
 """Name of a file of scores, in a run and elsewhere."""
 
@@ -116,6 +119,15 @@ class RunFolder:
     def plan(self) -> Path:
         """What was chosen from the data."""
         return self.path / "plan.json"
+
+    def view(self, name: str) -> RunFolder:
+        """The run of one view of the data, or of all `TOGETHER`, where several are trained."""
+        return RunFolder(self.path / name)
+
+    @property
+    def views(self) -> Path:
+        """What each view scored, and which was kept, where several were trained."""
+        return self.path / "views.json"
 
     def plan_of(self, view: str) -> Path:
         """What was chosen for another view of the data than that of `plan`: a comparison may have several."""

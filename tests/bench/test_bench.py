@@ -15,7 +15,8 @@ from fullscale.bench.networks import bench_networks
 from fullscale.bench.peak import peak_mib, resident_peak_mib
 from fullscale.bench.workload import Workload
 from fullscale.errors import FullscaleError, UsageError
-from fullscale.networks import list_networks
+from fullscale.networks import create_network, list_networks, network_options
+from fullscale.networks.protocol import Network
 from tests.conftest import Command
 
 SMALL = Workload(width=4, size=64)
@@ -86,14 +87,32 @@ def test_every_image_of_a_measurement_is_decoded() -> None:
     assert logits.std() > 0
 
 
-@pytest.mark.usefixtures("_peaks_here")
-@pytest.mark.slow
+@pytest.fixture
+def _small_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ResNet-10 in place of ResNet-101, which PSPNet and DeepLab come with."""
+
+    def create(name: str, *given: int, **options: Any) -> Network:
+        encoder = network_options(name).get("encoder")
+        small = {"encoder": "resnet10t"} if encoder is not None and encoder.default == "resnet101" else {}
+        return create_network(name, *given, **options | small)
+
+    monkeypatch.setattr("fullscale.bench.workload.create_network", create)
+
+
+@pytest.mark.usefixtures("_peaks_here", "_small_encoders")
 def test_every_network_is_measured() -> None:
     result = bench_networks(replace(SMALL, batch=2), repeats=1)
     assert [row["network"] for row in result["networks"]] == list_networks()
     for row in result["networks"]:
         assert row["parameters"] > 0
         assert row["training_step_s"] > 0
+
+
+@pytest.mark.usefixtures("_peaks_here")
+def test_a_network_is_measured_with_the_encoder_that_it_comes_with() -> None:
+    [row] = bench_networks(replace(SMALL, batch=2), repeats=1, names=["deeplabv3+"])["networks"]
+    network = create_network("deeplabv3+", 3, 1, encoder="resnet101", width=SMALL.width)
+    assert row["parameters"] == sum(parameter.numel() for parameter in network.parameters())
 
 
 @pytest.mark.slow

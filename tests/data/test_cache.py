@@ -45,6 +45,7 @@ def test_a_case_is_prepared_once_and_read_by_slices(case: Case, tmp_path: Path) 
     assert first.image.shape == (1, 6, 10, 12)
     assert first.label.shape == (6, 10, 12)
     assert first.image.dtype == np.float16
+    assert first.vanished == ()
     np.testing.assert_array_equal(first.voxels[:, 1], [0, 0, 16, 16, 0, 0])
     assert first.spacing_mm == (3, 1, 1)
     assert cache_summary([first])["slices"] == 6
@@ -210,3 +211,23 @@ def test_names_that_lead_elsewhere_make_no_path(case: Case, tmp_path: Path) -> N
     for name in ("../../evil", "/evil", "a" * 300, ".."):
         [prepared] = prepare_cases([Case.of_image(name, case.image, case.label)], RECIPE, LABELS, tmp_path / "cache")
         assert (prepared.id, prepared.folder.parent) == (name, tmp_path / "cache")
+
+
+def test_structures_that_are_too_small_for_the_spacing_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    labels = np.zeros((32, 32, 16), dtype=np.uint8)
+    labels[4:20, 4:20, 2:14] = 5
+    labels[25, 25, 8] = 4
+    scan = np.random.default_rng(0).normal(size=labels.shape).astype(np.float32)
+    for name, array in {"scan": scan, "mask": labels}.items():
+        write_volume(tmp_path / f"{name}.nii.gz", Volume(array, np.eye(4)))
+    case = Case.of_image("one", tmp_path / "scan.nii.gz", tmp_path / "mask.nii.gz", "one")
+    recipe = RECIPE.model_copy(update={"spacing_mm": (4.0, 4.0, 4.0), "view": "patches", "neighbours": 0})
+    for _ in range(2):  # said again when the case is found prepared
+        caplog.clear()
+        [prepared] = prepare_cases([case], recipe, {0: "background", 4: "dot", 5: "block"}, tmp_path / "cache")
+        assert prepared.vanished == ("dot",)
+        assert "1 of 1 cases lose a structure that is too small for the spacing of the plan: one (dot)" in caplog.text
+    assert prepared.label.shape == (4, 8, 8)
+    assert prepared.spacing_mm == (4, 4, 4)

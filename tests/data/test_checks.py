@@ -304,3 +304,16 @@ def test_processes_find_the_same(tmp_path: Path):
 def test_label_counts_agree_with_counting_one_by_one(labels: np.ndarray):
     slow = {value: labels.ravel().tolist().count(value) for value in sorted(set(labels.ravel().tolist()))}
     assert count_labels(labels) == slow
+
+
+def test_a_structure_that_reaches_the_border_of_every_scan_is_said(tmp_path: Path):
+    for number in range(3):
+        cut = make_mask()
+        cut[0, 2, number] = 1
+        write_case(tmp_path, f"case_{number}", label=cut)
+    inspection = inspect(tmp_path, {"background": 0, "liver": 1, "spleen": 2})
+    assert inspection.facts["case_0"].at_border == (1,)
+    [warning] = messages(inspection, WHOLE_SET, "warning")
+    assert warning.startswith("'liver' reaches the border of all 3 scans that hold it: it may be cut there")
+    write_case(tmp_path, "case_3")
+    assert not messages(inspect(tmp_path, {"background": 0, "liver": 1, "spleen": 2}), WHOLE_SET, "warning")

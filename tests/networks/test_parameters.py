@@ -94,17 +94,17 @@ def test_table_1_with_the_plain_encoder_is_met_to_the_digit_printed():
     assert (gmacs["UNet"], gmacs["UNet++"], gmacs["UNet 3+"]) == (85.4, 211.2, 308.8)
 
 
-@pytest.mark.parametrize("encoder", ["plain", "resnet101"])
+@pytest.mark.parametrize("encoder", ["plain", "resnet18"])
 def test_parts_add_up_and_every_network_is_there(encoder):
     costs = count_costs(encoder, classes=3, size=64)
     assert all(sum(cost.parts.values()) == cost.parameters for cost in costs if cost.parts)
     assert all(cost.macs > 0 and cost.published_m is None for cost in costs)
-    assert len({cost.network for cost in costs}) == {"plain": 4, "resnet101": 7}[encoder]
+    assert len({cost.network for cost in costs}) == {"plain": 4, "resnet18": 7}[encoder]
 
 
 def test_published_figures_stand_only_beside_the_network_they_are_of():
     assert all(cost.published_m is None for cost in count_costs("plain", width=32))
-    assert all(cost.published_m is None for cost in count_costs("resnet18"))
+    assert all(cost.published_m is None for cost in count_costs("resnet18", size=64))
     assert next(c for c in count_costs("resnet101")).published_m == 55.90
 
 

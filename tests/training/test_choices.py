@@ -1,5 +1,7 @@
 """What a configuration names is held against its signature before any data are read."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -111,3 +113,10 @@ def test_a_typing_error_is_told_before_the_data_are_looked_at(tmp_path: Path) ->
 
     with pytest.raises(UsageError, match="has no option 'widht'; did you mean 'width'"):
         train(TrainRequest(tmp_path / "nowhere", tmp_path / "run", config=load_config(None, ["network.widht=3"])))
+
+
+def test_settings_are_listed_and_checked_without_what_only_training_needs() -> None:
+    code = "import sys; from fullscale.config.load import load_config; from fullscale.training.choices import *; "
+    code += "check_choices(load_config()); list(setting_rows(load_config())); "
+    code += "sys.exit(bool({'monai', 'lightning', 'torchvision'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -23,7 +23,7 @@ from fullscale.runfolder import RunFolder
 from fullscale.scoring.summary import read_summary
 from fullscale.training.request import TrainRequest
 from fullscale.training.run import train
-from tests.conftest import Once
+from tests.conftest import Command, Once
 
 SETTINGS = [
     "data.batch_size=1",
@@ -66,8 +66,8 @@ def trained(data: Path, run: Path, cache: Path, *settings: str) -> RunFolder:
 def patches(once: Once, isotropic: Path, cache: Path) -> RunFolder:
     """A run whose view the plan has chosen; its tile is larger than the scans."""
     size = "data.patch_size=[24, 32, 32]"
-    guided = "network.classification_guided=true"
-    return RunFolder(once("patches", lambda run: trained(isotropic, run, cache, size, guided)))
+    settings = ("network.classification_guided=true", "augment.flip=0.5")
+    return RunFolder(once("patches", lambda run: trained(isotropic, run, cache, size, *settings)))
 
 
 @pytest.fixture(scope="module")
@@ -166,3 +166,44 @@ def test_what_does_not_fit_the_view_is_refused(
 def test_a_run_keeps_its_view(patches: RunFolder, isotropic: Path, cache: Path) -> None:
     with pytest.raises(UsageError, match=r"data\.view=slices, but the plan is of patches"):
         trained(isotropic, patches.path, cache, "data.view=slices")
+
+
+def test_views_are_trained_side_by_side_and_the_best_is_kept(
+    isotropic: Path, cache: Path, tmp_path: Path, fullscale: Command
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    # Small and quick: a patch of any size serves, and the plan chooses one for each view.
+    folds = ("--fold", "0,1", "--views", "slices,patches")
+    command = ("train", isotropic, "-o", run.path, *folds, "--cache", cache, *SETTINGS)
+    first = fullscale(*command, "network.width=4")
+    assert first.returncode == 0, first.stderr
+    told = json.loads(run.views.read_text())
+    assert set(told["dice"]) == {"slices", "patches", "together"}
+    assert told["dice"][told["kept"]] == max(told["dice"].values())
+    members = {"slices": 2, "patches": 2, "together": 4}
+    assert len(load_bundle(run.path).members) == members[told["kept"]]
+    kept = [read_summary(run.view(told["kept"]).fold(k).summary) for k in range(2)]
+    assert read_summary(run.summary).cases == sorted((c for s in kept for c in s.cases), key=lambda case: case.case)
+    again = fullscale(*command, "network.width=4")
+    assert again.returncode == 0, again.stderr
+    assert "predicting" not in again.stderr
+    assert json.loads(run.views.read_text()) == told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--views", "slices"), "expected slices,patches"),
+        (("--views", "slices,volumes"), "expected slices,patches"),
+        (("--views", "slices,patches", "--fold", "all"), "holds back none"),
+        (("--views", "slices,patches", "data.patch_size=[32,32]"), "leave them out with --views"),
+        (("--views", "slices,patches", "network.name=pspnet"), "PSPNet is for images"),
+    ],
+)
+def test_views_that_cannot_be_compared_are_refused(
+    isotropic: Path, cache: Path, tmp_path: Path, fullscale: Command, arguments: tuple[str, ...], message: str
+) -> None:
+    done = fullscale("train", isotropic, "-o", tmp_path / "run", "--cache", cache, *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not (tmp_path / "run").exists()

@@ -47,6 +47,9 @@ def compare(
     plan: Annotated[Path | None, typer.Option(help="An edited plan.json to follow.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder of prepared cases; default the user's cache.")] = None,
     drop_bad_cases: Annotated[bool, typer.Option("--drop-bad-cases", help="Train without unusable cases.")] = False,
+    jobs: Annotated[
+        int, typer.Option("--jobs", help="Trainings side by side, each with its share of the cores.", min=1)
+    ] = 1,
     json: Json = False,
 ) -> None:
     """Train several networks on the same splits, seed and budget; score, test and draw them side by side.
@@ -76,7 +79,7 @@ def compare(
     from fullscale.compare.tables import write_results
     from fullscale.data.cache import default_cache
 
-    job = Job(data, output, comparison, plan, cache or default_cache(), drop_bad_cases)
+    job = Job(data, output, comparison, plan, cache or default_cache(), drop_bad_cases, jobs)
     results = gather(comparison, run_comparison(job))
     written = write_results(results, output)
     write_figure(results, output / "results.png")

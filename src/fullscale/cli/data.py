@@ -165,7 +165,8 @@ def plan(
     from fullscale.data.checks import inspect_dataset
     from fullscale.data.layouts.find import find_dataset
     from fullscale.files import write_text
-    from fullscale.training.prepare import plan_for
+    from fullscale.training.memory import describe_cost, require_memory
+    from fullscale.training.prepare import plan_for, resolve
 
     config = load_config(None, [f"trainer.device={device}", *(settings or [])])
     with progress_bar("inspecting") as progress:
@@ -174,6 +175,9 @@ def plan(
     if output is not None:
         write_text(output, chosen.model_dump_json(indent=2) + "\n")
         print_status(f"the plan is in {output}")
+    filled = resolve(config, chosen)
+    require_memory(filled, chosen)
+    print_status(f"expected here: {describe_cost(filled, chosen)}")
     if json:
         print_json(chosen.model_dump(mode="json"))
     elif output is None:

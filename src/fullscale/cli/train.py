@@ -21,6 +21,10 @@ def train(
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Run folder; default runs/NAME.")] = None,
     fold: Annotated[str, typer.Option(help="Folds that validate: 0, or 0,2 or 0-4; 'all' trains on every case.")] = "0",
+    views: Annotated[
+        str | None,
+        typer.Option(help="slices,patches trains both and keeps the better, or both together, by the folds' cases."),
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML of settings, such as a run's config.yaml.")] = None,
     plan: Annotated[Path | None, typer.Option(help="An edited plan.json to follow.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder of prepared cases; default the user's cache.")] = None,
@@ -40,24 +44,24 @@ def train(
     from fullscale.training.fit import is_helper
     from fullscale.training.request import TrainRequest
     from fullscale.training.run import train
+    from fullscale.training.views import parse_views, train_views
 
     chosen = load_config(config, settings or [])
     run = output or Path("runs") / safe_name(find_dataset(data).name)
     folds = parse_folds(fold)
     with progress_bar("training") as progress:
-        summary = train(
-            TrainRequest(
-                data=data,
-                run=run,
-                folds=folds,
-                config=chosen,
-                plan=plan,
-                cache=cache or default_cache(),
-                drop_bad_cases=drop_bad_cases,
-                verify=verify,
-                progress=progress,
-            )
+        request = TrainRequest(
+            data=data,
+            run=run,
+            folds=folds,
+            config=chosen,
+            plan=plan,
+            cache=cache or default_cache(),
+            drop_bad_cases=drop_bad_cases,
+            verify=verify,
+            progress=progress,
         )
+        summary = train(request) if views is None else train_views(request, parse_views(views))
     if is_helper():
         return
     if json:

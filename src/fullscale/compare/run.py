@@ -1,4 +1,4 @@
-"""A whole comparison, in reading order: look at the data once, check every row, train them in turn, gather."""
+"""A whole comparison, in reading order: look at the data once, check every row, train them, gather."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from fullscale.training.claim import record_inputs, require_same_data
 from fullscale.training.prepare import RunInputs, find_inputs_of_views, resolve, splits_of
 from fullscale.training.request import TrainRequest
 from fullscale.training.run import train
+from fullscale.work.executor import make_executor, map_cases
 
 CLAIM = "comparison.json"
 
@@ -41,6 +43,7 @@ class Job:
         plan: an edited plan to use instead of one made from the data.
         cache: folder of prepared cases.
         drop_bad_cases: leave out the cases that cannot be used, instead of refusing.
+        jobs: trainings side by side, each in a process with its share of the cores.
     """
 
     data: Path
@@ -49,6 +52,7 @@ class Job:
     plan: Path | None = None
     cache: Path = field(default_factory=default_cache)
     drop_bad_cases: bool = False
+    jobs: int = 1
 
 
 @dataclass(frozen=True)
@@ -97,9 +101,15 @@ def run_comparison(job: Job) -> list[Outcome]:
             Outcome(row, config, prepared[of.plan.view.value], job.output / row.name, {})
             for row, config, of in zip(rows, configs, inputs, strict=True)
         ]
-        for fold in range(job.comparison.folds):
-            for outcome in outcomes:
-                _train(job, outcome, fold)
+        trainings = [(outcome, fold) for fold in range(job.comparison.folds) for outcome in outcomes]
+        with make_executor(job.jobs) as executor:
+            for answer in map_cases(executor, partial(_train, job), trainings, name=_name):
+                outcome, fold = answer.item
+                if isinstance(answer.error, OutputError):
+                    raise answer.error  # a full disk concerns every row alike
+                if answer.error is not None:
+                    outcome.failures[fold] = " ".join(f"{answer.error or type(answer.error).__name__}".split())
+                    _log.error("%s failed: %s", answer.name, outcome.failures[fold])
     return outcomes
 
 
@@ -157,18 +167,17 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _train(job: Job, outcome: Outcome, fold: int) -> None:
-    """Train one fold of one row, unless it has its scores already; whatever stops it is written down, and no more."""
-    what = f"{outcome.row.name}, fold {fold}"
+def _train(job: Job, training: tuple[Outcome, int]) -> None:
+    """Train one fold of one row, unless it has its scores already."""
+    outcome, fold = training
     if RunFolder(outcome.run).fold(fold) in finished_folds(RunFolder(outcome.run)):
-        _log.info("%s: done already", what)
+        _log.info("%s: done already", _name(training))
         return
-    _log.info("%s: %s", what, job.comparison.budget)
+    _log.info("%s: %s", _name(training), job.comparison.budget)
     config = job.comparison.config(outcome.row)
-    try:
-        train(TrainRequest(job.data, outcome.run, (str(fold),), config, cache=job.cache), outcome.inputs)
-    except OutputError:
-        raise  # it concerns every row alike
-    except Exception as error:
-        outcome.failures[fold] = " ".join(f"{error or type(error).__name__}".split())
-        _log.error("%s failed: %s", what, outcome.failures[fold])
+    train(TrainRequest(job.data, outcome.run, (str(fold),), config, cache=job.cache), outcome.inputs)
+
+
+def _name(training: tuple[Outcome, int]) -> str:
+    outcome, fold = training
+    return f"{outcome.row.name}, fold {fold}"

@@ -40,6 +40,9 @@ from fullscale.work.processes import Shared
 FORMAT = 4
 """Raised whenever the same bytes would be prepared into other files."""
 
+NAMED = 5
+"""Cases that a warning lists by name."""
+
 _IMAGE, _LABEL, _META = "image.npy", "label.npy", "case.json"
 _log = logging.getLogger(__name__)
 
@@ -59,12 +62,14 @@ class PreparedCase:
         folder: where its arrays are.
         spacing_mm: of the arrays' axes: across slices, rows, columns.
         voxels: `[S][classes]`, how many voxels of each class each slice holds.
+        vanished: structures that the mask holds, and none of these voxels: they are too small for the spacing.
     """
 
     id: str
     folder: Path
     spacing_mm: tuple[float, float, float]
     voxels: npt.NDArray[np.int64]
+    vanished: tuple[str, ...] = ()
 
     @property
     def image(self) -> npt.NDArray[np.float16]:
@@ -104,7 +109,16 @@ def prepare_cases(
     prepare = partial(_prepare_case, recipe=recipe, labels=dict(labels), cache=cache, index=index)
     with make_executor(choose_jobs(jobs, len(cases)), index) as executor:
         outcomes = map_cases(executor, prepare, cases, progress, attrgetter("id"))
-        return [outcome.result() for outcome in outcomes]
+        prepared = [outcome.result() for outcome in outcomes]
+    lost = [f"{case.id} ({', '.join(case.vanished)})" for case in prepared if case.vanished]
+    if lost:
+        more = f" and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
+        _log.warning(
+            "%d of %d cases lose a structure that is too small for the spacing of the plan: %s%s; a smaller spacing_mm "
+            "keeps it",
+            *(len(lost), len(prepared), ", ".join(lost[:NAMED]), more),
+        )
+    return prepared
 
 
 def _prepare_case(
@@ -140,7 +154,8 @@ def _open(case: Case, folder: Path, index: DigestIndex) -> PreparedCase | None:
     except (DataError, OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     a, b, c = meta["spacing_mm"]
-    return PreparedCase(case.id, folder, (a, b, c), np.asarray(meta["voxels"], dtype=np.int64))
+    voxels = np.asarray(meta["voxels"], dtype=np.int64)
+    return PreparedCase(case.id, folder, (a, b, c), voxels, tuple(meta["vanished"]))
 
 
 def _fill(folder: Path, case: Case, recipe: Recipe, labels: Mapping[int, str]) -> None:
@@ -161,7 +176,11 @@ def _fill(folder: Path, case: Case, recipe: Recipe, labels: Mapping[int, str]) -
     voxels = [np.bincount(s.ravel(), minlength=LabelScheme(labels).classes).tolist() for s in label]
     resized = (geometry.spacing_mm[i] * geometry.shape[i] / geometry.network_shape[i] for i in range(3))
     digests = {name: DigestIndex().file_digest(folder / name) for name in (_IMAGE, _LABEL)}
-    meta = {"spacing_mm": list(resized), "voxels": voxels, "digests": digests}
+    scheme = LabelScheme(labels)
+    held = np.unique(scheme.targets(mask.array)).tolist()
+    names = list(scheme.structures.values())
+    vanished = [names[structure - 1] for structure in held if structure and not (label == structure).any()]
+    meta = {"spacing_mm": list(resized), "voxels": voxels, "vanished": vanished, "digests": digests}
     (folder / _META).write_text(json.dumps({"case": meta, "digest": _digest(meta)}), encoding="utf-8")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from operator import attrgetter
@@ -49,6 +49,7 @@ class CaseFacts:
         intensity_max: largest intensity.
         intensity_percentiles: 0.5, 50 and 99.5 % of all voxels, from a seeded sample of a million where there are more.
         zero_fraction: part of the voxels of the image that are 0.
+        at_border: label values that have a voxel at a border of the scan, where the structure may be cut.
         label_voxels: voxel count of each label value in the mask, background included.
         label_ml: volume of each label value but background, in ml.
         foreground: intensities `[N]` float32 of up to 10,000 voxels inside the structures, drawn with a fixed seed and
@@ -67,6 +68,7 @@ class CaseFacts:
     label_ml: dict[int, float]
     foreground: npt.NDArray[np.float32] = field(compare=False, repr=False)
     zero_fraction: float = 0.0
+    at_border: tuple[int, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the facts for JSON, the foreground as its statistics (None where the mask is empty)."""
@@ -170,6 +172,7 @@ def inspect_dataset(
     if facts:
         problems += absent_labels(labels, present)
         problems += _outliers(list(facts.values()), dataset.modality)
+        problems += _always_cut(list(facts.values()), labels)
     unknown = set(structures or {}) - set(labels | further)
     if unknown and facts:
         known = [f"{value} ({name})" for value, name in labels.items() if value]
@@ -234,6 +237,15 @@ def _outliers(facts: list[CaseFacts], modality: str | None) -> Iterator[Problem]
             yield Problem(f.case, f"{text}; is an offset or a scale left?", "warning")
 
 
+def _always_cut(facts: list[CaseFacts], labels: Mapping[int, str]) -> Iterator[Problem]:
+    """Say which structures reach the border of every scan: they may go on outside."""
+    for value, name in labels.items():
+        holding = [f for f in facts if value and f.label_voxels.get(value)]
+        if len(holding) >= _SAME_IN_MANY and all(value in f.at_border for f in holding):
+            text = f"'{name}' reaches the border of all {len(holding)} scans that hold it"
+            yield Problem(WHOLE_SET, f"{text}: it may be cut there, and its volume too small", "warning")
+
+
 def _facts(name: str, image: Volume, label: Volume, structures: Collection[int] | None) -> CaseFacts:
     rng = np.random.default_rng(_SEED)
     low, middle, high = np.percentile(_draw(image.array.ravel(order="K"), _PERCENTILE_SAMPLES, rng), PERCENTILES)
@@ -252,7 +264,14 @@ def _facts(name: str, image: Volume, label: Volume, structures: Collection[int] 
         label_ml={value: count * image.voxel_ml for value, count in voxels.items() if value != 0},
         foreground=_draw(image.array[inside], FOREGROUND_SAMPLES, rng).astype(np.float32),
         zero_fraction=1 - np.count_nonzero(image.array) / image.array.size,
+        at_border=_at_border(label.array),
     )
+
+
+def _at_border(array: npt.NDArray[Any]) -> tuple[int, ...]:
+    faces = [array.take(index, axis) for axis in range(array.ndim) for index in (0, -1)]
+    values = np.unique(np.concatenate([np.unique(face) for face in faces]))
+    return tuple(int(value) for value in values if value)
 
 
 def _draw(values: npt.NDArray[Any], most: int, rng: np.random.Generator) -> npt.NDArray[Any]:

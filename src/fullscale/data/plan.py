@@ -22,7 +22,7 @@ from fullscale.data.case import WHOLE_SET
 from fullscale.data.checks import CaseFacts, Inspection
 from fullscale.data.labels import LabelScheme
 from fullscale.data.patch_plan import patch_shape, why_slices
-from fullscale.data.recipe import Intensity, Mirror, Neighbours, Recipe, Spacing, View
+from fullscale.data.recipe import Intensity, Neighbours, Recipe, Spacing, View
 from fullscale.data.sides import safe_mirrors
 from fullscale.documents import read_model
 from fullscale.errors import DataError
@@ -71,7 +71,6 @@ class Plan(BaseModel):
         network: further options of the network, where it has them.
         batch_size: crops a step.
         augment: options of the augmentation, where it has them.
-        mirrors: mirror images that a scan is shown in at prediction as well.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -88,7 +87,6 @@ class Plan(BaseModel):
     network: Choice[dict[str, Any]] = Choice(value={}, reason="slices: the network's own")
     batch_size: Choice[PositiveInt]
     augment: Choice[dict[str, Any]] = Choice(value={}, reason="slices: the augmentation's own")
-    mirrors: Choice[tuple[Mirror, ...]] = Choice(value=(), reason="slices are shown as they are")
 
     @field_validator("labels")
     @classmethod
@@ -102,6 +100,9 @@ class Plan(BaseModel):
         require_patch_size(self.patch_size.value, self.view.value)
         Recipe.model_validate(self._recipe_values())
         return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Plan.model_validate_json, (self.model_dump_json(),)  # pickle does not know `Choice[str]` by name
 
     @property
     def recipe(self) -> Recipe:
@@ -203,8 +204,7 @@ def _view(facts: list[CaseFacts], gpu_gib: float | None, wanted: View | None) ->
 def _for_patches(facts: list[CaseFacts], gpu_gib: float | None, scheme: LabelScheme) -> dict[str, Choice[Any]]:
     shape, spacing = _median_grid(facts)
     target = tuple(round(step, 4) for step in spacing)
-    sideless = "left-right" in safe_mirrors(scheme.structures.values(), "patches")
-    sides = "no structure's name has a side" if sideless else "a structure's name has a side"
+    mirrored, why = _mirrored(scheme, gpu_gib)
     patch = patch_shape(shape, spacing, gpu_gib)
     size = " x ".join(f"{side:.0f}" for side in shape)
     room = "that a CPU learns from fastest" if gpu_gib is None else f"for {gpu_gib:.0f} GiB of GPU memory"
@@ -225,15 +225,19 @@ def _for_patches(facts: list[CaseFacts], gpu_gib: float | None, scheme: LabelSch
         ),
         "batch_size": Choice(value=2, reason="two patches a step"),
         "augment": Choice(
-            value={"spacing_mm": target} | ({"flip": 0.5, "mirrors": ["left-right"]} if sideless else {}),
-            reason=f"patches are turned in mm; {sides}, so "
-            + ("half are mirrored" if sideless else "none is mirrored"),
-        ),
-        "mirrors": Choice(
-            value=("left-right",) if sideless else (),
-            reason=f"{sides}: a scan is shown " + ("with its mirror image" if sideless else "as it is"),
+            value={"spacing_mm": target} | ({"flip": 0.5, "mirrors": ["left-right"]} if mirrored else {}),
+            reason=f"patches are turned in mm, and {'half' if mirrored else 'none'} of them mirrored: {why}",
         ),
     }
+
+
+def _mirrored(scheme: LabelScheme, gpu_gib: float | None) -> tuple[bool, str]:
+    """Decide whether to mirror left and right, and say why."""
+    if "left-right" not in safe_mirrors(scheme.structures.values(), "patches"):
+        return False, "a structure is named after the left or the right"
+    if gpu_gib is None:
+        return False, "the short training of a CPU learns more without (docs/results.md)"
+    return True, "no structure is named after the left or the right"
 
 
 def _median_grid(facts: list[CaseFacts]) -> tuple[list[float], tuple[float, float, float]]:

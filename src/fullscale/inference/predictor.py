@@ -237,5 +237,5 @@ def require_memory(scan: Volume, cards: Collection[ModelCard]) -> None:
         shape = "x".join(map(str, scan.shape))
         raise DataError(
             f"a scan of {shape} voxels needs {needed / GIB:.1f} GiB of memory to be segmented, {free / GIB:.1f} GiB "
-            "are free; crop it, or use a machine with more"
+            f"are free; crop it, {'take one member with --quick, ' if len(cards) > 1 else ''}or use a machine with more"
         )

@@ -1,24 +1,14 @@
-"""Random changes of training crops: ours, or anybody's who keeps the protocol. Home of MONAI's transforms."""
+"""Random changes of training crops: ours, or anybody's who keeps the protocol."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from monai.transforms import (
-    Compose,
-    RandAdjustContrastd,
-    RandAffined,
-    RandFlipd,
-    RandGaussianNoised,
-    RandScaleIntensityd,
-    RandShiftIntensityd,
-)
-from monai.utils import convert_to_tensor
 from torch import Tensor
 
 from fullscale.data.recipe import MIRRORS, Mirror
@@ -26,6 +16,9 @@ from fullscale.errors import UsageError
 from fullscale.registry import Registry
 from fullscale.training.deform import DeformationRange, deform, draw_deformation
 from fullscale.training.intensities import add_noise, change_gamma, lower_resolution
+
+if TYPE_CHECKING:
+    from monai.transforms import Compose
 
 
 class Augmentation(Protocol):
@@ -178,39 +171,13 @@ class DefaultAugmentation:
     def _change_slices(
         self, image: npt.NDArray[np.float32], label: npt.NDArray[np.uint8], seed: int
     ) -> tuple[Tensor, Tensor]:
-        transforms = self._transforms(label.shape)
-        transforms.set_random_state(seed=seed)
-        changed = transforms(
-            {"image": torch.from_numpy(image), "label": torch.from_numpy(label.astype(np.float32))[None]}
-        )
-        plain = {name: convert_to_tensor(value, track_meta=False) for name, value in changed.items()}
-        return plain["image"].float(), plain["label"][0].round().long()
+        from fullscale.training.slice_transforms import change_slice, slice_transforms  # loads MONAI: seconds
 
-    def _transforms(self, size: tuple[int, ...]) -> Compose:
-        """Make the changes for slices of one size: MONAI counts a shift in pixels."""
-        if size in self._by_size:
-            return self._by_size[size]
-        both, image = ["image", "label"], ["image"]
-        p, gamma = self.probability, self.gamma
-        self._by_size[size] = Compose(
-            [
-                RandAffined(
-                    both,
-                    prob=p,
-                    rotate_range=np.deg2rad(self.rotate_degrees),
-                    scale_range=[self.scale, self.scale],
-                    translate_range=[self.shift * side for side in size],
-                    mode=["bilinear", "nearest"],
-                    padding_mode="border",
-                ),
-                RandFlipd(both, prob=self.flip, spatial_axis=1),
-                RandGaussianNoised(image, prob=p, std=self.noise),
-                RandShiftIntensityd(image, prob=p, offsets=self.intensity),
-                RandScaleIntensityd(image, prob=p, factors=self.intensity),
-                RandAdjustContrastd(image, prob=p, gamma=(1 - gamma, 1 / (1 - gamma))),
-            ]
-        )
-        return self._by_size[size]
+        if label.shape not in self._by_size:
+            reach = {"rotate_degrees": self.rotate_degrees, "scale": self.scale, "shift": self.shift}
+            looks = {"noise": self.noise, "intensity": self.intensity, "gamma": self.gamma}
+            self._by_size[label.shape] = slice_transforms(label.shape, self.probability, self.flip, **reach, **looks)
+        return change_slice(self._by_size[label.shape], image, label, seed)
 
 
 def _require(fits: bool, name: str, value: object, expected: str) -> None:

@@ -28,6 +28,9 @@ from fullscale.work.machine import has_bf16
 PATIENCE = timedelta(days=1)
 """How long the processes of several devices wait for each other: between two folds, the first one scores alone."""
 
+FULL = "32-true"
+"""Lightning's name for training in float32 throughout."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -116,7 +119,7 @@ def choose_precision(wanted: str, device: torch.device, spatial_dims: int) -> st
         wanted = "bf16" if bf16_here and (device.type == "cuda" or spatial_dims == 3) else "32"
     elif wanted == "bf16" and not bf16_here:
         _log.warning("this machine's %s does not compute in bf16: it is emulated, and slower than 32", device.type)
-    return {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[wanted]
+    return {"32": FULL, "bf16": "bf16-mixed", "16": "16-mixed"}[wanted]
 
 
 def _gpu_has_bf16(device: torch.device) -> bool:

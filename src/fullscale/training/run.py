@@ -17,6 +17,7 @@ from fullscale.bundle.weights import Weights, read_weights
 from fullscale.config.schema import Config
 from fullscale.data.distribution import distribution_of
 from fullscale.data.identity import DigestIndex
+from fullscale.data.recipe import Mirror
 from fullscale.data.splits import Split, choose_split
 from fullscale.errors import DataError
 from fullscale.files import locked, only_one
@@ -36,6 +37,7 @@ from fullscale.training.clock import LoaderTimes, TimedAugmentation
 from fullscale.training.datamodule import SegmentationData
 from fullscale.training.fit import fit, is_helper
 from fullscale.training.initial_weights import describe_start, start_from, state_digest
+from fullscale.training.memory import require_memory
 from fullscale.training.module import SegmentationModule
 from fullscale.training.prepare import RunInputs, find_inputs, find_splits, resolve, untrained
 from fullscale.training.request import TrainRequest
@@ -67,13 +69,14 @@ def train(request: TrainRequest, inputs: RunInputs | None = None) -> Summary:
 
     Raises:
         UsageError: the request contradicts itself, or the run that is in the folder already; another process trains
-            the same fold of it.
+            the same fold of it; a step needs more memory than there is.
         DataError: the data cannot be trained on, or have changed since the run was begun.
         FullscaleError: the loss became NaN; the last good checkpoint is kept.
     """
     run = RunFolder(request.run)
     inputs = inputs or find_inputs(request)
     config = resolve(request.config, inputs.plan)
+    require_memory(config, inputs.plan)
     every_case = [case.id for case in inputs.cases]
     splits = None if request.folds == (ALL,) else find_splits(run, inputs.cases, config)
     chosen = {
@@ -152,7 +155,7 @@ def _card(job: _Job, fold: FoldFolder, split: Split) -> ModelCard:
         labels=plan.labels.value,
         recipe=plan.recipe,
         tile_size=_tile_size(config),
-        mirrors=plan.mirrors.value,
+        mirrors=_mirrors(config),
         modality=plan.modality.value,
         trained_on={case: job.inputs.digests[case].image for case in split["train"]},
         distribution=distribution_of(job.inputs.found.get("facts", []), plan.scheme, split["train"]),
@@ -171,6 +174,14 @@ def _tile_size(config: Config) -> tuple[int, int, int] | None:
     """Show a scan in tiles of the size that was trained on: norms then see what they saw in training."""
     size = config.data.patch_size
     return size if size is not None and len(size) == 3 else None
+
+
+def _mirrors(config: Config) -> tuple[Mirror, ...]:
+    """Show a scan with the mirror images that its patches had in training; slices are shown as they are."""
+    options = config.augment.options
+    if config.data.view != "patches" or config.augment.name != "default" or not options.get("flip"):
+        return ()
+    return tuple(options["mirrors"])
 
 
 def _is_done(run: RunFolder, fold: FoldFolder, checkpoint: Path) -> bool:
