@@ -21,7 +21,8 @@ SETTINGS = [s for s in QUICK if "epoch" not in s]
 HEAD = ("compare", "--networks", "unet,unet3+", "--folds", "2", "--steps-each", "2")
 
 
-pytestmark = pytest.mark.slow  # four trainings
+trains = pytest.mark.slow
+"""Four trainings, by the test or by its fixture."""
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,7 @@ def compared(fullscale: Command, phantoms: Path, cache: Path, tmp_path_factory: 
     return output
 
 
+@trains
 def test_the_results_are_those_of_the_runs(compared: Path) -> None:
     content = json.loads((compared / "results.json").read_text())
     assert [row["name"] for row in content["rows"]] == ["unet", "unet3+"]
@@ -58,11 +60,13 @@ def test_the_results_are_those_of_the_runs(compared: Path) -> None:
     assert (compared / "results.png").read_bytes().startswith(b"\x89PNG")
 
 
+@trains
 def test_all_rows_have_the_same_splits(compared: Path) -> None:
     first, second = ((compared / name / "splits.json").read_text() for name in ("unet", "unet3+"))
     assert first == second
 
 
+@trains
 def test_the_same_command_again_trains_nothing_and_another_one_is_refused(
     fullscale: Command, compared: Path, phantoms: Path, cache: Path
 ) -> None:
@@ -78,6 +82,7 @@ def test_the_same_command_again_trains_nothing_and_another_one_is_refused(
     assert (compared / "results.json").read_bytes() == results
 
 
+@trains
 def test_a_row_that_fails_is_told_and_the_others_are_done(phantoms: Path, cache: Path, tmp_path: Path) -> None:
     diverging = {"network.name": "unet", "optimizer.learning_rate": 1e30, "optimizer.warmup_steps": 0}
     quick = dict(map(parse_override, SETTINGS))

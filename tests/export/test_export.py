@@ -21,7 +21,8 @@ from fullscale.export.parity import LOGIT_TOLERANCE, compare
 from fullscale.inference.runtimes.onnx import open_exported
 from fullscale.networks import list_networks, network_options
 
-pytestmark = pytest.mark.slow  # tracing a network takes its time
+traces = pytest.mark.slow
+"""A network is traced, by the test or by its fixture, which takes its time."""
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +37,7 @@ def exported(trained_run: Path, once: Once) -> Path:
     return once("exported", make) / "phantom.onnx"
 
 
+@traces
 def test_the_file_and_its_card_predict_without_run_or_data(
     exported: Path, trained_run: Path, phantoms: Path, fullscale: Command, tmp_path: Path
 ) -> None:
@@ -53,12 +55,14 @@ def test_the_file_and_its_card_predict_without_run_or_data(
     assert (of_onnx != of_torch).mean() < 1e-4
 
 
+@traces
 def test_the_direct_form_exports_too(trained_run: Path, tmp_path: Path) -> None:
     done = export_model(trained_run, tmp_path / "m.onnx", form="direct")
     assert done.form == "direct"
     assert {path.name for path in tmp_path.iterdir()} == {"m.onnx", "m.json"}
 
 
+@traces
 def test_a_torch_program_runs_in_code_of_ones_own(trained_run: Path, tmp_path: Path) -> None:
     export_model(trained_run, tmp_path / "m.pt2", "torch")
     [member] = load_bundle(trained_run).members
@@ -69,6 +73,7 @@ def test_a_torch_program_runs_in_code_of_ones_own(trained_run: Path, tmp_path: P
         assert compare("noise", image, network(image), logits, card.scheme).difference <= LOGIT_TOLERANCE
 
 
+@traces
 @pytest.mark.parametrize("name", [name for name in list_networks() if name != "unet3+"])
 @pytest.mark.parametrize("format", ["onnx", "torch"])
 def test_every_network_exports(name: str, format: str, trained_run: Path, tmp_path: Path) -> None:
@@ -82,6 +87,7 @@ def test_every_network_exports(name: str, format: str, trained_run: Path, tmp_pa
     assert all(case.difference <= LOGIT_TOLERANCE for case in done.cases)
 
 
+@traces
 def test_a_model_that_differs_from_pytorch_is_not_written(
     trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,6 +117,7 @@ def test_the_comparison_sees_another_gate_and_another_class() -> None:
     assert compare("hand", image, gated, gated, scheme).with_structure == 0
 
 
+@traces
 def test_a_model_without_its_card_or_with_anothers_is_refused(exported: Path, tmp_path: Path) -> None:
     shutil.copy(exported, tmp_path / "m.onnx")
     with pytest.raises(DataError, match=r"m\.json is missing"):
@@ -122,6 +129,7 @@ def test_a_model_without_its_card_or_with_anothers_is_refused(exported: Path, tm
         open_exported(tmp_path / "m.onnx")
 
 
+@traces
 def test_any_flipped_byte_of_an_exported_model_is_noticed(exported: Path, tmp_path: Path) -> None:
     shutil.copy(exported.with_suffix(".json"), tmp_path / "m.json")
     whole = exported.read_bytes()
@@ -133,6 +141,7 @@ def test_any_flipped_byte_of_an_exported_model_is_noticed(exported: Path, tmp_pa
             open_exported(tmp_path / "m.onnx")
 
 
+@traces
 def test_a_model_exported_by_0_1_is_read(exported: Path, tmp_path: Path) -> None:
     """Its file names the SHA-256 of the bytes of its card, and its card says nothing of the file."""
     onnx = pytest.importorskip("onnx")
@@ -150,6 +159,7 @@ def test_a_model_exported_by_0_1_is_read(exported: Path, tmp_path: Path) -> None
     assert read.structures == {1: "liver", 2: "spleen"}
 
 
+@traces
 def test_what_is_no_onnx_model_is_refused_in_one_line(exported: Path, tmp_path: Path, fullscale: Command) -> None:
     whole = exported.read_bytes()
     for name, content in (("torn", whole[: len(whole) // 2]), ("empty", b""), ("text", b"no model")):
@@ -187,6 +197,7 @@ def test_requests_that_contradict_themselves_are_refused(trained_run: Path, tmp_
         export_model(tmp_path / "nowhere", tmp_path / "m.onnx")
 
 
+@traces
 def test_without_onnx_runtime_the_way_to_it_is_said(
     exported: Path, trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
