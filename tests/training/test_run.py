@@ -310,6 +310,10 @@ def test_every_network_is_given_the_options_it_has_and_no_others(trained_run: Pa
         "normalization": "none",
         "deep_supervision": True,
         "pretrained": False,
+        "spatial_dims": 2,
+        "levels": 5,
+        "max_width": None,
+        "strides": None,
     }
     assert resolve(load_config(None, ["network.name=deeplabv2"]), plan).network.options["encoder"] == "resnet101"
 
