@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist wo
 help:
 	@echo "make venv   set up .venv with the pinned versions"
 	@echo "make demo   draw phantoms, train a small UNet 3+, segment a scan it has not seen, score it"
-	@echo "make quick  lint, types, and the first case of each test that is not slow: for every save"
+	@echo "make quick  lint, types, and the first case of each small test: for every save"
 	@echo "make test   set up, lint, types, all tests"
 	@echo "make faults kill, fill disks, break files, and count (an hour; KILLS=5 FILES=10 SCANS=40 for a short one)"
 	@echo "make fmt    format the code"
@@ -40,7 +40,7 @@ types: venv
 
 check: lint types
 
-# Without slow tests and real scans, and of a test with many cases the first alone; see tests/conftest.py.
+# Without whole runs, slow tests and real scans, and of a test with many cases the first alone; see tests/conftest.py.
 quick: check
 	$(PYTEST) --quick
 

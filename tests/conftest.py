@@ -34,17 +34,21 @@ QUICK = [
 """Settings with which a run takes seconds."""
 
 
+NOT_QUICK = {"slow", "whole", "faults"}
+"""Marks of tests that --quick leaves out; pyproject.toml says what they mean."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--quick", action="store_true", help="leave out slow tests, real scans, and all but first cases")
+    parser.addoption("--quick", action="store_true", help="what a save can break at once: see NOT_QUICK")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With --quick, leave out what is slow, what needs real scans, and every case of a test but its first."""
+    """With --quick, leave out what is marked as NOT_QUICK, real scans, and all cases of a test but its first."""
     if not config.getoption("quick"):
         return
     kept: dict[str, pytest.Item] = {}
     for item in items:
-        if "slow" not in item.keywords and "shared_data" not in item.fixturenames:
+        if not NOT_QUICK & set(item.keywords) and "shared_data" not in item.fixturenames:
             kept.setdefault(item.nodeid.partition("[")[0], item)
     chosen = set(kept.values())
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])

@@ -10,6 +10,8 @@ import pytest
 
 from fullscale.reporting.html import write_report
 
+pytestmark = pytest.mark.whole
+
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),

@@ -15,6 +15,8 @@ from fullscale.data.volume_files import write_volume
 from fullscale.geometry.volume import Volume
 from tests.dicom_slices import STEP_MM, slice_hu, slice_position, write_series, write_slice
 
+pytestmark = pytest.mark.whole
+
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "how-to" / "dicom.md"
 
 

@@ -19,6 +19,8 @@ import pytest
 from tests.conftest import QUICK, Command
 from tests.dicom_slices import write_series
 
+pytestmark = pytest.mark.whole
+
 DONE, FAILED, USAGE, DATA, PARTIAL, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 4, 130, 143
 ENDINGS = {
     signal.SIGINT: (INTERRUPTED, "fullscale: interrupted"),

@@ -13,6 +13,8 @@ import pytest
 from fullscale.data.phantom import write_dataset
 from tests.dicom_slices import STEP_MM, write_slice
 
+pytestmark = pytest.mark.whole
+
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = {

@@ -14,6 +14,8 @@ import pytest
 from tests.conftest import Command
 from tests.outside import install
 
+pytestmark = pytest.mark.whole
+
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "how-to" / "plugins.md"
 QUICK = [
     "network.width=4",

@@ -19,6 +19,8 @@ from fullscale.networks import create_network, list_networks, network_options
 from fullscale.networks.protocol import Network
 from tests.conftest import Command
 
+pytestmark = pytest.mark.whole
+
 SMALL = Workload(width=4, size=64)
 CPU = torch.device("cpu")
 

@@ -4,6 +4,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from fullscale.compare.comparison import load_comparison
 from fullscale.compare.results import gather
 from fullscale.compare.run import Job, run_comparison
@@ -12,6 +14,7 @@ from fullscale.data.phantom import write_dataset
 from fullscale.runfolder import RunFolder
 
 
+@pytest.mark.slow
 def test_rows_of_both_views_are_scored_on_the_same_cases(cache: Path, tmp_path: Path) -> None:
     data, output = tmp_path / "data", tmp_path / "out"
     list(write_dataset(data, 5, seed=1, size=24, slices=20))

@@ -19,6 +19,8 @@ from fullscale.training.request import TrainRequest
 from fullscale.training.run import train
 from tests.conftest import QUICK
 
+pytestmark = pytest.mark.whole
+
 AVERAGED = [*QUICK, "trainer.ema=0.9", "trainer.deterministic=true", "trainer.max_epochs=3"]
 
 

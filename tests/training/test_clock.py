@@ -23,6 +23,8 @@ from fullscale.training.request import TrainRequest
 from fullscale.training.run import train
 from tests.conftest import QUICK
 
+pytestmark = pytest.mark.whole
+
 
 def busy(seconds: float) -> None:
     started = time.process_time()

@@ -25,6 +25,8 @@ from fullscale.training.request import TrainRequest
 from fullscale.training.run import train
 from tests.conftest import QUICK, Command, Once
 
+pytestmark = pytest.mark.whole
+
 SHORT = [*QUICK, "trainer.max_epochs=1", "trainer.steps_per_epoch=2", "data.folds=3"]
 
 

@@ -13,6 +13,8 @@ from fullscale.errors import UsageError
 from fullscale.training.memory import require_memory, step_bytes
 from fullscale.training.prepare import resolve
 
+pytestmark = pytest.mark.whole
+
 PLAN = {
     "dataset": "d",
     "modality": {"value": "CT", "reason": "r"},

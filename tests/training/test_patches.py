@@ -25,6 +25,8 @@ from fullscale.training.request import TrainRequest
 from fullscale.training.run import train
 from tests.conftest import Command, Once
 
+pytestmark = pytest.mark.whole
+
 SETTINGS = [
     "data.batch_size=1",
     "data.workers=0",

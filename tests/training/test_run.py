@@ -30,6 +30,8 @@ from fullscale.training.request import TrainRequest
 from fullscale.training.run import train
 from tests.conftest import QUICK, Command
 
+pytestmark = pytest.mark.whole
+
 LOCK = """
 import sys
 from pathlib import Path

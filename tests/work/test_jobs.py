@@ -11,6 +11,8 @@ from tests.conftest import Command
 
 from fullscale.data.volume_files import read_volume
 
+pytestmark = pytest.mark.whole
+
 
 def results(fullscale: Command, jobs: int, *command: object) -> Any:
     done = fullscale(*command, "--jobs", jobs, "--json")
