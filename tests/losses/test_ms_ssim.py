@@ -90,6 +90,11 @@ def test_scales_and_window_that_fit_a_shorter_side(shorter, window, scales):
     assert weights[-1] / weights[0] == pytest.approx(WANG_WEIGHTS[scales - 1] / WANG_WEIGHTS[0])
 
 
+def test_a_loss_tells_at_how_many_scales_it_compares() -> None:
+    assert [MSSSIMLoss().scales(size) for size in [(512, 161), (32, 48, 32), (8, 200, 200)]] == [5, 2, 1]
+    assert MSSSIMLoss(window=3).scales((32, 48, 32)) == 5
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("side", [16, 48])
 def test_negative_structure_equals_the_documented_continuation(variant, side):

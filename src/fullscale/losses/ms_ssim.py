@@ -141,6 +141,10 @@ class MSSSIMLoss(nn.Module):
         self.sigma = sigma
         self.weights = tuple(weights)
 
+    def scales(self, size: Sequence[int]) -> int:
+        """Return how many of its scales an image or patch of `size` is compared at."""
+        return len(fit_scales(min(size), self.window, self.weights)[1])
+
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Take logits `[B, C, *size]` and class indices `[B, *size]` to a scalar of at least 0."""
         probability, truth = foreground(logits, target)

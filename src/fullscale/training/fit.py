@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from fullscale.config.schema import Config
 from fullscale.inference.runtimes.torch import choose_device
+from fullscale.losses.ms_ssim import MSSSIMLoss
 from fullscale.progress import Progress
 from fullscale.runfolder import ALL, FoldFolder
 from fullscale.training.averaging import averaged_weights
@@ -60,6 +62,7 @@ def fit(
         if not (last.is_file() and budget.spent_in(last)):
             averaging = [] if config.trainer.ema is None else [averaged_weights(config.trainer.ema)]
             callbacks = [budget, *averaging, History(fold, budget), Steps(fold, progress), kept]
+            _say_scales(module, data.crops.patch_size)
             if config.trainer.compile:
                 module.network.compile()
             trainer = _trainer(config, fold, callbacks, module.network.spatial_dims)
@@ -104,6 +107,16 @@ def _trainer(
     )
 
 
+def _say_scales(module: SegmentationModule, patch_size: Sequence[int]) -> None:
+    """Say where crops are too small for all the scales that a loss would compare."""
+    for loss in module.loss.modules():
+        if isinstance(loss, MSSSIMLoss) and loss.scales(patch_size) < len(loss.weights):
+            size = "x".join(map(str, patch_size))
+            _log.info(
+                "MS-SSIM compares crops of %s at %d of %d scales", size, loss.scales(patch_size), len(loss.weights)
+            )
+
+
 def _strategy(config: Config) -> Strategy | str:
     return "auto" if config.trainer.devices == 1 else DDPStrategy(timeout=PATIENCE)
 
@@ -118,7 +131,10 @@ def choose_precision(wanted: str, device: torch.device, spatial_dims: int) -> st
     if wanted == "auto":
         wanted = "bf16" if bf16_here and (device.type == "cuda" or spatial_dims == 3) else "32"
     elif wanted == "bf16" and not bf16_here:
-        _log.warning("this machine's %s does not compute in bf16: it is emulated, and slower than 32", device.type)
+        _log.warning(
+            "this machine's %s does not compute in bf16: it is emulated, at a small part of the speed of 32",
+            device.type,
+        )
     return {"32": FULL, "bf16": "bf16-mixed", "16": "16-mixed"}[wanted]
 
 
