@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
+from fullscale.bundle.rules import PostprocessRule
 from fullscale.data.distribution import Distribution
 from fullscale.data.labels import Algorithm, LabelScheme
 from fullscale.data.recipe import Mirror, Recipe
@@ -34,6 +35,7 @@ class _Card(BaseModel):
         labels: structure of each value in the masks that it was trained on, background included. Values that share a
             name are merged, and values without a name are background.
         modality: what it was trained on, such as `"CT"`.
+        postprocess: what is done to its masks, as validation chose it.
         provenance: data set, fold, scores, versions: for people, not read back.
     """
 
@@ -42,6 +44,7 @@ class _Card(BaseModel):
     format: Literal[2] = 2
     labels: dict[int, str]
     modality: str
+    postprocess: tuple[PostprocessRule, ...] = ()
     provenance: dict[str, Any] = {}
 
     @field_validator("labels")
@@ -50,6 +53,15 @@ class _Card(BaseModel):
         if min(labels, default=0) < 0 or not LabelScheme(labels).structures:
             raise ValueError("expected the name of at least one structure, by its value from 1")
         return labels
+
+    @model_validator(mode="after")
+    def _postprocess_of_its_structures(self) -> Self:
+        unknown = [rule.structure for rule in self.postprocess if rule.structure not in self.structures.values()]
+        if unknown:
+            raise ValueError(
+                f"postprocess is for {unknown[0]!r}, expected one of {', '.join(self.structures.values())}"
+            )
+        return self
 
     @property
     def scheme(self) -> LabelScheme:

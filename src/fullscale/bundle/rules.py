@@ -54,15 +54,34 @@ class PostprocessRule(BaseModel):
             raise ValueError("expected minimum_ml with drop_small, and with nothing else")
         return self
 
-    def describe(self) -> str:
-        """Say what it does and what that gave, for people."""
+    @property
+    def what(self) -> str:
+        """What it does, for people."""
         does = {
             "keep_largest": "largest part kept",
-            "keep_largest_of_all": "largest part of all structures kept",
+            "keep_largest_of_all": "what lies in the largest part of all structures kept",
             "drop_small": f"parts under {self.minimum_ml:g} ml dropped" if self.minimum_ml else "",
             "fill_holes": "holes filled",
-        }[self.action]
+        }
+        return f"{self.structure}: {does[self.action]}"
+
+    def describe(self) -> str:
+        """Say what it does and what that gave, for people."""
         if self.evidence is None:
-            return f"{self.structure}: {does}"
+            return self.what
         e = self.evidence
-        return f"{self.structure}: {does} (Dice {e.dice_before:.4f} to {e.dice_after:.4f} in {e.cases} cases)"
+        return f"{self.what} (Dice {e.dice_before:.4f} to {e.dice_after:.4f} in {e.cases} cases)"
+
+
+class ChosenRules(BaseModel):
+    """What validation chose for the model of a run.
+
+    Attributes:
+        members: digest of the model of each fold whose validation cases were looked at, by its name.
+        rules: those that help; empty where none does.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    members: dict[str, str]
+    rules: tuple[PostprocessRule, ...] = ()

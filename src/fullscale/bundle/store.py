@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from fullscale.bundle.card import CARD, Card, EnsembleCard, MemberRecord, ModelCard, is_member_name, read_card
+from fullscale.bundle.rules import PostprocessRule
 from fullscale.errors import DataError, UsageError
 from fullscale.files import atomic_folder, write_text
 from fullscale.networks.protocol import Network
@@ -77,12 +78,13 @@ def save_bundle(folder: Path, card: ModelCard, state: Mapping[str, Tensor]) -> N
         _write_card(temporary, card.model_copy(update={"weights_sha256": digest}))
 
 
-def save_ensemble(folder: Path, members: Mapping[str, Path]) -> None:
+def save_ensemble(folder: Path, members: Mapping[str, Path], postprocess: Sequence[PostprocessRule] = ()) -> None:
     """Write a bundle whose members are copies of bundles of one model; an older one is replaced when it is whole.
 
     Args:
         folder: where to.
         members: the bundle (or the fold of a run that holds it) of each member, by a name that becomes a subfolder's.
+        postprocess: what is done to its masks; that of the members is not.
 
     Raises:
         UsageError: there are no members, a name cannot be a folder's, a member is an ensemble itself, or the members
@@ -94,7 +96,7 @@ def save_ensemble(folder: Path, members: Mapping[str, Path]) -> None:
     cards = {name: single_card(source) for name, source in sources.items()}
     for name, single in cards.items():
         require_weights(sources[name], single)
-    card = _ensemble_card(cards)
+    card = _ensemble_card(cards).model_copy(update={"postprocess": tuple(postprocess)})
     with atomic_folder(folder) as temporary:
         for name, source in sources.items():
             (temporary / name).mkdir()
@@ -102,17 +104,25 @@ def save_ensemble(folder: Path, members: Mapping[str, Path]) -> None:
         _write_card(temporary, card)
 
 
-def copy_bundle(source: Path, folder: Path) -> None:
+def copy_bundle(source: Path, folder: Path, postprocess: Sequence[PostprocessRule] | None = None) -> None:
     """Copy the bundle of one model; an older one in its place is replaced when the copy is whole.
+
+    Args:
+        source: the bundle.
+        folder: where to.
+        postprocess: what is done to the masks of the copy; None is what the source says.
 
     Raises:
         DataError: there is no model.
         UsageError: it is an ensemble.
         FullscaleError: the folder cannot be written.
     """
-    require_weights(source, single_card(source))
+    card = single_card(source)
+    require_weights(source, card)
     with atomic_folder(folder) as temporary:
         _copy_files(source, temporary)
+        if postprocess is not None:
+            _write_card(temporary, card.model_copy(update={"postprocess": tuple(postprocess)}))
 
 
 def find_bundle(path: Path) -> Path:

@@ -40,7 +40,11 @@ def predict(
         int | None, typer.Option(help="Slices or tiles at once; default by the device.", min=1)
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="One member of an ensemble, without mirror images: quicker, less exact.")
+        bool,
+        typer.Option("--quick", help="One member, without mirror images and post-processing: quicker, less exact."),
+    ] = False,
+    no_postprocess: Annotated[
+        bool, typer.Option("--no-postprocess", help="Leave out the post-processing that validation chose.")
     ] = False,
     overwrite: Overwrite = False,
     jobs: Jobs = None,
@@ -57,7 +61,7 @@ def predict(
     found, beside = find_scans(scans, dicom)
     for line in beside:
         print_status(f"note: {line}")
-    predictor = Predictor.from_run(model, device, batch_size, quick)
+    predictor = Predictor.from_run(model, device, batch_size, quick, not no_postprocess)
     print_status(predictor.describe())
     options = OutputOptions(format, seg_type, probabilities)
     outputs = planned_outputs(found, output, options, predictor.card.structures.values())

@@ -59,8 +59,10 @@ def predict_guided(
     mask = predictor.label_volume(gated, geometry, volume)
     known = [slices for slices in predicted_present if slices is not None]
     if not known:
-        return mask, None
-    return mask, Guided(mask, predictor.label_volume(ungated, geometry, volume), np.concatenate(known))
+        return predictor.postprocessed(mask), None
+    return predictor.postprocessed(mask), Guided(
+        mask, predictor.label_volume(ungated, geometry, volume), np.concatenate(known)
+    )
 
 
 def _both(member: RunningMember) -> Compute:

@@ -17,6 +17,7 @@ from fullscale.geometry.volume import Volume
 from fullscale.inference.combine import Combination
 from fullscale.inference.mirrors import mirrored
 from fullscale.inference.onto_scan import onto_slices
+from fullscale.inference.postprocess import apply_rules
 from fullscale.inference.runtimes.load import RunningMember, load_members
 from fullscale.inference.runtimes.torch import TorchRuntime, choose_device
 from fullscale.inference.scan import Scan, as_volume
@@ -43,16 +44,24 @@ class Predictor:
         card: what the model is.
         members: its models, at least one, on their devices.
         batch_size: slices or tiles at once; default by the device's memory.
-        quick: take the first member alone, and leave out the mirrored images that its card asks for.
+        quick: take the first member alone, and leave out the mirrored images and the post-processing that its card
+            asks for.
+        postprocess: do what the card says to the mask, as validation chose it.
     """
 
     def __init__(
-        self, card: Card, members: Sequence[RunningMember], batch_size: int | None = None, quick: bool = False
+        self,
+        card: Card,
+        members: Sequence[RunningMember],
+        batch_size: int | None = None,
+        quick: bool = False,
+        postprocess: bool = True,
     ) -> None:
         self.card = card
         self.members = list(members[:1] if quick else members)
         self.batch_size = batch_size
         self.quick = quick
+        self.rules = card.postprocess if postprocess and not quick else ()
 
     def describe(self) -> str:
         """Say in a line what each scan goes through."""
@@ -61,11 +70,17 @@ class Predictor:
         mirrors = {mirror for card in cards for mirror in card.mirrors if not self.quick}
         turned = f", with mirror images ({', '.join(sorted(mirrors))})" if mirrors else ""
         models = "one model" if len(cards) == 1 else f"{len(cards)} models, whose probabilities are averaged"
-        return f"each scan is segmented in {views} by {models}{turned}"
+        then = f"; post-processing: {', '.join(rule.what for rule in self.rules)}" if self.rules else ""
+        return f"each scan is segmented in {views} by {models}{turned}{then}"
 
     @classmethod
     def from_run(
-        cls, folder: str | Path, device: str = "auto", batch_size: int | None = None, quick: bool = False
+        cls,
+        folder: str | Path,
+        device: str = "auto",
+        batch_size: int | None = None,
+        quick: bool = False,
+        postprocess: bool = True,
     ) -> Predictor:
         """Load a run folder (all its folds), a fold of it, a bundle, or an exported `.onnx` with its `.json` beside it.
 
@@ -73,13 +88,15 @@ class Predictor:
             folder: the model.
             device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`; an ONNX model takes `auto` and `cpu`.
             batch_size: slices or tiles at once; default by the device's memory.
-            quick: take the first member alone, and leave out the mirrored images that its card asks for.
+            quick: take the first member alone, and leave out the mirrored images and the post-processing that its card
+                asks for.
+            postprocess: do what the card says to the mask, as validation chose it.
 
         Raises:
             DataError: there is no model, or it is damaged.
             UsageError: the device is not there.
         """
-        return cls(*load_members(Path(folder), device), batch_size, quick)
+        return cls(*load_members(Path(folder), device), batch_size, quick, postprocess)
 
     @classmethod
     def from_network(
@@ -132,6 +149,7 @@ class Predictor:
     ) -> tuple[Volume, dict[str, Volume]]:
         """Segment a scan, and tell for each structure its probability (float16) on the scan's own grid.
 
+        Post-processing changes the mask and leaves probabilities as they are.
         A structure that the guidance finds absent from a slice has probability exactly 0 there; in patches, where it is
         absent from all tiles around a voxel, at most 1e-13. Arguments and errors are those of `predict`.
         """
@@ -202,11 +220,17 @@ class Predictor:
                 probabilities = self.card.scheme.of_structures(combined.probabilities())
                 soft.append(probabilities.cpu().numpy().astype(np.float16))
             progress(where.stop, len(classes), "slices")
-        return self.label_volume(classes, geometry, scan)
+        return self.postprocessed(self.label_volume(classes, geometry, scan))
 
     def label_volume(self, classes: npt.NDArray[np.uint8], geometry: SliceGeometry, scan: Volume) -> Volume:
         """Turn class indices `[S, H, W]` of `geometry.shape` into label values on the scan's own grid."""
         return geometry.to_volume(self.card.scheme.values(classes), scan)
+
+    def postprocessed(self, labels: Volume) -> Volume:
+        """Do to a mask what the card says, as validation chose it."""
+        if not self.rules:
+            return labels
+        return labels.with_array(apply_rules(labels.array, labels.voxel_ml, self.card.scheme, self.rules))
 
 
 def view_of(card: ModelCard, batch_size: int | None = None) -> View:

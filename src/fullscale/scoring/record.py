@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, StrictFloat, StrictInt
 
@@ -67,6 +67,7 @@ class SummaryRecord(BaseModel):
     failures: list[FailureRecord]
     guidance: GuidanceRecord = GuidanceRecord()
     model: ModelRecord | None = None
+    postprocess: dict[str, Any] | None = None
 
     def require_whole(self, metrics: Sequence[str], source: str) -> None:
         """Refuse a case that lacks a label or a number.

@@ -96,6 +96,8 @@ class Summary:
         failures: the cases that could not be scored, by name.
         guidance: what the gate changed in each case, where a network with guidance made the predictions.
         model: what made the masks, where that is known.
+        postprocess: rules that validation chose for the model of a run, with their figures, as plain values. They are
+            beside the scores: none of these are of masks that the rules went over.
     """
 
     labels: dict[int, str]
@@ -104,6 +106,7 @@ class Summary:
     failures: list[Failure] = field(default_factory=list)
     guidance: list[GuidedScores] = field(default_factory=list)
     model: ScoredModel | None = None
+    postprocess: dict[str, Any] | None = None
 
     def mean(self, label: int) -> Scores:
         """Means over the scored cases of one label, and how many cases they stand on.
@@ -189,6 +192,7 @@ class Summary:
             "failures": [{"case": failure.case, "message": failure.message} for failure in self.failures],
             "model": None if self.model is None else vars(self.model),
         }
+        content |= {} if self.postprocess is None else {"postprocess": self.postprocess}
         return content | ({"guidance": guidance_summary(self.guidance, self.labels)} if self.guidance else {})
 
 
@@ -227,6 +231,7 @@ def read_summary(path: str | Path) -> Summary:
         failures=[Failure(failure.case, failure.message) for failure in record.failures],
         guidance=[GuidedScores(case.case, case.metrics) for case in record.guidance.cases],
         model=None if record.model is None else ScoredModel(**record.model.model_dump()),
+        postprocess=record.postprocess,
     )
 
 

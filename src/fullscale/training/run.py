@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import lightning
 
 from fullscale.bundle.card import ModelCard
+from fullscale.bundle.rules import ChosenRules
 from fullscale.bundle.store import copy_bundle, require_weights, save_bundle, save_ensemble, single_card
 from fullscale.bundle.weights import Weights, read_weights
 from fullscale.config.schema import Config
@@ -39,6 +40,7 @@ from fullscale.training.fit import fit, is_helper
 from fullscale.training.initial_weights import describe_start, start_from, state_digest
 from fullscale.training.memory import require_memory
 from fullscale.training.module import SegmentationModule
+from fullscale.training.postprocess import choose_postprocess, fold_digests, recorded_choice
 from fullscale.training.prepare import RunInputs, find_inputs, find_splits, resolve, untrained
 from fullscale.training.request import TrainRequest
 from fullscale.views.crops import CropDataset
@@ -87,7 +89,10 @@ def train(request: TrainRequest, inputs: RunInputs | None = None) -> Summary:
     if not is_helper():
         claim(run, config, inputs, splits, None if weights is None else state_digest(weights.state))
     job = _Job(request, run, config, inputs.with_prepared(request.cache), weights)
-    return pool_folds([_train_fold(job, run.fold(fold), split) for fold, split in chosen.items()])
+    summary = pool_folds([_train_fold(job, run.fold(fold), split) for fold, split in chosen.items()])
+    if not is_helper():
+        _postprocess(job)
+    return summary
 
 
 def _train_fold(job: _Job, fold: FoldFolder, split: Split) -> Summary:
@@ -227,19 +232,47 @@ def _score(job: _Job, fold: FoldFolder, split: Split) -> None:
     predict_and_score(predictor, fold.validation, held_back, labels, index=index)
 
 
-def _renew(run: RunFolder) -> None:
-    """Make the run's model of its finished folds, and pool their scores.
+def _postprocess(job: _Job) -> None:
+    """Let the run's model do what helps the masks of its validation cases, unless that is known already.
 
-    The folds of the cross-validation are the members; a single one is copied as it is. A training on every case has no
-    scores that say anything of new scans, so it is not mixed with them: it is the model of the run where it is alone.
+    It takes a while, so it is done once the last fold is there, and outside the lock that other folds may wait for.
+    """
+    folds = _members(job.run)
+    if recorded_choice(job.run, folds) is None:
+        chosen = choose_postprocess(folds, job.inputs.plan.labels.value)
+        if chosen is not None:
+            _renew(job.run, chosen)
+
+
+def _members(run: RunFolder) -> list[FoldFolder]:
+    """List the finished folds that the run's model is made of.
+
+    The folds of the cross-validation are the members. A training on every case has no scores that say anything of new
+    scans, so it is not mixed with them: it is the model of the run where it is alone.
+    """
+    folds = finished_folds(run)
+    members = [fold for fold in folds if fold.name != ALL] or folds
+    if not members:
+        raise DataError(f"{run.path} has no finished fold: another process writes into it; repeat the command")
+    return members
+
+
+def _renew(run: RunFolder, chosen: ChosenRules | None = None) -> None:
+    """Make the run's model of its finished folds, and pool their scores; a single fold's model is copied.
+
+    Args:
+        run: the run.
+        chosen: its post-processing; default what is recorded of it. What was chosen for other models is left out.
     """
     with locked(run.path):
-        folds = finished_folds(run)
-        members = [fold for fold in folds if fold.name != ALL] or folds
-        if not members:
-            raise DataError(f"{run.path} has no finished fold: another process writes into it; repeat the command")
+        members = _members(run)
+        digests = fold_digests(members)
+        chosen = recorded_choice(run, members) if chosen is None or chosen.members != digests else chosen
+        rules = () if chosen is None else chosen.rules
         if len(members) == 1:
-            copy_bundle(members[0].bundle, run.bundle)
+            copy_bundle(members[0].bundle, run.bundle, rules)
         else:
-            save_ensemble(run.bundle, {fold.path.name: fold.bundle for fold in members})
-        write_summary(pool_folds([read_summary(fold.summary) for fold in members]), run.summary)
+            save_ensemble(run.bundle, {fold.path.name: fold.bundle for fold in members}, rules)
+        pooled = pool_folds([read_summary(fold.summary) for fold in members])
+        beside = None if chosen is None else chosen.model_dump(mode="json")
+        write_summary(replace(pooled, postprocess=beside), run.summary)

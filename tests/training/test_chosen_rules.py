@@ -1,0 +1,138 @@
+"""Post-processing from validation to prediction: chosen once, recorded in the run's model, applied and left out."""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fullscale.bundle.card import CARD, parse_card, read_card
+from fullscale.bundle.rules import ChosenRules, Evidence, PostprocessRule
+from fullscale.config.load import load_config
+from fullscale.data.labels import LabelScheme
+from fullscale.errors import DataError
+from fullscale.inference.guided import predict_guided
+from fullscale.inference.postprocess import CaseMasks, apply_rules
+from fullscale.inference.predictor import Predictor
+from fullscale.runfolder import RunFolder
+from fullscale.scoring.summary import read_summary
+from fullscale.training import postprocess
+from fullscale.training.request import TrainRequest
+from fullscale.training.run import train
+from tests.conftest import QUICK, Command
+
+EVIDENCE = Evidence(dice_before=0.5, dice_after=0.75, cases=7, better=5, worse=1)
+Load = Callable[[], CaseMasks]
+
+
+@pytest.fixture
+def run(trained_run: Path, tmp_path: Path) -> RunFolder:
+    """A finished run that has not looked at post-processing yet."""
+    copied = RunFolder(shutil.copytree(trained_run, tmp_path / "run"))
+    summary = json.loads(copied.summary.read_text())
+    assert summary.pop("postprocess")["rules"] == []
+    copied.summary.write_text(json.dumps(summary))
+    return copied
+
+
+@pytest.fixture
+def chosen(run: RunFolder, phantoms: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> list[CaseMasks]:
+    """Let the run choose a rule for its first structure; returns the masks that it looked at."""
+    seen: list[CaseMasks] = []
+
+    def choose(cases: Sequence[Load], scheme: LabelScheme) -> list[PostprocessRule]:
+        seen.extend(load() for load in cases)
+        first = next(iter(scheme.structures.values()))
+        return [PostprocessRule(structure=first, action="keep_largest", evidence=EVIDENCE)]
+
+    monkeypatch.setattr(postprocess, "choose_rules", choose)
+    train(TrainRequest(phantoms, run.path, config=load_config(None, QUICK), cache=cache))
+    return seen
+
+
+def test_the_masks_of_the_validation_cases_and_their_truths_are_looked_at(
+    run: RunFolder, chosen: list[CaseMasks]
+) -> None:
+    scored = read_summary(run.fold(0).summary).cases
+    assert len(chosen) == len(scored) > 0
+    for case, scores in zip(chosen, scored, strict=True):
+        for value, metrics in scores.metrics.items():
+            assert (case.truth == value).sum() == metrics["n_ref"]
+            assert (case.prediction == value).sum() == metrics["n_pred"]
+            volume = metrics["reference_volume_ml"]
+            assert volume == pytest.approx((case.truth == value).sum() * case.voxel_ml)
+
+
+@pytest.mark.usefixtures("chosen")
+def test_the_model_of_the_run_records_it_and_those_of_the_folds_do_not(run: RunFolder) -> None:
+    card = read_card(run.bundle / CARD)
+    [rule] = card.postprocess
+    assert (rule.action, rule.evidence) == ("keep_largest", EVIDENCE)
+    fold = read_card(run.fold(0).bundle / CARD)
+    assert fold.postprocess == ()
+    assert card.digest != fold.digest
+    recorded = ChosenRules.model_validate(json.loads(run.summary.read_text())["postprocess"])
+    assert recorded == ChosenRules(members={"fold_0": fold.digest}, rules=(rule,))
+    assert read_summary(run.fold(0).summary).postprocess is None
+    assert read_summary(run.summary).foreground_mean() == read_summary(run.fold(0).summary).foreground_mean()
+
+
+@pytest.mark.usefixtures("chosen")
+def test_it_is_chosen_once(run: RunFolder, phantoms: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postprocess, "choose_rules", None)
+    before = (run.bundle / CARD).read_bytes()
+    train(TrainRequest(phantoms, run.path, config=load_config(None, QUICK), cache=cache))
+    assert (run.bundle / CARD).read_bytes() == before
+    assert postprocess.recorded_choice(run, [run.fold(0)]) is not None
+    summary = json.loads(run.summary.read_text())
+    summary["postprocess"]["members"]["fold_0"] = "another model"
+    run.summary.write_text(json.dumps(summary))
+    assert postprocess.recorded_choice(run, [run.fold(0)]) is None
+
+
+def test_a_mask_that_is_gone_is_said_and_stops_nothing(
+    run: RunFolder, phantoms: Path, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for mask in run.fold(0).validation.glob("*.nii.gz"):
+        mask.unlink()
+    train(TrainRequest(phantoms, run.path, config=load_config(None, QUICK), cache=cache))
+    assert "no post-processing is chosen" in caplog.text
+    assert read_card(run.bundle / CARD).postprocess == ()
+
+
+@pytest.mark.usefixtures("chosen")
+def test_predict_applies_it_says_so_and_leaves_it_out(
+    run: RunFolder, phantoms: Path, tmp_path: Path, fullscale: Command
+) -> None:
+    scan = next((phantoms / "imagesTr").glob("*.nii.gz"))
+    predictor, raw = (Predictor.from_run(run.path, "cpu", postprocess=wanted) for wanted in (True, False))
+    first = next(iter(predictor.card.structures.values()))
+    assert predictor.describe().endswith(f"; post-processing: {first}: largest part kept")
+    assert "post-processing" not in raw.describe() + Predictor.from_run(run.path, "cpu", quick=True).describe()
+    plain = raw.predict(scan)
+    expected = apply_rules(plain.array, plain.voxel_ml, predictor.card.scheme, predictor.rules)
+    assert (expected != plain.array).any(), "the phantom's mask shows nothing"
+    np.testing.assert_array_equal(predictor.predict(scan).array, expected)
+    np.testing.assert_array_equal(predict_guided(predictor, scan)[0].array, expected)
+    np.testing.assert_array_equal(predictor.predict_probabilities(scan)[0].array, expected)
+    np.testing.assert_array_equal(Predictor.from_run(run.fold(0).path, "cpu").predict(scan).array, plain.array)
+
+    told = fullscale("predict", run.path, scan, "-o", tmp_path / "masks", "--device", "cpu")
+    assert "post-processing:" in told.stderr
+    left_out = fullscale("predict", run.path, scan, "-o", tmp_path / "raw", "--device", "cpu", "--no-postprocess")
+    assert left_out.returncode == told.returncode == 0
+    assert "post-processing" not in left_out.stderr
+
+
+@pytest.mark.usefixtures("chosen")
+def test_a_card_may_hold_rules_for_its_own_structures_alone_and_need_hold_none(run: RunFolder) -> None:
+    values = json.loads((run.bundle / CARD).read_text())
+    values["postprocess"][0]["structure"] = "spleen of another"
+    with pytest.raises(DataError, match="postprocess is for 'spleen of another'"):
+        parse_card(json.dumps(values).encode())
+    del values["postprocess"]
+    earlier = parse_card(json.dumps(values).encode())
+    assert earlier.postprocess == ()
+    assert earlier.digest == read_card(run.fold(0).bundle / CARD).digest
