@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
+from fullscale.bundle.rules import ChosenRules
 from fullscale.bundle.store import copy_bundle, save_ensemble
 from fullscale.config.schema import Config
 from fullscale.data.identity import DigestIndex
@@ -19,6 +20,7 @@ from fullscale.reporting.source import finished_folds, pool_folds
 from fullscale.runfolder import ALL, TOGETHER, FoldFolder, RunFolder
 from fullscale.scoring.summary import Summary, read_summary, write_summary
 from fullscale.training.fit import is_helper
+from fullscale.training.postprocess import choose_postprocess, recorded_choice
 from fullscale.training.prepare import RunInputs, find_inputs, find_splits, resolve
 from fullscale.training.request import TrainRequest
 from fullscale.training.run import train
@@ -82,15 +84,25 @@ def _keep_best(run: RunFolder, request: TrainRequest, by_view: Mapping[View, Sum
         best = max(dice, key=lambda name: dice[name])
         kept = list(by_view) if best == TOGETHER else [best]
         members = {f"{view}-fold_{k}": run.view(view).fold(k).bundle for k in request.folds for view in kept}
+        chosen = _postprocess(run, run.view(best), request, inputs)
+        rules = () if chosen is None else chosen.rules
         if len(members) == 1:
-            copy_bundle(next(iter(members.values())), run.bundle)
+            copy_bundle(next(iter(members.values())), run.bundle, rules)
         else:
-            save_ensemble(run.bundle, members)
-        write_summary(scores[best], run.summary)
+            save_ensemble(run.bundle, members, rules)
+        beside = None if chosen is None else chosen.model_dump(mode="json")
+        write_summary(replace(scores[best], postprocess=beside), run.summary)
         write_json(run.views, {"kept": best, "dice": dice, "folds": list(request.folds)})
     told = ", ".join(f"{name} {value:.4f}" for name, value in dice.items())
     _log.info("mean Dice of the cases held back: %s; %s is kept", told, best)
     return scores[best]
+
+
+def _postprocess(run: RunFolder, kept: RunFolder, request: TrainRequest, inputs: RunInputs) -> ChosenRules | None:
+    """Return what helps the masks of what is kept: as it is recorded there or here, or chosen now."""
+    folds = [kept.fold(fold) for fold in request.folds]
+    known = recorded_choice(kept, folds) or recorded_choice(run, folds)
+    return known or choose_postprocess(folds, inputs.plan.labels.value)
 
 
 def _score_together(
