@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fullscale.bundle.card import CARD, parse_card, read_card
+from fullscale.bundle.card import CARD, read_card
 from fullscale.bundle.rules import ChosenRules, Evidence, PostprocessRule
 from fullscale.config.load import load_config
 from fullscale.data.labels import LabelScheme
@@ -128,11 +128,14 @@ def test_predict_applies_it_says_so_and_leaves_it_out(
 
 @pytest.mark.usefixtures("chosen")
 def test_a_card_may_hold_rules_for_its_own_structures_alone_and_need_hold_none(run: RunFolder) -> None:
-    values = json.loads((run.bundle / CARD).read_text())
+    file = run.bundle / CARD
+    values = json.loads(file.read_text())
     values["postprocess"][0]["structure"] = "spleen of another"
+    file.write_text(json.dumps(values))
     with pytest.raises(DataError, match="postprocess is for 'spleen of another'"):
-        parse_card(json.dumps(values).encode())
+        read_card(file)
     del values["postprocess"]
-    earlier = parse_card(json.dumps(values).encode())
+    file.write_text(json.dumps(values))
+    earlier = read_card(file)
     assert earlier.postprocess == ()
     assert earlier.digest == read_card(run.fold(0).bundle / CARD).digest
