@@ -57,9 +57,9 @@ def test_a_changed_file_recipe_or_label_set_is_prepared_again(case: Case, tmp_pa
     folders.add(prepare_cases([case], RECIPE, {0: "background", 4: "a", 5: "b"}, cache)[0].folder)
     folders.add(prepare_cases([case], RECIPE.model_copy(update={"spacing_mm": 0.9}), LABELS, cache)[0].folder)
     other = Volume(np.tile(np.int16([50, 0]), (12, 10, 3)), np.diag([1.0, 1, 3, 1]))
-    before = case.image.stat()
-    write_volume(case.image, other)
-    os.utime(case.image, ns=(before.st_atime_ns, before.st_mtime_ns))
+    before = case.first.stat()
+    write_volume(case.first, other)
+    os.utime(case.first, ns=(before.st_atime_ns, before.st_mtime_ns))
     [changed] = prepare_cases([case], RECIPE, LABELS, cache)
     folders.add(changed.folder)
     assert len(folders) == 4
@@ -70,7 +70,7 @@ def test_a_changed_file_recipe_or_label_set_is_prepared_again(case: Case, tmp_pa
 def test_a_scan_without_contrast_is_refused_by_case(case: Case, tmp_path: Path, values: int) -> None:
     flat = np.full((12, 10, 6), values, np.int16)
     flat[0, 0, 0] += 100 * (values > 0)  # all of it above the window of -100 to 100
-    write_volume(case.image, Volume(flat, np.diag([1.0, 1, 3, 1])))
+    write_volume(case.first, Volume(flat, np.diag([1.0, 1, 3, 1])))
     with pytest.raises(DataError, match=r"case one: every voxel is the same after clipping at -100 and 100"):
         prepare_cases([case], RECIPE, LABELS, tmp_path / "cache")
     assert [p.name for p in (tmp_path / "cache").iterdir() if p.is_dir()] == []
@@ -91,7 +91,7 @@ def slow(path, array):
     time.sleep(60)
 numpy.save = slow
 recipe = Recipe.model_validate_json('''{RECIPE.model_dump_json()}''')
-case = Case.of_image("one", Path({str(case.image)!r}), Path({str(case.label)!r}), "one")
+case = Case.of_image("one", Path({str(case.first)!r}), Path({str(case.label)!r}), "one")
 cache.prepare_cases([case], recipe, {LABELS}, Path({str(cache)!r}))
 """
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
@@ -111,7 +111,7 @@ def test_a_mask_on_another_grid_is_refused_by_case(case: Case, tmp_path: Path) -
     with pytest.raises(GeometryError, match=r"case one: image and mask lie on different grids"):
         prepare_cases([case], RECIPE, LABELS, tmp_path / "cache")
     with pytest.raises(DataError, match="case one has no mask"):
-        prepare_cases([Case.of_image("one", case.image, None, "one")], RECIPE, LABELS, tmp_path / "cache")
+        prepare_cases([Case.of_image("one", case.first, None, "one")], RECIPE, LABELS, tmp_path / "cache")
 
 
 def test_a_cache_that_cannot_be_written_is_named(case: Case, tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_the_umask_decides_who_may_read_the_cache(case: Case, tmp_path: Path) ->
 
 def test_names_that_lead_elsewhere_make_no_path(case: Case, tmp_path: Path) -> None:
     for name in ("../../evil", "/evil", "a" * 300, ".."):
-        [prepared] = prepare_cases([Case.of_image(name, case.image, case.label)], RECIPE, LABELS, tmp_path / "cache")
+        [prepared] = prepare_cases([Case.of_image(name, case.first, case.label)], RECIPE, LABELS, tmp_path / "cache")
         assert (prepared.id, prepared.folder.parent) == (name, tmp_path / "cache")
 
 

@@ -56,13 +56,14 @@ def test_facts_of_a_case_counted_by_hand(tmp_path: Path):
     write_case(tmp_path, "a")
     inspection = inspect(tmp_path)
     facts, scan = inspection.facts["a"], make_scan()
-    assert (facts.shape, facts.spacing_mm, facts.orientation, facts.dtype) == (SHAPE, (2, 3, 5), "LAS", "int16")
-    assert (facts.intensity_min, facts.intensity_max) == (scan.min(), scan.max())
-    np.testing.assert_allclose(facts.intensity_percentiles, np.percentile(scan, (0.5, 50, 99.5)))
+    channel = facts.channels["image"]
+    assert (facts.shape, facts.spacing_mm, facts.orientation, channel.dtype) == (SHAPE, (2, 3, 5), "LAS", "int16")
+    assert (facts.channels["image"].intensity_min, facts.channels["image"].intensity_max) == (scan.min(), scan.max())
+    np.testing.assert_allclose(facts.channels["image"].intensity_percentiles, np.percentile(scan, (0.5, 50, 99.5)))
     assert facts.label_voxels == {0: 336 - 25, 1: 24, 2: 1}
     assert facts.label_ml == pytest.approx({1: 24 * 0.03, 2: 0.03})
-    np.testing.assert_array_equal(np.sort(facts.foreground), np.sort(scan[make_mask() > 0]))
-    assert facts.foreground.dtype == np.float32
+    np.testing.assert_array_equal(np.sort(facts.channels["image"].foreground), np.sort(scan[make_mask() > 0]))
+    assert facts.channels["image"].foreground.dtype == np.float32
     assert inspection.problems == []
     assert [case.id for case in inspection.usable_cases] == ["a"]
 
@@ -70,7 +71,7 @@ def test_facts_of_a_case_counted_by_hand(tmp_path: Path):
 def test_of_structures_that_are_chosen_the_foreground_is_theirs_alone(tmp_path: Path):
     write_case(tmp_path, "a")
     chosen, everything = inspect(tmp_path, structures={2: "spleen"}), inspect(tmp_path)
-    assert chosen.facts["a"].foreground.tolist() == [make_scan()[4, 4, 4]]
+    assert chosen.facts["a"].channels["image"].foreground.tolist() == [make_scan()[4, 4, 4]]
     assert chosen.facts == everything.facts
     assert (chosen.labels, chosen.structures) == (everything.labels, {2: "spleen"})
 
@@ -109,7 +110,8 @@ def test_a_value_to_ignore_is_never_trained_on_unless_it_is_called_background(tm
     assert chosen.errors == []
     assert make_plan(chosen).structures == {1: "liver", 2: "spleen"}
     np.testing.assert_array_equal(
-        np.sort(chosen.facts["a"].foreground), np.sort(make_scan()[make_mask() > 0].astype(np.float32))
+        np.sort(chosen.facts["a"].channels["image"].foreground),
+        np.sort(make_scan()[make_mask() > 0].astype(np.float32)),
     )
 
 
@@ -123,10 +125,10 @@ def test_foreground_is_sampled_alike_from_every_case_and_pooled(tmp_path: Path):
     big = np.random.default_rng(0).normal(100, 20, (40, 40, 40)).astype(np.float32)
     write_case(tmp_path, "a", big, np.ones(big.shape, np.uint8))
     first, again = inspect(tmp_path), inspect(tmp_path)
-    sample = first.facts["a"].foreground
+    sample = first.facts["a"].channels["image"].foreground
     assert sample.shape == (10_000,)
-    np.testing.assert_array_equal(sample, again.facts["a"].foreground)
-    pooled = foreground_statistics([first.facts["a"], again.facts["a"]])
+    np.testing.assert_array_equal(sample, again.facts["a"].channels["image"].foreground)
+    pooled = foreground_statistics([first.facts["a"], again.facts["a"]])["image"]
     assert pooled is not None
     assert pooled["mean"] == pytest.approx(big.mean(), abs=1)
     assert pooled["std"] == pytest.approx(big.std(), abs=1)
@@ -138,8 +140,10 @@ def test_percentiles_of_a_large_scan_come_from_a_sample_close_to_all_voxels(tmp_
     big = np.random.default_rng(0).normal(0, 300, (128, 128, 80)).astype(np.int16)
     write_case(tmp_path, "a", big, (big > 0).astype(np.uint8))
     facts = inspect(tmp_path).facts["a"]
-    np.testing.assert_allclose(facts.intensity_percentiles, np.percentile(big, (0.5, 50, 99.5)), atol=6)
-    assert (facts.intensity_min, facts.intensity_max) == (big.min(), big.max())
+    np.testing.assert_allclose(
+        facts.channels["image"].intensity_percentiles, np.percentile(big, (0.5, 50, 99.5)), atol=6
+    )
+    assert (facts.channels["image"].intensity_min, facts.channels["image"].intensity_max) == (big.min(), big.max())
 
 
 def broken_scan(value: float) -> np.ndarray:
@@ -201,8 +205,8 @@ def test_empty_masks_and_single_slices_are_warned_of_but_used(tmp_path: Path):
     assert messages(inspection, "empty", "warning") == ["the mask is empty"]
     assert messages(inspection, "flat", "warning") == ["the scan has one slice only (shape (6, 7, 1))"]
     assert list(inspection.facts) == ["empty", "flat"]
-    assert inspection.facts["empty"].foreground.size == 0
-    assert inspection.facts["empty"].as_dict()["foreground"] is None
+    assert inspection.facts["empty"].channels["image"].foreground.size == 0
+    assert inspection.facts["empty"].as_dict()["channels"]["image"]["foreground"] is None
 
 
 def test_images_that_are_mostly_zero_or_look_like_label_maps_are_warned_of(tmp_path: Path):
@@ -215,7 +219,7 @@ def test_images_that_are_mostly_zero_or_look_like_label_maps_are_warned_of(tmp_p
     assert messages(inspection, "few", "warning") == [
         "the image holds 3 different values only (0, 3, 6 ...); is it a label map?"
     ]
-    assert inspection.facts["zero"].zero_fraction == pytest.approx(335 / 336)
+    assert inspection.facts["zero"].channels["image"].zero_fraction == pytest.approx(335 / 336)
     assert list(inspection.facts) == ["few", "zero"]
 
 
@@ -280,7 +284,7 @@ def test_the_dictionary_is_json_without_nan(tmp_path: Path):
     assert content["labels"] == {"0": "background", "1": "class 1", "2": "class 2"}
     assert content["facts"][0]["label_ml"] == {"1": 0.72, "2": 0.03}
     assert content["problems"][0]["case"] == "bad"
-    assert content["foreground"]["mean"] == pytest.approx(make_scan()[make_mask() > 0].mean(), abs=1e-3)
+    assert content["foreground"]["image"]["mean"] == pytest.approx(make_scan()[make_mask() > 0].mean(), abs=1e-3)
 
 
 def test_progress_is_told_after_every_case(tmp_path: Path):

@@ -204,10 +204,11 @@ def test_a_data_set_stands_for_its_cases_and_names_what_belongs_to_none(tmp_path
 
 
 def test_a_data_set_that_cannot_be_used_is_not_taken_for_loose_scans(tmp_path: Path) -> None:
-    for name in ("imagesTr/a_0000.nii", "imagesTr/a_0001.nii", "labelsTr/a.nii"):
+    for name in ("imagesTr/a_0000.nii", "labelsTr/a.nii"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         write_scan(tmp_path / name)
-    with pytest.raises(DataError, match="second image of its case"):
+    (tmp_path / "dataset.json").write_text('{"channel_names": {"0": "T1", "1": "T1"}}')
+    with pytest.raises(DataError, match="two channels have one name"):
         discover(tmp_path)
 
 

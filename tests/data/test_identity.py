@@ -52,7 +52,7 @@ def test_equal_content_has_equal_digests_under_any_name(tmp_path: Path):
     first = case_digest(make(tmp_path / "a"), index)
     other = Case.of_image("z", write(tmp_path / "z/patient9.nii", b"image"), write(tmp_path / "z/m.nii", b"label"), "z")
     assert case_digest(other, index) == first
-    assert case_digest(Case.of_image("u", other.image, None, "u"), index).label is None
+    assert case_digest(Case.of_image("u", other.first, None, "u"), index).label is None
     changed = case_digest(make(tmp_path / "b", label=b"lobel"), index)
     assert (changed.image, changed.label == first.label) == (first.image, False)
     assert len({first.whole, changed.whole, case_digest(make(tmp_path / "c", image=b"imago"), index).whole}) == 3
@@ -61,7 +61,7 @@ def test_equal_content_has_equal_digests_under_any_name(tmp_path: Path):
 def test_a_second_look_reads_no_file_and_verify_reads_all(tmp_path: Path, reads: list[Path]):
     case = make(tmp_path)
     first = case_digest(case, DigestIndex(tmp_path / "cache"))
-    assert reads == [case.image, case.label]
+    assert reads == [case.first, case.label]
     assert case_digest(case, DigestIndex(tmp_path / "cache")) == first
     assert len(reads) == 2
     assert case_digest(case, DigestIndex(tmp_path / "cache", verify=True)) == first
@@ -70,10 +70,10 @@ def test_a_second_look_reads_no_file_and_verify_reads_all(tmp_path: Path, reads:
 
 def test_a_file_rewritten_with_its_old_size_and_time_stamp_is_noticed(tmp_path: Path):
     case, index = make(tmp_path), DigestIndex(tmp_path / "cache")
-    before, status = case_digest(case, index), case.image.stat()
-    case.image.write_bytes(b"imago")  # in place: the inode stays too
-    os.utime(case.image, ns=(status.st_atime_ns, status.st_mtime_ns))
-    after = case.image.stat()
+    before, status = case_digest(case, index), case.first.stat()
+    case.first.write_bytes(b"imago")  # in place: the inode stays too
+    os.utime(case.first, ns=(status.st_atime_ns, status.st_mtime_ns))
+    after = case.first.stat()
     assert (after.st_size, after.st_mtime_ns, after.st_ino) == (status.st_size, status.st_mtime_ns, status.st_ino)
     for fresh in (index, DigestIndex(tmp_path / "cache")):
         assert case_digest(case, fresh).image != before.image
@@ -91,7 +91,7 @@ def test_bytes_that_change_under_equal_times_are_found_and_named_by_verify(
     monkeypatch.setattr(identity, "_state", lambda _: "0" * 32)  # a file system that tells nothing
     case = make(tmp_path)
     before = case_digest(case, DigestIndex(tmp_path / "cache"))
-    case.image.write_bytes(b"imago")
+    case.first.write_bytes(b"imago")
     assert case_digest(case, DigestIndex(tmp_path / "cache")) == before
     assert case_digest(case, DigestIndex(tmp_path / "cache", verify=True)) != before
     assert "i.nii: its bytes changed while its size and times did not" in caplog.text
@@ -187,6 +187,15 @@ def test_voxels_in_a_file_a_slice_count(tmp_path: Path, line: str):
 
 def test_a_missing_file_is_named(tmp_path: Path):
     case = make(tmp_path)
-    case.image.unlink()
+    case.first.unlink()
     with pytest.raises(DataError, match=r"i\.nii: no such file or folder"):
         case_digest(case, DigestIndex())
+
+
+def test_channels_that_change_places_are_another_case(tmp_path: Path) -> None:
+    t1, t2 = write(tmp_path / "t1.nii", b"one"), write(tmp_path / "t2.nii", b"two")
+    digests = {
+        case_digest(Case("a", channels, None, "a"), DigestIndex()).image
+        for channels in ({"t1": t1, "t2": t2}, {"t1": t2, "t2": t1}, {"t1": t1, "t2": t1}, {"t1": t1})
+    }
+    assert len(digests) == 4

@@ -40,11 +40,6 @@ def test_decathlon_with_missing_files_keeps_the_rest(tmp_path: Path):
     assert "labelsTr/liver_1.nii.gz: no such file" in problem.message
 
 
-def test_decathlon_with_two_modalities_is_refused(tmp_path: Path):
-    text = refusal(write_decathlon(tmp_path, modality={"0": "T2", "1": "ADC"}))
-    assert "declares 2 images a case (T2, ADC); one image a case is supported" in text
-
-
 @pytest.mark.parametrize(
     "labels",
     [
@@ -93,11 +88,6 @@ def test_nnunet_without_json(tmp_path: Path):
     assert (dataset.layout, dataset.modality, dataset.labels) == ("nnU-Net raw", None, None)
 
 
-def test_nnunet_with_several_channels_is_refused(tmp_path: Path):
-    touch(write_nnunet(tmp_path), "imagesTr/a_0001.nii.gz")
-    assert "a_0001.nii.gz: is a second image of its case" in refusal(tmp_path)
-
-
 def test_missing_partners_become_problems_and_the_rest_is_kept(tmp_path: Path):
     touch(write_nnunet(tmp_path), "imagesTr/c_0000.nii.gz", "labelsTr/d.nii.gz")
     dataset = find_dataset(tmp_path)
@@ -115,7 +105,7 @@ def test_lits_flat_or_in_subfolders(tmp_path: Path, folders: tuple[str, str]):
     touch(tmp_path, f"{folders[0]}test-volume-2.nii")
     dataset = find_dataset(tmp_path)
     assert (dataset.layout, dataset.modality, dataset.labels) == ("LiTS", "CT", None)
-    pairs = {case.id: (case.image.name, case.label.name if case.label else "") for case in dataset.cases}
+    pairs = {case.id: (case.first.name, case.label.name if case.label else "") for case in dataset.cases}
     assert pairs["volume-2"] == ("volume-2.nii", "segmentation-2.nii.gz")
     assert len(pairs) == 2
     assert ids(dataset.unlabelled) == ["test-volume-2"]
@@ -165,7 +155,7 @@ def test_two_folders_of_equal_names(tmp_path: Path, images: str, labels: str):
 
 def test_two_folders_with_dicom_series_as_images(tmp_path: Path):
     touch(touch_dicom(tmp_path, "images/p1/0.dcm"), "labels/p1.nii.gz")
-    assert find_dataset(tmp_path).cases[0].image == tmp_path / "images/p1"
+    assert find_dataset(tmp_path).cases[0].first == tmp_path / "images/p1"
 
 
 def test_two_folders_take_labels_from_a_json_beside_them(tmp_path: Path):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fullscale.data.case import Case, Dataset
-from fullscale.data.checks import CaseFacts, Inspection
+from fullscale.data.checks import CaseFacts, ChannelFacts, Inspection
 from fullscale.data.patch_plan import CPU_PATCH_VOXELS, GPU_PATCH_VOXELS, LARGEST, patch_shape
 from fullscale.data.plan import make_plan, read_plan
 from fullscale.errors import DataError
@@ -23,6 +23,7 @@ def facts(
     orientation: str = "LAS",
     lowest: float = -1024,
     structure_hu: tuple[float, float] = (60, 20),
+    zero_fraction: float = 0.0,
 ) -> CaseFacts:
     sample = np.random.default_rng(0).normal(*structure_hu, 2000).astype(np.float32)
     return CaseFacts(
@@ -30,13 +31,9 @@ def facts(
         shape=shape,
         spacing_mm=spacing_mm,
         orientation=orientation,
-        dtype="int16",
-        intensity_min=lowest,
-        intensity_max=1500,
-        intensity_percentiles=(lowest, 0, 900),
         label_voxels={0: 100, 1: 50},
         label_ml={1: 1400.0},
-        foreground=sample,
+        channels={"image": ChannelFacts("int16", lowest, 1500, (lowest, 0, 900), zero_fraction, sample)},
     )
 
 
@@ -57,7 +54,7 @@ def test_ct_gets_a_window_in_hounsfield_units_around_the_structure() -> None:
 
 
 def test_scans_that_are_mostly_empty_are_normalised_by_what_is_in_them() -> None:
-    full, empty = facts("a", lowest=0), replace(facts("b", lowest=0), zero_fraction=0.996)
+    full, empty = facts("a", lowest=0), facts("b", lowest=0, zero_fraction=0.996)
     assert make_plan(inspection(full, modality="MRI")).intensity.value.voxels == "all"
     choice = make_plan(inspection(full, empty, modality="MRI")).intensity
     assert (choice.value.per, choice.value.voxels) == ("scan", "nonzero")
@@ -159,7 +156,8 @@ def test_structures_that_are_chosen_are_the_labels() -> None:
     assert plan.labels.value == {0: "background", 1: "liver", 2: "liver"}
     assert plan.labels.reason == "set by data.labels"
     assert plan == make_plan(inspection(facts("a"))).with_labels({2: "liver", 1: "liver"})
-    none_there = replace(facts("a"), foreground=np.empty(0, np.float32))
+    of_none = replace(facts("a").channels["image"], foreground=np.empty(0, np.float32))
+    none_there = replace(facts("a"), channels={"image": of_none})
     with pytest.raises(DataError, match=r"holds a label that data\.labels names"):
         make_plan(replace(inspection(none_there), structures={1: "liver"}))
 

@@ -25,8 +25,8 @@ def test_the_same_patient_gives_the_same_slices_however_stored(codes: str) -> No
     recipe = Recipe(intensity=WINDOW, spacing_mm=1.5)
     scan = a_scan()
     stored = reorient(scan, codes)
-    expected = image_slices(scan, slice_geometry(scan, recipe), recipe)
-    np.testing.assert_array_equal(image_slices(stored, slice_geometry(stored, recipe), recipe), expected)
+    expected = image_slices({"image": scan}, slice_geometry(scan, recipe), recipe)[0]
+    np.testing.assert_array_equal(image_slices({"image": stored}, slice_geometry(stored, recipe), recipe)[0], expected)
     assert expected.shape == (5, round(8 * 2 / 1.5), 8)  # 6 mm across is 4 voxels, below the smallest side of 8
 
 
@@ -49,7 +49,7 @@ def test_slices_run_from_feet_to_head_rows_to_the_front_columns_to_the_right() -
     array[2, 1, 4] = 200
     scan = reorient(Volume(array, np.diag([1.0, 1, 1, 1])), "LPI")
     recipe = Recipe(intensity=WINDOW, spacing_mm=None)
-    slices = image_slices(scan, slice_geometry(scan, recipe), recipe)
+    slices = image_slices({"image": scan}, slice_geometry(scan, recipe), recipe)[0]
     assert np.unravel_index(slices.argmax(), slices.shape) == (4, 1, 2)
 
 
@@ -95,7 +95,7 @@ def test_nan_voxels_are_refused_with_their_number() -> None:
     array[2, 2, 2] = np.inf
     scan, recipe = Volume(array, np.eye(4)), Recipe(intensity=WINDOW, spacing_mm=None)
     with pytest.raises(DataError, match="2 NaN or infinite"):
-        image_slices(scan, slice_geometry(scan, recipe), recipe)
+        image_slices({"image": scan}, slice_geometry(scan, recipe), recipe)[0]
 
 
 def test_a_spacing_that_would_make_slices_of_terabytes_is_refused() -> None:

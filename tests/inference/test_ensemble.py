@@ -51,7 +51,7 @@ def mean_probability(folder: Path, scan: Volume, index: int) -> torch.Tensor:
         [member] = load_bundle(folder / name).members
         recipe = member.card.recipe
         geometry = slice_geometry(scan, recipe)
-        slices = image_slices(scan, geometry, recipe)[None]
+        slices = image_slices({"image": scan}, geometry, recipe)
         image = torch.from_numpy(with_neighbours(slices, index, recipe.neighbours))[None].double()
         with torch.no_grad():
             logits = member.network.to(torch.float64)(image)

@@ -33,7 +33,7 @@ def facts(seed: int, liver_ml: float) -> dict[str, object]:
     hu = abdomen(seed)
     return {
         "case": str(seed),
-        "intensity_percentiles": np.percentile(hu, [0.5, 50, 99.5]).tolist(),
+        "channels": {"image": {"intensity_percentiles": np.percentile(hu, [0.5, 50, 99.5]).tolist()}},
         "shape": list(SHAPE),
         "spacing_mm": list(SPACING),
         "orientation": "LAS",
@@ -58,7 +58,7 @@ def test_the_spans_are_those_of_the_cases_that_are_meant() -> None:
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "SAR"])
 def test_a_scan_like_those_of_the_training_is_not_mentioned(codes: str) -> None:
     for seed in range(20, 30):
-        assert strange_scan(reorient(volume(abdomen(seed)), codes), TRAINED, absolute=True) == []
+        assert strange_scan({"image": reorient(volume(abdomen(seed)), codes)}, TRAINED, {"image"}) == []
 
 
 @pytest.mark.parametrize(
@@ -78,19 +78,19 @@ def test_a_scan_like_those_of_the_training_is_not_mentioned(codes: str) -> None:
     ],
 )
 def test_a_slip_is_told_in_a_phrase(scan: Volume, expected: str) -> None:
-    told = strange_scan(scan, TRAINED, absolute=True)
+    told = strange_scan({"image": scan}, TRAINED, {"image"})
     assert any(expected in phrase for phrase in told), told
 
 
 def test_a_scan_cut_to_the_body_is_no_slip() -> None:
     whole = abdomen(7)
-    assert strange_scan(volume(np.where(whole < -500, whole + 1040, whole)), TRAINED, absolute=True) == []
+    assert strange_scan({"image": volume(np.where(whole < -500, whole + 1040, whole))}, TRAINED, {"image"}) == []
 
 
 def test_where_each_scan_has_its_own_scale_intensities_are_not_compared() -> None:
-    assert strange_scan(volume(abdomen(7) * 3 + 5000), TRAINED, absolute=False) == []
-    assert strange_scan(volume(np.zeros(SHAPE)), None, absolute=False) == ["all of its voxels are 0"]
-    assert strange_scan(volume(abdomen(7)), None, absolute=True) == []
+    assert strange_scan({"image": volume(abdomen(7) * 3 + 5000)}, TRAINED, ()) == []
+    assert strange_scan({"image": volume(np.zeros(SHAPE))}, None, ()) == ["all of its voxels are 0"]
+    assert strange_scan({"image": volume(abdomen(7))}, None, {"image"}) == []
 
 
 def test_a_structure_larger_than_any_that_was_trained_is_told() -> None:
@@ -105,7 +105,7 @@ def test_the_spans_of_two_trainings_are_those_of_all_their_cases(one: list[int],
     every = [
         {
             "case": str(k),
-            "intensity_percentiles": [k, k + 1, k + 2],
+            "channels": {"image": {"intensity_percentiles": [k, k + 1, k + 2]}},
             "shape": [k + 1, 2, 3],
             "spacing_mm": [1, k + 1, 2],
             "orientation": "RAS",

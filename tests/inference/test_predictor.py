@@ -57,7 +57,7 @@ def test_batches_change_nothing(trained_run: Path, scan: Volume) -> None:
 def test_the_mask_is_the_networks_answer_slice_by_slice(trained_run: Path, predictor: Predictor, scan: Volume) -> None:
     recipe = predictor.card.recipe
     geometry = slice_geometry(scan, recipe)
-    slices = image_slices(scan, geometry, recipe)[None]
+    slices = image_slices({"image": scan}, geometry, recipe)
     middle = slices.shape[1] // 2
     image = torch.from_numpy(with_neighbours(slices, middle, recipe.neighbours))[None]
     with torch.no_grad():

@@ -27,10 +27,10 @@ def scans(shared_data: Path) -> dict[str, Volume]:
 
 
 def facts(name: str, scan: Volume) -> dict[str, Any]:
-    measures = measure(scan, sample_voxels(scan))
+    measures = measure({"image": scan}, {"image": sample_voxels(scan)})
     return {
         "case": name,
-        "intensity_percentiles": [measures[percentile][0] for percentile in PERCENTILES],
+        "channels": {"image": {"intensity_percentiles": [measures[percentile][0] for percentile in PERCENTILES]}},
         "shape": scan.shape,
         "spacing_mm": scan.spacing_mm,
         "orientation": axis_codes(scan.affine),
@@ -47,7 +47,7 @@ def test_real_scans_are_alike_but_for_their_spacing_and_no_longer_when_shifted(s
             ratio = max(
                 scan.spacing_mm[0] / trained.spans[IN_PLANE].low, trained.spans[IN_PLANE].high / scan.spacing_mm[0]
             )
-            told = strange_scan(scan, trained, absolute=True)
+            told = strange_scan({"image": scan}, trained, {"image"})
             assert len(told) == (ratio > FACTOR[IN_PLANE]), (one, told)
             shifted = Volume(scan.array.astype(np.float32) + 1024, scan.affine)
-            assert any("intensities" in phrase for phrase in strange_scan(shifted, trained, absolute=True))
+            assert any("intensities" in phrase for phrase in strange_scan({"image": shifted}, trained, {"image"}))

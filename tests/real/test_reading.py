@@ -46,7 +46,7 @@ def test_lits_the_mask_lies_on_tissue_of_a_contrast_enhanced_liver(shared_data: 
     dataset = find_dataset(shared_data / "lits")
     (case,) = dataset.cases
     assert (dataset.layout, case.id) == ("LiTS", "volume-0")
-    image, label = read_image(case.image), read_label(case.label, case.image)
+    image, label = read_image(case.first), read_label(case.label, case.first)
     assert axis_codes(image.affine) == "LAS"
     assert describe_mismatch(image, label) is None
     assert 60 < mean_inside(image, label.array == 1) < 200
@@ -62,7 +62,7 @@ def test_chaos_is_found_from_each_of_its_folders(shared_data: Path, folder: str)
 
 def test_chaos_the_png_masks_lie_on_the_liver(shared_data: Path):
     (case,) = find_dataset(shared_data / "chaos").cases
-    image, label = read_image(case.image), read_label(case.label, case.image)
+    image, label = read_image(case.first), read_label(case.label, case.first)
     assert image.shape == (512, 512, 78)
     np.testing.assert_allclose(image.spacing_mm, (0.7265625, 0.7265625, 2))
     mask = label.array == 1

@@ -101,7 +101,7 @@ def test_the_mask_is_the_networks_answer_on_the_whole_scan(patches: RunFolder, s
     [member] = load_bundle(patches.path).members
     recipe = member.card.recipe
     geometry = slice_geometry(scan, recipe)
-    image = torch.from_numpy(image_slices(scan, geometry, recipe))
+    image = torch.from_numpy(image_slices({"image": scan}, geometry, recipe)[0])
     before = [(tile - size) // -2 for tile, size in zip((24, 32, 32), image.shape, strict=True)]
     around = [(-b, tile - size + b) for b, tile, size in zip(before, (24, 32, 32), image.shape, strict=True)]
     padded = torch.from_numpy(np.pad(image.numpy(), around, mode="edge"))[None, None]

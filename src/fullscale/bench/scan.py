@@ -102,7 +102,8 @@ def _runtimes(
 
 def _every_batch(volume: Volume, bundle: Path) -> Volume:
     """Cut off so many slices that batches of every size that the scan is segmented in occur: each is compiled anew."""
-    first, _ = next(Predictor.from_run(bundle, device="cpu").slabs(volume, lambda member: member.runtime.logits))
+    predictor = Predictor.from_run(bundle, device="cpu")
+    first, _ = next(predictor.slabs({predictor.channels[0]: volume}, lambda member: member.runtime.logits))
     upright = reorient(volume, "RAS")
     return Volume(upright.array[..., : first.stop + upright.shape[2] % first.stop], upright.affine)
 

@@ -58,10 +58,10 @@ def predict(
     from fullscale.outputs import claimed
 
     dicom = DicomReadOptions(series, phase, allow_gaps, untilt, fix_identifiers)
-    found, beside = find_scans(scans, dicom)
+    predictor = Predictor.from_run(model, device, batch_size, quick, not no_postprocess)
+    found, beside = find_scans(scans, dicom, predictor.channels)
     for line in beside:
         print_status(f"note: {line}")
-    predictor = Predictor.from_run(model, device, batch_size, quick, not no_postprocess)
     print_status(predictor.describe())
     options = OutputOptions(format, seg_type, probabilities)
     outputs = planned_outputs(found, output, options, predictor.card.structures.values())

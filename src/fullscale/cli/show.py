@@ -16,7 +16,7 @@ from rich.table import Table
 from fullscale.text import printable
 
 if TYPE_CHECKING:
-    from fullscale.data.checks import CaseFacts, Inspection
+    from fullscale.data.checks import CaseFacts, ChannelFacts, Inspection
     from fullscale.scoring.paired import PairedEvaluation
     from fullscale.scoring.summary import Summary
     from fullscale.scoring.tables import Table as ScoreTable
@@ -133,13 +133,15 @@ def print_inspection(inspection: Inspection) -> None:
     """Print what `inspect_dataset` found."""
     dataset, facts = inspection.dataset, list(inspection.facts.values())
     print_line(f"{dataset.name}: {dataset.layout}, {dataset.modality or 'modality not declared'}, at {dataset.root}")
+    if len(dataset.channels) > 1:
+        print_line(f"channels: {', '.join(dataset.channels)}")
     print_line(
         f"{len(dataset.cases)} labelled cases, {len(facts)} of them usable; {len(dataset.unlabelled)} without labels"
     )
     if facts:
         table("Usable cases", ["what", "smallest", "median", "largest"], _ranges(facts))
         orientations = sorted({f.orientation for f in facts})
-        types = sorted({f.dtype for f in facts})
+        types = sorted({channel.dtype for f in facts for channel in f.channels.values()})
         print_line(f"stored orientations: {', '.join(orientations)}; voxel types: {', '.join(types)}")
         table("Labels", ["value", "name", "cases", "median ml", "smallest ml", "largest ml"], _labels(inspection))
     for severity in ("error", "warning"):
@@ -201,16 +203,27 @@ def _slices_line(title: str, scores: Mapping[str, Any]) -> str:
 def _ranges(facts: list[CaseFacts]) -> list[tuple[str, ...]]:
     import numpy as np
 
-    rows = []
-    for what, values, between in (
+    lines: list[tuple[str, Any, str]] = [
         ("size in voxels", [f.shape for f in facts], " x "),
         ("spacing in mm", [f.spacing_mm for f in facts], " x "),
-        ("intensity (percentiles 0.5, 50, 99.5)", [f.intensity_percentiles for f in facts], ", "),
-        ("intensity (lowest, highest)", [(f.intensity_min, f.intensity_max) for f in facts], ", "),
-    ):
+    ]
+    for name in facts[0].channels:
+        lines += _intensities(name, [f.channels[name] for f in facts])
+    rows = []
+    for what, values, between in lines:
         parts = (np.min(values, axis=0), np.median(values, axis=0), np.max(values, axis=0))
         rows.append((what, *(between.join(f"{v:.4g}" for v in part) for part in parts)))
     return rows
+
+
+def _intensities(name: str, channel: list[ChannelFacts]) -> list[tuple[str, Any, str]]:
+    from fullscale.data.case import ONE_CHANNEL
+
+    of = "" if name == ONE_CHANNEL else f" of {name}"
+    return [
+        (f"intensity{of} (percentiles 0.5, 50, 99.5)", [c.intensity_percentiles for c in channel], ", "),
+        (f"intensity{of} (lowest, highest)", [(c.intensity_min, c.intensity_max) for c in channel], ", "),
+    ]
 
 
 def _labels(inspection: Inspection) -> list[tuple[Any, ...]]:

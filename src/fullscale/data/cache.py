@@ -27,9 +27,9 @@ import numpy.typing as npt
 from fullscale.data.case import Case
 from fullscale.data.identity import CaseDigest, DigestIndex, case_digest
 from fullscale.data.labels import LabelScheme
-from fullscale.data.read import read_image, read_label
+from fullscale.data.read import read_channels, read_label
 from fullscale.data.recipe import Recipe, image_slices, label_slices, require_contrast, slice_geometry
-from fullscale.errors import DataError, OutputError
+from fullscale.errors import DataError, GeometryError, OutputError
 from fullscale.geometry.volume import require_same_grid
 from fullscale.progress import Progress, ignore
 from fullscale.temporary import WRITING, beside, sweep, sync
@@ -161,13 +161,16 @@ def _open(case: Case, folder: Path, index: DigestIndex) -> PreparedCase | None:
 def _fill(folder: Path, case: Case, recipe: Recipe, labels: Mapping[int, str]) -> None:
     if case.label is None:
         raise DataError(f"case {case.id} has no mask, so it cannot be trained on")
-    scan = read_image(case.image)
-    mask = read_label(case.label, case.image)
-    require_same_grid(scan, mask, f"case {case.id}: image and mask")
+    mask = read_label(case.label, case.first)
     try:
+        channels = read_channels(case.channels)
+        scan = next(iter(channels.values()))
+        require_same_grid(scan, mask)
         geometry = slice_geometry(scan, recipe)
-        image = image_slices(scan, geometry, recipe).astype(np.float16)[None]
-        require_contrast(image, scan, recipe)
+        image = image_slices(channels, geometry, recipe).astype(np.float16)
+        require_contrast(image, channels, recipe)
+    except GeometryError as error:
+        raise GeometryError(f"case {case.id}: {error}") from error
     except DataError as error:
         raise DataError(f"case {case.id}: {error}") from error
     label = label_slices(mask, geometry, labels)

@@ -19,7 +19,7 @@ class Case:
     Attributes:
         id: unique name within the data set.
         channels: file of each channel by name, such as T1 and T2 on one grid; one order for the whole data set. A
-            file is a volume file or a DICOM study.
+            file is a volume file or a DICOM study. Where all are one file, it holds them along its fourth axis.
         label: a volume file, a DICOM SEG or a folder of PNG masks, or None.
         group: the patient; cases of one group never stand on both sides of a split.
     """
@@ -35,10 +35,9 @@ class Case:
         return cls(id, {ONE_CHANNEL: image}, label, id if group is None else group)
 
     @property
-    def image(self) -> Path:
-        """The file of the only channel."""
-        (image,) = self.channels.values()
-        return image
+    def first(self) -> Path:
+        """The file of the first channel, whose grid all others share."""
+        return next(iter(self.channels.values()))
 
 
 @dataclass(frozen=True)
@@ -71,6 +70,7 @@ class Dataset:
         problems: what was passed over, and why.
         regions: label values that make up each structure where structures overlap (nnU-Net); else empty.
         ignore: label value of voxels of which nothing is known (nnU-Net), or None.
+        channels: names of the channels of each case, in their order.
     """
 
     root: Path
@@ -83,6 +83,7 @@ class Dataset:
     problems: list[Problem] = field(default_factory=list)
     regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
     ignore: int | None = None
+    channels: tuple[str, ...] = (ONE_CHANNEL,)
 
     def add(self, case: Case) -> None:
         """Take in a case, among the labelled ones if it has a label."""

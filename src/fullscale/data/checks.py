@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from operator import attrgetter
@@ -15,8 +15,8 @@ import numpy.typing as npt
 from fullscale.data.case import WHOLE_SET, Case, Dataset, Problem
 from fullscale.data.faults import absent_labels, count_labels, faults, oddities, unsupported_labels
 from fullscale.data.labels import BACKGROUND
-from fullscale.data.read import read_image, read_label
-from fullscale.errors import DataError, UsageError
+from fullscale.data.read import read_channels, read_label
+from fullscale.errors import DataError, GeometryError, UsageError
 from fullscale.geometry.orientation import axis_codes
 from fullscale.geometry.volume import Volume
 from fullscale.progress import Progress, ignore
@@ -36,6 +36,33 @@ _SEED = 0
 
 
 @dataclass(frozen=True)
+class ChannelFacts:
+    """What the voxels of one channel of a case are like.
+
+    Attributes:
+        dtype: number type of the image as read, such as "int16".
+        intensity_min: smallest intensity (HU for CT).
+        intensity_max: largest intensity.
+        intensity_percentiles: 0.5, 50 and 99.5 % of all voxels, from a seeded sample of a million where there are more.
+        zero_fraction: part of the voxels that are 0.
+        foreground: intensities `[N]` float32 of up to 10,000 voxels inside the structures, drawn with a fixed seed and
+            alike from every case, so that they can be pooled. Empty where the mask holds none.
+    """
+
+    dtype: str
+    intensity_min: float
+    intensity_max: float
+    intensity_percentiles: tuple[float, float, float]
+    zero_fraction: float
+    foreground: npt.NDArray[np.float32] = field(compare=False, repr=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the facts for JSON, the foreground as its statistics (None where the mask is empty)."""
+        plain = {name: value for name, value in vars(self).items() if name != "foreground"}
+        return {**plain, "foreground": pooled_statistics([self])}
+
+
+@dataclass(frozen=True)
 class CaseFacts:
     """What one usable case is like.
 
@@ -44,38 +71,33 @@ class CaseFacts:
         shape: voxels along each stored axis.
         spacing_mm: along each stored axis.
         orientation: where the stored axes run, such as "LAS".
-        dtype: number type of the image as read, such as "int16".
-        intensity_min: smallest intensity (HU for CT).
-        intensity_max: largest intensity.
-        intensity_percentiles: 0.5, 50 and 99.5 % of all voxels, from a seeded sample of a million where there are more.
-        zero_fraction: part of the voxels of the image that are 0.
-        at_border: label values that have a voxel at a border of the scan, where the structure may be cut.
         label_voxels: voxel count of each label value in the mask, background included.
         label_ml: volume of each label value but background, in ml.
-        foreground: intensities `[N]` float32 of up to 10,000 voxels inside the structures, drawn with a fixed seed and
-            alike from every case, so that they can be pooled. Empty where the mask holds none.
+        channels: what the voxels of each channel are like.
+        at_border: label values that have a voxel at a border of the scan, where the structure may be cut.
     """
 
     case: str
     shape: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
     orientation: str
-    dtype: str
-    intensity_min: float
-    intensity_max: float
-    intensity_percentiles: tuple[float, float, float]
     label_voxels: dict[int, int]
     label_ml: dict[int, float]
-    foreground: npt.NDArray[np.float32] = field(compare=False, repr=False)
-    zero_fraction: float = 0.0
+    channels: dict[str, ChannelFacts]
     at_border: tuple[int, ...] = ()
 
+    @property
+    def holds_structure(self) -> bool:
+        """Whether the mask holds a structure that is asked for."""
+        return any(len(channel.foreground) > 0 for channel in self.channels.values())
+
     def as_dict(self) -> dict[str, Any]:
-        """Return the facts for JSON, the foreground as its statistics (None where the mask is empty)."""
-        plain = {name: value for name, value in vars(self).items() if name != "foreground"}
+        """Return the facts for JSON."""
+        plain = dict(vars(self))
         plain["label_voxels"] = {str(value): count for value, count in self.label_voxels.items()}
         plain["label_ml"] = {str(value): round(ml, 3) for value, ml in self.label_ml.items()}
-        return {**plain, "foreground": foreground_statistics([self])}
+        plain["channels"] = {name: channel.as_dict() for name, channel in self.channels.items()}
+        return plain
 
 
 @dataclass(frozen=True)
@@ -113,6 +135,7 @@ class Inspection:
             "layout": self.dataset.layout,
             "root": str(self.dataset.root),
             "modality": self.dataset.modality,
+            "channels": list(self.dataset.channels),
             "labels": {str(value): name for value, name in self.labels.items()},
             "cases": len(self.dataset.cases),
             "usable_cases": len(self.facts),
@@ -123,13 +146,19 @@ class Inspection:
         }
 
 
-def foreground_statistics(facts: list[CaseFacts]) -> dict[str, float] | None:
-    """Pool the intensities inside labels of several cases; None where there are none.
+def foreground_statistics(facts: list[CaseFacts]) -> dict[str, dict[str, float] | None]:
+    """Pool the intensities inside labels of several cases, channel by channel; None where there are none."""
+    names = list(facts[0].channels) if facts else []
+    return {name: pooled_statistics([case.channels[name] for case in facts]) for name in names}
+
+
+def pooled_statistics(channels: list[ChannelFacts]) -> dict[str, float] | None:
+    """Pool the intensities inside labels of one channel of several cases; None where there are none.
 
     Returns:
         `mean`, `std`, `percentile_0_5`, `percentile_50` and `percentile_99_5`, in the unit of the images (HU for CT).
     """
-    samples = np.concatenate([np.empty(0, np.float32), *(case.foreground for case in facts)]).astype(np.float64)
+    samples = np.concatenate([np.empty(0, np.float32), *(one.foreground for one in channels)]).astype(np.float64)
     if samples.size == 0:
         return None
     low, middle, high = np.percentile(samples, PERCENTILES)
@@ -209,19 +238,30 @@ def inspect_case(
         structures: the label values to segment; default all but 0.
     """
     problems: list[Problem] = []
-    image = label = None
+    images: dict[str, Volume] = {}
+    label = None
     try:
-        image = read_image(case.image)
-        label = read_label(case.label, case.image) if case.label is not None else None
-    except DataError as error:
+        images = read_channels(case.channels)
+        label = read_label(case.label, case.first) if case.label is not None else None
+    except (DataError, GeometryError) as error:
         problems.append(Problem(case.id, str(error)))
-    if image is not None and label is not None:
-        problems += [Problem(case.id, text) for text in faults(image, label, declared)]
-        odd = (*image.notes, *label.notes, *oddities(image, label))
+    if images and label is not None:
+        mask = label
+        problems += [Problem(case.id, text) for text in _each(images, lambda image: faults(image, mask, declared))]
+        notes = _each(images, lambda image: (*image.notes, *oddities(image)))
+        odd = (*notes, *label.notes, *([] if label.array.any() else ["the mask is empty"]))
         problems += [Problem(case.id, text, "warning") for text in odd]
-    if image is None or label is None or any(problem.severity == "error" for problem in problems):
+    if not images or label is None or any(problem.severity == "error" for problem in problems):
         return None, problems
-    return _facts(case.id, image, label, structures), problems
+    return _facts(case.id, images, label, structures), problems
+
+
+def _each(images: Mapping[str, Volume], say: Callable[[Volume], Iterable[str]]) -> Iterator[str]:
+    """Say something of each channel, by its name where there are several; what is the same of all is said once."""
+    texts = {name: list(say(image)) for name, image in images.items()}
+    everywhere = [text for text in next(iter(texts.values())) if all(text in said for said in texts.values())]
+    yield from everywhere
+    yield from (f"{name}: {text}" for name, said in texts.items() for text in said if text not in everywhere)
 
 
 def _outliers(facts: list[CaseFacts], modality: str | None) -> Iterator[Problem]:
@@ -232,8 +272,9 @@ def _outliers(facts: list[CaseFacts], modality: str | None) -> Iterator[Problem]
         if ratio > _FAR_SPACING:
             spacings = (" x ".join(f"{mm:.4g}" for mm in three) for three in (f.spacing_mm, typical))
             yield Problem(f.case, "its spacing is {} mm, most have about {}; is it right?".format(*spacings), "warning")
-        if (modality or "").upper() == "CT" and f.intensity_min >= 0:
-            text = f"declared as CT, but its lowest voxel is {f.intensity_min:g}, where air has -1000 HU"
+        [*others, channel] = f.channels.values()
+        if (modality or "").upper() == "CT" and not others and channel.intensity_min >= 0:
+            text = f"declared as CT, but its lowest voxel is {channel.intensity_min:g}, where air has -1000 HU"
             yield Problem(f.case, f"{text}; is an offset or a scale left?", "warning")
 
 
@@ -246,25 +287,32 @@ def _always_cut(facts: list[CaseFacts], labels: Mapping[int, str]) -> Iterator[P
             yield Problem(WHOLE_SET, f"{text}: it may be cut there, and its volume too small", "warning")
 
 
-def _facts(name: str, image: Volume, label: Volume, structures: Collection[int] | None) -> CaseFacts:
+def _facts(name: str, images: Mapping[str, Volume], label: Volume, structures: Collection[int] | None) -> CaseFacts:
     rng = np.random.default_rng(_SEED)
-    low, middle, high = np.percentile(_draw(image.array.ravel(order="K"), _PERCENTILE_SAMPLES, rng), PERCENTILES)
     voxels = count_labels(label.array)
     inside = label.array != 0 if structures is None else np.isin(label.array, list(structures))
+    first = next(iter(images.values()))
     return CaseFacts(
         case=name,
-        shape=image.shape,
-        spacing_mm=image.spacing_mm,
-        orientation=axis_codes(image.affine),
+        shape=first.shape,
+        spacing_mm=first.spacing_mm,
+        orientation=axis_codes(first.affine),
+        label_voxels=voxels,
+        label_ml={value: count * first.voxel_ml for value, count in voxels.items() if value != 0},
+        channels={channel: _channel_facts(image, inside, rng) for channel, image in images.items()},
+        at_border=_at_border(label.array),
+    )
+
+
+def _channel_facts(image: Volume, inside: npt.NDArray[np.bool_], rng: np.random.Generator) -> ChannelFacts:
+    low, middle, high = np.percentile(_draw(image.array.ravel(order="K"), _PERCENTILE_SAMPLES, rng), PERCENTILES)
+    return ChannelFacts(
         dtype=image.array.dtype.name,
         intensity_min=float(image.array.min()),
         intensity_max=float(image.array.max()),
         intensity_percentiles=(float(low), float(middle), float(high)),
-        label_voxels=voxels,
-        label_ml={value: count * image.voxel_ml for value, count in voxels.items() if value != 0},
-        foreground=_draw(image.array[inside], FOREGROUND_SAMPLES, rng).astype(np.float32),
         zero_fraction=1 - np.count_nonzero(image.array) / image.array.size,
-        at_border=_at_border(label.array),
+        foreground=_draw(image.array[inside], FOREGROUND_SAMPLES, rng).astype(np.float32),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -37,12 +37,14 @@ class Scan:
         path: a volume file, or the folder, zip or file of a DICOM study.
         files: the DICOM files of a study, where the path holds more than these; else empty.
         series: UID and description of each series of a study, as far as they were read.
+        channels: file of each channel by name, where there are several; `path` is the first.
     """
 
     name: str
     path: Path
     files: tuple[Path, ...] = ()
     series: frozenset[str] = frozenset()
+    channels: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def source(self) -> Path | tuple[Path, ...]:
@@ -89,7 +91,10 @@ def discover(path: str | Path, progress: Progress = ignore) -> Contents:
     path = Path(path)
     dataset = recognise(path)
     if dataset is not None:
-        scans = [Scan(case.id, case.image) for case in (*dataset.cases, *dataset.unlabelled)]
+        scans = [
+            Scan(case.id, case.first, channels=case.channels if len(case.channels) > 1 else {})
+            for case in (*dataset.cases, *dataset.unlabelled)
+        ]
         return Contents(path, dataset, scans, list(_beside(dataset)))
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; give a scan, a folder of scans or a DICOM study")
@@ -153,7 +158,7 @@ def find_label_maps(path: str | Path) -> LabelMaps:
         return LabelMaps(_label_maps_in(path) if path.is_dir() else _labels_of(find_dataset(path)))
     if dataset.ignore is not None:
         raise DataError(f"{path}: label {dataset.ignore} is 'ignore', voxels of which nothing is known: not supported")
-    images = {case.id: case.image for case in dataset.cases}
+    images = {case.id: case.first for case in dataset.cases}
     labels = {value: name for value, name in (dataset.labels or {}).items() if value != 0}
     return LabelMaps(_labels_of(dataset), images, labels, single=_labels_of(dataset) == {path.parent.name: path})
 

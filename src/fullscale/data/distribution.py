@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
+from fullscale.data.case import ONE_CHANNEL
 from fullscale.data.labels import LabelScheme
 from fullscale.geometry.orientation import axis_codes
 from fullscale.geometry.volume import Volume
@@ -51,6 +52,12 @@ class Span(BaseModel):
         return f"{self.low:.4g}" if self.low == self.high else f"{self.low:.4g} to {self.high:.4g}"
 
 
+class ChannelRecord(BaseModel):
+    """What must be known of a channel to span it."""
+
+    intensity_percentiles: tuple[float, float, float]
+
+
 class FactsRecord(BaseModel):
     """What must be known of a case to span it, as `dataset.json` keeps it among other facts."""
 
@@ -58,7 +65,7 @@ class FactsRecord(BaseModel):
     shape: tuple[PositiveInt, PositiveInt, PositiveInt]
     spacing_mm: tuple[PositiveFloat, PositiveFloat, PositiveFloat]
     orientation: str = Field(pattern=r"^[RLAPSI]{3}$")
-    intensity_percentiles: tuple[float, float, float]
+    channels: dict[str, ChannelRecord] = Field(min_length=1)
     label_ml: dict[int, float]
 
 
@@ -67,7 +74,7 @@ class Distribution(BaseModel):
 
     Attributes:
         cases: how many scans.
-        spans: of each measure: those of `PERCENTILES`, `IN_PLANE`, `ACROSS` and `SIDE`.
+        spans: of each measure: those of `percentile_names` of each channel, `IN_PLANE`, `ACROSS` and `SIDE`.
         structure_ml: volume of each structure by name, over the scans that hold it.
     """
 
@@ -121,20 +128,36 @@ def sample_voxels(scan: Volume) -> npt.NDArray[Any]:
     return drawn
 
 
-def measure(scan: Volume, voxels: npt.NDArray[Any]) -> Measures:
-    """Take the measures of a scan, its percentiles from a sample of its voxels."""
-    percentiles = np.percentile(voxels.astype(np.float64), list(PERCENTILES.values())).tolist()
+def percentile_names(channel: str) -> dict[str, float]:
+    """Name the measures of a channel's intensities."""
+    of = "" if channel == ONE_CHANNEL else f"{channel}_"
+    return {f"{of}{name}": percentile for name, percentile in PERCENTILES.items()}
+
+
+def measure(channels: Mapping[str, Volume], voxels: Mapping[str, npt.NDArray[Any]]) -> Measures:
+    """Take the measures of a scan, the percentiles of each channel from a sample of its voxels."""
+    percentiles = {
+        name: np.percentile(sample.astype(np.float64), list(PERCENTILES.values())).tolist()
+        for name, sample in voxels.items()
+    }
+    scan = next(iter(channels.values()))
     return _measures(percentiles, scan.shape, scan.spacing_mm, axis_codes(scan.affine))
 
 
 def _measures_of_facts(facts: Mapping[str, Any]) -> Measures:
-    return _measures(facts["intensity_percentiles"], facts["shape"], facts["spacing_mm"], facts["orientation"])
+    percentiles = {name: channel["intensity_percentiles"] for name, channel in facts["channels"].items()}
+    return _measures(percentiles, facts["shape"], facts["spacing_mm"], facts["orientation"])
 
 
-def _measures(percentiles: Any, shape: Any, spacing_mm: Any, orientation: str) -> Measures:
+def _measures(percentiles: Mapping[str, Any], shape: Any, spacing_mm: Any, orientation: str) -> Measures:
     within = [axis for axis, code in enumerate(orientation) if code not in _ACROSS_CODES]
     across = [axis for axis, code in enumerate(orientation) if code in _ACROSS_CODES]
-    return {name: [float(value)] for name, value in zip(PERCENTILES, percentiles, strict=True)} | {
+    intensities = {
+        name: [float(value)]
+        for channel, values in percentiles.items()
+        for name, value in zip(percentile_names(channel), values, strict=True)
+    }
+    return intensities | {
         IN_PLANE: [float(spacing_mm[axis]) for axis in within],
         ACROSS: [float(spacing_mm[axis]) for axis in across],
         SIDE: [float(shape[axis] * spacing_mm[axis]) for axis in within],

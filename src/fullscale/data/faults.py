@@ -41,10 +41,8 @@ def faults(image: Volume, label: Volume, declared: dict[int, str] | None) -> Ite
         yield f"labels {[value for value in present if value < 0]} are negative, expected 0, 1, 2 ..."
 
 
-def oddities(image: Volume, label: Volume) -> Iterator[str]:
-    """Say what is unusual about a case that can still be used."""
-    if not label.array.any():
-        yield "the mask is empty"
+def oddities(image: Volume) -> Iterator[str]:
+    """Say what is unusual about an image that can still be used."""
     zeros = 1 - np.count_nonzero(image.array) / image.array.size
     if zeros > _MOSTLY:
         yield f"{100 * zeros:.1f} % of the voxels of the image are 0"

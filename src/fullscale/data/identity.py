@@ -8,6 +8,7 @@ change. A program can set the time of modification back, but not the time of cha
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import re
@@ -114,14 +115,25 @@ def case_digest(case: Case, index: DigestIndex) -> CaseDigest:
     Raises:
         DataError: a file is missing or cannot be read.
     """
-    images = [index.file_digest(file) for channel in case.channels.values() for file in content_files(channel)]
-    image = _digest(" ".join(sorted(images)).encode())
+    by_channel = {
+        name: [index.file_digest(file) for file in content_files(source)] for name, source in case.channels.items()
+    }
+    images = [digest for digests in by_channel.values() for digest in digests]
+    image = _digest(_told_apart(by_channel).encode())
     if case.label is None:
         return CaseDigest(image, None)
     labels = [index.file_digest(file) for file in content_files(case.label)]
     if case.label.is_dir():
         labels += [str(sorted(images).index(digest)) for digest in images]
     return CaseDigest(image, _digest(" ".join(labels).encode()))
+
+
+def _told_apart(by_channel: dict[str, list[str]]) -> str:
+    """Write down what the channels of a case hold: of several, which holds what."""
+    contents = {name: " ".join(sorted(digests)) for name, digests in by_channel.items()}
+    if len(contents) == 1:
+        return next(iter(contents.values()))
+    return "\n".join(f"{json.dumps(name)} {content}" for name, content in contents.items())
 
 
 def content_files(source: Path) -> list[Path]:

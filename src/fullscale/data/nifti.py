@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -34,13 +34,37 @@ _TOLD_QUATERNION = 1e-5
 
 def read_nifti(path: Path) -> Volume:
     """Read the one 3D volume of a file; see `read_volume`."""
+    header, array, notes = _read(path, three_dimensions)
+    return Volume(array, header.get_best_affine(), header, notes)
+
+
+def read_nifti_frames(path: Path, frames: int) -> list[Volume]:
+    """Read the volumes that lie along the fourth axis of a file.
+
+    Raises:
+        DataError: there is another number of them.
+    """
+
+    def four_dimensions(shape: tuple[int, ...]) -> tuple[int, ...]:
+        if len(shape) != 4 or shape[3] != frames:
+            raise DataError(f"has shape {shape}, expected {frames} channels along a fourth axis")
+        return shape
+
+    header, array, notes = _read(path, four_dimensions)
+    header.set_data_shape(array.shape[:3])
+    return [Volume(array[..., k], header.get_best_affine(), header, notes) for k in range(frames)]
+
+
+def _read(
+    path: Path, choose_shape: Callable[[tuple[int, ...]], tuple[int, ...]]
+) -> tuple[Any, npt.NDArray[Any], tuple[str, ...]]:
     with _uncompressed(path) as stream, LoggingOutputSuppressor():
         header = _read_header(stream)
         notes = _mend_place(header)
-        shape = three_dimensions(header.get_data_shape())
+        shape = choose_shape(header.get_data_shape())
         array = _voxels(stream, header, path.stat().st_size).reshape(shape, order="F")
         _read_to_the_end(stream)
-        return Volume(array, header.get_best_affine(), header, tuple(notes))
+        return header, array, tuple(notes)
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from fullscale.data.case import WHOLE_SET
-from fullscale.data.checks import CaseFacts, Inspection
+from fullscale.data.checks import CaseFacts, ChannelFacts, Inspection
 from fullscale.data.labels import LabelScheme
 from fullscale.data.patch_plan import patch_shape, why_slices
 from fullscale.data.recipe import Intensity, Neighbours, Recipe, Spacing, View
@@ -62,7 +62,7 @@ class Plan(BaseModel):
         dataset: its name.
         modality: `"CT"` (intensities are HU), `"MRI"` or `"unknown"`.
         labels: values in the masks and their names, background first; values that share a name are merged.
-        intensity: clipping and normalisation.
+        intensity: clipping and normalisation, of each channel by its name where there are several.
         view: whether the network is shown slices, or patches of three dimensions.
         spacing_mm: voxel size that scans are resized to, in plane or along three axes; null keeps each scan's own.
         neighbours: slices above and below that are shown with each; 0 for patches.
@@ -78,7 +78,7 @@ class Plan(BaseModel):
     dataset: str
     modality: Choice[str]
     labels: Choice[dict[int, str]]
-    intensity: Choice[Intensity]
+    intensity: Choice[Intensity | dict[str, Intensity]]
     view: Choice[View] = Choice(value="slices", reason="a plan of an earlier version")
     spacing_mm: Choice[Spacing | None]
     neighbours: Choice[Neighbours]
@@ -175,7 +175,7 @@ def make_plan(inspection: Inspection, gpu_gib: float | None = None, view: View |
         "dataset": inspection.dataset.name,
         "modality": modality,
         "labels": _labels(inspection),
-        "intensity": _intensity(modality.value, facts),
+        "intensity": _intensities(modality.value, facts),
         "view": chosen_view,
         "width": _width(gpu_gib, chosen_view.value),
     }
@@ -253,7 +253,7 @@ def _modality(inspection: Inspection, facts: list[CaseFacts]) -> Choice[str]:
     if declared:
         name = {"MR": "MRI"}.get(declared.upper(), declared.upper())
         return Choice(value=name, reason="declared by the data set")
-    lowest = float(np.median([f.intensity_min for f in facts]))
+    lowest = float(np.median([next(iter(f.channels.values())).intensity_min for f in facts]))
     if lowest <= -500:
         return Choice(value="CT", reason=f"not declared; the scans reach {lowest:.0f}, as air does in HU")
     return Choice(value="unknown", reason=f"not declared, and the lowest voxels ({lowest:.0f}) are not air in HU")
@@ -261,7 +261,7 @@ def _modality(inspection: Inspection, facts: list[CaseFacts]) -> Choice[str]:
 
 def _labels(inspection: Inspection) -> Choice[dict[int, str]]:
     labels = {0: "background"} | inspection.labels
-    if len(labels) < 2 or not any(len(f.foreground) for f in inspection.facts.values()):
+    if len(labels) < 2 or not any(f.holds_structure for f in inspection.facts.values()):
         sought = "a label other than 0" if inspection.structures is None else "a label that data.labels names"
         raise DataError(f"no mask of {inspection.dataset.name} holds {sought}: there is nothing to learn")
     if inspection.structures is not None:
@@ -274,7 +274,24 @@ def _chosen(structures: dict[int, str]) -> Choice[dict[int, str]]:
     return Choice(value={0: "background"} | dict(sorted(structures.items())), reason="set by data.labels")
 
 
-def _intensity(modality: str, facts: list[CaseFacts]) -> Choice[Intensity]:
+def _intensities(modality: str, facts: list[CaseFacts]) -> Choice[Intensity | dict[str, Intensity]]:
+    """Choose for each channel by its own modality, which its name may tell: the channel "CT" is in HU."""
+    names = list(facts[0].channels)
+    if len(names) == 1:
+        only = _intensity(modality, [f.channels[names[0]] for f in facts])
+        return Choice(value=only.value, reason=only.reason)
+    found = {
+        name: _intensity("CT" if name.upper() == "CT" else "the channel", [f.channels[name] for f in facts])
+        for name in names
+    }
+    why = {choice.reason: [name for name, other in found.items() if other == choice] for choice in found.values()}
+    return Choice(
+        value={name: choice.value for name, choice in found.items()},
+        reason="; ".join(f"{', '.join(of)}: {reason}" for reason, of in why.items()),
+    )
+
+
+def _intensity(modality: str, facts: list[ChannelFacts]) -> Choice[Intensity]:
     empty = [f.zero_fraction for f in facts if f.zero_fraction > MOSTLY_EMPTY]
     if modality != "CT" and empty:
         return Choice(

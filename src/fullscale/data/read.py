@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +15,9 @@ from fullscale.data.dicom.store import is_zip
 from fullscale.data.image_files import read_png_stack
 from fullscale.data.nifti import stored_step
 from fullscale.data.slicer import read_slicer, slicer_segments
-from fullscale.data.volume_files import read_volume, smallest_integer_type, volume_stem, volume_suffix
+from fullscale.data.volume_files import read_frames, read_volume, smallest_integer_type, volume_stem, volume_suffix
 from fullscale.errors import DataError
-from fullscale.geometry.volume import Volume
+from fullscale.geometry.volume import Volume, require_same_grid
 
 SCALED_LABELS = "the label map holds scaled integers, off by less than half a step: rounded to whole numbers"
 """Note of a label map that was saved from floats with an integer type in its header, as nibabel does."""
@@ -43,6 +44,27 @@ def read_image(path: Study, options: DicomReadOptions | None = None) -> Volume:
     if isinstance(path, str | Path) and not _is_study(Path(path)):
         return read_volume(path)
     return read_series(path, options)
+
+
+def read_channels(files: Mapping[str, Path], options: DicomReadOptions | None = None) -> dict[str, Volume]:
+    """Read the channels of a case, which lie on one grid.
+
+    Args:
+        files: of each channel, by name; where all are one volume file, it holds them along its fourth axis, in their
+            order.
+        options: how DICOM is read.
+
+    Raises:
+        DataError: a file is missing or cannot be read, or holds another number of channels.
+        GeometryError: a channel lies on another grid than the first; both are told.
+    """
+    if len(files) > 1 and len(set(files.values())) == 1:
+        return dict(zip(files, read_frames(next(iter(files.values())), len(files)), strict=True))
+    found = {name: read_image(file, options) for name, file in files.items()}
+    first, *others = found
+    for other in others:
+        require_same_grid(found[first], found[other], f"channels {first} and {other}")
+    return found
 
 
 def read_label(path: str | Path, image_path: Study) -> Volume:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, PositiveFloat, model_validator
 
+from fullscale.data.case import ONE_CHANNEL
 from fullscale.data.labels import LabelScheme
 from fullscale.errors import DataError
 from fullscale.geometry.orientation import Reorientation, reorientation
@@ -85,7 +86,7 @@ class Recipe(BaseModel):
     """All that is done to a scan before a network sees it.
 
     Attributes:
-        intensity: clipping and normalisation.
+        intensity: clipping and normalisation; where a scan has several channels, of each by its name, in their order.
         spacing_mm: distance between voxel centres that a scan is resized to: in plane, or along three axes, or None to
             keep each scan's own.
         neighbours: slices above and below the one to segment that are shown with it (1 means three channels).
@@ -94,7 +95,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    intensity: Intensity
+    intensity: Intensity | dict[str, Intensity]
     spacing_mm: Spacing | None
     neighbours: Neighbours = 1
     view: View = "slices"
@@ -107,10 +108,23 @@ class Recipe(BaseModel):
             raise ValueError(f"neighbours is {self.neighbours}, but patches hold their neighbours: expected 0")
         return self
 
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
+
+    @property
+    def intensities(self) -> dict[str, Intensity]:
+        """What is done to each channel, by its name, in their order."""
+        return {ONE_CHANNEL: self.intensity} if isinstance(self.intensity, Intensity) else self.intensity
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of a scan's channels, in their order."""
+        return tuple(self.intensities)
+
     @property
     def in_channels(self) -> int:
-        """Channels of the network's input: the slice and its neighbours."""
-        return 2 * self.neighbours + 1
+        """Channels of the network's input: of each channel the slice and its neighbours."""
+        return len(self.channels) * (2 * self.neighbours + 1)
 
     @property
     def spatial_dims(self) -> int:
@@ -178,30 +192,38 @@ def _network_shape(
     return found
 
 
-def image_slices(scan: Volume, geometry: SliceGeometry, recipe: Recipe) -> npt.NDArray[np.float32]:
-    """Cut, resize and normalise a scan: float32 `[S, H, W]` of the geometry's `network_shape`.
+def image_slices(channels: Mapping[str, Volume], geometry: SliceGeometry, recipe: Recipe) -> npt.NDArray[np.float32]:
+    """Cut, resize and normalise the channels of a scan: float32 `[C, S, H, W]` of the geometry's `network_shape`.
 
     Raises:
-        DataError: the scan holds NaN or infinity.
+        DataError: a channel holds NaN or infinity.
     """
+    image = np.empty((len(recipe.channels), *geometry.network_shape), dtype=np.float32)
+    for index, (name, intensity) in enumerate(recipe.intensities.items()):
+        image[index] = _normalised(channels[name], geometry, intensity)
+    return image
+
+
+def _normalised(scan: Volume, geometry: SliceGeometry, intensity: Intensity) -> npt.NDArray[np.float32]:
     if np.issubdtype(scan.array.dtype, np.floating) and not np.isfinite(scan.array).all():
         bad = int((~np.isfinite(scan.array)).sum())
         raise DataError(f"the scan holds {bad} NaN or infinite voxels; replace them before use")
-    normalised = recipe.intensity.apply(_slices(scan, geometry))
-    return np.ascontiguousarray(resize_volume(normalised, geometry.network_shape))
+    return resize_volume(intensity.apply(_slices(scan, geometry)), geometry.network_shape)
 
 
-def require_contrast(slices: npt.NDArray[Any], scan: Volume, recipe: Recipe) -> None:
-    """Refuse a prepared scan in which every voxel is the same: nothing can be learned from it.
+def require_contrast(image: npt.NDArray[Any], channels: Mapping[str, Volume], recipe: Recipe) -> None:
+    """Refuse a prepared scan `[C, S, H, W]` with a channel whose voxels are all the same: nothing can be learned.
 
     Raises:
         DataError: it is so; the limits of the clip are named.
     """
-    if slices.min() == slices.max():
-        raise DataError(
-            f"every voxel is the same after clipping at {recipe.intensity.describe_limits()}; the scan runs from "
-            f"{scan.array.min():g} to {scan.array.max():g}. Is it in the unit of the others?"
-        )
+    for slices, (name, intensity) in zip(image, recipe.intensities.items(), strict=True):
+        if slices.min() == slices.max():
+            of = f"channel {name}: " if len(recipe.channels) > 1 else ""
+            raise DataError(
+                f"{of}every voxel is the same after clipping at {intensity.describe_limits()}; the scan runs from "
+                f"{channels[name].array.min():g} to {channels[name].array.max():g}. Is it in the unit of the others?"
+            )
 
 
 def label_slices(mask: Volume, geometry: SliceGeometry, labels: Mapping[int, str]) -> npt.NDArray[np.uint8]:

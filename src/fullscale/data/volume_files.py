@@ -5,13 +5,15 @@ Inside, every affine is RAS+ mm and every array `[X, Y, Z]` in stored order, wha
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fullscale.data.nifti import HEADER_ERRORS, read_nifti, save_nifti
+from fullscale.data.nifti import HEADER_ERRORS, read_nifti, read_nifti_frames, save_nifti
 from fullscale.errors import DataError, FullscaleError, OutputError
 from fullscale.files import atomic_path
 from fullscale.geometry.volume import Volume
@@ -56,16 +58,38 @@ def read_volume(path: str | Path) -> Volume:
     """
     path = Path(path)
     suffix = _require_suffix(path)
+    with _naming(path, suffix):
+        volume = read_nifti(path) if suffix in NIFTI_SUFFIXES else _read_itk(path)
+        if volume.array.size == 0:
+            raise DataError(f"has shape {volume.shape}, it holds no voxels")
+        return volume
+
+
+def read_frames(path: str | Path, frames: int) -> list[Volume]:
+    """Read the volumes that lie along the fourth axis of one NIfTI file, as the Decathlon stores several channels.
+
+    Raises:
+        DataError: see `read_volume`; or there is another number of them, or the file is no NIfTI.
+        GeometryError: see `read_volume`.
+    """
+    path = Path(path)
+    suffix = _require_suffix(path)
+    if suffix not in NIFTI_SUFFIXES:
+        raise DataError(f"{path}: several channels in one file are read from NIfTI only; write one file a channel")
+    with _naming(path, suffix):
+        return read_nifti_frames(path, frames)
+
+
+@contextmanager
+def _naming(path: Path, suffix: str) -> Iterator[None]:
+    """Let whatever is wrong with a file name it."""
     _require_file(path)
     try:
-        volume = read_nifti(path) if suffix in NIFTI_SUFFIXES else _read_itk(path)
+        yield
     except FullscaleError as error:
         raise type(error)(f"{path}: {error}") from error
     except Exception as error:
         raise DataError(f"{path}: cannot be read ({one_line(error)}); is the file whole and a {suffix}?") from error
-    if volume.array.size == 0:
-        raise DataError(f"{path}: has shape {volume.shape}, it holds no voxels")
-    return volume
 
 
 def write_volume(path: str | Path, volume: Volume, description: str | None = None) -> None:

@@ -109,7 +109,7 @@ def parity_images(network: Network, card: ModelCard, sizes: Iterable[Size]) -> I
         yield "noise", _noise_with_structure(network, shape, card.scheme, rng)
     recipe = card.recipe.model_copy(update={"spacing_mm": None})
     scan, _ = make_case(seed=0, size=_PHANTOM_SIDE, slices=_PHANTOM_SLICES)
-    slices = image_slices(scan, slice_geometry(scan, recipe), recipe)[None]
+    slices = image_slices(dict.fromkeys(recipe.channels, scan), slice_geometry(scan, recipe), recipe)
     yield "phantom", stack_images(slices, 0, slices.shape[1], recipe.neighbours)
 
 

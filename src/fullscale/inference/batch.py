@@ -13,17 +13,18 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fullscale.data.case import ONE_CHANNEL
+from fullscale.data.channels import join_channels, read_scan
 from fullscale.data.dicom.identifiers import missing_identifiers, source_headers, write_with_identifiers
 from fullscale.data.dicom.series import DicomHeader
 from fullscale.data.dicom.stack import DicomReadOptions
 from fullscale.data.discover import Scan, discover, summarise
-from fullscale.data.read import read_image
 from fullscale.data.volume_files import volume_suffix, write_volume
 from fullscale.errors import DataError, UsageError
 from fullscale.files import require_inside, safe_name
 from fullscale.geometry.volume import Volume
 from fullscale.inference.familiar import strange_scan, strange_volumes, trained_distribution
-from fullscale.inference.predictor import Predictor
+from fullscale.inference.predictor import Predictor, first_of
 from fullscale.progress import Progress, ignore
 from fullscale.work.executor import make_executor, map_cases
 from fullscale.work.machine import choose_jobs
@@ -88,11 +89,14 @@ class Result:
         return {name: str(value) if isinstance(value, Path) else value for name, value in vars(self).items()}
 
 
-def find_scans(paths: Sequence[Path], dicom: DicomReadOptions | None = None) -> tuple[list[Scan], list[str]]:
+def find_scans(
+    paths: Sequence[Path], dicom: DicomReadOptions | None = None, channels: Sequence[str] = (ONE_CHANNEL,)
+) -> tuple[list[Scan], list[str]]:
     """List the scans that are meant, and in a line each what was given besides.
 
     A data set stands for the scans of its cases, labelled or not; any other path for every scan that `discover` finds.
-    Where a series is chosen and a study holds it, only such studies are meant.
+    Where a series is chosen and a study holds it, only such studies are meant. For a model of several channels, files
+    are put together by their names; see `join_channels`.
 
     Raises:
         DataError: a path does not exist or holds no scan.
@@ -112,6 +116,7 @@ def find_scans(paths: Sequence[Path], dicom: DicomReadOptions | None = None) -> 
     if dicom is not None and dicom.series is not None:
         scans, others = _with_series(scans, dicom.series)
         notes += [f"{scan.path}: passed over, it holds no series {dicom.series!r}" for scan in others]
+    scans = join_channels(scans, channels)
     names = [safe_name(scan.name).casefold() for scan in scans]  # some file systems do not tell A from a
     for name in names:
         if names.count(name) > 1:
@@ -225,19 +230,20 @@ def _segment(
 def _predict(
     predictor: Predictor, result: Result, output: Path, found: Scan, options: OutputOptions, dicom: DicomReadOptions
 ) -> None:
-    scan, name = read_image(found.source, dicom), found.name
-    result.notes = [*scan.notes]
+    channels, name = read_scan(found, predictor.channels, dicom), found.name
+    scan = first_of(channels)
+    result.notes = [note for channel in channels.values() for note in channel.notes]
     if isinstance(scan.header, DicomHeader):
         result.notes += _strange_modality(scan.header.modality, predictor.card.modality)
     as_seg = options.format != "nifti" and _can_be_seg(predictor, scan, result, options, dicom)
     trained = trained_distribution([member.card for member in predictor.members])
-    absolute = any(member.card.recipe.intensity.per == "dataset" for member in predictor.members)
-    strange = strange_scan(scan, trained, absolute)
+    intensities = [pair for member in predictor.members for pair in member.card.recipe.intensities.items()]
+    strange = strange_scan(channels, trained, {name for name, of in intensities if of.per == "dataset"})
     soft: dict[str, Volume] = {}
     if options.probabilities:
-        labels, soft = predictor.predict_probabilities(scan)
+        labels, soft = predictor.predict_probabilities(channels)
     else:
-        labels = predictor.predict(scan)
+        labels = predictor.predict(channels)
     result.structure_ml = {
         structure: float((labels.array == value).sum() * labels.voxel_ml)
         for value, structure in predictor.card.structures.items()

@@ -6,21 +6,24 @@ label map taken for a scan, a part of the body that the model has never seen.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import reduce
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fullscale.bundle.card import ModelCard
+from fullscale.data.case import ONE_CHANNEL
 from fullscale.data.distribution import (
     ACROSS,
     IN_PLANE,
-    PERCENTILES,
     SIDE,
     Distribution,
     Measures,
     Span,
     measure,
+    percentile_names,
     sample_voxels,
 )
 from fullscale.geometry.volume import Volume
@@ -50,33 +53,43 @@ def trained_distribution(cards: Sequence[ModelCard]) -> Distribution | None:
     return reduce(Distribution.joined, known) if known else None
 
 
-def strange_scan(scan: Volume, trained: Distribution | None, absolute: bool) -> list[str]:
+def strange_scan(channels: Mapping[str, Volume], trained: Distribution | None, absolute: Collection[str]) -> list[str]:
     """Say in what a scan is unlike those of a training.
 
     Args:
-        scan: as it was read.
+        channels: of the scan, as they were read.
         trained: what the model was trained on, or None where that is not known.
-        absolute: whether intensities have a unit (HU), rather than each scan its own scale.
+        absolute: channels whose intensities have a unit (HU), rather than each scan its own scale.
 
     Returns:
         A phrase for each, such as "voxels of 3 mm within slices (trained: 0.7 to 0.9)".
     """
-    voxels = sample_voxels(scan)
-    values = np.unique(voxels)
-    if len(values) == 1:
-        return [f"all of its voxels are {values[0]:.4g}"]
-    if len(values) < FEWEST_VALUES:
-        return [f"it holds {len(values)} different values, as a label map does"]
-    if trained is None:
-        return []
-    found = measure(scan, voxels)
-    strange = _strange_intensities(found, trained, absolute)
+    voxels = {name: sample_voxels(scan) for name, scan in channels.items()}
+    strange = [text for name, sample in voxels.items() for text in _of_channel(name, _few_values(sample))]
+    if strange or trained is None:
+        return strange
+    found = measure(channels, voxels)
+    for name in channels:
+        strange += _of_channel(name, _strange_intensities(name, found, trained, name in absolute))
     for name, phrase in _SAID.items():
         span, factor = trained.spans[name], FACTOR[name]
         outside = [v for v in found[name] if not span.low / factor <= v <= span.high * factor]
         if outside:
             strange.append(_against(phrase.format(f"{outside[0]:.4g}"), span))
     return strange
+
+
+def _of_channel(name: str, texts: Sequence[str]) -> list[str]:
+    return [text if name == ONE_CHANNEL else f"channel {name}: {text}" for text in texts]
+
+
+def _few_values(voxels: npt.NDArray[Any]) -> list[str]:
+    values = np.unique(voxels)
+    if len(values) == 1:
+        return [f"all of its voxels are {values[0]:.4g}"]
+    if len(values) < FEWEST_VALUES:
+        return [f"it holds {len(values)} different values, as a label map does"]
+    return []
 
 
 def strange_volumes(structure_ml: Mapping[str, float], trained: Distribution | None) -> list[str]:
@@ -89,9 +102,12 @@ def strange_volumes(structure_ml: Mapping[str, float], trained: Distribution | N
     ]
 
 
-def _strange_intensities(found: Measures, trained: Distribution, absolute: bool) -> list[str]:
-    [here_low], _, [here_high] = (found[name] for name in PERCENTILES)
-    low, middle, high = (trained.spans[name] for name in PERCENTILES)
+def _strange_intensities(channel: str, found: Measures, trained: Distribution, absolute: bool) -> list[str]:
+    names = list(percentile_names(channel))
+    if not set(names) <= trained.spans.keys():
+        return []  # the card of an earlier version
+    [here_low], _, [here_high] = (found[name] for name in names)
+    low, middle, high = (trained.spans[name] for name in names)
     said = [_against(f"intensities of {Span(low=here_low, high=here_high)}", low.joined(high))]
     least = max(high.low - low.high, 0.0)
     if least > 0 and here_low == here_high:

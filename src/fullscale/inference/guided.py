@@ -11,16 +11,16 @@ from torch import Tensor
 
 from fullscale.geometry.volume import Volume
 from fullscale.inference.combine import Combination
-from fullscale.inference.predictor import Predictor
+from fullscale.inference.predictor import Predictor, first_of
 from fullscale.inference.runtimes.load import RunningMember
-from fullscale.inference.scan import Scan, as_volume
+from fullscale.inference.scan import Scans, as_channels
 from fullscale.metrics.presence import Guided
 from fullscale.networks.guidance import absent, gate
 from fullscale.views.protocol import Compute
 
 
 def predict_guided(
-    predictor: Predictor, scan: Scan, *, spacing_mm: Sequence[float] | None = None
+    predictor: Predictor, scan: Scans, *, spacing_mm: Sequence[float] | None = None
 ) -> tuple[Volume, Guided | None]:
     """Segment a scan, and tell what guidance did to it.
 
@@ -40,12 +40,13 @@ def predict_guided(
         DataError: the scan cannot be read, or holds NaN.
         UsageError: an array comes without its spacing.
     """
-    volume = as_volume(scan, spacing_mm)
+    given = as_channels(scan, predictor.channels, spacing_mm)
+    volume = first_of(given)
     geometry = predictor.geometry(volume)
     channels = predictor.card.scheme.channels
     gated, ungated = (np.empty(geometry.shape, dtype=np.uint8) for _ in range(2))
     predicted_present: list[npt.NDArray[np.bool_] | None] = []
-    for where, by_member in predictor.slabs(volume, _both):
+    for where, by_member in predictor.slabs(given, _both):
         with_gate, without_gate = (Combination(predictor.card.scheme) for _ in range(2))
         present: list[npt.NDArray[np.bool_] | None] = []
         for maps in by_member:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from fullscale.inference.onto_scan import onto_slices
 from fullscale.inference.postprocess import apply_rules
 from fullscale.inference.runtimes.load import RunningMember, load_members
 from fullscale.inference.runtimes.torch import TorchRuntime, choose_device
-from fullscale.inference.scan import Scan, as_volume
+from fullscale.inference.scan import Scans, as_channels
 from fullscale.networks.protocol import Network
 from fullscale.progress import Progress, ignore
 from fullscale.views.patches import PatchView
@@ -118,7 +118,7 @@ class Predictor:
 
     def predict(
         self,
-        scan: Scan,
+        scan: Scans,
         progress: Progress = ignore,
         *,
         spacing_mm: Sequence[float] | None = None,
@@ -127,7 +127,8 @@ class Predictor:
 
         Args:
             scan: a file, a DICOM folder, a volume (CT in HU), or an array `[X, Y, Z]` whose axes run to the patient's
-                right, front and head.
+                right, front and head. For a model of several channels each of them by its name, or one array
+                `[C, X, Y, Z]`.
             progress: told of the slices that are done.
             spacing_mm: of an array, the distance between voxel centres along X, Y and Z; for an array only.
 
@@ -138,11 +139,11 @@ class Predictor:
             DataError: the scan cannot be read, holds NaN, or is too large for the memory that is free.
             UsageError: an array comes without its spacing, or anything else with one.
         """
-        return self._segment(as_volume(scan, spacing_mm), None, progress)
+        return self._segment(as_channels(scan, self.channels, spacing_mm), None, progress)
 
     def predict_probabilities(
         self,
-        scan: Scan,
+        scan: Scans,
         progress: Progress = ignore,
         *,
         spacing_mm: Sequence[float] | None = None,
@@ -154,8 +155,9 @@ class Predictor:
         absent from all tiles around a voxel, at most 1e-13. Arguments and errors are those of `predict`.
         """
         soft: list[npt.NDArray[np.float16]] = []
-        volume = as_volume(scan, spacing_mm)
-        labels = self._segment(volume, soft, progress)
+        channels = as_channels(scan, self.channels, spacing_mm)
+        labels = self._segment(channels, soft, progress)
+        volume = first_of(channels)
         geometry = self.geometry(volume)
         structures = np.concatenate(soft).swapaxes(0, 1)
         return labels, {
@@ -163,17 +165,22 @@ class Predictor:
             for name, structure in zip(self.card.structures.values(), structures, strict=True)
         }
 
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels that a scan must have, in the model's order."""
+        return self.members[0].card.recipe.channels
+
     def geometry(self, scan: Volume) -> SliceGeometry:
         """Work out how a scan is cut; its own grid is the same for all members, whatever they resize it to."""
         return slice_geometry(scan, self.members[0].card.recipe)
 
     def slabs(
-        self, scan: Volume, compute: Callable[[RunningMember], Compute]
+        self, channels: Mapping[str, Volume], compute: Callable[[RunningMember], Compute]
     ) -> Iterator[tuple[slice, Iterator[Tensor]]]:
         """Compute maps of a scan, a few of its slices at a time.
 
         Args:
-            scan: the scan.
+            channels: of the scan.
             compute: makes of a member what takes images to maps of K channels, such as logits.
 
         Yields:
@@ -182,13 +189,14 @@ class Predictor:
         Raises:
             DataError: the scan holds NaN, or is too large for the memory that is free; at once, not at the first slab.
         """
+        scan = first_of(channels)
         views = [view_of(member.card, self.batch_size) for member in self.members]
         require_memory(scan, [member.card for member in self.members])
         images: dict[Recipe, npt.NDArray[np.float32]] = {}
         for member in self.members:
             recipe = member.card.recipe
             if recipe not in images:
-                images[recipe] = image_slices(scan, slice_geometry(scan, recipe), recipe)[None]
+                images[recipe] = image_slices(channels, slice_geometry(scan, recipe), recipe)
         shape = self.geometry(scan).shape
         prepared = [images[member.card.recipe] for member in self.members]
         devices = [member.runtime.device for member in self.members]
@@ -207,9 +215,12 @@ class Predictor:
     def _mirrored(self, member: RunningMember, compute: Callable[[RunningMember], Compute]) -> Compute:
         return compute(member) if self.quick else mirrored(compute(member), member.card.mirrors)
 
-    def _segment(self, scan: Volume, soft: list[npt.NDArray[np.float16]] | None, progress: Progress) -> Volume:
+    def _segment(
+        self, channels: Mapping[str, Volume], soft: list[npt.NDArray[np.float16]] | None, progress: Progress
+    ) -> Volume:
+        scan = first_of(channels)
         geometry = self.geometry(scan)
-        slabs = self.slabs(scan, lambda member: member.runtime.logits)
+        slabs = self.slabs(channels, lambda member: member.runtime.logits)
         classes = np.empty(geometry.shape, dtype=np.uint8)
         for where, by_member in slabs:
             combined = Combination(self.card.scheme)
@@ -233,6 +244,11 @@ class Predictor:
         return labels.with_array(apply_rules(labels.array, labels.voxel_ml, self.card.scheme, self.rules))
 
 
+def first_of(channels: Mapping[str, Volume]) -> Volume:
+    """Return the channel on whose grid masks lie: all others share it."""
+    return next(iter(channels.values()))
+
+
 def view_of(card: ModelCard, batch_size: int | None = None) -> View:
     """Say how a model is shown a scan: slices with their neighbours, or tiles of the size it was trained on."""
     if card.recipe.view == "slices":
@@ -250,7 +266,7 @@ def require_memory(scan: Volume, cards: Collection[ModelCard]) -> None:
         DataError: they would not fit.
     """
     shapes = {card.recipe: slice_geometry(scan, card.recipe).network_shape for card in cards}
-    numbers = sum(math.prod(shape) for shape in shapes.values())
+    numbers = sum(len(recipe.channels) * math.prod(shape) for recipe, shape in shapes.items())
     for card in cards:
         if card.tile_size is not None:
             depth, height, width = shapes[card.recipe]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,46 @@ from torch import Tensor
 
 from fullscale.data.read import read_image
 from fullscale.errors import UsageError
-from fullscale.geometry.volume import Volume
+from fullscale.geometry.volume import Volume, require_same_grid
 
 Scan = str | Path | Volume | npt.NDArray[Any] | Tensor
 """A path, a volume, or an array `[X, Y, Z]` of NumPy or torch."""
+
+
+Scans = Scan | Mapping[str, Scan]
+"""A scan; or, where a model takes several channels, each of them by its name."""
+
+
+def as_channels(scan: Scans, channels: Sequence[str], spacing_mm: Sequence[float] | None = None) -> dict[str, Volume]:
+    """Read or wrap the channels that a model takes.
+
+    Args:
+        scan: one scan for a model of one channel; else a mapping of the names, in any order, or an array
+            `[C, X, Y, Z]` in the order of the names.
+        channels: names that the model knows, in its order.
+        spacing_mm: of an array, the distance between voxel centres along X, Y and Z; for an array only.
+
+    Raises:
+        DataError: a path cannot be read.
+        GeometryError: a channel lies on another grid than the first.
+        UsageError: a channel is missing, or one is not known; see `as_volume`.
+    """
+    if len(channels) > 1 and isinstance(scan, np.ndarray | Tensor) and scan.ndim == 4 and len(scan) == len(channels):
+        scan = dict(zip(channels, scan, strict=True))
+    if not isinstance(scan, Mapping):
+        if len(channels) > 1:
+            raise UsageError(
+                f"the model takes {len(channels)} channels ({', '.join(channels)}): give each by its name, or an array "
+                "[C, X, Y, Z] in this order"
+            )
+        scan = {channels[0]: scan}
+    if set(scan) != set(channels):
+        raise UsageError(f"the channels {', '.join(scan)} are given, the model takes {', '.join(channels)}")
+    found = {name: as_volume(scan[name], spacing_mm) for name in channels}
+    first = next(iter(found.values()))
+    for name, volume in found.items():
+        require_same_grid(first, volume, f"channels {channels[0]} and {name}")
+    return found
 
 
 def as_volume(scan: Scan, spacing_mm: Sequence[float] | None = None) -> Volume:

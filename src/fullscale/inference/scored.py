@@ -96,10 +96,10 @@ def mask_of(case: Case, folder: Path) -> Path:
 
 def _segment(case: Case, predictor: Shared[Predictor], folder: Path, labels: Mapping[int, str]) -> list[GuidedScores]:
     """Write the mask of one case, and return what its gate does where there is one."""
-    mask, guided = predict_guided(predictor.value, case.image)
+    mask, guided = predict_guided(predictor.value, dict(case.channels))
     write_volume(mask_of(case, folder), mask)
     if guided is None:
         return []
     assert case.label is not None
-    truth = LabelScheme(labels).merge(read_label(case.label, case.image))
+    truth = LabelScheme(labels).merge(read_label(case.label, case.first))
     return [score_guided(case.id, guided, truth, list(predictor.value.card.structures))]

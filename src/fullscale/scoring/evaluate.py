@@ -258,7 +258,7 @@ def _truth(references: str | Path | Mapping[str, Case]) -> LabelMaps:
     if isinstance(references, Mapping):
         labelled = {name: case for name, case in references.items() if case.label is not None}
         files = {name: case.label for name, case in labelled.items() if case.label is not None}
-        return LabelMaps(files, {name: case.image for name, case in labelled.items()})
+        return LabelMaps(files, {name: case.first for name, case in labelled.items()})
     found = find_label_maps(references)
     if not found.files:
         find_dataset(references)  # which says why there is none

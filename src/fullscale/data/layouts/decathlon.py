@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fullscale.data.case import Dataset
 from fullscale.data.layouts.description import read_description
-from fullscale.data.layouts.rows import add_rows, is_there
+from fullscale.data.layouts.rows import Row, add_rows, is_there
 
 
 def recognise(root: Path) -> Dataset | None:
@@ -25,6 +27,11 @@ def listed_in(file: Path) -> Dataset | None:
     if description.training is None:
         return None
     dataset = description.dataset(file.parent, "Medical Segmentation Decathlon")
-    add_rows(dataset, description.training)
-    add_rows(dataset, (row for row in description.test if is_there(row.image)))
+    for rows in (description.training, [row for row in description.test if all(map(is_there, row.images.values()))]):
+        add_rows(dataset, [_with_channels(row, dataset.channels) for row in rows])
     return dataset
+
+
+def _with_channels(row: Row, channels: Sequence[str]) -> Row:
+    """Let the one file of a case hold all of its channels, along its fourth axis."""
+    return replace(row, images=dict.fromkeys(channels, *row.images.values())) if len(row.images) == 1 else row

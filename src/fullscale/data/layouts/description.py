@@ -6,10 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fullscale.data.case import Dataset
+from fullscale.data.case import ONE_CHANNEL, Dataset
 from fullscale.data.layouts.rows import Row, json_rows
 from fullscale.documents import read_json
 from fullscale.errors import DataError
+
+SEQUENCES = {
+    *("mri", "mr", "flair", "t1", "t1w", "t1c", "t1ce", "t1gd", "t1wgd", "t2", "t2w", "t2f", "t1n", "pd", "adc", "dwi"),
+    *("swi", "dce", "hbv"),
+}
+"""Names of channels that are sequences of MRI, in lower case."""
 
 _IGNORE = "ignore"
 _LARGEST_LABEL = 2**31 - 1
@@ -27,6 +33,7 @@ class Description:
         ignore: value of the voxels of which nothing is known (nnU-Net), or None.
         training: cases, some perhaps without a label; None where the file lists none.
         test: images without labels.
+        channels: names of the channels of a case, in their order.
     """
 
     name: str | None = None
@@ -36,11 +43,13 @@ class Description:
     ignore: int | None = None
     training: list[Row] | None = None
     test: tuple[Row, ...] = ()
+    channels: tuple[str, ...] = (ONE_CHANNEL,)
 
     def dataset(self, root: Path, layout: str) -> Dataset:
         """Start a data set with what is declared; its name is the folder's where none is."""
         name = self.name or root.resolve().name
-        return Dataset(root, layout, name, self.modality, self.labels, regions=self.regions, ignore=self.ignore)
+        further: dict[str, Any] = {"regions": self.regions, "ignore": self.ignore, "channels": self.channels}
+        return Dataset(root, layout, name, self.modality, self.labels, **further)
 
 
 def beside(root: Path) -> Description:
@@ -53,20 +62,19 @@ def read_description(path: Path) -> Description:
     """Read a `dataset.json` in the form of the Decathlon or of nnU-Net.
 
     Raises:
-        DataError: the file is not JSON, is of another form, or declares several image channels.
+        DataError: the file is not JSON, or is of another form.
     """
     content = read_json(path)
     if not isinstance(content, dict):
         raise DataError(f"{path}: holds a JSON {type(content).__name__}, expected an object that describes a data set")
-    channels = content.get("channel_names", content.get("modality"))
-    if isinstance(channels, dict) and len(channels) > 1:
-        named = ", ".join(str(name) for name in channels.values())
-        raise DataError(f"{path}: declares {len(channels)} images a case ({named}); one image a case is supported")
+    declared = content.get("channel_names", content.get("modality"))
+    channels = _channels(path, declared)
     training, test = content.get("training"), content.get("test")
     labels, regions, ignore = _labels(path, content["labels"]) if content.get("labels") else (None, {}, None)
     return Description(
         name=str(content["name"]) if content.get("name") else None,
-        modality=_first_text(channels),
+        modality=_modality(declared),
+        channels=channels,
         labels=labels,
         regions=regions,
         ignore=ignore,
@@ -75,10 +83,24 @@ def read_description(path: Path) -> Description:
     )
 
 
-def _first_text(channels: Any) -> str | None:
-    if isinstance(channels, dict):
-        channels = next(iter(channels.values()), None)
-    return str(channels) if channels else None
+def _channels(path: Path, declared: Any) -> tuple[str, ...]:
+    """Return the names of several channels in the order of their numbers; of one, `ONE_CHANNEL`."""
+    if not isinstance(declared, dict) or len(declared) < 2:
+        return (ONE_CHANNEL,)
+    if not all(str(number).isdecimal() for number in declared):
+        raise DataError(f"{path}: channels are {declared!r:.80}, expected numbers from 0 with names")
+    names = tuple(str(declared[number]) for number in sorted(declared, key=int))
+    if len(set(names)) < len(names):
+        raise DataError(f"{path}: two channels have one name ({', '.join(names)}); give each its own")
+    return names
+
+
+def _modality(declared: Any) -> str | None:
+    """Return the modality where one is declared; several channels are MRI where each is a sequence of it."""
+    names = list(declared.values()) if isinstance(declared, dict) else [declared]
+    if len(names) < 2:
+        return str(names[0]) if names and names[0] else None
+    return "MRI" if all(str(name).lower() in SEQUENCES for name in names) else None
 
 
 def _labels(path: Path, declared: Any) -> tuple[dict[int, str] | None, dict[str, tuple[int, ...]], int | None]:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from fullscale.data.case import WHOLE_SET, Dataset, Problem
 from fullscale.data.dicom.headers import is_seg, segment_names
-from fullscale.data.layouts import chaos, decathlon, lists, lits, nnunet, two_folders
+from fullscale.data.layouts import chaos, decathlon, lists, lits, nnunet, patient_folders, two_folders
 from fullscale.data.layouts.rows import COLUMNS
 from fullscale.data.slicer import slicer_segments
 from fullscale.errors import DataError
@@ -29,6 +29,7 @@ LAYOUTS: tuple[Callable[[Path], Dataset | None], ...] = (
     lits.recognise,
     chaos.recognise,
     two_folders.recognise,
+    patient_folders.recognise,  # last: other layouts have folders of patients too
 )
 """Every known layout; the first that returns a data set is believed. All but the first take a folder."""
 
@@ -52,7 +53,8 @@ def find_dataset(path: str | Path) -> Dataset:
     contents = "it is empty" if not any(path.iterdir()) else "none of the known layouts fits"
     raise DataError(
         f"{path}: no data set found, {contents} (Decathlon or nnU-Net dataset.json, volume-N with segmentation-N, "
-        f"ID/DICOM_anon with ID/Ground, images/ with labels/); give a CSV file with the columns {','.join(COLUMNS)}"
+        f"ID/DICOM_anon with ID/Ground, images/ with labels/, a folder a patient); give a CSV file with the "
+        f"columns {','.join(COLUMNS)}"
     )
 
 
@@ -74,8 +76,8 @@ def _finish(dataset: Dataset) -> Dataset:
         for first, second in pairwise(cases):
             if first.id == second.id:
                 raise DataError(
-                    f"{dataset.root}: the case name '{first.id}' stands for two images, {first.image} and "
-                    f"{second.image}; remove one, or give a CSV file with a column 'case'"
+                    f"{dataset.root}: the case name '{first.id}' stands for two images, {first.first} and "
+                    f"{second.first}; remove one, or give a CSV file with a column 'case'"
                 )
     if dataset.labels is None and not dataset.regions:
         dataset = replace(dataset, labels=_segment_labels(dataset))

@@ -29,6 +29,7 @@ def recognise(path: Path) -> Dataset | None:
     rows = csv_rows(path) if suffix == ".csv" else json_rows(path, content)
     if not rows:
         raise DataError(f"{path}: lists no cases; expected a line for each, with the columns {', '.join(COLUMNS)}")
-    dataset = Dataset(path, f"{suffix[1:].upper()} list", path.stem, None, None)
+    channels = tuple(dict.fromkeys(channel for row in rows for channel in row.images))
+    dataset = Dataset(path, f"{suffix[1:].upper()} list", path.stem, None, None, channels=channels)
     add_rows(dataset, rows)
     return dataset

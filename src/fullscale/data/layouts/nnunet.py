@@ -1,23 +1,20 @@
-"""nnU-Net's raw layout: `imagesTr/CASE_0000.nii.gz` with `labelsTr/CASE.nii.gz`."""
+"""nnU-Net's raw layout: `imagesTr/CASE_0000.nii.gz`, a file for each channel, with `labelsTr/CASE.nii.gz`."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
-from fullscale.data.case import Case, Dataset
+from fullscale.data.case import Dataset, Problem
 from fullscale.data.layouts.description import beside
-from fullscale.data.layouts.folders import TEST_FOLDER, pair, subfolders, volumes
+from fullscale.data.layouts.folders import TEST_FOLDER, subfolders, volumes
+from fullscale.data.layouts.rows import add_channels
 from fullscale.data.volume_files import volume_stem
-from fullscale.errors import DataError
 
 
 def recognise(root: Path) -> Dataset | None:
-    """Take a folder in which an image has a channel number that its label lacks; the case's name lacks it too.
-
-    Raises:
-        DataError: a case has several channels.
-    """
+    """Take a folder in which an image has a channel number that its label lacks; the case's name lacks it too."""
     folders = subfolders(root)
     if "imagestr" not in folders or "labelstr" not in folders:
         return None
@@ -25,14 +22,35 @@ def recognise(root: Path) -> Dataset | None:
     labels = {volume_stem(file): file for file in volumes(folders["labelstr"])}
     if not any(_channel(file) and _case_name(file) in labels for file in images):
         return None
-    for image in images + tests:
-        if _channel(image) not in ("0000", None):
-            raise DataError(f"{image}: is a second image of its case; one image a case (_0000) is supported")
-    dataset = beside(root).dataset(root, "nnU-Net raw")
-    pair(dataset, [(_case_name(file), file) for file in images], labels)
-    for file in tests:
-        dataset.add(Case.of_image(_case_name(file), file))
+    dataset = _with_found_channels(beside(root).dataset(root, "nnU-Net raw"), images)
+    for name, files in _by_case(images, dataset.channels).items():
+        add_channels(dataset, name, files, labels.get(name))
+        if name not in labels:
+            file = next(iter(files.values()))
+            dataset.problems.append(Problem(name, f"{file}: has no label, left out of training", "warning"))
+    for name, files in _by_case(tests, dataset.channels).items():
+        add_channels(dataset, name, files, None)
+    for name in sorted(labels.keys() - {_case_name(file) for file in images}):
+        dataset.problems.append(Problem(name, f"{labels[name]}: is a label without its image"))
     return dataset
+
+
+def _with_found_channels(dataset: Dataset, images: list[Path]) -> Dataset:
+    """Name the channels by their numbers where nothing declares their names."""
+    numbers = sorted({_channel(file) or "0000" for file in images})
+    if len(dataset.channels) > 1 or len(numbers) == 1:
+        return dataset
+    return replace(dataset, channels=tuple(numbers))
+
+
+def _by_case(images: list[Path], channels: tuple[str, ...]) -> dict[str, dict[str, Path]]:
+    """Put the files of each case together, by the names of their channels; one beyond those keeps its number."""
+    cases: dict[str, dict[str, Path]] = {}
+    for file in images:
+        number = int(_channel(file) or 0)
+        name = channels[number] if number < len(channels) else f"{number:04d}"
+        cases.setdefault(_case_name(file), {})[name] = file
+    return cases
 
 
 def _channel(file: Path) -> str | None:
