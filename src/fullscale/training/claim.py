@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, model_validator
 
 from fullscale.config.load import dump_yaml, flatten, load_config
 from fullscale.config.schema import Config
@@ -43,6 +43,14 @@ class _Record(BaseModel):
     digests: dict[str, CaseDigest] | None = None
     initial_weights: str | None = None
     facts: list[FactsRecord] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _facts_as_they_are_kept_now(cls, values: Any) -> Any:
+        """Leave out the facts of 0.1, which knew no channels: its runs are not gone on with anyway."""
+        if isinstance(values, dict) and values.get("digests") is None:
+            return values | {"facts": []}
+        return values
 
 
 @dataclass(frozen=True)
