@@ -13,6 +13,7 @@ from fullscale.config.load import load_config
 from fullscale.data.phantom import write_dataset
 from fullscale.data.read import read_image
 from fullscale.data.recipe import image_slices, slice_geometry
+from fullscale.data.volume_files import write_volume
 from fullscale.errors import UsageError
 from fullscale.geometry.orientation import reorient
 from fullscale.geometry.volume import Volume
@@ -209,3 +210,17 @@ def test_views_that_cannot_be_compared_are_refused(
     assert done.returncode == 2
     assert message in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_a_structure_that_no_training_case_holds_is_said_before_training(
+    cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    labels = "data.labels={1: liver, 2: spleen, 3: kidney}"
+    data = tmp_path / "data"
+    list(write_dataset(data, 3, 1, structures=(1, 2, 3), size=24, slices=20))
+    for case in ("phantom_001", "phantom_002"):
+        file = data / "labelsTr" / f"{case}.nii.gz"
+        mask = read_image(file)
+        write_volume(file, mask.with_array(np.where(mask.array == 3, 0, mask.array)))
+    trained(data, tmp_path / "run", cache, labels, "data.validation=[phantom_000]", "data.patch_size=[32, 32]")
+    assert "fold 0: no training case holds kidney; it will not be found" in caplog.text

@@ -105,6 +105,7 @@ def _train_fold(job: _Job, fold: FoldFolder, split: Split) -> Summary:
         fit(fold, job.config, module, data, job.request.progress)
         return Summary({}, {})
     with only_one(fold.path, "training"):
+        _name_unseen(job, fold, split)
         checkpoint = fit(fold, job.config, module, data, job.request.progress)
         if not _is_done(job.run, fold, checkpoint):
             _hand_over(job.run, fold, checkpoint, module, card)
@@ -112,6 +113,18 @@ def _train_fold(job: _Job, fold: FoldFolder, split: Split) -> Summary:
         summary = read_summary(fold.summary)
     _renew(job.run)
     return summary
+
+
+def _name_unseen(job: _Job, fold: FoldFolder, split: Split) -> None:
+    """Say which structures no training case of a fold holds: the network cannot learn them."""
+    held = sum(job.inputs.prepared[case].voxels.sum(axis=0) for case in split["train"])
+    unseen = [name for name, count in zip(job.inputs.plan.structures.values(), held[1:], strict=True) if not count]
+    if unseen:
+        _log.warning(
+            "fold %s: no training case holds %s; it will not be found. Choose other folds in splits.json, or "
+            "leave it out with data.labels",
+            *(fold.name, ", ".join(unseen)),
+        )
 
 
 def _module(job: _Job, card: ModelCard, split: Split) -> SegmentationModule:
