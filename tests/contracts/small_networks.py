@@ -11,7 +11,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "unet": {"width": 2},
     "unet++": {"width": 2},
     "attention-unet": {"width": 2},
-    "strided-unet": {"width": 2},
+    "strided-unet": {"width": 4, "levels": 4},
     "pspnet": {"encoder": "resnet10t", "width": 4},
     "deeplabv2": {"encoder": "resnet10t"},
     "deeplabv3": {"encoder": "resnet10t", "width": 4},

@@ -7,11 +7,11 @@ from fullscale.errors import UsageError
 from fullscale.networks.base import crop, pad_to_stride
 from fullscale.networks.blocks import (
     ConvNormAct,
-    Head,
-    InstanceNorm,
     initialise,
     require_positive,
 )
+from fullscale.networks.heads import Head, Head3d
+from fullscale.networks.norms import InstanceNorm
 from fullscale.networks.spatial import check_image, log2_scale, step_strides, upsample
 
 
@@ -37,6 +37,25 @@ def test_a_head_is_a_convolution(shape, classes):
     for forward in (head, lambda x: torch.nn.functional.conv2d(x, head.weight, head.bias, padding=1)):
         head.zero_grad()
         x = image.clone().requires_grad_()
+        logits = forward(x)
+        logits.backward(upstream)
+        found.append((logits.detach(), x.grad, head.weight.grad.clone(), head.bias.grad.clone()))
+    for ours, plain in zip(*found, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+@pytest.mark.parametrize("shape", [(2, 5, 11, 4, 3), (1, 3, 1, 1, 1), (1, 2, 8, 1, 6)])
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_a_head_for_volumes_is_a_convolution(shape, classes, channels_last):
+    head = Head3d(shape[1], classes).double()
+    volume, upstream = torch.randn(shape, dtype=torch.float64), torch.randn(shape[0], classes, *shape[2:]).double()
+    if channels_last:
+        volume = volume.contiguous(memory_format=torch.channels_last_3d)
+    found = []
+    for forward in (head, lambda x: torch.nn.functional.conv3d(x, head.weight, head.bias, padding=1)):
+        head.zero_grad()
+        x = volume.clone().requires_grad_()
         logits = forward(x)
         logits.backward(upstream)
         found.append((logits.detach(), x.grad, head.weight.grad.clone(), head.bias.grad.clone()))

@@ -12,29 +12,13 @@ from torch.nn import functional as F
 
 from fullscale.errors import UsageError
 from fullscale.networks.kernels.fold import fold_norm
-from fullscale.networks.kernels.forms import is_precise
+from fullscale.networks.kernels.norm_act import Norm, norm_act, norm_act_applies
 from fullscale.networks.kernels.scaled_conv import ScaledConv
 from fullscale.networks.kernels.scaled_conv3d import ScaledConv3d
+from fullscale.networks.norms import InstanceNorm
 from fullscale.networks.spatial import LAYERS
 
 Normalization = Literal["none", "batch", "instance"]
-
-
-class InstanceNorm(nn.Module):
-    """Each channel of each image brought to mean 0 and variance 1, with a weight and a bias a channel.
-
-    It is the same in training and in evaluation. Of a map of a single voxel the bias is left, where torch's own module
-    refuses: a small patch has such a deepest map.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Take `[B, C, ...]` to the same shape."""
-        return torch.instance_norm(x, self.weight, self.bias, None, None, True, 0.1, 1e-5, torch.backends.cudnn.enabled)
 
 
 class ConvAct(nn.Module):
@@ -74,9 +58,12 @@ class ConvNorm(nn.Module):
         super().__init__()
         self.conv = scaled_conv(in_channels, out_channels, log2_scale, stride, bias=normalization == "batch")
         batch_norm = LAYERS[len(log2_scale)].batch_norm
-        self.norm: nn.BatchNorm2d | nn.BatchNorm3d | InstanceNorm = (
-            batch_norm(out_channels) if normalization == "batch" else InstanceNorm(out_channels)
-        )
+        self.norm: Norm = batch_norm(out_channels) if normalization == "batch" else InstanceNorm(out_channels)
+
+    @property
+    def takes_statistics(self) -> bool:
+        """Whether it normalises by the map itself: in training, and an instance norm always."""
+        return self.training or isinstance(self.norm, InstanceNorm)
 
     def forward(self, x: Tensor) -> Tensor:
         """Take `[B, C, ...]` to `[B, out_channels, ...]`, each side times `2**log2_scale`."""
@@ -86,11 +73,36 @@ class ConvNorm(nn.Module):
 
 
 class ConvNormAct(ConvNorm):
-    """3x3 convolution over a map resized by `2**log2_scale`, normalisation, ReLU."""
+    """3x3 convolution over a map resized by `2**log2_scale`, normalisation, ReLU.
+
+    Args:
+        in_channels, out_channels, log2_scale, normalization, stride: as of `ConvNorm`.
+        slope: of the ReLU for negative values; with another than 0 it is a leaky one.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        log2_scale: Sequence[int] = (0, 0),
+        normalization: Normalization = "batch",
+        stride: Sequence[int] | None = None,
+        slope: float = 0.0,
+    ) -> None:
+        super().__init__(in_channels, out_channels, log2_scale, normalization, stride)
+        self.slope = slope
 
     def forward(self, x: Tensor) -> Tensor:
         """Take `[B, C, ...]` to `[B, out_channels, ...]`, each side times `2**log2_scale`."""
-        return F.relu(super().forward(x), inplace=True)
+        if self._normalises_in_few_passes(x):
+            return norm_act([self.conv(x)], [self.norm], self.slope)[0]
+        normalised = super().forward(x)
+        return F.leaky_relu(normalised, self.slope, inplace=True) if self.slope else F.relu(normalised, inplace=True)
+
+    def _normalises_in_few_passes(self, x: Tensor) -> bool:
+        """Whether torch's own norm is slow: an instance norm, and any in 3D, of maps that are channels last."""
+        slow = isinstance(self.norm, (InstanceNorm, nn.BatchNorm3d))
+        return slow and self.takes_statistics and self.conv.form != "direct" and norm_act_applies(x, self.norm)
 
 
 def scaled_conv(
@@ -108,38 +120,6 @@ def scaled_conv(
     along_depth, along_height, along_width = stride or (1, 1, 1)
     steps = along_depth, along_height, along_width
     return ScaledConv3d(in_channels, out_channels, (depth, height, width), stride=steps, bias=bias)
-
-
-class Head(nn.Conv2d):
-    """3x3 convolution with bias from features of an image to the logits of each class.
-
-    A convolution on a CPU pads its outputs to the width of a vector. To a single class the channels are therefore mixed
-    first, nine products at each pixel, and those shifted and added: the same sums.
-    """
-
-    def __init__(self, in_channels: int, classes: int) -> None:
-        super().__init__(in_channels, classes, kernel_size=3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Take `[B, C, H, W]` to `[B, classes, H, W]`."""
-        if not self._mixes_first(x):
-            return super().forward(x)
-        assert self.bias is not None
-        mixing = self.weight.flip(2, 3).permute(2, 3, 1, 0).reshape(9, self.in_channels, 1, 1)
-        products = F.conv2d(x, mixing).flatten(2)  # [B, 9, H W]
-        return F.fold(products, x.shape[-2:], kernel_size=3, padding=1) + self.bias[:, None, None]
-
-    def _mixes_first(self, x: Tensor) -> bool:
-        """Whether channels are mixed first: for one class on a CPU; not in bf16, which would round before it sums."""
-        on_cpu = x.device.type == "cpu" and not torch.compiler.is_compiling()
-        return self.out_channels == 1 and on_cpu and is_precise(x)
-
-
-def create_head(in_channels: int, classes: int, spatial_dims: int) -> nn.Module:
-    """Make the 3x3 convolution with bias from features to the logits of each class."""
-    if spatial_dims == 2:
-        return Head(in_channels, classes)
-    return nn.Conv3d(in_channels, classes, kernel_size=3, padding=1)
 
 
 class UpNode(nn.Module):

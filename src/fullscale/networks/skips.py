@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fullscale.networks.blocks import ConvNorm, ConvNormAct, InstanceNorm, Normalization, scaled_conv
+from fullscale.networks.blocks import ConvNorm, ConvNormAct, Normalization, scaled_conv
 from fullscale.networks.kernels.fusion import fuse_scales
 from fullscale.networks.kernels.recompute import recompute
+from fullscale.networks.norms import InstanceNorm
 from fullscale.networks.spatial import LAYERS, upsample
 
 Fusion = Literal["paper", "reduce", "sum"]

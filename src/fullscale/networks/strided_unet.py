@@ -10,10 +10,9 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fullscale.networks.base import SegmentationNetwork
-from fullscale.networks.blocks import InstanceNorm, require_positive
+from fullscale.networks.blocks import ConvNormAct, require_positive
 from fullscale.networks.encoders import LEVELS, level_widths
 from fullscale.networks.spatial import (
     LAYERS,
@@ -70,7 +69,7 @@ class StridedUNet(SegmentationNetwork):
         widths = level_widths(width, levels, max_width)
         same, layers = (1,) * spatial_dims, LAYERS[spatial_dims]
         self.encoder = nn.ModuleList(
-            nn.Sequential(Unit(source, out, stride), Unit(out, out, same))
+            nn.Sequential(unit(source, out, stride), unit(out, out, same))
             for source, out, stride in zip((in_channels, *widths), widths, (same, *steps), strict=False)
         )
         self.ups = nn.ModuleList(
@@ -78,7 +77,7 @@ class StridedUNet(SegmentationNetwork):
             for (out, deeper), step in zip(pairwise(widths), steps, strict=True)
         )
         self.decoder = nn.ModuleList(
-            nn.Sequential(Unit(2 * out, out, same), Unit(out, out, same)) for out in widths[:-1]
+            nn.Sequential(unit(2 * out, out, same), unit(out, out, same)) for out in widths[:-1]
         )
         self.heads = nn.ModuleList(layers.conv(out, classes, kernel_size=1) for out in widths[: self.num_supervised])
         initialise_leaky(self)
@@ -96,18 +95,9 @@ class StridedUNet(SegmentationNetwork):
         ]
 
 
-class Unit(nn.Module):
-    """3x3 convolution, instance normalisation, leaky ReLU."""
-
-    def __init__(self, in_channels: int, out_channels: int, stride: Sequence[int]) -> None:
-        super().__init__()
-        conv = LAYERS[len(stride)].conv
-        self.conv = conv(in_channels, out_channels, kernel_size=3, stride=tuple(stride), padding=1, bias=False)
-        self.norm = InstanceNorm(out_channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Take `[B, C, ...]` to `[B, out_channels, ...]`, each side divided by the stride."""
-        return F.leaky_relu(self.norm(self.conv(x)), SLOPE, inplace=True)
+def unit(in_channels: int, out_channels: int, stride: Sequence[int]) -> ConvNormAct:
+    """Make a 3x3 convolution, instance normalisation and leaky ReLU; each side is divided by the stride."""
+    return ConvNormAct(in_channels, out_channels, (0,) * len(stride), "instance", stride, SLOPE)
 
 
 def initialise_leaky(module: nn.Module) -> None:

@@ -15,12 +15,12 @@ from fullscale.networks.base import SegmentationNetwork
 from fullscale.networks.blocks import (
     Normalization,
     UpNode,
-    create_head,
     initialise,
     require_normalization,
     require_positive,
 )
 from fullscale.networks.encoders import LEVELS, create_encoder, encoder_normalization, level_widths
+from fullscale.networks.heads import create_head
 from fullscale.networks.spatial import require_levels, require_spatial_dims, step_between, upsample
 
 

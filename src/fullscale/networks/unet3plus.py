@@ -20,13 +20,13 @@ from fullscale.errors import UsageError
 from fullscale.networks.base import crop, pad_to_stride, training_output
 from fullscale.networks.blocks import (
     Normalization,
-    create_head,
     initialise,
     require_normalization,
     require_positive,
 )
 from fullscale.networks.encoders import LEVELS, Downsampling, create_encoder
 from fullscale.networks.guidance import TRAINING_ABSENT_LOGIT, Guidance, count_structures, decode_present, gate
+from fullscale.networks.heads import create_head
 from fullscale.networks.kernels.recompute import recompute
 from fullscale.networks.protocol import SegmentationOutput
 from fullscale.networks.skips import Fusion, create_level

@@ -12,8 +12,10 @@ from torch.nn import functional as F
 from fullscale.networks.kernels import fusion
 from fullscale.networks.kernels import norm_act as module
 from fullscale.networks.kernels.forms import set_form
-from fullscale.networks.kernels.norm_act import norm_act, norm_act_applies, remade
+from fullscale.networks.kernels.norm_act import norm_act, norm_act_applies
+from fullscale.networks.kernels.remade import remade
 from fullscale.networks.kernels.scaled_conv import ScaledConv
+from fullscale.networks.norms import InstanceNorm
 from fullscale.networks.skips import DecoderLevel
 from fullscale.networks.unet3plus import UNet3Plus
 
@@ -68,6 +70,48 @@ def test_it_is_norms_joined_and_relu(batch, height, width, channels, channels_la
         torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-11)
     for ours, other in zip(norms, theirs, strict=True):
         torch.testing.assert_close(ours.state_dict(), other.state_dict(), rtol=1e-12, atol=1e-12)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    batch=st.integers(1, 3),
+    sides=st.lists(st.integers(1, 5), min_size=2, max_size=3),
+    channels=st.lists(st.integers(1, 4), min_size=1, max_size=3),
+    channels_last=st.booleans(),
+    slope=st.sampled_from([0.0, 0.01, 0.3]),
+    instance=st.booleans(),
+    block=st.integers(1, 40),
+    seed=st.integers(0, 2**16),
+)
+def test_instance_norms_and_norms_of_volumes_join_and_rectify_too(
+    batch, sides, channels, channels_last, slope, instance, block, seed
+):
+    torch.manual_seed(seed)
+    sides = [*sides[:-1], sides[-1] + 1]  # a batch norm refuses a single pixel
+    if instance:
+        norms = [InstanceNorm(c).double() for c in channels]
+    else:
+        norms = [(nn.BatchNorm2d if len(sides) == 2 else nn.BatchNorm3d)(c).double() for c in channels]
+    for norm in norms:
+        nn.init.normal_(norm.weight)
+        nn.init.normal_(norm.bias)
+    form = {2: torch.channels_last, 3: torch.channels_last_3d}[len(sides)]
+    form = form if channels_last else torch.contiguous_format
+    maps = [(3 + torch.randn(batch, c, *sides).double()).contiguous(memory_format=form) for c in channels]
+    upstream = torch.randn(batch, sum(channels), *sides).double().contiguous(memory_format=form)
+
+    def literal(maps, norms):
+        joined = torch.cat([norm(x) for x, norm in zip(maps, norms, strict=True)], dim=1)
+        return F.leaky_relu(joined, slope)
+
+    expected = run(literal, maps, copy.deepcopy(norms), upstream)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "NUMBERS_OF_A_BLOCK", block)
+        found = run(lambda maps, norms: norm_act(maps, norms, slope)[0], maps, norms, upstream)
+        again = norm_act(maps, norms, slope)[1]()
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(again, expected[0], rtol=1e-8, atol=1e-10)
 
 
 def test_in_float32_it_is_no_further_from_the_truth_than_torch(monkeypatch):
@@ -128,8 +172,11 @@ def test_it_does_not_apply_where_torch_must_do_it():
     assert not norm_act_applies(x, nn.BatchNorm2d(3, bias=False))
     assert not norm_act_applies(x, nn.BatchNorm2d(3, track_running_stats=False))
     assert not norm_act_applies(x, nn.BatchNorm2d(3).eval())
+    assert norm_act_applies(x[..., None], nn.BatchNorm3d(3))
+    assert norm_act_applies(x, InstanceNorm(3).eval())
     with torch.autocast("cpu", torch.bfloat16):
         assert not norm_act_applies(x, norm)
+        assert not norm_act_applies(x, InstanceNorm(3))
 
 
 def test_one_value_a_channel_is_refused_as_torch_refuses_it():

@@ -10,15 +10,15 @@ Whatever the way, the result is that of equation 1, with each skip a convolution
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from fullscale.networks.blocks import ConvNorm, ConvNormAct
-from fullscale.networks.kernels.norm_act import norm_act, norm_act_applies, remade
+from fullscale.networks.kernels.norm_act import norm_act, norm_act_applies
 from fullscale.networks.kernels.recompute import recompute
+from fullscale.networks.kernels.remade import remade
 
 
 def fuse_scales(
@@ -59,15 +59,16 @@ def _fuse(maps: Sequence[Tensor], skips: Sequence[ConvNorm], fuse: ConvNormAct) 
 def _norm_act_applies(x: Tensor, skips: Sequence[ConvNorm], fuse: ConvNormAct) -> bool:
     """Whether `norm_act` may do all the norms. The form "direct" asks for torch's own operations throughout."""
     parts = (*skips, fuse)
-    return fuse.conv.form != "direct" and all(part.training and norm_act_applies(x, part.norm) for part in parts)
+    return fuse.conv.form != "direct" and all(
+        part.takes_statistics and norm_act_applies(x, part.norm) for part in parts
+    )
 
 
 def _fuse_keeping_little(maps: list[Tensor], skips: Sequence[ConvNorm], fuse: ConvNormAct) -> Tensor:
     """Fuse in training; of norms, ReLU and join nothing is kept for the backward pass."""
     convolved = [skip.conv(x) for skip, x in zip(skips, maps, strict=True)]
-    *norms, fused_norm = (cast("nn.BatchNorm2d", part.norm) for part in (*skips, fuse))
-    joined, make_again = norm_act(convolved, norms)
+    joined, make_again = norm_act(convolved, [skip.norm for skip in skips])
     with remade(joined, make_again):
         fused = fuse.conv(joined)
     del joined  # a large map
-    return norm_act([fused], [fused_norm])[0]
+    return norm_act([fused], [fuse.norm])[0]

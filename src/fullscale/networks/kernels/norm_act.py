@@ -1,26 +1,31 @@
-"""Batch normalisation and ReLU of maps that are joined, in training on a CPU: in few passes, and keeping little.
+"""Normalisation and ReLU of maps that are joined, on a CPU: in few passes over memory, and keeping little.
 
-Letters: B batch, C channels of a map, F of all together, H W size, N = B H W pixels.
+Letters: B batch, C channels of a map, F of all together, `...` the size of a map (H W or D H W), G groups that are
+normalised by themselves (one of all images for a batch norm in training, one an image for an instance norm), N pixels
+of a group.
 
 A convolution's output, its normalisation, the ReLU of that and the joined map hold the same numbers but for a few per
 channel, and as PyTorch comes the backward pass keeps two of them. Here it keeps the first alone. The gradient makes the
 others again, a block of pixels at a time, which stays in the processor's cache; and the convolution that takes the
-joined map is told to make it again too, by `remade`. Torch's own gradient of a batch norm is also slow with a part of a
-joined map: it reads the channels that it is given with the stride of all.
+joined map is told to make it again too (`remade`). Torch's own gradient of a batch norm is also slow with a part of a
+joined map: it reads the channels that it is given with the stride of all. Its instance norm copies a map that is
+channels last into another order and back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.autograd.graph import saved_tensors_hooks
+from torch.nn import functional as F
 
 from fullscale.networks.kernels.forms import is_precise
+from fullscale.networks.norms import InstanceNorm
+
+Norm = nn.BatchNorm2d | nn.BatchNorm3d | InstanceNorm
 
 NUMBERS_OF_A_BLOCK = 500_000
 """Pixels times channels that are normalised together."""
@@ -29,101 +34,78 @@ NUMBERS_OF_A_BLOCK = 500_000
 def norm_act_applies(x: Tensor, norm: nn.Module) -> bool:
     """Whether `norm_act` may stand in for a norm of maps like `x`.
 
-    For a plain batch norm, with weight, bias and running statistics, in training; eager, on a CPU, in float32 or
-    float64.
+    For an instance norm, and for a plain batch norm, with weight, bias and running statistics, in training; eager, on a
+    CPU, in float32 or float64.
     """
-    if type(norm) is not nn.BatchNorm2d or not norm.training:
+    eager = x.device.type == "cpu" and is_precise(x) and not torch.compiler.is_compiling()
+    if isinstance(norm, InstanceNorm):
+        return eager
+    if type(norm) not in (nn.BatchNorm2d, nn.BatchNorm3d) or not norm.training:
         return False
-    complete = all(numbers is not None for numbers in (norm.weight, norm.bias, norm.running_mean, norm.running_var))
-    return complete and x.device.type == "cpu" and is_precise(x) and not torch.compiler.is_compiling()
+    parts = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+    return eager and all(numbers is not None for numbers in parts)
 
 
-def norm_act(maps: Sequence[Tensor], norms: Sequence[nn.BatchNorm2d]) -> tuple[Tensor, Callable[[], Tensor]]:
-    """Normalise each map by its own batch norm, join them by channels, ReLU; running statistics are updated.
+def norm_act(maps: Sequence[Tensor], norms: Sequence[Norm], slope: float = 0.0) -> tuple[Tensor, Callable[[], Tensor]]:
+    """Normalise each map by its own norm, join them by channels, ReLU; running statistics are updated.
 
     Args:
-        maps: `[B, C, H, W]` each, C of its own.
-        norms: of each map, for which `norm_act_applies` must hold.
+        maps: `[B, C, ...]` each, C of its own.
+        norms: of each map, all of one kind, for which `norm_act_applies` must hold.
+        slope: of the ReLU for negative values; with another than 0 it is a leaky one.
 
     Returns:
-        `[B, F, H, W]`, channels last in memory, and a function that makes it again.
+        `[B, F, ...]`, channels last in memory, and a function that makes it again.
 
     Raises:
-        ValueError: there is one pixel only, as torch has it.
+        ValueError: there is one pixel only for a batch norm, as torch has it.
     """
     moments = [_moments(x, norm) for x, norm in zip(maps, norms, strict=True)]
-    mean, rstd = (torch.cat(numbers) for numbers in zip(*moments, strict=True))
+    mean, rstd = (torch.cat(numbers, dim=1) for numbers in zip(*moments, strict=True))
     weight, bias = (torch.cat([getattr(norm, name) for norm in norms]) for name in ("weight", "bias"))
     kept = [x.detach() for x in maps]
     factors = mean, rstd * weight.detach(), bias.detach()
-    return _NormAct.apply(weight, bias, mean, rstd, *maps), lambda: _joined(kept, *factors)
-
-
-def remade(x: Tensor, make: Callable[[], Tensor]) -> AbstractContextManager[Any]:
-    """Within this context nothing keeps `x` for its backward pass: it is made again there.
-
-    Args:
-        x: dense in memory; it must live until the context ends.
-        make: returns the same numbers, in the same order in memory.
-
-    Raises:
-        RuntimeError: in the backward pass, if what else was kept has been changed in place, as torch has it.
-    """
-    address, numbers = x.data_ptr(), x.numel()
-
-    def pack(saved: Tensor) -> _Remade | _Kept:
-        if saved.data_ptr() == address and saved.numel() == numbers:
-            return _Remade(saved.shape, saved.stride())
-        return _Kept(saved.detach(), saved._version)
-
-    def unpack(packed: _Remade | _Kept) -> Tensor:
-        if isinstance(packed, _Remade):
-            return make().as_strided(*packed)
-        if packed.tensor._version != packed.version:
-            raise RuntimeError("a tensor needed for the gradient has been modified by an inplace operation")
-        return packed.tensor
-
-    return saved_tensors_hooks(pack, unpack)
-
-
-class _Remade(NamedTuple):
-    shape: torch.Size
-    stride: tuple[int, ...]
-
-
-class _Kept(NamedTuple):
-    tensor: Tensor
-    version: int
+    return _NormAct.apply(weight, bias, mean, rstd, slope, *maps), lambda: _joined(kept, *factors, slope)
 
 
 class _NormAct(torch.autograd.Function):
-    """Of maps `[B, C, H, W]` with mean and 1 / deviation `[F]` of their channels, weight and bias `[F]`."""
+    """Of maps `[B, C, ...]` with mean and 1 / deviation `[G, F]` of their channels, weight and bias `[F]`."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, *maps: Tensor) -> Tensor:
-        """Take the maps to `[B, F, H, W]`."""
+    def forward(
+        ctx: Any, weight: Tensor, bias: Tensor, mean: Tensor, rstd: Tensor, slope: float, *maps: Tensor
+    ) -> Tensor:
+        """Take the maps to `[B, F, ...]`."""
         ctx.save_for_backward(weight, bias, mean, rstd, *maps)
-        return _joined(maps, mean, rstd * weight, bias)
+        ctx.slope = slope
+        return _joined(maps, mean, rstd * weight, bias, slope)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Take the gradient `[B, F, H, W]` back to weight, bias and the maps; through mean and deviation too."""
+        """Take the gradient `[B, F, ...]` back to weight, bias and the maps; through mean and deviation too."""
         weight, bias, mean, rstd, *maps = ctx.saved_tensors
-        scale, to_weight, to_bias = rstd * weight, torch.empty_like(weight), torch.empty_like(bias)
+        scale, to_weight, to_bias = rstd * weight, torch.zeros_like(weight), torch.zeros_like(bias)
         to_maps = [_channels_last(x, x.shape[1]) for x in maps]
         for x, to_x, at in zip(maps, to_maps, _channels(maps), strict=True):
-            of_map = _MapGradient(x, gradient[:, at], mean[at], rstd[at], scale[at], bias[at])
-            to_bias[at], to_weight[at] = of_map.sums()
-            of_map.write(to_x, to_bias[at], to_weight[at])
-        return to_weight, to_bias, None, None, *to_maps
+            groups = (_groups(each, len(mean)) for each in (x, gradient[:, at], to_x))
+            for group, (pixels, passed, target) in enumerate(zip(*groups, strict=True)):
+                numbers = (mean[group, at], rstd[group, at], scale[group, at], bias[at])
+                of_group = _GroupGradient(pixels, passed, *numbers, ctx.slope)
+                of_bias, of_weight = of_group.sums()
+                of_group.write(target, of_bias, of_weight)
+                to_bias[at] += of_bias
+                to_weight[at] += of_weight
+        return to_weight, to_bias, None, None, None, *to_maps
 
 
-class _MapGradient:
-    """The gradient of one map, in two walks over its blocks: sums over all pixels, then what depends on them."""
+class _GroupGradient:
+    """The gradient of a group of pixels `[N, C]`, in two walks over its blocks: sums, then what depends on them."""
 
-    def __init__(self, x: Tensor, gradient: Tensor, mean: Tensor, rstd: Tensor, scale: Tensor, bias: Tensor) -> None:
-        self.x, self.gradient = _pixels(x), _pixels(gradient)
+    def __init__(
+        self, x: Tensor, gradient: Tensor, mean: Tensor, rstd: Tensor, scale: Tensor, bias: Tensor, slope: float
+    ) -> None:
+        self.x, self.gradient, self.slope = x, gradient, slope
         self.mean, self.rstd, self.scale, self.bias = mean, rstd, scale, bias
         self.scratch = self.x.new_empty(2, *next(_blocks(self.x))[0].shape)
 
@@ -135,11 +117,10 @@ class _MapGradient:
             of_product += passed.mul_(centred).sum(0)
         return of_gradient, of_product * self.rstd
 
-    def write(self, to_x: Tensor, of_gradient: Tensor, of_product: Tensor) -> None:
-        """Fill the gradient of the map."""
+    def write(self, target: Tensor, of_gradient: Tensor, of_product: Tensor) -> None:
+        """Fill the gradient of the pixels, `[N, C]`."""
         of_pixel = -self.scale / len(self.x)
         constant, slope = of_pixel * of_gradient, of_pixel * self.rstd * of_product
-        target = _pixels(to_x)
         for passed, centred, at in self._walk():
             torch.addcmul(constant, centred, slope, out=centred)
             torch.addcmul(centred, passed, self.scale, out=target[at])
@@ -150,34 +131,52 @@ class _MapGradient:
             centred, passed = self.scratch[:, : len(block)]
             torch.sub(block, self.mean, out=centred)
             torch.addcmul(self.bias, centred, self.scale, out=passed)
-            torch.ops.aten.threshold_backward(self.gradient[at], passed, 0, grad_input=passed)
+            _act_backward(self.gradient[at], passed, self.slope)
             yield passed, centred, at
 
 
-def _moments(x: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Return mean and 1 / deviation `[C]` of a map, and update the running statistics.
+def _act(x: Tensor, slope: float) -> Tensor:
+    """Rectify in place."""
+    return F.leaky_relu_(x, slope) if slope else x.clamp_min_(0)
+
+
+def _act_backward(gradient: Tensor, before: Tensor, slope: float) -> None:
+    """Replace what was rectified by the gradient that passes."""
+    if slope:
+        torch.ops.aten.leaky_relu_backward.grad_input(gradient, before, slope, False, grad_input=before)
+    else:
+        torch.ops.aten.threshold_backward(gradient, before, 0, grad_input=before)
+
+
+def _moments(x: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
+    """Return mean and 1 / deviation `[G, C]` of a map, and update the running statistics of a batch norm.
 
     Raises:
-        ValueError: there is one pixel only, as torch has it.
+        ValueError: there is one pixel only for a batch norm, as torch has it.
     """
-    if x.numel() == x.shape[1]:
-        raise ValueError(f"expected more than 1 value per channel when training, got {list(x.shape)}")
-    assert norm.num_batches_tracked is not None
     with torch.no_grad():
+        if isinstance(norm, InstanceNorm):
+            each = [torch.batch_norm_update_stats(image, None, None, 0.0) for image in torch.split(x, 1)]
+            mean, variance = (torch.stack(numbers) for numbers in zip(*each, strict=True))
+            return mean, torch.rsqrt(variance + norm.eps)
+        if x.numel() == x.shape[1]:
+            raise ValueError(f"expected more than 1 value per channel when training, got {list(x.shape)}")
+        assert norm.num_batches_tracked is not None
         norm.num_batches_tracked += 1
         momentum = norm.momentum if norm.momentum is not None else 1 / float(norm.num_batches_tracked)
         mean, variance = torch.batch_norm_update_stats(x, norm.running_mean, norm.running_var, momentum)
-        return mean, torch.rsqrt(variance + norm.eps)
+        return mean[None], torch.rsqrt(variance + norm.eps)[None]
 
 
-def _joined(maps: Sequence[Tensor], mean: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
-    """Normalise maps `[B, C, H, W]` with numbers `[F]`, ReLU: `[B, F, H, W]`, channels last in memory."""
-    joined = _channels_last(maps[0], len(mean))
+def _joined(maps: Sequence[Tensor], mean: Tensor, scale: Tensor, bias: Tensor, slope: float) -> Tensor:
+    """Normalise maps `[B, C, ...]` with numbers `[G, F]` and `[F]`, ReLU: `[B, F, ...]`, channels last in memory."""
+    joined = _channels_last(maps[0], len(bias))
     for x, channels in zip(maps, _channels(maps), strict=True):
-        target = _pixels(joined[:, channels])
-        for block, at in _blocks(_pixels(x)):
-            result = torch.sub(block, mean[channels], out=target[at])
-            result.mul_(scale[channels]).add_(bias[channels]).clamp_min_(0)
+        groups = zip(_groups(x, len(mean)), _groups(joined[:, channels], len(mean)), strict=True)
+        for group, (pixels, target) in enumerate(groups):
+            for block, at in _blocks(pixels):
+                result = torch.sub(block, mean[group, channels], out=target[at])
+                _act(result.mul_(scale[group, channels]).add_(bias[channels]), slope)
     return joined
 
 
@@ -190,13 +189,13 @@ def _channels(maps: Sequence[Tensor]) -> Iterator[slice]:
 
 
 def _channels_last(like: Tensor, channels: int) -> Tensor:
-    batch, _, height, width = like.shape
-    return like.new_empty(batch, height, width, channels).permute(0, 3, 1, 2)
+    return like.new_empty(like.shape[0], *like.shape[2:], channels).movedim(-1, 1)
 
 
-def _pixels(x: Tensor) -> Tensor:
-    """See `[B, C, H, W]` as `[N, C]`; of a map that is not channels last, a copy."""
-    return x.permute(0, 2, 3, 1).flatten(0, 2)
+def _groups(x: Tensor, groups: int) -> Tensor:
+    """See `[B, C, ...]` as `[G, N, C]`; of a map that is not channels last, a copy."""
+    pixels = x.movedim(1, -1).flatten(0, -2)
+    return pixels.view(groups, len(pixels) // groups, x.shape[1])
 
 
 def _blocks(pixels: Tensor) -> Iterator[tuple[Tensor, slice]]:

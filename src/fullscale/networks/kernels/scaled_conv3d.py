@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fullscale.networks.kernels.conv3d import conv3d
 from fullscale.networks.kernels.factored3d import Factors, slab_sizes, upsampled_conv3d_factored
 from fullscale.networks.kernels.forms import Form, FormedConv
 from fullscale.networks.spatial import upsample
@@ -64,7 +65,10 @@ class ScaledConv3d(FormedConv, nn.Conv3d):
         """Do it with a weight `[O, C, 3, 3, 3]` and bias `[O]` from elsewhere, as with a normalisation folded in."""
         if self.choose(x) == "factored":
             return upsampled_conv3d_factored(x, weight, bias, self.factors, block_size(x.device))
-        return F.conv3d(resize(x, self.log2_scale), weight, bias, padding=1, stride=self.stride)
+        resized = resize(x, self.log2_scale)
+        if self.form == "direct":  # torch's own throughout, to compare with
+            return F.conv3d(resized, weight, bias, padding=1, stride=self.stride)
+        return conv3d(resized, weight, bias, self.stride)
 
     @property
     def factors(self) -> Factors:
