@@ -50,6 +50,21 @@ def test_formulas_are_the_kernels_of_the_networks(encoder, width):
     assert unet3plus_decoder(channels, [5 * width] * 4, width) == kernels(full.decoders)
 
 
+def test_in_3d_the_formula_is_the_kernels_of_the_decoder():
+    with torch.device("meta"):
+        network = create_network("unet3+", 1, 1, spatial_dims=3, width=4, skip_channels=4)
+    counted = sum(part.weight.numel() for part in network.decoders.modules() if isinstance(part, nn.Conv3d))
+    assert unet3plus_decoder(network.encoder.channels, [20] * 4, 4, spatial_dims=3) == counted
+
+
+def test_in_3d_costs_are_of_volumes_and_nothing_is_published():
+    rows = {cost.title: cost for cost in count_costs("plain", 1, 1, width=2, size=32, spatial_dims=3)}
+    assert all(cost.published_m is None and cost.options["spatial_dims"] == 3 for cost in rows.values())
+    assert rows["UNet"].formula == unet_decoder([2, 4, 8, 16, 32], [2, 4, 8, 16], spatial_dims=3)
+    first = 27 * (1 * 2 + 2 * 2) * 32**3  # the encoder's first level
+    assert all(cost.macs > first for cost in rows.values())
+
+
 def test_formulas_give_the_figures_of_the_paper():
     encoder, decoder = [64, 128, 256, 512, 1024], [64, 128, 256, 512]
     assert unet_decoder(encoder, decoder) == 15_667_200
@@ -99,7 +114,7 @@ def test_parts_add_up_and_every_network_is_there(encoder):
     costs = count_costs(encoder, classes=3, size=64)
     assert all(sum(cost.parts.values()) == cost.parameters for cost in costs if cost.parts)
     assert all(cost.macs > 0 and cost.published_m is None for cost in costs)
-    assert len({cost.network for cost in costs}) == {"plain": 4, "resnet18": 7}[encoder]
+    assert len({cost.network for cost in costs}) == {"plain": 5, "resnet18": 7}[encoder]
 
 
 def test_published_figures_stand_only_beside_the_network_they_are_of():

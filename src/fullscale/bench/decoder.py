@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fullscale.bench.live import parameters_and_buffers, peak_mib
 from fullscale.bench.measure import Timing, alternate, in_fresh_process
 from fullscale.bench.workload import Workload, freeze
 from fullscale.networks.blocks import ConvNorm
@@ -90,7 +92,7 @@ def _compare(timings: dict[str, Timing], macs: dict[str, int], roofline: float) 
 
 
 def _skips(work: Workload, repeats: int) -> list[dict[str, Any]]:
-    """Time every up-sampled skip of the network by itself, forward, on maps of the sizes it meets there."""
+    """Time every up-sampled skip of the network by itself, on maps of the sizes it meets there."""
     network = work.network().eval()
     met: dict[ConvNorm, Tensor] = {}
     skips = [part for part in network.modules() if isinstance(part, ConvNorm) and max(part.conv.factors) > 1]
@@ -102,25 +104,33 @@ def _skips(work: Workload, repeats: int) -> list[dict[str, Any]]:
 
 
 def _skip(conv: FormedConv, x: Tensor, work: Workload, repeats: int) -> dict[str, Any]:
-    def run(form: Form) -> Callable[[], object]:
-        def forward() -> object:
-            conv.form = form
-            return conv(x)
-
-        return work.inference(lambda _: forward())
-
+    """Time one skip in both forms, forward and with its gradients, and count the memory of the latter."""
     forms: tuple[Form, ...] = ("direct", "factored")
-    macs = {form: count_macs(run(form)) for form in forms}
-    timings = alternate({form: run(form) for form in forms}, repeats, work.torch_device)
+    forward = {form: work.inference(partial(_forward, conv, form, x)) for form in forms}
+    macs = {form: count_macs(run) for form, run in forward.items()}
+    seconds = alternate(forward, repeats, work.torch_device)
+    steps = {form: partial(_forward_and_back, conv, form, x) for form in forms}
+    both = alternate(steps, repeats, work.torch_device)
+    found: dict[str, Any] = {"channels": conv.in_channels, "low_side": x.shape[-1], "factor": max(conv.factors)}
+    for form in forms:
+        found |= {
+            f"{form}_s": seconds[form].median_s,
+            f"{form}_step_s": both[form].median_s,
+            f"{form}_step_peak_mib": peak_mib(steps[form], [x, *parameters_and_buffers(conv)]),
+            f"{form}_gmacs": macs[form] / 1e9,
+        }
     conv.form = "auto"
-    return {
-        "channels": conv.in_channels,
-        "low_side": x.shape[-1],
-        "factor": max(conv.factors),
-        "direct_s": timings["direct"].median_s,
-        "factored_s": timings["factored"].median_s,
-        "speedup": timings["direct"].median_s / timings["factored"].median_s,
-        "direct_gmacs": macs["direct"] / 1e9,
-        "factored_gmacs": macs["factored"] / 1e9,
-        "auto": conv.choose(x),
-    }
+    speedup = seconds["direct"].median_s / seconds["factored"].median_s
+    return found | {"speedup": speedup, "auto": conv.choose(x)}
+
+
+def _forward(conv: FormedConv, form: Form, x: Tensor, _: Tensor) -> Tensor:
+    conv.form = form
+    result: Tensor = conv(x)
+    return result
+
+
+def _forward_and_back(conv: FormedConv, form: Form, x: Tensor) -> None:
+    leaf = x.detach().clone().requires_grad_()
+    torch.autograd.backward(_forward(conv, form, leaf, leaf).sum())
+    conv.zero_grad(set_to_none=True)

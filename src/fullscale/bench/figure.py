@@ -43,7 +43,8 @@ def write_decoder_figure(path: Path, result: dict[str, Any]) -> None:
     left.legend(loc="lower right", frameon=False)
     work, machine = result["workload"], result["environment"]
     figure.suptitle(
-        f"UNet 3+ of width {work['width']} on {work['batch']}x3x{work['size']}x{work['size']}; "
+        f"UNet 3+ of width {work['width']} on a batch of {work['batch']}, {work['spatial_dims']}D, "
+        f"{work['size']} a side; "
         f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}",
         fontsize="medium",
     )

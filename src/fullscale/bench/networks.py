@@ -10,6 +10,7 @@ from fullscale.bench.measure import alternate, in_fresh_process
 from fullscale.bench.workload import Workload
 from fullscale.networks import list_networks
 from fullscale.networks.parameters import count_macs
+from fullscale.networks.spatial import VOLUMETRIC
 
 
 def bench_networks(
@@ -23,11 +24,12 @@ def bench_networks(
     Args:
         work: input and width; its own `name` is not looked at. PSPNet and DeepLabV3 do not train on a batch of one.
         repeats: timed rounds.
-        names: of the networks; default all.
+        names: of the networks; default all that take the workload's input.
         report: takes one line of print_status at a time.
     """
     device = work.torch_device
-    works = {name: replace(work, name=name) for name in names or list_networks()}
+    possible = list_networks() if work.spatial_dims == 2 else VOLUMETRIC
+    works = {name: replace(work, name=name) for name in names or possible}
     roofline = work.roofline_gflops()
     report(f"inference of {len(works)} networks")
     networks = {name: work.network().eval() for name, work in works.items()}

@@ -1,9 +1,9 @@
-"""What is measured: a network of the paper's kind on random slices, in inference and in training."""
+"""What is measured: a network of the paper's kind on random slices or volumes, in inference and in training."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
@@ -18,8 +18,14 @@ from fullscale.networks import create_network, network_options
 from fullscale.networks.kernels.forms import Form, set_form
 from fullscale.networks.protocol import Network
 
-IN_CHANNELS = 3
+IN_CHANNELS = {2: 3, 3: 1}
+"""Of a slice with its neighbours, and of a volume."""
+
 CLASSES = 1
+META = "meta"
+"""The device on which tensors have a shape and no numbers: memory can be counted there."""
+
+FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
 @dataclass(frozen=True)
@@ -29,12 +35,14 @@ class Workload:
     Attributes:
         name: of the network.
         width: channels of its first level; its skips have as many.
-        size: rows and columns of the input.
-        batch: slices at once.
-        device: `cpu`, `cuda`, `cuda:1`, `mps`.
+        size: rows and columns of the input; of a volume, slices too.
+        batch: slices or volumes at once.
+        device: `cpu`, `cuda`, `cuda:1`, `mps`, or `meta`, on which nothing is computed.
         form: how resized skips are convolved.
         bf16: under bf16 autocast.
         channels_last: memory format of network and input.
+        spatial_dims: 2 for slices, 3 for volumes.
+        levels: of the network.
     """
 
     name: str = "unet3+"
@@ -45,6 +53,13 @@ class Workload:
     form: Form = "auto"
     bf16: bool = False
     channels_last: bool = True
+    spatial_dims: int = 2
+    levels: int = 5
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the input: `[B, C, H, W]` or `[B, C, D, H, W]`."""
+        return (self.batch, IN_CHANNELS[self.spatial_dims], *(self.size,) * self.spatial_dims)
 
     @property
     def torch_device(self) -> torch.device:
@@ -81,16 +96,15 @@ class Workload:
         form look quick.
         """
         torch.manual_seed(0)
-        network = create_network(self.name, IN_CHANNELS, CLASSES, **self._options())
+        network = create_network(self.name, self.shape[1], CLASSES, **self._options())
         set_form(network, self.form)
-        memory_format = torch.channels_last if self.channels_last else torch.contiguous_format
-        return network.to(self.torch_device, memory_format=memory_format)
+        return network.to(self.torch_device, dtype=self._dtype, memory_format=self._format)
 
     def image(self) -> Tensor:
-        """Draw random slices `[B, 3, H, W]`."""
-        generator = torch.Generator().manual_seed(0)
-        image = torch.randn(self.batch, IN_CHANNELS, self.size, self.size, generator=generator).to(self.torch_device)
-        return image.contiguous(memory_format=torch.channels_last) if self.channels_last else image
+        """Draw random slices `[B, 3, H, W]`, or volumes `[B, 1, D, H, W]`."""
+        image = torch.randn(self.shape, generator=torch.Generator().manual_seed(0))
+        image = image.to(self.torch_device, self._dtype)
+        return image.contiguous(memory_format=self._format)
 
     def inference(self, network: Callable[[Tensor], Any]) -> Callable[[], object]:
         """One forward pass of a network in evaluation mode."""
@@ -106,8 +120,8 @@ class Workload:
         """Forward, loss over all supervised outputs and presence, backward, SGD."""
         network.train()
         image = self.image()
-        target = torch.zeros(self.batch, self.size, self.size, dtype=torch.long, device=self.torch_device)
-        target[:, self.size // 4 : self.size // 2, self.size // 4 : self.size // 2] = 1
+        target = torch.zeros(self.batch, *self.shape[2:], dtype=torch.long, device=self.torch_device)
+        target[(slice(None), *(slice(self.size // 4, self.size // 2),) * self.spatial_dims)] = 1
         loss = SupervisedLoss(create_loss("ce+dice"))
         optimizer = torch.optim.SGD(network.parameters(), lr=1e-6, momentum=0.9, nesterov=True)
 
@@ -120,11 +134,26 @@ class Workload:
 
         return run
 
+    @property
+    def _format(self) -> torch.memory_format:
+        return FORMATS[self.spatial_dims] if self.channels_last else torch.contiguous_format
+
     def _options(self) -> dict[str, Any]:
-        return {word: self.width for word in ("width", "skip_channels") if word in network_options(self.name)}
+        words = {"width": self.width, "skip_channels": self.width}
+        if self.spatial_dims == 3:
+            words |= {"spatial_dims": self.spatial_dims, "levels": self.levels}
+        known = network_options(self.name)
+        return {word: number for word, number in words.items() if word in known}
 
     def _precision(self) -> AbstractContextManager[Any]:
+        if self.device == META:
+            return nullcontext()
         return torch.autocast(self.torch_device.type, torch.bfloat16, enabled=self.bf16)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        """Of weights and input: float32, but where nothing can be cast automatically."""
+        return torch.bfloat16 if self.bf16 and self.device == META else torch.float32
 
 
 def freeze(network: Network) -> Network:

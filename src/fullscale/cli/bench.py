@@ -12,8 +12,13 @@ from fullscale.cli.show import print_line, print_status, table
 if TYPE_CHECKING:
     from fullscale.bench.workload import Workload
 
-Size = Annotated[int, typer.Option(help="Rows and columns of the input.", min=32)]
-Batch = Annotated[int, typer.Option(help="Slices at once.", min=1)]
+Size = Annotated[
+    int | None,
+    typer.Option(help="Rows and columns of the input, and slices; default 320 in 2D, 48 in 3D.", min=16),
+]
+Batch = Annotated[int, typer.Option(help="Slices or volumes at once.", min=1)]
+SpatialDims = Annotated[int, typer.Option(help="2 for slices, 3 for volumes.", min=2, max=3)]
+Levels = Annotated[int, typer.Option(help="Of the networks in 3D; in 2D there are five.", min=2, max=6)]
 Width = Annotated[int, typer.Option(help="Channels of the first level; the paper has 64.", min=1)]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or mps.")]
 Repeats = Annotated[int, typer.Option(help="Timed rounds of each measurement.", min=1)]
@@ -26,9 +31,11 @@ app = typer.Typer(help="Measure what things cost, side by side in one run.", no_
 
 @app.command()
 def decoder(
-    size: Size = 320,
+    size: Size = None,
     batch: Batch = 1,
     width: Width = 64,
+    spatial_dims: SpatialDims = 2,
+    levels: Levels = 5,
     device: Device = "cpu",
     repeats: Repeats = 5,
     compiled: Annotated[bool, typer.Option("--compiled", help="Also time torch.compile with frozen weights.")] = False,
@@ -43,12 +50,12 @@ def decoder(
 
     if figure is not None:
         require_figure_name(figure)
-    work = _workload(size, batch, width, device, bf16, channels_first)
+    work = _workload(spatial_dims, levels, size, batch, width, device, bf16, channels_first)
     result = bench_decoder(work, repeats, compiled, print_status)
-    _print_network(result)
+    _print_network(result, _shape(work))
     table(
-        "Each up-sampled skip, forward",
-        ("channels", "low side", "factor", "direct ms", "factored ms", "times faster", "auto"),
+        "Each up-sampled skip: forward, and a step with its gradients and the memory of that",
+        ("channels", "low side", "factor", "direct ms", "factored ms", "times faster", "step ms", "MiB", "auto"),
         [
             (
                 s["channels"],
@@ -57,6 +64,8 @@ def decoder(
                 1e3 * s["direct_s"],
                 1e3 * s["factored_s"],
                 s["speedup"],
+                f"{1e3 * s['direct_step_s']:.1f}, {1e3 * s['factored_step_s']:.1f}",
+                f"{s['direct_step_peak_mib']:.1f}, {s['factored_step_peak_mib']:.1f}",
                 s["auto"],
             )
             for s in result["skips"]
@@ -69,9 +78,11 @@ def decoder(
 
 @app.command()
 def networks(
-    size: Size = 320,
+    size: Size = None,
     batch: Batch = 2,
     width: Width = 64,
+    spatial_dims: SpatialDims = 2,
+    levels: Levels = 5,
     device: Device = "cpu",
     repeats: Repeats = 5,
     bf16: Bf16 = False,
@@ -81,10 +92,10 @@ def networks(
     """Compare all networks: parameters, operations, seconds, memory."""
     from fullscale.bench.networks import bench_networks
 
-    work = _workload(size, batch, width, device, bf16, channels_first)
+    work = _workload(spatial_dims, levels, size, batch, width, device, bf16, channels_first)
     result = bench_networks(work, repeats, report=print_status)
     table(
-        f"Networks of width {width} on {batch}x3x{size}x{size}, {result['environment']['device']}",
+        f"Networks of width {width} on {_shape(work)}, {result['environment']['device']}",
         ("network", "parameters", "GMAC", "inference s", "of roofline", "training step s", "peak MiB"),
         [
             (
@@ -97,6 +108,32 @@ def networks(
                 row["training_peak_mib"],
             )
             for row in result["networks"]
+        ],
+    )
+    _keep(result, json)
+
+
+@app.command()
+def memory(
+    size: Size = None,
+    batch: Batch = 2,
+    width: Width = 32,
+    spatial_dims: SpatialDims = 3,
+    levels: Levels = 5,
+    gib: Annotated[float, typer.Option(help="Memory that the largest patch must fit, in GiB.", min=0.1)] = 24,
+    json: JsonFile = None,
+) -> None:
+    """Compute what a training step of UNet 3+ holds at most in both forms of the skips, and the largest patch."""
+    from fullscale.bench.memory import bench_memory
+
+    work = _workload(spatial_dims, levels, size, batch, width, "cpu", bf16=False, channels_first=False)
+    result = bench_memory(work, gib, print_status)
+    table(
+        f"A training step of UNet 3+ of width {width} on {_shape(work)}, computed",
+        ("skips", "numbers", "peak MiB", f"largest side in {gib:g} GiB"),
+        [
+            (row["form"], "bf16" if row["bf16"] else "float32", row["peak_mib"], row["largest_side"])
+            for row in result["forms"]
         ],
     )
     _keep(result, json)
@@ -137,10 +174,25 @@ def scan(
     _keep(result, json)
 
 
-def _workload(size: int, batch: int, width: int, device: str, bf16: bool, channels_first: bool) -> Workload:
+def _workload(
+    spatial_dims: int,
+    levels: int,
+    size: int | None,
+    batch: int,
+    width: int,
+    device: str,
+    bf16: bool,
+    channels_first: bool,
+) -> Workload:
     from fullscale.bench.workload import Workload
 
-    return Workload("unet3+", width, size, batch, device, bf16=bf16, channels_last=not channels_first)
+    size = size or {2: 320, 3: 48}[spatial_dims]
+    layout = not channels_first
+    return Workload("unet3+", width, size, batch, device, "auto", bf16, layout, spatial_dims, levels)
+
+
+def _shape(work: Workload) -> str:
+    return "x".join(map(str, work.shape))
 
 
 def _keep(result: dict[str, Any], path: Path | None) -> None:
@@ -150,11 +202,11 @@ def _keep(result: dict[str, Any], path: Path | None) -> None:
         write_json(path, result)
 
 
-def _print_network(result: dict[str, Any]) -> None:
+def _print_network(result: dict[str, Any], shape: str) -> None:
     work, network = result["workload"], result["network"]
     names = {"inference": "inference", "inference_compiled": "compiled", "training_step": "training step"}
     table(
-        f"UNet 3+ of width {work['width']} on {work['batch']}x3x{work['size']}x{work['size']}: "
+        f"UNet 3+ of width {work['width']} on {shape}: "
         f"{result['environment']['device']}, {result['environment']['threads']} threads, "
         f"{result['roofline_gflops']:.0f} GFLOP/s in a matrix product",
         ("", "form", "seconds", "GMAC", "GFLOP/s", "of roofline", "factored is faster"),

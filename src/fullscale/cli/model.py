@@ -140,18 +140,26 @@ def _parse_window(text: str) -> Intensity:
 def params(
     encoder: Annotated[
         list[str] | None,
-        typer.Option(help="plain or a timm backbone; repeat it. Default the paper's two.", show_default=False),
+        typer.Option(
+            help="plain or a timm backbone; repeat it. Default the paper's two, in 3D plain.", show_default=False
+        ),
     ] = None,
     width: Annotated[int, typer.Option(help="Channels of the first level; the paper has 64.", min=1)] = 64,
     in_channels: Annotated[int, typer.Option(help="Channels of the image.", min=1)] = 3,
     classes: Annotated[int, typer.Option(help="Channels of the logits.", min=1)] = 1,
-    size: Annotated[int, typer.Option(help="Rows and columns that operations are counted on.", min=32)] = 320,
+    size: Annotated[
+        int | None,
+        typer.Option(help="Rows and columns that operations are counted on; in 3D slices too. 320, in 3D 96.", min=32),
+    ] = None,
+    spatial_dims: Annotated[int, typer.Option(help="2, or 3 for their like in 3D.", min=2, max=3)] = 2,
     json: Json = False,
 ) -> None:
     """Count parameters and operations of the paper's networks, beside its formulas and its Table 1."""
     from fullscale.networks.parameters import PLAIN, RESNET, count_costs
 
-    costs = {name: count_costs(name, in_channels, classes, width, size) for name in encoder or (PLAIN, RESNET)}
+    size = size or {2: 320, 3: 96}[spatial_dims]
+    encoders = encoder or {2: [PLAIN, RESNET], 3: [PLAIN]}[spatial_dims]
+    costs = {name: count_costs(name, in_channels, classes, width, size, spatial_dims) for name in encoders}
     if json:
         print_json({name: [cost.as_dict() for cost in rows] for name, rows in costs.items()})
         return
@@ -162,11 +170,12 @@ def params(
             [_cost_row(cost) for cost in rows],
         )
     print_line(
-        "by formula: the decoder's kernels as the paper counts them, without biases, every kernel 3x3 (UNet and UNet++ "
-        "bring up with 4x4), and of UNet++ the last node of each level alone. published: Table 1, in millions; more: "
+        "by formula: the decoder's kernels as the paper counts them, without biases, every side 3 (UNet and UNet++ "
+        "bring up with 4), and of UNet++ the last node of each level alone. published: Table 1, in millions; more: "
         "ours less that."
     )
-    print_line(f"GMAC: one slice of {size}x{size} to its finest logits, nothing factored.")
+    shape = "x".join([str(size)] * spatial_dims)
+    print_line(f"GMAC: one {'slice' if spatial_dims == 2 else 'volume'} of {shape} to its finest logits, no factoring.")
 
 
 def _cost_row(cost: Cost) -> tuple[str, ...]:

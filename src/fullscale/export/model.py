@@ -1,8 +1,8 @@
 """A model as one file for other runtimes, checked against PyTorch before it takes its place.
 
-What is exported is the network in evaluation mode: normalised slices `[B, 2n + 1, H, W]` in, gated logits
-`[B, channels, H, W]` out, float32, batch and size free. Beside the file lies the bundle's model card, which says how a
-scan becomes slices and what the channels stand for.
+What is exported is the network in evaluation mode: normalised slices `[B, 2n + 1, H, W]` or patches `[B, C, D, H, W]`
+in, gated logits `[B, channels, ...]` out, float32, batch and size free. Beside the file lies the bundle's model card,
+which says how a scan becomes slices or patches and what the channels stand for.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ SUFFIX: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
 FORMS: tuple[Form, ...] = ("factored", "direct")
 """One graph serves every size, so that none can be chosen by size; and a runtime has its own Winograd."""
 
-Writer = Callable[[nn.Module, int, Path, str], Answer]
-_WRITERS: dict[Format, tuple[Writer, list[Size]]] = {
+Writer = Callable[[nn.Module, int, int, Path, str], Answer]
+_WRITERS: dict[Format, tuple[Writer, dict[int, list[Size]]]] = {
     "onnx": (onnx.write_onnx, onnx.SIZES),
     "torch": (program.write_program, program.SIZES),
 }
-"""What writes each format, and the sizes that it is compared on."""
+"""What writes each format, and the sizes that it is compared on, of images and of volumes."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,9 @@ def export_model(
     exported_before = _exported_before(beside, card)
     with atomic_path(output) as model, atomic_path(beside) as model_card:
         write, sizes = _WRITERS[format]
-        exported = write(_in_form(network, form), card.recipe.in_channels, model, card.digest)
-        cases = check_parity(network, exported, card, sizes, report)
+        dims, in_channels = card.recipe.spatial_dims, card.recipe.in_channels
+        exported = write(_in_form(network, form), dims, in_channels, model, card.digest)
+        cases = check_parity(network, exported, card, sizes[dims], report)
         files = exported_before | {output.suffix: file_sha256(model)}
         model_card.write_text(card.model_copy(update={"exported": files}).model_dump_json(indent=2) + "\n")
     return Export(output, beside, format, form, cases)

@@ -12,11 +12,15 @@ from fullscale.errors import FullscaleError
 from fullscale.export.parity import Answer, Size
 from fullscale.extras import needs
 from fullscale.inference.runtimes.onnx import CARD_DIGEST, IMAGE, LOGITS, OnnxRuntime, require_runtime
+from fullscale.networks.spatial import LAYERS
 from fullscale.text import first_line
 
-EXAMPLE: Size = (2, 45, 37)
-SIZES: list[Size] = [(1, 96, 96), (3, 67, 45), (2, 40, 131), (1, 13, 9)]
-"""Sizes that the graph is compared with PyTorch on."""
+EXAMPLE: dict[int, Size] = {2: (2, 45, 37), 3: (2, 20, 37, 35)}
+SIZES: dict[int, list[Size]] = {
+    2: [(1, 96, 96), (3, 67, 45), (2, 40, 131), (1, 13, 9)],
+    3: [(1, 32, 32, 32), (2, 17, 36, 20), (1, 40, 9, 33)],
+}
+"""Sizes that the graph is compared with PyTorch on, of images and of volumes."""
 
 
 def require_onnx() -> None:
@@ -29,11 +33,12 @@ def require_onnx() -> None:
     _require_exporter()
 
 
-def write_onnx(network: nn.Module, in_channels: int, path: Path, digest: str) -> Answer:
+def write_onnx(network: nn.Module, spatial_dims: int, in_channels: int, path: Path, digest: str) -> Answer:
     """Write a network in evaluation mode, batch and size free, and return what computes the file.
 
     Args:
         network: in the form that is exported.
+        spatial_dims: 2 for images, 3 for volumes.
         in_channels: of its images.
         path: where to.
         digest: of its card, kept in the file's metadata.
@@ -41,14 +46,15 @@ def write_onnx(network: nn.Module, in_channels: int, path: Path, digest: str) ->
     Raises:
         FullscaleError: it cannot be exported.
     """
-    batch, height, width = EXAMPLE
+    batch, *sides = EXAMPLE[spatial_dims]
+    free = {0: "batch"} | dict(enumerate(LAYERS[spatial_dims].axes, 2))
     try:
         program = torch.onnx.export(
             network,
-            (torch.zeros(batch, in_channels, height, width),),
+            (torch.zeros(batch, in_channels, *sides),),
             input_names=[IMAGE],
             output_names=[LOGITS],
-            dynamic_shapes=({0: "batch", 2: "height", 3: "width"},),
+            dynamic_shapes=(free,),
             dynamo=True,
             verbose=False,
         )

@@ -26,11 +26,11 @@ LOGIT_TOLERANCE = 1e-4
 VOXEL_TOLERANCE = 1e-4
 """Largest share of the voxels of all cases whose class may differ."""
 
-Size = tuple[int, int, int]
-"""Images, rows and columns of a batch."""
+Size = tuple[int, ...]
+"""Images, rows and columns of a batch; of volumes, their slices before the rows."""
 
 Answer = Callable[[Tensor], Tensor]
-"""From images `[B, C, H, W]` to logits `[B, channels, H, W]`."""
+"""From images or volumes `[B, C, ...]` to logits `[B, channels, ...]`."""
 
 _KINDS_OF_NOISE = [(brightness, contrast) for contrast in (1.0, 0.3, 3.0) for brightness in (0.0, 1.0, -1.0)]
 _PHANTOM_SIDE, _PHANTOM_SLICES = 96, 5
@@ -42,7 +42,7 @@ class ParityCase:
 
     Attributes:
         name: what the images are.
-        shape: `[B, C, H, W]` of the images.
+        shape: `[B, C, ...]` of the images.
         with_structure: images in which guidance finds a structure; of the others only the gate is compared.
         difference: largest difference of two logits over the largest logit; infinite where the gates differ.
         voxels: of all images.
@@ -78,7 +78,7 @@ def check_parity(
         network: in evaluation mode.
         exported: computes the exported model.
         card: of both.
-        sizes: images, rows and columns of the batches of noise.
+        sizes: of the batches of noise.
         report: called with each case.
 
     Raises:
@@ -102,15 +102,18 @@ def check_parity(
 
 
 def parity_images(network: Network, card: ModelCard, sizes: Iterable[Size]) -> Iterator[tuple[str, Tensor]]:
-    """Make the images to compare on: noise of several sizes, and slices of a synthetic CT through the card's recipe."""
+    """Make the images to compare on: noise of several sizes, and a synthetic CT through the card's recipe."""
     rng = torch.Generator().manual_seed(0)
-    for batch, height, width in sizes:
-        shape = (batch, card.recipe.in_channels, height, width)
+    for batch, *sides in sizes:
+        shape = (batch, card.recipe.in_channels, *sides)
         yield "noise", _noise_with_structure(network, shape, card.scheme, rng)
     recipe = card.recipe.model_copy(update={"spacing_mm": None})
     scan, _ = make_case(seed=0, size=_PHANTOM_SIDE, slices=_PHANTOM_SLICES)
-    slices = image_slices(dict.fromkeys(recipe.channels, scan), slice_geometry(scan, recipe), recipe)
-    yield "phantom", stack_images(slices, 0, slices.shape[1], recipe.neighbours)
+    slices = image_slices(dict.fromkeys(recipe.channels, scan), slice_geometry(scan, recipe), recipe)  # [C, S, H, W]
+    if recipe.view == "patches":
+        yield "phantom", torch.from_numpy(slices)[None]
+    else:
+        yield "phantom", stack_images(slices, 0, slices.shape[1], recipe.neighbours)
 
 
 @torch.inference_mode()
@@ -135,7 +138,7 @@ def _gated(logits: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def compare(name: str, image: Tensor, expected: Tensor, found: Tensor, scheme: LabelScheme) -> ParityCase:
-    """Compare the logits `[B, channels, H, W]` of PyTorch with those of the exported model."""
+    """Compare the logits `[B, channels, ...]` of PyTorch with those of the exported model."""
     gated = _gated(expected)
     difference = float("inf")
     if torch.equal(gated, _gated(found)):

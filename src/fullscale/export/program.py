@@ -12,16 +12,20 @@ from fullscale.export.parity import Answer, Size
 from fullscale.inference.runtimes.onnx import CARD_DIGEST
 from fullscale.text import first_line
 
-EXAMPLE: Size = (2, 45, 37)
-SIZES: list[Size] = [(1, 96, 96), (3, 67, 45), (2, 40, 131)]
-"""Sizes that the program is compared with PyTorch on; it takes none of a single stride a side."""
+EXAMPLE: dict[int, Size] = {2: (2, 45, 37), 3: (2, 20, 37, 35)}
+SIZES: dict[int, list[Size]] = {
+    2: [(1, 96, 96), (3, 67, 45), (2, 40, 131)],
+    3: [(1, 48, 48, 48), (2, 36, 33, 40)],
+}
+"""Sizes of images and volumes that it is compared with PyTorch on; a program takes none of a single stride a side."""
 
 
-def write_program(network: nn.Module, in_channels: int, path: Path, digest: str) -> Answer:
+def write_program(network: nn.Module, spatial_dims: int, in_channels: int, path: Path, digest: str) -> Answer:
     """Write a network in evaluation mode, batch and size free, and return what computes the file.
 
     Args:
         network: in the form that is exported.
+        spatial_dims: 2 for images, 3 for volumes.
         in_channels: of its images.
         path: where to.
         digest: of its card, kept beside the program in the file.
@@ -29,11 +33,11 @@ def write_program(network: nn.Module, in_channels: int, path: Path, digest: str)
     Raises:
         FullscaleError: it cannot be exported.
     """
-    batch, height, width = EXAMPLE
-    free = torch.export.Dim.DYNAMIC
+    batch, *sides = EXAMPLE[spatial_dims]
+    free = dict.fromkeys((0, *range(2, 2 + spatial_dims)), torch.export.Dim.DYNAMIC)
     try:
-        example = (torch.zeros(batch, in_channels, height, width),)
-        program = torch.export.export(network, example, dynamic_shapes=({0: free, 2: free, 3: free},))
+        example = (torch.zeros(batch, in_channels, *sides),)
+        program = torch.export.export(network, example, dynamic_shapes=(free,))
         for node in program.graph.nodes:
             node.meta.pop("stack_trace", None)  # lines and paths of the code that was traced
         torch.export.save(program, path, extra_files={CARD_DIGEST: digest})

@@ -2,7 +2,7 @@
 
 The formulas (section 2.1 of the paper) count the weights of convolution kernels in the decoder and no biases. Letters:
 i the level, 1 the finest to N the deepest; d(X) the channels of X; En encoder, De decoder, Me nested nodes; De_N is
-En_N; D the side of a kernel.
+En_N; D the side of a kernel, D² its weights a pair of channels, in 3D D³.
 """
 
 from __future__ import annotations
@@ -26,25 +26,31 @@ PLAIN, RESNET = "plain", "resnet101"
 """The two encoders of the paper's tables."""
 
 
-def unet_decoder(encoder: Sequence[int], decoder: Sequence[int], kernel: int = 3) -> int:
+def unet_decoder(encoder: Sequence[int], decoder: Sequence[int], kernel: int = 3, spatial_dims: int = 2) -> int:
     """Sum D² [d(De_{i+1}) d(De_i) + d(De_i)² + d(En_i + De_i) d(De_i)] over the levels.
 
     Args:
         encoder: d(En_1) to d(En_N).
         decoder: d(De_1) to d(De_{N-1}).
         kernel: D; the paper's formula counts the up-sampling convolution as one of this size too.
+        spatial_dims: axes of the kernel.
 
     Raises:
         UsageError: there is not one decoder level less than encoder levels.
     """
     deeper = _deeper(encoder, decoder)
-    return kernel**2 * sum(
+    taps: int = kernel**spatial_dims
+    return taps * sum(
         below * own + own * own + (skip + own) * own for below, own, skip in zip(deeper, decoder, encoder, strict=False)
     )
 
 
 def unetplusplus_decoder(
-    encoder: Sequence[int], decoder: Sequence[int], nested: Sequence[Sequence[int]], kernel: int = 3
+    encoder: Sequence[int],
+    decoder: Sequence[int],
+    nested: Sequence[Sequence[int]],
+    kernel: int = 3,
+    spatial_dims: int = 2,
 ) -> int:
     """Sum D² [d(De_{i+1}) d(De_i) + d(De_i)² + d(En_i + Σ_k Me_{i,k} + De_i) d(De_i)] over the levels.
 
@@ -55,6 +61,7 @@ def unetplusplus_decoder(
         decoder: d(De_1) to d(De_{N-1}).
         nested: for each level i below N, d(Me_{i,1}) to d(Me_{i,N-1-i}).
         kernel: D.
+        spatial_dims: axes of the kernel.
 
     Raises:
         UsageError: the levels do not fit each other.
@@ -64,10 +71,12 @@ def unetplusplus_decoder(
     if [len(nodes) for nodes in nested] != expected:
         raise UsageError(f"nested has {[len(nodes) for nodes in nested]} nodes a level: expected {expected}")
     skips = [skip + sum(nodes) for skip, nodes in zip(encoder, nested, strict=False)]
-    return unet_decoder([*skips, encoder[-1]], decoder, kernel)
+    return unet_decoder([*skips, encoder[-1]], decoder, kernel, spatial_dims)
 
 
-def unet3plus_decoder(encoder: Sequence[int], decoder: Sequence[int], skip_channels: int = 64, kernel: int = 3) -> int:
+def unet3plus_decoder(
+    encoder: Sequence[int], decoder: Sequence[int], skip_channels: int = 64, kernel: int = 3, spatial_dims: int = 2
+) -> int:
     """Sum D² [(Σ_{k≤i} d(En_k) + Σ_{k>i} d(De_k)) · skip_channels + d(De_i)²] over the levels.
 
     Args:
@@ -75,12 +84,14 @@ def unet3plus_decoder(encoder: Sequence[int], decoder: Sequence[int], skip_chann
         decoder: d(De_1) to d(De_{N-1}); N times the skip channels in the paper.
         skip_channels: that each of the N maps is brought to.
         kernel: D.
+        spatial_dims: axes of the kernel.
 
     Raises:
         UsageError: there is not one decoder level less than encoder levels.
     """
     deeper = _deeper(encoder, decoder)
-    return kernel**2 * sum(
+    taps: int = kernel**spatial_dims
+    return taps * sum(
         (sum(encoder[: level + 1]) + sum(deeper[level:])) * skip_channels + own * own
         for level, own in enumerate(decoder)
     )
@@ -107,7 +118,7 @@ class Cost:
         parameters: all of them.
         parts: of the networks with a formula, parameters of "encoder", "decoder", and "heads", the guidance among them.
         formula: weights of the decoder's kernels by the paper's formula, where it gives one.
-        macs: multiply-accumulates of one slice to its finest logits, up-sampled skips in the direct form.
+        macs: multiply-accumulates of one slice or volume to its finest logits, up-sampled skips in the direct form.
         published_m: parameters in the paper's Table 1, in millions.
     """
 
@@ -132,27 +143,27 @@ class Cost:
 
 @dataclass(frozen=True)
 class _Row:
-    """A row of the paper's tables; `formula` takes the encoder's channels and the width."""
+    """A row of the paper's tables; `formula` takes the encoder's channels, the width and the axes of space."""
 
     title: str
     network: str
     options: dict[str, Any] = field(default_factory=dict)
-    formula: Callable[[Sequence[int], int], int] | None = None
+    formula: Callable[[Sequence[int], int, int], int] | None = None
     published_m: dict[str, float] = field(default_factory=dict)
 
 
-def _unet(encoder: Sequence[int], width: int) -> int:
-    return unet_decoder(encoder, _doubling(width))
+def _unet(encoder: Sequence[int], width: int, spatial_dims: int) -> int:
+    return unet_decoder(encoder, _doubling(width), spatial_dims=spatial_dims)
 
 
-def _unetplusplus(encoder: Sequence[int], width: int) -> int:
+def _unetplusplus(encoder: Sequence[int], width: int, spatial_dims: int) -> int:
     decoder = _doubling(width)
     nested = [[channels] * (len(decoder) - 1 - level) for level, channels in enumerate(decoder)]
-    return unetplusplus_decoder(encoder, decoder, nested)
+    return unetplusplus_decoder(encoder, decoder, nested, spatial_dims=spatial_dims)
 
 
-def _unet3plus(encoder: Sequence[int], width: int) -> int:
-    return unet3plus_decoder(encoder, [LEVELS * width] * (LEVELS - 1), width)
+def _unet3plus(encoder: Sequence[int], width: int, spatial_dims: int) -> int:
+    return unet3plus_decoder(encoder, [LEVELS * width] * (LEVELS - 1), width, spatial_dims=spatial_dims)
 
 
 def _doubling(width: int) -> list[int]:
@@ -172,7 +183,7 @@ _TABLE_1 = (
     _Row("UNet 3+", "unet3+", {"classification_guided": False}, _unet3plus, {PLAIN: 26.97, RESNET: 43.55}),
     _Row("UNet 3+ with CGM", "unet3+", formula=_unet3plus),
 )
-_OWN_ENCODER = (_Row("Attention UNet", "attention-unet"),)
+_OWN_ENCODER = (_Row("Attention UNet", "attention-unet"), _Row("strided UNet", "strided-unet"))
 _DILATED = (
     _Row("PSPNet", "pspnet"),
     _Row("DeepLabV2", "deeplabv2"),
@@ -182,7 +193,12 @@ _DILATED = (
 
 
 def count_costs(
-    encoder: str = PLAIN, in_channels: int = 3, classes: int = 1, width: int = 64, size: int = 320
+    encoder: str = PLAIN,
+    in_channels: int = 3,
+    classes: int = 1,
+    width: int = 64,
+    size: int = 320,
+    spatial_dims: int = 2,
 ) -> list[Cost]:
     """Count what the networks of the paper's two tables cost with one encoder; nothing is computed, no weight drawn.
 
@@ -191,7 +207,8 @@ def count_costs(
         in_channels: channels of the image.
         classes: channels of the logits.
         width: channels of the first level; published figures stand only beside the paper's 3, 1 and 64.
-        size: rows and columns of the slice that the multiply-accumulates are counted on.
+        size: rows and columns of the slice, or all sides of the volume, that the multiply-accumulates are counted on.
+        spatial_dims: 2 for the paper's networks, 3 for their like in 3D.
 
     Raises:
         UsageError: an impossible number, or an encoder that the networks do not take.
@@ -199,15 +216,18 @@ def count_costs(
     require_positive(size=size)
     rows = _TABLE_1 + (_OWN_ENCODER if encoder == PLAIN else _DILATED)
     with torch.device("meta"):
-        encoded = create_encoder(encoder, in_channels, width).channels
-        image = torch.empty(1, in_channels, size, size)
+        encoded = create_encoder(encoder, in_channels, width, spatial_dims=spatial_dims).channels
+        image = torch.empty(1, in_channels, *(size,) * spatial_dims)
     return [_cost(row, encoder, encoded, image, classes, width) for row in rows]
 
 
 def _cost(row: _Row, encoder: str, encoded: Sequence[int], image: Tensor, classes: int, width: int) -> Cost:
+    in_channels, spatial_dims = image.shape[1], image.ndim - 2
     words = {"encoder": encoder, "width": width, "skip_channels": width}
+    if spatial_dims == 3:
+        words["spatial_dims"] = spatial_dims
     options = row.options | {word: words[word] for word in network_options(row.network) if word in words}
-    in_channels = image.shape[1]
+    published = (in_channels, classes, width, spatial_dims) == (3, 1, 64, 2)
     with torch.device("meta"):
         network = create_network(row.network, in_channels, classes, **options).eval()
     set_form(network, "direct")
@@ -217,9 +237,9 @@ def _cost(row: _Row, encoder: str, encoded: Sequence[int], image: Tensor, classe
         options=options,
         parameters=_count(network),
         parts=_parts(network) if row.formula else {},
-        formula=row.formula(encoded, width) if row.formula else None,
+        formula=row.formula(encoded, width, spatial_dims) if row.formula else None,
         macs=count_macs(lambda: network.segment(image)),
-        published_m=row.published_m.get(encoder) if (in_channels, classes, width) == (3, 1, 64) else None,
+        published_m=row.published_m.get(encoder) if published else None,
     )
 
 
