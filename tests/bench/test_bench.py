@@ -94,8 +94,7 @@ def _small_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
     """ResNet-10 in place of ResNet-101, which PSPNet and DeepLab come with."""
 
     def create(name: str, *given: int, **options: Any) -> Network:
-        encoder = network_options(name).get("encoder")
-        small = {"encoder": "resnet10t"} if encoder is not None and encoder.default == "resnet101" else {}
+        small = {"encoder": "resnet10t"} if network_options(name).get("encoder") == "resnet101" else {}
         return create_network(name, *given, **options | small)
 
     monkeypatch.setattr("fullscale.bench.workload.create_network", create)
