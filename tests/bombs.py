@@ -9,11 +9,11 @@ import nibabel as nib
 import numpy as np
 
 READERS = {
-    "scan": "from fullscale.data.read import read_image as read",
+    "scan": "import SimpleITK, nibabel, pydicom; from fullscale.data.read import read_image as read",
     "weights": "from fullscale.networks.state_dicts import read_state_dict as read",
     "checkpoint": "from fullscale.training.checkpoints import read_checkpoint as read",
 }
-"""What reads a file, by its kind."""
+"""What reads a file, by its kind; libraries that it would load then are loaded before."""
 PEAK = """
 import resource, sys
 from pathlib import Path

@@ -13,6 +13,7 @@ from tests.dicom_slices import refusal, slice_hu, slice_position, write_series, 
 
 from fullscale.data import bounds
 from fullscale.data.bounds import human_size, require_room
+from fullscale.data.read import read_image
 from fullscale.data.volume_files import read_volume, write_volume
 from fullscale.errors import DataError
 from fullscale.geometry.volume import Volume
@@ -74,6 +75,15 @@ def test_a_dicom_header_that_claims_65535_rows_and_columns_is_refused(tmp_path: 
         dataset.Rows = dataset.Columns = 65535
         dataset.save_as(file)
     assert "states 40 GiB, but" in refused(folder)
+
+
+def test_a_deflated_dicom_series_is_read_as_a_plain_one(tmp_path: Path):
+    plain, deflated = write_series(tmp_path / "plain"), write_series(tmp_path / "deflated")
+    for file in deflated.iterdir():
+        dataset = pydicom.dcmread(file)
+        dataset.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+        dataset.save_as(file)
+    np.testing.assert_array_equal(read_image(deflated).array, read_image(plain).array)
 
 
 def test_a_zip_of_zeros_is_refused_by_what_it_would_become(tmp_path: Path):

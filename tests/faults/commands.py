@@ -19,7 +19,7 @@ import torch
 ZYGOTE = Path(__file__).with_name("zygote.py")
 MARKS = re.compile(r"^\.(writing|old)-")
 """How the name of a temporary file begins."""
-PASSING = re.compile(r"(elapsed_s|step_s|created|digest)$")
+PASSING = re.compile(r"(elapsed_s|processor_s|step_s|augmentation_share|created|digest)$")
 """Keys of JSON that tell the time of a run, or what depends on it."""
 UNSTEADY = (".lock", ".digests", ".fullscale.json", "progress.png", "results.csv", "results.md", "results.png")
 """Files that tell the time of a run, or when others were written."""

@@ -10,7 +10,6 @@ import torch
 
 from tests.conftest import Command, Once
 from tests.faults.commands import Zygote, filled
-from tests.faults.scale import LONG
 from tests.official_reference import Reference
 
 COMPARE = (
@@ -54,11 +53,8 @@ def write_weights(folder: Path, fullscale: Command) -> None:
 
 
 @pytest.fixture(scope="session")
-def pristine(once: Once, trained_run: Path, phantoms: Path, cache: Path, fullscale: Command) -> Path:
-    """A run, an ensemble, masks with scores, lists, weights and a cache; tests read it, and damage copies.
-
-    In the long form also an exported model, and a comparison.
-    """
+def pristine(once: Once, trained_run: Path, phantoms: Path, fullscale: Command) -> Path:
+    """A run, an ensemble, masks with scores, lists, weights and a cache; tests read it, and damage copies."""
     from fullscale.bundle.store import save_ensemble
 
     def make(folder: Path) -> None:
@@ -69,12 +65,7 @@ def pristine(once: Once, trained_run: Path, phantoms: Path, cache: Path, fullsca
         link_cases(phantoms, folder / "msd", "")
         shutil.copy(phantoms / "dataset.json", folder / "msd")
         write_weights(folder / "weights", fullscale)
-        further = [
-            ("export", trained_run, "-o", folder / "exported" / "model.onnx"),
-            filled(COMPARE, data=phantoms, cache=cache, w=folder),
-        ]
         for command in (
-            *(further if LONG else []),
             ("prepare", phantoms, "--cache", folder / "cache", "--jobs", 1),
             ("predict", trained_run, phantoms / "imagesTs", "-o", folder / "masks", "--device", "cpu", "--jobs", 1),
             ("evaluate", folder / "masks", phantoms / "labelsTs", "--jobs", 1),
@@ -84,6 +75,22 @@ def pristine(once: Once, trained_run: Path, phantoms: Path, cache: Path, fullsca
             assert done.returncode == 0, done.stderr
 
     return once("pristine", make)
+
+
+@pytest.fixture(scope="session")
+def further(once: Once, pristine: Path, phantoms: Path, cache: Path, fullscale: Command) -> Path:
+    """An exported model and a comparison, which take long to make, beside the rest."""
+
+    def make(folder: Path) -> None:
+        shutil.copytree(pristine, folder, symlinks=True)
+        for command in (
+            ("export", folder / "run", "-o", folder / "exported" / "model.onnx"),
+            filled(COMPARE, data=phantoms, cache=cache, w=folder),
+        ):
+            done = fullscale(*command)
+            assert done.returncode == 0, done.stderr
+
+    return once("further", make)
 
 
 @pytest.fixture(scope="session")

@@ -48,11 +48,13 @@ def page_tables(counts: dict[str, Any]) -> str:
     lines = ["**Kills.**", *table(["command", *names], counted(parts(counts, "kill"), names))]
     names = ["refused", "done all the same", "same result", "litter"]
     for kind, title in (("full disk", "Full disk."), ("read-only", "Read-only disk."), ("64 files", "64 open files.")):
-        lines += [f"**{title}**", *table(["command", *names], counted(parts(counts, kind), names))]
+        rows = counted(parts(counts, kind), names)
+        lines += [f"**{title}**", *table(["command", *names], rows)] if rows else []
     names = ["read", "refused", "faults"]
     lines += ["**Broken files of a run.**", *table(["file", *names], counted(parts(counts, "file"), names))]
     names = ["read", "read alone", "refused"]
-    lines += ["**Broken scans.**", *table(["kind", *names], counted(parts(counts, "scan"), names))]
+    rows = counted(parts(counts, "scan"), names)
+    lines += ["**Broken scans.**", *table(["kind", *names], rows)] if rows else []
     rows = [[what, size(part["bytes"]), size(part["peak"])] for what, part in parts(counts, "bomb").items()]
     lines += ["**Bombs.**", *table(["file", "size", "memory that reading it took"], rows)]
     return "\n".join(lines)

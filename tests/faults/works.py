@@ -76,12 +76,11 @@ PREDICT = ("predict", "{run}", "{w}/scans", "-o", "{w}/masks", "--device", "cpu"
 WORKS = [
     Work("train", ("train", "{data}", "-o", "{w}/run", "--cache", "{cache}", *TRAINING), share=1),
     Work("predict", (*PREDICT, "--jobs", "1"), many_scans, share=1 / 2),
-    Work("predict --jobs 2", (*PREDICT, "--jobs", "2"), many_scans),
     Work("prepare", ("prepare", "{data}", "--cache", "{w}/cache", "--jobs", "1")),
     Work("evaluate", ("evaluate", "{w}/masks", "{w}/truth", "--jobs", "1"), many_masks),
-    Work("test", ("test", "{run}", "{data}", "-o", "{w}/tested", "--device", "cpu", "--jobs", "1")),
     Work("report", ("report", "{w}/run"), a_run),
-    Work("phantom", ("phantom", "{w}/drawn", "--cases", "6", "--size", "48", "--slices", "20")),
+    Work("test", ("test", "{run}", "{data}", "-o", "{w}/tested", "--device", "cpu", "--jobs", "1")),
+    Work("predict --jobs 2", (*PREDICT, "--jobs", "2"), many_scans),
     Work("export", ("export", "{run}", "-o", "{w}/model.onnx")),
     Work("compare", COMPARE),
 ]

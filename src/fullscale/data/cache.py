@@ -136,7 +136,8 @@ def _prepare_case(
             _fill(temporary, case, recipe, labels)
         prepared = _open(case, folder, index.value)
     except OSError as error:
-        raise OutputError(f"case {case.id}: cannot prepare it in {cache}: {error.strerror or error}") from error
+        reason = error.strerror or f"the disk took less than it was given ({error}); is it full?"  # NumPy's own error
+        raise OutputError(f"case {case.id}: cannot prepare it in {cache}: {reason}") from error
     if prepared is None:
         raise OutputError(f"case {case.id}: what was written to {folder} reads back otherwise; is the disk sound?")
     return prepared

@@ -19,6 +19,7 @@ from fullscale.geometry.volume import Volume
 from fullscale.runfolder import ALL, SUMMARY, FoldFolder, RunFolder
 from fullscale.scoring.record import AgainstRecord
 from fullscale.scoring.summary import CaseScores, Summary, read_summary
+from fullscale.text import one_line
 
 _LARGEST = 1e30
 """No loss, score or time of an epoch is beyond it."""
@@ -204,7 +205,7 @@ def read_curves(fold: FoldFolder) -> list[dict[str, float]]:
     try:
         rows = [{name: float(value) for name, value in row.items() if name and value} for row in csv.DictReader(lines)]
     except (ValueError, TypeError, csv.Error) as error:
-        raise DataError(f"{file}: holds what is no number ({error}); {remedy}") from error
+        raise DataError(f"{file}: holds what is no number ({one_line(error)}); {remedy}") from error
     numbers = [{name: value for name, value in row.items() if not math.isnan(value)} for row in rows]
     for number, row in enumerate(numbers, start=2):
         if not {"epoch", "step"} <= row.keys() or max(map(abs, row.values())) > _LARGEST:

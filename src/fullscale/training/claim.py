@@ -152,8 +152,8 @@ def _require_same_settings(run: RunFolder, config: Config) -> None:
     if changed:
         key = changed[0]
         raise UsageError(
-            f"{run.path} was begun with {key}={old.get(key)}, not {new.get(key)}: repeat its settings to go on, or "
-            "choose another run folder with -o"
+            f"{run.path} was begun with {key}={old.get(key)}, not {new.get(key)}, says its {run.config.name}: repeat "
+            "its settings to go on, or choose another run folder with -o"
         )
 
 
