@@ -76,6 +76,17 @@ def test_gradcheck(name):
     assert torch.autograd.gradcheck(lambda x: create_loss(name)(x, target), logits, fast_mode=True)
 
 
+def test_the_papers_loss_leads_from_indecision_to_the_truth():
+    _, target = patches(1, (16, 18, 16), seed=7)
+    logits = torch.zeros(2, 1, 16, 18, 16, dtype=torch.float64, requires_grad=True)
+    optimizer, loss = torch.optim.Adam([logits], lr=0.3), create_loss("hybrid")
+    for _ in range(40):
+        optimizer.zero_grad()
+        loss(logits, target).backward()
+        optimizer.step()
+    assert ((logits[:, 0] > 0) == (target == 1)).double().mean() > 0.99
+
+
 @pytest.mark.parametrize("name", list_losses())
 def test_deep_supervision_and_presence_of_patches(name):
     logits, target = patches(3, (6, 8, 8))

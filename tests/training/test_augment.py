@@ -93,6 +93,15 @@ def test_image_and_label_move_together(size: tuple[int, ...]) -> None:
         assert ((changed[0] > 0.5) == moved.bool()).float().mean() > 0.99
 
 
+def test_channels_of_a_patch_change_by_themselves_and_neighbouring_slices_alike() -> None:
+    intense = DefaultAugmentation(probability=1, rotate_degrees=0, scale=0, shift=0, noise=0, invert=0.5)
+    for size, alike in ((PATCH, False), ((32, 32), True)):
+        image, label = make_crop(1, size)
+        changed, _ = intense(np.repeat(image, 3, axis=0), label, 4)
+        assert torch.equal(changed[0], changed[1]) == torch.equal(changed[1], changed[2]) == alike
+        assert not torch.equal(changed[0], torch.from_numpy(image[0]))
+
+
 def test_without_a_chance_a_patch_stays_as_it_is() -> None:
     image, label = make_crop(2, PATCH)
     changed, moved = DefaultAugmentation(probability=0, flip=0)(image, label, 1)

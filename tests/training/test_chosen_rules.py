@@ -10,6 +10,7 @@ import pytest
 
 from fullscale.bundle.card import CARD, read_card
 from fullscale.bundle.rules import ChosenRules, Evidence, PostprocessRule
+from fullscale.bundle.store import copy_bundle, save_ensemble
 from fullscale.config.load import load_config
 from fullscale.data.labels import LabelScheme
 from fullscale.errors import DataError
@@ -124,6 +125,19 @@ def test_predict_applies_it_says_so_and_leaves_it_out(
     left_out = fullscale("predict", run.path, scan, "-o", tmp_path / "raw", "--device", "cpu", "--no-postprocess")
     assert left_out.returncode == told.returncode == 0
     assert "post-processing" not in left_out.stderr
+
+
+@pytest.mark.usefixtures("chosen")
+def test_an_ensemble_has_rules_of_its_own_and_a_copy_those_of_its_source(run: RunFolder, tmp_path: Path) -> None:
+    (rule,) = read_card(run.bundle / CARD).postprocess
+    save_ensemble(tmp_path / "two", {"a": run.bundle, "b": run.fold(0).bundle})
+    assert read_card(tmp_path / "two" / CARD).postprocess == ()
+    save_ensemble(tmp_path / "two", {"a": run.bundle, "b": run.fold(0).bundle}, [rule])
+    assert Predictor.from_run(tmp_path / "two", "cpu").rules == (rule,)
+    copy_bundle(run.bundle, tmp_path / "copy")
+    assert read_card(tmp_path / "copy" / CARD).postprocess == (rule,)
+    copy_bundle(run.bundle, tmp_path / "copy", ())
+    assert read_card(tmp_path / "copy" / CARD).postprocess == ()
 
 
 @pytest.mark.usefixtures("chosen")

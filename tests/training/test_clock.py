@@ -58,10 +58,13 @@ class Crops(Dataset[Tensor]):
         return self.augment(np.zeros((1, 2, 2), np.float32), np.zeros((2, 2), np.uint8), index)[0]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_crops_are_counted_wherever_they_are_prepared_and_sleep_is_not(workers: int) -> None:
+@pytest.mark.parametrize(
+    ("workers", "start"), [(0, None), (2, "fork"), pytest.param(1, "spawn", marks=pytest.mark.slow)]
+)
+def test_crops_are_counted_wherever_they_are_prepared_and_sleep_is_not(workers: int, start: str | None) -> None:
     times = LoaderTimes(workers)
-    loader = DataLoader(Crops(TimedAugmentation(Busy(), times)), batch_size=2, num_workers=workers)
+    crops = Crops(TimedAugmentation(Busy(), times))
+    loader = DataLoader(crops, batch_size=2, num_workers=workers, multiprocessing_context=start)
     before = times.now()
     for _ in range(2):  # processes that are started anew go on counting
         list(loader)

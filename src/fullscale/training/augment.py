@@ -132,7 +132,9 @@ class DefaultAugmentation:
         self._require_axes(label.ndim)
         rng = np.random.default_rng(seed)
         changed, moved = self._move(torch.from_numpy(image), torch.from_numpy(label), rng)
-        return self._change_intensities(changed, rng), moved.long()
+        # The channels of a patch are other sequences; those of a slice may be its neighbours, which stay like it.
+        parts = torch.split(changed, 1) if label.ndim == 3 else [changed]
+        return torch.cat([self._change_intensities(part, rng) for part in parts]), moved.long()
 
     @property
     def _as_in_earlier_versions(self) -> bool:

@@ -1,7 +1,7 @@
 """Changing the grey values of a crop at random: as other scanners, doses and settings would. No voxel moves.
 
 Each function takes an image `[C, *size]` of 2 or 3 axes, normalised to about mean 0 and deviation 1, and returns a new
-one. All channels change alike: they may be neighbouring slices.
+one. All its channels change alike.
 """
 
 from __future__ import annotations
