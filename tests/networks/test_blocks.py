@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fullscale.errors import UsageError
-from fullscale.networks.base import crop, pad_to_stride
+from fullscale.networks.base import SegmentationNetwork, crop, pad_to_stride
 from fullscale.networks.blocks import (
     ConvNormAct,
     initialise,
@@ -176,3 +176,8 @@ def test_initial_weights_have_the_spread_of_kaiming_and_norms_near_one():
     assert abs(block.norm.weight.mean().item() - 1) < 0.01
     assert math.isclose(block.norm.weight.std().item(), 0.02, rel_tol=0.2)
     assert block.norm.bias.abs().max() == 0
+
+
+def test_one_stride_for_all_axes_is_refused_with_what_is_meant():
+    with pytest.raises(UsageError, match=r"stride is 2: expected one number an axis, such as \(2, 2\)"):
+        SegmentationNetwork(1, 1, 2)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fullscale.errors import UsageError
 from fullscale.networks.protocol import SegmentationOutput
 from fullscale.networks.spatial import check_image
 
@@ -23,10 +24,17 @@ class SegmentationNetwork(nn.Module):
         classes: 1 for sigmoid; more for softmax with background as class 0.
         stride: one number an axis; the image is padded until its sides are multiples of them.
         num_supervised: how many logits there are in training.
+
+    Raises:
+        UsageError: the stride is one number for all axes.
     """
 
     def __init__(self, in_channels: int, classes: int, stride: tuple[int, ...], num_supervised: int = 1) -> None:
         super().__init__()
+        if isinstance(stride, int):
+            raise UsageError(
+                f"stride is {stride}: expected one number an axis, such as ({stride}, {stride}) for images"
+            )
         self.in_channels = in_channels
         self.classes = classes
         self.stride = stride
