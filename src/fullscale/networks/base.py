@@ -29,7 +29,7 @@ class SegmentationNetwork(nn.Module):
         UsageError: the stride is one number for all axes.
     """
 
-    def __init__(self, in_channels: int, classes: int, stride: tuple[int, ...], num_supervised: int = 1) -> None:
+    def __init__(self, in_channels: int, classes: int, stride: tuple[int, ...] | int, num_supervised: int = 1) -> None:
         super().__init__()
         if isinstance(stride, int):
             raise UsageError(
