@@ -4,10 +4,12 @@ With pytest-xdist every worker is a process with its own session. What is slow t
 needs it, and found by the others.
 """
 
+import atexit
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
@@ -20,6 +22,11 @@ from filelock import FileLock
 # Each worker, and every command that it starts, keeps to its share of the cores. Set before torch is loaded.
 SHARE = max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
 os.environ.setdefault("OMP_NUM_THREADS", str(SHARE))
+
+# No test touches the user's cache. Workers inherit the folder from the process that starts them.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["FULLSCALE_CACHE"] = tempfile.mkdtemp(prefix="fullscale-tests-")
+    atexit.register(shutil.rmtree, os.environ["FULLSCALE_CACHE"], ignore_errors=True)
 
 SMALL = {"size": 32, "slices": 14}
 QUICK = [

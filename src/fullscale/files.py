@@ -132,7 +132,8 @@ def _acquire(folder: Path, timeout_s: float) -> BaseFileLock:
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # A file name that is no text, in another encoding, is written as it is shown.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path, content: Any) -> None:

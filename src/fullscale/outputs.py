@@ -1,106 +1,188 @@
 """What may be written: never what is read, and no file of someone else's without their word.
 
-A folder of results keeps a record of what was written into it, so that the same command may replace it later. A file
-that was changed since, such as a corrected mask, is not ours any more.
+A folder of results keeps a record of what was written into it, and by which command, so that the same command may
+replace it later. A file that was changed since, such as a corrected mask, is not ours any more.
 """
 
 from __future__ import annotations
 
+import json
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fullscale.documents import read_json
-from fullscale.errors import DataError, UsageError
-from fullscale.files import write_json
+from fullscale.documents import parse_json
+from fullscale.errors import OutputError, UsageError
+from fullscale.files import write_text
 
-RECORD = ".fullscale.json"
-"""By name, size and time of modification of each file that was written here; null while it is being written."""
+RECORD = ".fullscale.jsonl"
+"""A line of JSON a file that was written here: its name, the command, size and time; the last line of a name counts."""
+
+_SPARE_LINES = 1000
 
 
-def claim(folder: Path, outputs: Sequence[Path], inputs: Iterable[Path], overwrite: bool = False) -> None:
-    """Check, before any work, every path that will be written into a folder, and record them.
+@dataclass(frozen=True)
+class _Entry:
+    """What the record says of a file.
+
+    Attributes:
+        by: the command that wrote it.
+        state: its size and time of modification; None while it is being written.
+    """
+
+    by: str
+    state: tuple[int, int] | None
+
+
+def claim(
+    outputs: Sequence[Path],
+    inputs: Iterable[Path | None],
+    by: str,
+    overwrite: bool = False,
+    folders: Sequence[Path] = (),
+) -> None:
+    """Check, before any work, every path that a command will write, and record them.
 
     Args:
-        folder: of the results.
-        outputs: the files in it that will be written.
+        outputs: files that will be written.
         inputs: files and folders that are read.
-        overwrite: replace files that this program did not write; never those among the inputs.
+        by: the command.
+        overwrite: replace files that this command did not write; never those among the inputs, and no folder.
+        folders: those that will be written as a whole, in place of all that they hold.
 
     Raises:
-        UsageError: a file that is there must not be replaced.
+        UsageError: something that is there must not be replaced.
+        OutputError: the folder of an output cannot be written.
     """
-    written, roots = _read(folder), [_root(path) for path in inputs]
-    for path in outputs:
-        if not path.exists() or _is_ours(path, written):
-            continue
-        within = [root for root in roots if path.resolve().is_relative_to(root)]
-        if within:
-            raise UsageError(
-                f"{path} would be replaced, and it belongs to the input {within[0]}; choose another folder"
-            )
-        if not overwrite:
-            source = f" (so says {RECORD} beside it)" if (folder / RECORD).exists() else ""
-            raise UsageError(
-                f"{path} is there and was not written by fullscale{source}; choose another folder, or --overwrite"
-            )
-    write_json(folder / RECORD, written | {path.name: None for path in outputs})
+    read = [path for path in inputs if path is not None]
+    roots, files = [_root(path) for path in read], {identity for path in read if (identity := _identity(path))}
+    everything = [*outputs, *folders]
+    records = {parent: _read(parent) for parent in dict.fromkeys(path.parent for path in everything)}
+    for path in everything:
+        nothing_there = not os.path.lexists(path) or (path in folders and path.is_dir() and not any(path.iterdir()))
+        if not nothing_there:
+            _require_ours(path, records[path.parent].get(path.name), roots, files, by, overwrite)
+        if path.is_dir() and path not in folders:
+            raise UsageError(f"{path} is a folder, expected the name of a file to write")
+    for parent in records:
+        _append(parent, [(path.name, _Entry(by, None)) for path in everything if path.parent == parent])
 
 
 @contextmanager
-def claimed(folder: Path, outputs: Sequence[Path], inputs: Iterable[Path], overwrite: bool = False) -> Iterator[None]:
-    """Check what the block will write into a folder, as `claim` does, and record what it wrote, however it ends."""
-    was_there = folder.exists()
-    claim(folder, outputs, inputs, overwrite)
+def claimed(
+    outputs: Sequence[Path],
+    inputs: Iterable[Path | None],
+    by: str,
+    overwrite: bool = False,
+    folders: Sequence[Path] = (),
+) -> Iterator[None]:
+    """Check what the block will write, as `claim` does, and record what it wrote, however it ends."""
+    everything = [*outputs, *folders]
+    above = {parent for path in everything for parent in path.parents}
+    made = sorted((parent for parent in above if not parent.exists()), key=lambda parent: -len(parent.parts))
+    claim(outputs, inputs, by, overwrite, folders)
     try:
         yield
     finally:
-        record(folder, outputs)
-        if not was_there and not any(path.name != RECORD for path in folder.iterdir()):
-            shutil.rmtree(folder)  # nothing came of the work: no trace of it is left
+        record(everything, by)
+        for parent in made:  # nothing came of the work: no trace of it is left
+            with suppress(OSError):
+                parent.rmdir()
 
 
-def record(folder: Path, outputs: Sequence[Path]) -> None:
+def record(outputs: Sequence[Path], by: str) -> None:
     """Record which of the claimed files were written."""
-    others = {name: state for name, state in _read(folder).items() if name not in {path.name for path in outputs}}
-    write_json(folder / RECORD, others | {path.name: _state(path) for path in outputs if path.exists()})
+    for folder in dict.fromkeys(path.parent for path in outputs):
+        with suppress(OSError, OutputError):  # a disk that is full, or a folder that is gone: the work has said so
+            here = [path for path in outputs if path.parent == folder]
+            _append(folder, [(path.name, _Entry(by, _state(path)) if path.exists() else None) for path in here])
+            if not _read(folder):
+                (folder / RECORD).unlink()
 
 
-def require_not_read(output: Path | None, inputs: Iterable[Path | None]) -> None:
-    """Refuse an output file that is one of the inputs, under whatever name.
-
-    Raises:
-        UsageError: it is.
-    """
-    if output is None or not output.exists():
+def _require_ours(
+    path: Path, entry: _Entry | None, roots: list[Path], files: set[tuple[int, int]], by: str, overwrite: bool
+) -> None:
+    """Refuse to replace what is not this command's."""
+    if _identity(path) in files:
+        raise UsageError(f"{path} is an input, which the output would replace; choose another place")
+    ours = entry is not None and (entry.state is None or (path.exists() and entry.state == _state(path)))
+    if ours and entry is not None and entry.by == by:
         return
-    for path in inputs:
-        if path is not None and path.exists() and os.path.samefile(path, output):
-            raise UsageError(f"the output {output} is the input {path}, which it would replace; choose another name")
+    within = next((root for root in roots if path.resolve().is_relative_to(root)), None)
+    if within is not None and not ours:
+        raise UsageError(f"{path} would be replaced, and it belongs to the input {within}; choose another place")
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder whose files fullscale {by} did not write; choose another place")
+    if overwrite:
+        return
+    if ours and entry is not None:
+        raise UsageError(f"{path} was written by fullscale {entry.by}; choose another place, or --overwrite")
+    source = f" (so says {RECORD} beside it)" if (path.parent / RECORD).exists() else ""
+    raise UsageError(f"{path} is there and was not written by fullscale{source}; choose another place, or --overwrite")
 
 
 def _root(path: Path) -> Path:
-    """Return what an input belongs to: the data set, where the path is one of its folders."""
+    """Return what an input belongs to: the data set, where the path is one of its folders or a file in one."""
     path = path.resolve()
-    return path.parent if path.is_dir() and (path.parent / "dataset.json").is_file() else path
+    folder = path if path.is_dir() else path.parent
+    return folder.parent if (folder.parent / "dataset.json").is_file() else path
 
 
-def _is_ours(path: Path, written: dict[str, Any]) -> bool:
-    return path.name in written and written[path.name] in (None, _state(path))
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what a file is under any name, be it a link; None for a folder, or where nothing is."""
+    with suppress(OSError):
+        status = path.stat()
+        if path.is_file():
+            return status.st_dev, status.st_ino
+    return None
 
 
-def _state(path: Path) -> list[int]:
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns]
+def _state(path: Path) -> tuple[int, int]:
+    """Return size and time of a file, or those of all files in a folder."""
+    files = [file.stat() for file in path.rglob("*")] if path.is_dir() else [path.stat()]
+    return sum(file.st_size for file in files), max((file.st_mtime_ns for file in files), default=0)
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    """Return the record; a damaged one says nothing, so that all files are someone else's."""
+def _append(folder: Path, entries: Sequence[tuple[str, _Entry | None]]) -> None:
+    """Add lines to the record, in one short write: parallel processes do not tear each other's lines."""
+    lines = [json.dumps({"name": name, **(vars(entry) if entry else {"by": None})}) for name, entry in entries]
     try:
-        content = read_json(folder / RECORD)
-    except DataError:
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / RECORD, "ab", buffering=0) as stream:
+            stream.write("".join(f"\n{line}" for line in lines).encode() + b"\n")
+    except OSError as error:
+        raise OutputError(f"cannot write {folder}: {error.strerror or error}") from error
+
+
+def _read(folder: Path) -> dict[str, _Entry]:
+    """Return the record; what is damaged says nothing, so that its files are someone else's."""
+    try:
+        lines = (folder / RECORD).read_bytes().split(b"\n")
+    except OSError:
         return {}
-    return content if isinstance(content, dict) else {}
+    found: dict[str, _Entry] = {}
+    for line in filter(None, lines):
+        name, entry = _parse(line)
+        if entry is None:
+            found.pop(name, None)
+        else:
+            found[name] = entry
+    if len(lines) > 4 * len(found) + _SPARE_LINES:
+        kept = (json.dumps({"name": name, **vars(entry)}) for name, entry in found.items())
+        with suppress(OutputError):  # a folder that cannot be written is no reason to fail here
+            write_text(folder / RECORD, "".join(f"\n{line}\n" for line in kept))
+    return found
+
+
+def _parse(line: bytes) -> tuple[str, _Entry | None]:
+    try:
+        content: Any = parse_json(line.decode())
+        name, by, state = content["name"], content["by"], content.get("state")
+        size_and_time = None if state is None else (int(state[0]), int(state[1]))
+        return str(name), None if by is None else _Entry(str(by), size_and_time)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return "", None

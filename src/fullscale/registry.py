@@ -7,16 +7,23 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from typing import Any, Generic, TypeVar
 
 from fullscale.errors import FullscaleError, UsageError
 from fullscale.text import first_line, nearest
 
 Made = TypeVar("Made")
+TRUST = "FULLSCALE_TRUST"
+"""Environment variable: packages, with commas between them, whose modules a model's card may import."""
+_GROUPS = "fullscale."
+"""What the names of all groups of entry points begin with."""
 REFERENCE = re.compile(r"\w+(\.\w+)*:\w+(\.\w+)*")
 
 
@@ -50,6 +57,26 @@ class Registry(Generic[Made]):
         if ":" in name:
             return name.partition(":")[0].partition(".")[0]
         return next((_package(point) for point in self._outside() if point.name == name), None)
+
+    def require_trusted(self, name: str) -> None:
+        """Refuse to import for a stranger, such as a model from elsewhere, what only its file names.
+
+        Importing a module runs it. So a file may name a class only of a module that is imported already, of a package
+        that offers something to this program by an entry point, or of one that the user trusts (`TRUST`).
+
+        Raises:
+            UsageError: the class is of no such module.
+        """
+        module = name.partition(":")[0]
+        package = module.partition(".")[0]
+        trusted = {one.strip() for one in os.environ.get(TRUST, "").split(",")}
+        if ":" not in name or module in sys.modules or package in trusted | _plugin_packages():
+            return
+        if find_spec(package) is not None:  # what is not installed is refused when it is looked for
+            raise UsageError(
+                f"{self.kind} '{name}' is named by a file, and importing {module} would run it: set {TRUST}={package} "
+                "if you trust that package, or import it first in your own code"
+            )
 
     def find(self, name: str) -> Callable[..., Made]:
         """Import the class or function that a name stands for.
@@ -191,6 +218,12 @@ class Registry(Generic[Made]):
             kind = "class" if base is object else f"class derived from {module}.{attribute}"
             raise UsageError(f"{self.kind} '{name}' is no {kind}: name one, or offer it by an entry point")
         return found
+
+
+def _plugin_packages() -> set[str]:
+    """Return the top-level packages of everything that other packages offer."""
+    groups = [group for group in entry_points().groups if group.startswith(_GROUPS)]
+    return {point.module.partition(".")[0] for group in groups for point in entry_points(group=group)}
 
 
 def _package(point: EntryPoint) -> str:

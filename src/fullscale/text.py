@@ -6,6 +6,8 @@ import difflib
 import re
 from collections.abc import Iterable
 
+_PART = r"[^/\\\s'\",;:]+(?: [^/\\\s'\",;:]+)*"
+_FOLDERS = re.compile(rf"(?:^|(?<=[\s'\"(\[=]))(?:[A-Za-z]:)?[/\\](?:{_PART}[/\\])+")
 LISTED = 40
 """Names that a line lists before it only counts the rest."""
 
@@ -42,3 +44,8 @@ def first_line(error: BaseException) -> str:
 def printable(text: str) -> str:
     """Return a text on one line with its control characters spelled out: what comes from a file moves no cursor."""
     return "".join(c if c.isprintable() else " " if c.isspace() else c.encode("unicode_escape").decode() for c in text)
+
+
+def without_folders(text: object) -> str:
+    """Shorten every absolute path in a text to its last name: what is handed on tells no folder of this machine."""
+    return _FOLDERS.sub("", str(text))

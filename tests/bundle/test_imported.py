@@ -139,3 +139,37 @@ def test_the_command_takes_a_plan_and_refuses_half_a_request(
         assert done.returncode == 2, (arguments, done.stderr)
         assert message in done.stderr
         assert done.stderr.count("\n") == 1
+
+
+def test_two_channels_of_one_structure_become_its_logit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "fullscale")
+    torch.save(reference("supervised", classes=2).float().state_dict(), tmp_path / "two.pth")
+    import_bundle(tmp_path / "two.pth", tmp_path / "bundle", {4: "liver"}, WINDOW, "CT")
+    assert "taken for background and liver, told apart by softmax" in caplog.text
+    [member] = load_bundle(tmp_path / "bundle").members
+    image = torch.randn(2, 3, 32, 48)
+    with torch.inference_mode():
+        expected = load_official(tmp_path / "two.pth")(image).softmax(dim=1)[:, 1:]
+        torch.testing.assert_close(member.network(image).sigmoid(), expected)
+    torch.save(reference("guided", classes=2).float().state_dict(), tmp_path / "guided.pth")
+    with pytest.raises(UsageError, match="only networks without guidance are taken so"):
+        import_bundle(tmp_path / "guided.pth", tmp_path / "other", {4: "liver"}, WINDOW, "CT")
+
+
+def test_a_folder_of_someone_else_is_not_replaced_by_a_bundle(
+    weights: Path, fullscale: Command, tmp_path: Path
+) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "thesis.tex").write_text("years of work")
+    described = ("--labels", "1=liver", "--window", "-100,240")
+    for more in ((), ("--overwrite",)):
+        done = fullscale("import-weights", weights, "--bundle", precious, *described, *more)
+        assert done.returncode == 2, done.stderr
+        assert "is a folder whose files fullscale import-weights did not write" in done.stderr
+    assert (precious / "thesis.tex").read_text() == "years of work"
+    for _ in range(2):
+        assert fullscale("import-weights", weights, "--bundle", tmp_path / "b", *described).returncode == 0
+    (tmp_path / "weights.safetensors").write_text("mine")
+    refused = fullscale("import-weights", weights, "-o", tmp_path / "weights.safetensors")
+    assert (refused.returncode, (tmp_path / "weights.safetensors").read_text()) == (2, "mine")

@@ -1,5 +1,6 @@
 """Bundles: of one model and of several, of today and of 0.1, whole and damaged."""
 
+import importlib
 import json
 import shutil
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.outside import install
 from torch import Tensor, nn
 
 from fullscale.bundle.card import EnsembleCard, ModelCard, read_card
@@ -206,3 +208,45 @@ def test_imported_weights_say_which_network_they_are(tmp_path: Path) -> None:
     save_file(network.state_dict(), tmp_path / "w.safetensors", {"network": "unet", "options": '{"width": 2}'})
     found = read_weights(tmp_path / "w.safetensors")
     assert (found.network, found.options) == ("unet", {"width": 2})
+
+
+@pytest.mark.parametrize("name", ["../other", "/etc", "..", "a/b", "", "a\0b"])
+def test_a_member_that_leads_out_of_the_bundle_is_refused(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "m")
+    save_ensemble(tmp_path / "e", {"fold_0": tmp_path / "m"})
+    content = json.loads((tmp_path / "e" / "model.json").read_text())
+    content["members"] = {name: content["members"]["fold_0"]}
+    (tmp_path / "e" / "model.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"member name .* cannot be a folder's name"):
+        load_bundle(tmp_path / "e")
+
+
+OUTSIDE = """
+from pathlib import Path
+from fullscale.networks.unet import UNet
+Path(__file__).with_name("was_imported").touch()
+class Net(UNet):
+    def __init__(self, in_channels: int, classes: int) -> None:
+        super().__init__(in_channels, classes, width=2)
+"""
+
+
+def test_a_model_imports_no_module_that_only_its_file_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package in ("strange_one", "strange_two"):
+        install(tmp_path / "site", package.replace("_", "-"), {f"{package}/nets.py": OUTSIDE})
+    plugin = "[fullscale.losses]\nanything = plugin_pack.losses:Loss\n"
+    install(tmp_path / "site", "plugin-pack", {"plugin_pack/nets.py": OUTSIDE}, plugin)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    stranger = card(network="strange_one.nets:Net", options={})
+    with pytest.raises(UsageError, match=r"importing strange_one\.nets would run it: set FULLSCALE_TRUST=strange_one"):
+        stranger.build()
+    assert not (tmp_path / "site" / "strange_one" / "was_imported").exists()
+    card(network="plugin_pack.nets:Net", options={}).build()
+    monkeypatch.setenv("FULLSCALE_TRUST", "other, strange_one")
+    stranger.build()
+    monkeypatch.delenv("FULLSCALE_TRUST")
+    stranger.build()  # imported by now
+    importlib.import_module("strange_two.nets")
+    card(network="strange_two.nets:Net", options={}).build()
+    with pytest.raises(UsageError, match="no module 'absent'"):
+        card(network="absent.nets:Net", options={}).build()

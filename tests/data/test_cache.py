@@ -231,3 +231,17 @@ def test_structures_that_are_too_small_for_the_spacing_are_named(
         assert "1 of 1 cases lose a structure that is too small for the spacing of the plan: one (dot)" in caplog.text
     assert prepared.label.shape == (4, 8, 8)
     assert prepared.spacing_mm == (4, 4, 4)
+
+
+def test_what_a_killed_process_left_is_swept_by_the_next(case: Case, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    code = (
+        "import os, sys; from pathlib import Path; from fullscale.data.cache import _new_folder\n"
+        "with _new_folder(Path(sys.argv[1]) / 'x') as temporary:\n"
+        "    (temporary / 'image.npy').write_text('half'); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(cache)], check=False)
+    [left] = cache.iterdir()
+    assert left.name.startswith(".writing-")
+    [prepared] = prepare_cases([case], RECIPE, LABELS, cache)
+    assert [p.name for p in cache.iterdir() if p.name != identity.INDEX] == [prepared.folder.name]

@@ -91,3 +91,20 @@ def test_plain_and_compressed_bodies_of_our_own_making_are_read(tmp_path: Path):
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
         np.testing.assert_array_equal(read_volume(tmp_path / name).array, VOLUME.array)
+
+
+def test_the_libraries_print_nothing_of_their_own(tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    for n, text in enumerate(
+        (
+            b"ObjectType = Image\nNDims = 3\nDimSize = 4 4\nElementDataFile = LOCAL\n",
+            b"ObjectType = Nothing\nNDims = three\n",
+            b"NDims = 3\nDimSize = 4 4 4\nElementType = MET_UCHAR\nElementSpacing = 1 1 1\n"
+            b"Offset = 0 0 0\nTransformMatrix = 1 0 0 0 1 0 0 0 1\nElementDataFile = LIST\nabsent.raw\n",
+        )
+    ):
+        for suffix in (".mha", ".nrrd"):
+            path = tmp_path / f"{n}{suffix}"
+            path.write_bytes(text)
+            with pytest.raises(DataError):
+                read_volume(path)
+    assert capfd.readouterr() == ("", "")

@@ -199,7 +199,10 @@ def test_a_data_set_stands_for_its_cases_and_names_what_belongs_to_none(tmp_path
         write_scan(tmp_path / place)
     contents = discover(tmp_path)
     assert contents.dataset is not None
-    assert contents.scans == [Scan("a", tmp_path / "images/a.nii"), Scan("b", tmp_path / "images/b.nii")]
+    assert contents.scans == [
+        Scan("a", tmp_path / "images/a.nii", label=tmp_path / "labels/a.nii"),
+        Scan("b", tmp_path / "images/b.nii"),
+    ]
     assert [file.path for file in contents.passed_over] == [tmp_path / "imagesVal/c.nii"]
 
 

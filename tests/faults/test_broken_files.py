@@ -89,7 +89,7 @@ VICTIMS = [
     Victim("msd/dataset.json", (inspect("{w}/msd"),)),
     Victim("lists/plan.json", (PLANNED,)),
     Victim("masks/summary.json", (PAGE, EVALUATE)),
-    Victim("masks/.fullscale.json", (predict("run", "masks"),), kept=(MASK[1], MASK[1])),
+    Victim("masks/.fullscale.jsonl", (predict("run", "masks"),), kept=(MASK[1], MASK[1])),
     Victim("weights/own.pth", (IMPORT,)),
     Victim("weights/own.pt", (IMPORT,)),
     Victim("weights/own.h5", (IMPORT,)),

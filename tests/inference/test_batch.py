@@ -8,10 +8,12 @@ import pytest
 import SimpleITK as sitk
 from tests.dicom_slices import write_series, write_slice
 
+from fullscale.data.dicom import headers
 from fullscale.data.dicom.seg import read_seg
-from fullscale.data.dicom.series import read_series
+from fullscale.data.dicom.series import read_series, read_series_grid
 from fullscale.data.dicom.stack import DicomReadOptions
 from fullscale.data.discover import Scan
+from fullscale.data.read import read_image
 from fullscale.data.volume_files import read_volume, write_volume
 from fullscale.errors import DataError, UsageError
 from fullscale.geometry.orientation import reorient
@@ -53,7 +55,8 @@ def test_a_data_set_stands_for_the_scans_of_its_cases_not_for_its_masks(phantoms
     assert named(phantoms) == [f"phantom_00{i}" for i in range(7)]
     for name in ("volume-0.nii.gz", "segmentation-0.nii.gz"):
         write_volume(tmp_path / name, Volume(np.zeros((4, 4, 4), dtype=np.uint8), np.eye(4)))
-    assert find_scans([tmp_path]) == ([Scan("volume-0", tmp_path / "volume-0.nii.gz")], [])
+    [scan] = find_scans([tmp_path])[0]
+    assert scan == Scan("volume-0", tmp_path / "volume-0.nii.gz", label=tmp_path / "segmentation-0.nii.gz")
 
 
 def test_a_folder_of_scans_and_single_files_mix(phantoms: Path) -> None:
@@ -184,3 +187,37 @@ def test_a_zip_a_pet_and_a_series_without_identifiers(trained_run: Path, series:
         predictor, [Scan("again", tmp_path / "fix" / "blank_dicom")], tmp_path / "fix", OutputOptions("seg")
     )
     assert (copy.error, [note for note in copy.notes if "unlike the scans" not in note]) == (None, [])
+
+
+def test_slices_given_one_by_one_are_put_together_by_their_series(series: Path, tmp_path: Path) -> None:
+    other = write_series(tmp_path / "other", SeriesInstanceUID="7.7")
+    scans, _ = find_scans([*sorted(series.iterdir()), *sorted(other.iterdir())])
+    assert [(scan.name, len(scan.files)) for scan in scans] == [
+        (series.name, len(list(series.iterdir()))),
+        ("other", len(list(other.iterdir()))),
+    ]
+    np.testing.assert_array_equal(read_image(scans[0].source).array, read_image(series).array)
+    [alone] = find_scans([next(other.iterdir())])[0]
+    assert alone.files == ()
+    told: list[str] = []
+    find_scans([series], progress=lambda *of: told.append(of[2]))
+    assert len(told) == len(list(series.iterdir()))
+
+
+def test_the_headers_of_a_study_are_read_once(series: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Path] = []
+    real = headers.read_dataset
+
+    def noted(path: Path, *arguments: object, **options: object) -> object:
+        read.append(path)
+        return real(path, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(headers, "read_dataset", noted)
+    headers._read_slices.cache_clear()
+    [scan] = find_scans([series])[0]
+    read_series_grid(scan.source)
+    assert sorted(read) == sorted(series.iterdir())
+    changed = next(series.iterdir())
+    changed.write_bytes(changed.read_bytes())
+    read_series_grid(scan.source)
+    assert len(read) == len(list(series.iterdir())) + 1

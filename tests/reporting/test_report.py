@@ -12,9 +12,9 @@ from tests.conftest import Command
 
 from fullscale.errors import DataError, UsageError
 from fullscale.reporting.html import chosen_cases, write_report
-from fullscale.reporting.private import without_folders
 from fullscale.reporting.scene import RenderOptions
 from fullscale.reporting.source import find_source
+from fullscale.text import without_folders
 
 SECTIONS = ["good", "reliable", "looks", "trained", "guided", "fails"]
 
@@ -187,6 +187,7 @@ def test_the_page_tells_nothing_of_where_files_lie(run: Path, phantoms: Path) ->
     content = json.loads(file.read_text())
     content["failures"] = [{"case": "x", "message": f"{phantoms}/imagesTr/x.nii.gz: not a scan"}]
     content["metric_per_case"][0]["image_file"] = "/home/Jane Doe/scans/gone.nii.gz"
+    content["data"] = None
     file.write_text(json.dumps(content))
     text = write_report(run).report.read_text()
     for hidden in (str(run.parent), str(phantoms.parent), "/home/", "Jane"):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from tests.masks import DIAGONAL, SHAPE, cube, strict, write_mask, write_shifted
 
+from fullscale.data.places import place_of
 from fullscale.errors import DataError, FullscaleError
 from fullscale.metrics.slices import SLICES
 from fullscale.scoring.evaluate import evaluate
@@ -46,8 +47,8 @@ def test_the_summary_has_the_form_of_nnunet(folders: tuple[Path, Path]) -> None:
     assert content["foreground_mean"]["Dice"] == content["mean"]["1"]["Dice"] == pytest.approx((1 + 0.75) / 2)
     first, second = content["metric_per_case"]
     assert (first["case"], second["case"]) == ("a", "b")
-    assert first["prediction_file"] == str(predictions / "a.nii.gz")
-    assert first["reference_file"] == str(truth / "a.nii.gz")
+    assert first["prediction_file"] == first["reference_file"] == "a.nii.gz"
+    assert (content["data"], content["masks"]) == (place_of(truth), place_of(predictions))
     nnunet = {"Dice", "IoU", "TP", "FP", "FN", "TN", "n_pred", "n_ref"}
     assert nnunet < set(first["metrics"]["1"])
     assert content["labels"] == {"1": "liver"}

@@ -141,8 +141,6 @@ def test_a_run_whose_labels_were_swapped_is_refused_and_left_as_it_is(
 ) -> None:
     data = Path(shutil.copytree(phantoms, tmp_path / "data"))
     run = RunFolder(Path(shutil.copytree(two_folds.path, tmp_path / "run")))
-    record = json.loads(run.dataset.read_text())
-    run.dataset.write_text(json.dumps(record | {"root": str(data)}))
     first, second = (data / "labelsTr" / f"phantom_00{k}.nii.gz" for k in (1, 4))
     kept = first.read_bytes()
     first.write_bytes(second.read_bytes())

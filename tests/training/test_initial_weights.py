@@ -12,7 +12,7 @@ from fullscale.bundle.weights import Weights, read_weights
 from fullscale.config.load import load_config
 from fullscale.errors import UsageError
 from fullscale.networks import create_network
-from fullscale.training.initial_weights import adapt_channels, start_from, state_digest
+from fullscale.training.initial_weights import adapt_channels, start_from, state_digest, warn_of_other_structures
 from fullscale.training.request import TrainRequest
 from fullscale.training.run import train
 from tests.conftest import QUICK
@@ -86,3 +86,16 @@ def test_a_run_is_tuned_to_other_labels_and_says_what_it_started_from(
     assert all(name.startswith(("heads", "guidance")) for name in started["fresh"])
     with pytest.raises(UsageError, match=r"was begun with network\.init="):
         train(request())
+
+
+def test_a_head_of_other_structures_is_taken_over_with_a_warning(
+    trained_run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    weights = read_weights(trained_run)
+    warn_of_other_structures(weights, {1: "liver", 2: "spleen"})
+    warn_of_other_structures(weights, {1: "liver"})
+    assert caplog.text == ""
+    warn_of_other_structures(weights, {1: "kidney", 2: "spleen"})
+    assert "was trained on liver, spleen; its last layer fits and is taken over, and now learns kidney, spleen" in (
+        caplog.text
+    )

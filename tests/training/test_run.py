@@ -120,10 +120,12 @@ def test_a_run_folder_of_other_settings_data_or_plan_is_refused(
     config = (trained_run / "config.yaml").read_bytes()
     with pytest.raises(UsageError, match=r"was begun with network.width=4, not 8"):
         train(request(phantoms, trained_run, cache, "network.width=8"))
-    other = tmp_path / "other"
-    other.symlink_to(phantoms)
-    with pytest.raises(UsageError, match="was trained on"):
-        train(request(other, trained_run, cache))
+    few = [{"image": str(phantoms / f"{kind}Tr" / "phantom_000.nii.gz")} for kind in ("images", "labels")]
+    (tmp_path / "few.json").write_text(json.dumps([few[0] | {"label": few[1]["image"]}]))
+    with pytest.raises(
+        DataError, match=r"5 cases that .* began with are not in .*, such as phantom_001: give the data"
+    ):
+        train(request(tmp_path / "few.json", trained_run, cache))
     plan = read_plan(trained_run / "plan.json").model_dump(mode="json")
     plan["spacing_mm"]["value"] = 9.0
     (tmp_path / "plan.json").write_text(json.dumps(plan))
@@ -334,3 +336,75 @@ def test_a_short_training_finds_the_liver_of_phantoms_it_has_not_seen(
 ) -> None:
     summary = train(request(phantoms, tmp_path / "run", cache, *LEARNING))
     assert (summary.mean(1)["Dice"] or 0) > 0.75
+
+
+def test_verify_reads_the_prepared_cases_again_too(
+    phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def noted(*_: object, verify: bool = False, **__: object) -> list[object]:
+        asked.append(verify)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fullscale.training.prepare.prepare_cases", noted)
+    for verify in (False, True):
+        with pytest.raises(KeyboardInterrupt):
+            train(request(phantoms, tmp_path / f"run{verify}", tmp_path / "cache", verify=verify))
+    assert asked == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["network.width=-1"], "network 'unet3+' cannot be made with width=-1"),
+        (["network.width=0"], "network 'unet3+' cannot be made with width=0"),
+        (["network.encoder=resnet-34"], "encoder"),
+        (["network.encoder=resnet18", "network.pretrained=true", "network.init=somewhere"], "give one of them"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_before_any_scan_is_read(
+    phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: list[str], message: str
+) -> None:
+    def read(*_: object) -> None:
+        raise AssertionError("a scan was read")
+
+    monkeypatch.setattr("fullscale.data.checks.inspect_case", read)
+    quick = [text for text in QUICK if not text.startswith("network.width")]
+    asked = TrainRequest(phantoms, tmp_path / "run", config=load_config(None, [*quick, *settings]))
+    with pytest.raises(UsageError, match=f"(?s){message}"):
+        train(asked)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_of_someone_else_is_no_run(phantoms: Path, cache: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(phantoms, data)
+    before = {path: path.read_bytes() for path in data.rglob("*") if path.is_file()}
+    with pytest.raises(UsageError, match=r"dataset\.json is there and belongs to no run"):
+        train(request(data, data, cache))
+    for name in ("plan.json", "bundle/notes.txt", "fold_0/notes.txt", "summary.json"):
+        other = tmp_path / name.replace("/", "_")
+        (other / name).parent.mkdir(parents=True)
+        (other / name).write_text("{}")
+        with pytest.raises(UsageError, match="belongs to no run; choose another run folder"):
+            train(request(data, other, cache))
+    assert {path: path.read_bytes() for path in data.rglob("*") if path.is_file()} == before
+
+
+def test_an_edited_plan_does_not_let_through_what_cannot_be_trained_on(
+    phantoms: Path, cache: Path, tmp_path: Path, fullscale: Command
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(phantoms, data)
+    assert fullscale("plan", data, "-o", tmp_path / "plan.json").returncode == 0
+    description = json.loads((data / "dataset.json").read_text())
+    for labels in ({"0": "background", "1": "liver", "2": "ignore"}, {"whole": [1, 2], "spleen": [2]}):
+        (data / "dataset.json").write_text(json.dumps(description | {"labels": labels}))
+        done = fullscale(
+            *("train", data, "-o", tmp_path / "run", "--plan", tmp_path / "plan.json", "--drop-bad-cases"),
+            *("--cache", cache, *QUICK),
+        )
+        assert done.returncode == 3, done.stderr
+        assert "'ignore'" in done.stderr or "structures overlap" in done.stderr
+        assert not (tmp_path / "run").exists()

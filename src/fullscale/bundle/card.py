@@ -15,7 +15,7 @@ from fullscale.data.labels import Algorithm, LabelScheme
 from fullscale.data.recipe import Mirror, Recipe
 from fullscale.documents import read_json, validated
 from fullscale.errors import DataError, UsageError
-from fullscale.networks import create_network, list_networks
+from fullscale.networks import NETWORKS, create_network, list_networks
 
 if TYPE_CHECKING:
     from fullscale.networks.protocol import Network
@@ -131,8 +131,10 @@ class ModelCard(_Card):
         """Create the network, with fresh weights.
 
         Raises:
-            UsageError: the package of the network is not installed, or offers another network by now.
+            UsageError: the package of the network is not installed, offers another network by now, or is not one that
+                a model may import.
         """
+        NETWORKS.require_trusted(self.network)
         if self.package is not None and ":" not in self.network and self.network not in list_networks():
             raise UsageError(
                 f"the model's network '{self.network}' is of the package '{self.package}', which is not installed "

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 from fullscale.bundle.card import ModelCard
 from fullscale.bundle.store import save_bundle, write_safetensors
 from fullscale.bundle.weights import Weights, read_weights
+from fullscale.data.labels import LabelScheme
 from fullscale.data.recipe import Neighbours, Recipe
 from fullscale.errors import DataError, UsageError
 from fullscale.files import atomic_path
 from fullscale.networks.official import OfficialNetwork, read_official
 from fullscale.text import first_line
+
+_log = logging.getLogger(__name__)
 
 
 def import_weights(source: Path, destination: Path) -> OfficialNetwork:
@@ -52,13 +57,14 @@ def import_bundle(source: Path, folder: Path, labels: dict[int, str], recipe: Re
     weights = read_weights(source)
     if weights.network is None or weights.options is None:
         raise DataError(f"{source} does not say which network its weights are of: expected a file of the authors' code")
+    weights = _with_one_logit(weights, labels)
     card = ModelCard(
         network=weights.network,
         options=weights.options,
         labels={0: "background"} | labels,
         recipe=recipe,
         modality=modality,
-        provenance={"imported": weights.origin},
+        provenance={"imported": weights.title},
     )
     _check_channels(weights, card)
     network = card.build()
@@ -84,6 +90,27 @@ def neighbours_for(in_channels: int) -> Neighbours:
     )
 
 
+def _with_one_logit(weights: Weights, labels: dict[int, str]) -> Weights:
+    """Turn the two channels of a network of one structure, background and structure, into the structure's logit.
+
+    The softmax of two logits is the sigmoid of their difference, so the masks stay the same.
+
+    Raises:
+        UsageError: the network has guidance, whose gate is on each channel.
+    """
+    if weights.channels != 2 or len(LabelScheme(labels).structures) != 1:
+        return weights
+    if any(name.startswith("guidance.") for name in weights.state):
+        raise UsageError(
+            f"{weights.origin} has two output channels for one structure, and guidance that gates each of them, which "
+            "a model of one structure cannot: only networks without guidance are taken so"
+        )
+    [name] = LabelScheme(labels).structures.values()
+    _log.info("its two output channels are taken for background and %s, told apart by softmax", name)
+    state = {key: value[1:] - value[:1] if key.startswith("heads.") else value for key, value in weights.state.items()}
+    return replace(weights, state=state, channels=1)
+
+
 def _check_channels(weights: Weights, card: ModelCard) -> None:
     expected = (card.recipe.in_channels, card.scheme.channels)
     if weights.in_channels not in (None, expected[0]):
@@ -95,5 +122,5 @@ def _check_channels(weights: Weights, card: ModelCard) -> None:
         structures = ", ".join(card.structures.values())
         raise UsageError(
             f"the network has {weights.channels} output channels, but {structures} need {expected[1]}: one channel is "
-            "a single structure, more are background and one for each"
+            "a single structure, more are background and one for each; name as many structures with --labels"
         )

@@ -18,6 +18,9 @@ from fullscale.networks.official import read_official
 from fullscale.networks.state_dicts import read_state_dict
 from fullscale.text import first_line
 
+DIGEST_OF_WEIGHTS = "sha256:"
+"""What a run's configuration has in place of the path of the weights that it started from begins with this."""
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -31,6 +34,7 @@ class Weights:
         channels: of its logits; None where the file does not say.
         options: its further arguments; None where the file does not say.
         card: of the bundle that they come from, or None.
+        title: which they are, without where they lie.
     """
 
     origin: str
@@ -40,6 +44,7 @@ class Weights:
     channels: int | None = None
     options: dict[str, Any] | None = None
     card: ModelCard | None = None
+    title: str = ""
 
 
 def read_weights(path: Path) -> Weights:
@@ -53,6 +58,8 @@ def read_weights(path: Path) -> Weights:
         UsageError: it is an ensemble of several models, or an ONNX model.
         DataError: nothing can be read there.
     """
+    if str(path).startswith(DIGEST_OF_WEIGHTS):
+        raise UsageError(f"network.init={path}: a run keeps the digest of its first weights alone; give their path")
     if path.suffix == ".onnx":
         raise UsageError(f"{path}: training cannot start from ONNX; give the run or bundle it was exported from")
     if path.is_dir() or not path.exists():
@@ -60,17 +67,20 @@ def read_weights(path: Path) -> Weights:
     state = read_state_dict(path)
     if "outconv1.weight" in state:  # the authors' names; ours begin otherwise
         state, official = read_official(path)
-        return _described(f"{path} ({official})", state, "unet3+", official.options())
+        return _described(path, f" ({official})", state, "unet3+", official.options())
     _require_weights(path, state)
     metadata = _metadata(path)
-    return _described(str(path), state, metadata.get("network"), _options(path, metadata))
+    return _described(path, "", state, metadata.get("network"), _options(path, metadata))
 
 
-def _described(origin: str, state: dict[str, Tensor], network: str | None, arguments: dict[str, Any] | None) -> Weights:
+def _described(
+    path: Path, what: str, state: dict[str, Tensor], network: str | None, arguments: dict[str, Any] | None
+) -> Weights:
     """Tell the channels among the arguments of a network's class from its options."""
     options = dict(arguments or {})
     in_channels, channels = options.pop("in_channels", None), options.pop("classes", None)
-    return Weights(origin, state, network, in_channels, channels, None if arguments is None else options)
+    known = None if arguments is None else options
+    return Weights(f"{path}{what}", state, network, in_channels, channels, known, title=f"{path.name}{what}")
 
 
 def _of_bundle(path: Path) -> Weights:
@@ -92,6 +102,7 @@ def _of_bundle(path: Path) -> Weights:
         channels=card.scheme.channels,
         options=card.options,
         card=card,
+        title=f"{card.algorithm.name} {card.algorithm.version}",
     )
 
 

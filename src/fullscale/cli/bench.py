@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fullscale.cli.show import print_line, print_status, table
+from fullscale.cli.show import Overwrite, print_line, print_status, table
 
 if TYPE_CHECKING:
     from fullscale.bench.workload import Workload
@@ -43,15 +43,21 @@ def decoder(
     channels_first: ChannelsFirst = False,
     json: JsonFile = None,
     figure: Annotated[Path | None, typer.Option(help="Draw it: PNG, SVG or PDF.", show_default=False)] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Compare the direct and the factored form of the full-scale skips."""
     from fullscale.bench.decoder import bench_decoder
     from fullscale.bench.figure import require_figure_name, write_decoder_figure
+    from fullscale.outputs import claimed
 
     if figure is not None:
         require_figure_name(figure)
     work = _workload(spatial_dims, levels, size, batch, width, device, bf16, channels_first)
-    result = bench_decoder(work, repeats, compiled, print_status)
+    with claimed(_given(json, figure), [], "bench decoder", overwrite):
+        result = bench_decoder(work, repeats, compiled, print_status)
+        _keep(result, json)
+        if figure is not None:
+            write_decoder_figure(figure, result)
     _print_network(result, _shape(work))
     table(
         "Each up-sampled skip: forward, and a step with its gradients and the memory of that",
@@ -71,9 +77,6 @@ def decoder(
             for s in result["skips"]
         ],
     )
-    _keep(result, json)
-    if figure is not None:
-        write_decoder_figure(figure, result)
 
 
 @app.command()
@@ -88,12 +91,16 @@ def networks(
     bf16: Bf16 = False,
     channels_first: ChannelsFirst = False,
     json: JsonFile = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Compare all networks: parameters, operations, seconds, memory."""
     from fullscale.bench.networks import bench_networks
+    from fullscale.outputs import claimed
 
     work = _workload(spatial_dims, levels, size, batch, width, device, bf16, channels_first)
-    result = bench_networks(work, repeats, report=print_status)
+    with claimed(_given(json), [], "bench networks", overwrite):
+        result = bench_networks(work, repeats, report=print_status)
+        _keep(result, json)
     table(
         f"Networks of width {width} on {_shape(work)}, {result['environment']['device']}",
         ("network", "parameters", "GMAC", "inference s", "of roofline", "training step s", "peak MiB"),
@@ -110,7 +117,6 @@ def networks(
             for row in result["networks"]
         ],
     )
-    _keep(result, json)
 
 
 @app.command()
@@ -122,12 +128,16 @@ def memory(
     levels: Levels = 5,
     gib: Annotated[float, typer.Option(help="Memory that the largest patch must fit, in GiB.", min=0.1)] = 24,
     json: JsonFile = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Compute what a training step of UNet 3+ holds at most in both forms of the skips, and the largest patch."""
     from fullscale.bench.memory import bench_memory
+    from fullscale.outputs import claimed
 
     work = _workload(spatial_dims, levels, size, batch, width, "cpu", bf16=False, channels_first=False)
-    result = bench_memory(work, gib, print_status)
+    with claimed(_given(json), [], "bench memory", overwrite):
+        result = bench_memory(work, gib, print_status)
+        _keep(result, json)
     table(
         f"A training step of UNet 3+ of width {width} on {_shape(work)}, computed",
         ("skips", "numbers", "peak MiB", f"largest side in {gib:g} GiB"),
@@ -136,7 +146,6 @@ def memory(
             for row in result["forms"]
         ],
     )
-    _keep(result, json)
 
 
 @app.command()
@@ -146,15 +155,19 @@ def scan(
     model: Annotated[Path | None, typer.Option(help="A run or bundle to measure instead.", show_default=False)] = None,
     repeats: Repeats = 1,
     json: JsonFile = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Seconds from a scan to its mask on the CPU: PyTorch, compiled, and ONNX Runtime with either form of the skips."""
     from fullscale.bench.scan import bench_scan
     from fullscale.errors import UsageError
+    from fullscale.outputs import claimed
 
     numbers = [int(width) if width.strip().isdecimal() else 0 for width in widths.split(",")]
     if 0 in numbers:
         raise UsageError(f"--widths {widths!r} must list whole numbers of at least 1, such as 16,32")
-    result = bench_scan(scan, numbers, model, repeats, print_status)
+    with claimed(_given(json), [scan, model], "bench scan", overwrite):
+        result = bench_scan(scan, numbers, model, repeats, print_status)
+        _keep(result, json)
     shape = "x".join(map(str, result["scan"]["shape"]))
     table(
         f"{result['scan']['name']}, {shape} voxels: {result['environment']['device']}, "
@@ -171,7 +184,6 @@ def scan(
             for row in result["models"]
         ],
     )
-    _keep(result, json)
 
 
 def _workload(
@@ -193,6 +205,10 @@ def _workload(
 
 def _shape(work: Workload) -> str:
     return "x".join(map(str, work.shape))
+
+
+def _given(*paths: Path | None) -> list[Path]:
+    return [path for path in paths if path is not None]
 
 
 def _keep(result: dict[str, Any], path: Path | None) -> None:

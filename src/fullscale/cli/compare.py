@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fullscale.cli.show import Json, print_json, print_line, print_status, table
+from fullscale.cli.show import Anonymise, Json, Overwrite, print_json, print_line, print_status, table
 
 if TYPE_CHECKING:
     from fullscale.compare.results import Results
@@ -50,6 +50,8 @@ def compare(
     jobs: Annotated[
         int, typer.Option("--jobs", help="Trainings side by side, each with its share of the cores.", min=1)
     ] = 1,
+    anonymise: Anonymise = None,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Train several networks on the same splits, seed and budget; score, test and draw them side by side.
@@ -76,18 +78,21 @@ def compare(
     from fullscale.compare.figure import write_figure
     from fullscale.compare.results import gather
     from fullscale.compare.run import Job, run_comparison
-    from fullscale.compare.tables import write_results
+    from fullscale.compare.tables import RESULTS, write_results
     from fullscale.data.cache import default_cache
+    from fullscale.outputs import claimed
 
-    job = Job(data, output, comparison, plan, cache or default_cache(), drop_bad_cases, jobs)
-    results = gather(comparison, run_comparison(job))
-    written = write_results(results, output)
-    write_figure(results, output / "results.png")
+    job = Job(data, output, comparison, plan, cache or default_cache(), drop_bad_cases, jobs, anonymise)
+    written = [*(output / name for name in RESULTS), output / "results.png"]
+    with claimed(written, [data, plan, rows], "compare", overwrite):
+        results = gather(comparison, run_comparison(job))
+        write_results(results, output)
+        write_figure(results, written[-1])
     if json:
         print_json(results.as_dict())
     else:
         _print(results)
-    print_status(f"results: {', '.join(map(str, [*written, output / 'results.png']))}")
+    print_status(f"results: {', '.join(map(str, written))}")
     if results.failed:
         raise PartialFailure(f"{len(results.failed)} of {len(results.lines)} rows lack scores; the others are done")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from fullscale.cli.progress import progress_bar
-from fullscale.cli.show import Jobs, Json, print_json, print_status, table
+from fullscale.cli.show import Jobs, Json, Overwrite, print_json, print_status, table
 
 if TYPE_CHECKING:
     from fullscale.data.dicom.series import SeriesInfo
@@ -157,6 +157,7 @@ def plan(
     settings: Settings = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the plan here.")] = None,
     device: Annotated[str, typer.Option(help="Where it will train: auto, cpu, cuda.")] = "auto",
+    overwrite: Overwrite = False,
     jobs: Jobs = None,
     json: Json = False,
 ) -> None:
@@ -165,16 +166,18 @@ def plan(
     from fullscale.data.checks import inspect_dataset
     from fullscale.data.layouts.find import find_dataset
     from fullscale.files import write_text
+    from fullscale.outputs import claimed
     from fullscale.training.memory import describe_cost, require_memory
     from fullscale.training.prepare import plan_for, resolve
 
-    config = load_config(None, [f"trainer.device={device}", *(settings or [])])
-    with progress_bar("inspecting") as progress:
-        inspection = inspect_dataset(find_dataset(data), progress, jobs, config.data.labels)
-    chosen = plan_for(inspection, config)
-    if output is not None:
-        write_text(output, chosen.model_dump_json(indent=2) + "\n")
-        print_status(f"the plan is in {output}")
+    config, written = load_config(None, [f"trainer.device={device}", *(settings or [])]), [output] if output else []
+    with claimed(written, [data], "plan", overwrite):
+        with progress_bar("inspecting") as progress:
+            inspection = inspect_dataset(find_dataset(data), progress, jobs, config.data.labels)
+        chosen = plan_for(inspection, config)
+        for path in written:
+            write_text(path, chosen.model_dump_json(indent=2) + "\n")
+            print_status(f"the plan is in {path}")
     filled = resolve(config, chosen)
     require_memory(filled, chosen)
     print_status(f"expected here: {describe_cost(filled, chosen)}")
@@ -197,7 +200,7 @@ def prepare(
     """Prepare every case ahead of training (train does it by itself)."""
     from fullscale.config.load import load_config
     from fullscale.data.cache import cache_summary, default_cache, prepare_cases
-    from fullscale.data.checks import inspect_dataset
+    from fullscale.data.checks import inspect_dataset, require_trainable
     from fullscale.data.layouts.find import find_dataset
     from fullscale.data.plan import read_plan
     from fullscale.training.prepare import plan_for
@@ -206,6 +209,7 @@ def prepare(
     labels = config.data.labels
     with progress_bar("inspecting") as progress:
         inspection = inspect_dataset(find_dataset(data), progress, jobs, labels)
+    require_trainable(inspection)
     chosen = read_plan(plan).with_labels(labels) if plan else plan_for(inspection, config)
     cases, where = inspection.usable_cases, cache or default_cache()
     with progress_bar("preparing") as progress:

@@ -21,10 +21,12 @@ def demo(
     """Draw phantoms, train a small UNet 3+, segment a scan it has not seen, and score the mask."""
     from fullscale.config.load import load_config
     from fullscale.data.discover import Scan
-    from fullscale.data.phantom import write_dataset
+    from fullscale.data.phantom import require_empty, write_dataset
     from fullscale.data.read import read_image, read_label, stem_of
+    from fullscale.files import atomic_folder
     from fullscale.inference.batch import predict_scans
     from fullscale.inference.predictor import Predictor
+    from fullscale.outputs import claimed
     from fullscale.reporting.figures import save_figure
     from fullscale.reporting.overlay import overlay_figure
     from fullscale.reporting.scene import RenderOptions
@@ -36,8 +38,9 @@ def demo(
 
     scans, run, masks = output / "phantoms", output / "run", output / "predictions"
     if not (scans / "dataset.json").is_file():
-        with progress_bar("drawing") as progress:
-            drawn = write_dataset(scans, CASES, SEED, test_cases=1, size=SIZE, slices=SLICES)
+        require_empty(scans)
+        with progress_bar("drawing") as progress, atomic_folder(scans) as part:  # whole, or not at all
+            drawn = write_dataset(part, CASES, SEED, test_cases=1, size=SIZE, slices=SLICES)
             for done, (name, _) in enumerate(drawn, start=1):
                 progress(done, CASES + 1, name)
     print_status(f"1. {CASES} synthetic scans with labels, and one to segment: {scans}")
@@ -48,17 +51,17 @@ def demo(
         train(TrainRequest(scans, run, config=load_config(None, settings), cache=output / "cache", progress=progress))
 
     [unseen] = sorted((scans / "imagesTs").iterdir())
-    truth = scans / "labelsTs" / unseen.name
-    [result] = predict_scans(Predictor.from_run(run), [Scan(stem_of(unseen), unseen)], masks)
-    assert result.mask is not None
+    truth, picture = scans / "labelsTs" / unseen.name, masks / "overlay.png"
     structures = {1: "liver", 2: "spleen"}
-    summary = evaluate(result.mask, truth, structures)
-    write_summary(summary, masks / SUMMARY)
-    picture = masks / "overlay.png"
-    scan = read_image(unseen)
-    found, wanted = read_label(result.mask, unseen), read_label(truth, unseen)
-    options = RenderOptions(window=(-150, 250), names=structures)
-    save_figure(overlay_figure(scan, found, wanted, options, title="synthetic phantom"), picture)
+    with claimed([masks / unseen.name, masks / SUMMARY, picture], [scans, run], "demo"):
+        [result] = predict_scans(Predictor.from_run(run), [Scan(stem_of(unseen), unseen)], masks)
+        assert result.mask is not None
+        summary = evaluate(result.mask, truth, structures)
+        write_summary(summary, masks / SUMMARY)
+        scan = read_image(unseen)
+        found, wanted = read_label(result.mask, unseen), read_label(truth, unseen)
+        options = RenderOptions(window=(-150, 250), names=structures)
+        save_figure(overlay_figure(scan, found, wanted, options, title="synthetic phantom"), picture)
     print_summary(summary, "3. Scores of the scan it has not seen (a synthetic phantom, no patient)")
     print_line(f"mask:    {result.mask}")
     print_line(f"scores:  {masks / SUMMARY}")

@@ -10,6 +10,7 @@ import typer
 
 from fullscale.cli.progress import progress_bar
 from fullscale.cli.show import (
+    Anonymise,
     Jobs,
     Json,
     Labels,
@@ -35,11 +36,13 @@ def score_model(
     labels: Labels = None,
     tolerance_mm: ToleranceMm = "1",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    anonymise: Anonymise = None,
     overwrite: Overwrite = False,
     jobs: Jobs = None,
     json: Json = False,
 ) -> None:
     """Segment labelled scans and score the masks; of a network with guidance, with and without its gate."""
+    from fullscale.data.anonymise import anonymised
     from fullscale.data.cache import default_cache
     from fullscale.data.identity import DigestIndex
     from fullscale.data.layouts.find import find_dataset
@@ -50,6 +53,8 @@ def score_model(
 
     chosen, tolerance = parse_labels(labels), parse_tolerance(tolerance_mm)
     dataset = find_dataset(data)
+    if anonymise is not None:
+        dataset = anonymised(dataset, anonymise, output)
     for problem in dataset.problems:
         print_status(f"note: {problem.case}: {problem.message}")
     if dataset.unlabelled:
@@ -59,9 +64,14 @@ def score_model(
     predictor = Predictor.from_run(model, device)
     chosen = chosen or predictor.card.labels
     outputs = [*(mask_of(case, output) for case in cases), output / SUMMARY]
-    with claimed(output, outputs, [model, data], overwrite), progress_bar("testing") as progress:
+    read = [model, data, *(path for case in cases for path in (*case.channels.values(), case.label))]
+    with claimed(outputs, read, "test", overwrite), progress_bar("testing") as progress:
         index = DigestIndex(default_cache())
-        summary = predict_and_score(predictor, output, cases, chosen, tolerance, progress, jobs, index)
+        summary = predict_and_score(
+            *(predictor, output, cases, chosen, tolerance, progress, jobs, index),
+            data=dataset.root,
+            anonymous=anonymise is not None,
+        )
     if json:
         print_json(summary.as_dict())
     else:
@@ -83,6 +93,8 @@ def evaluate(
     labels: Labels = None,
     tolerance_mm: ToleranceMm = "1",
     resample: Annotated[bool, typer.Option("--resample", help="Bring masks on other grids onto the truth's.")] = False,
+    anonymise: Anonymise = None,
+    overwrite: Overwrite = False,
     jobs: Jobs = None,
     json: Json = False,
 ) -> None:
@@ -90,31 +102,32 @@ def evaluate(
 
     With --against, the two sets of masks are also compared case by case.
     """
-    from fullscale.files import write_json
-    from fullscale.outputs import require_not_read
+    from fullscale.outputs import claimed
     from fullscale.runfolder import SUMMARY
     from fullscale.scoring.evaluate import evaluate
     from fullscale.scoring.paired import compare_summaries
-    from fullscale.scoring.summary import read_summary
+    from fullscale.scoring.summary import read_summary, write_summary
 
     chosen, tolerance = parse_labels(labels), parse_tolerance(tolerance_mm)
-    require_not_read(output, [predictions, truth, against])
+    where = output or (predictions / SUMMARY if predictions.is_dir() else None)
 
     def score(masks: Path) -> Summary:
         if masks.suffix == ".json":
-            return read_summary(masks)
+            return _renamed(read_summary(masks), anonymise, where)
         with progress_bar("scoring") as progress:
-            return evaluate(masks, truth, chosen, tolerance, progress, resample, jobs)
+            return _renamed(evaluate(masks, truth, chosen, tolerance, progress, resample, jobs), anonymise, where)
 
-    summary = score(predictions)
-    if model is not None:
-        summary = _with_model(summary, model)
-    other = None if against is None else score(against)
-    compared = None if other is None else compare_summaries(summary, other)
-    content = summary.as_dict() | ({} if compared is None else {"against": compared.as_dict() | {"file": str(against)}})
-    where = output or (predictions / SUMMARY if predictions.is_dir() else None)
-    if where is not None:
-        write_json(where, content)
+    written = [] if where is None else [where]
+    with claimed(written, [predictions, truth, against, model], "evaluate", overwrite):
+        summary = score(predictions)
+        if model is not None:
+            summary = _with_model(summary, model)
+        other = None if against is None else score(against)
+        compared = None if other is None else compare_summaries(summary, other)
+        further = {} if compared is None else {"against": compared.as_dict() | {"file": _called(against)}}
+        for path in written:
+            write_summary(summary, path, further)
+        content = summary.as_dict() | further
     if json:
         print_json(content)
     else:
@@ -124,6 +137,22 @@ def evaluate(
         if where is not None:
             print_status(f"scores: {where}")
     _fail_in_part([*summary.failures, *(other.failures if other is not None else [])])
+
+
+def _renamed(summary: Summary, key: Path | None, output: Path | None) -> Summary:
+    """Call the cases by the numbers of a key, where there is one."""
+    from fullscale.data.anonymise import open_key
+
+    if key is None:
+        return summary
+    return summary.renamed(open_key(key, summary.names, None if output is None else output.parent))
+
+
+def _called(masks: Path | None) -> str:
+    """Name other masks without where they lie: their folder, or the file of their scores with its folder."""
+    if masks is None:
+        return ""
+    return masks.name if masks.suffix != ".json" else f"{masks.resolve().parent.name}/{masks.name}"
 
 
 def _with_model(summary: Summary, path: Path) -> Summary:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fullscale.cli.show import Json, parse_labels, print_json, print_line, print_status, table
+from fullscale.cli.show import Json, Overwrite, parse_labels, print_json, print_line, print_status, table
 
 if TYPE_CHECKING:
     from fullscale.data.recipe import Intensity, Recipe
@@ -26,15 +26,20 @@ def export(
     form: Annotated[
         Literal["factored", "direct"], typer.Option(help="How up-sampled skips are computed; factored is quicker.")
     ] = "factored",
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Write a model for other runtimes, with its card, after its outputs have been checked against PyTorch.
 
     Batch and size stay free. `fullscale predict model.onnx SCAN` segments with the file and its card alone.
     """
-    from fullscale.export.model import export_model
+    from fullscale.bundle.card import card_beside
+    from fullscale.export.model import check_request, export_model
+    from fullscale.outputs import claimed
 
-    done = export_model(model, output, format, form, None if json else lambda case: print_line(case.describe()))
+    check_request(output, format, form)
+    with claimed([output, card_beside(output)], [model], "export", overwrite):
+        done = export_model(model, output, format, form, None if json else lambda case: print_line(case.describe()))
     if json:
         print_json(done.as_dict())
     print_status(f"checked against PyTorch: {done.model}, with its card {done.card}")
@@ -62,6 +67,7 @@ def import_weights(
     plan: Annotated[
         Path | None, typer.Option(help="For --bundle: a plan.json that says all this instead of these options.")
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Convert weights of the authors' UNet 3+, strictly, and say which network they are of.
 
@@ -70,6 +76,7 @@ def import_weights(
     """
     from fullscale.bundle import imported
     from fullscale.errors import UsageError
+    from fullscale.outputs import claimed
 
     given = {"--labels": labels, "--window": window, "--spacing-mm": spacing_mm, "--modality": modality, "--plan": plan}
     if output is None and bundle is None:
@@ -77,12 +84,14 @@ def import_weights(
     if bundle is None and any(value is not None for value in given.values()):
         option = next(name for name, value in given.items() if value is not None)
         raise UsageError(f"{option} describes a bundle: give --bundle FOLDER too")
-    if output is not None:
-        print_line(f"{imported.import_weights(source, output)}: written to {output}")
-    if bundle is not None:
-        described = _from_plan(plan, given) if plan else _from_options(source, labels, window, spacing_mm, modality)
-        card = imported.import_bundle(source, bundle, *described)
-        print_line(f"{card.provenance['imported']}: a model of {', '.join(card.structures.values())} in {bundle}")
+    files, folders = ([path] if path else [] for path in (output, bundle))
+    with claimed(files, [source, plan], "import-weights", overwrite, folders):
+        if output is not None:
+            print_line(f"{imported.import_weights(source, output)}: written to {output}")
+        if bundle is not None:
+            described = _from_plan(plan, given) if plan else _from_options(source, labels, window, spacing_mm, modality)
+            card = imported.import_bundle(source, bundle, *described)
+            print_line(f"{card.provenance['imported']}: a model of {', '.join(card.structures.values())} in {bundle}")
 
 
 def _from_plan(plan: Path, given: Mapping[str, object]) -> tuple[dict[int, str], Recipe, str]:

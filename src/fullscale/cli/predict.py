@@ -53,19 +53,22 @@ def predict(
     """Segment scans; each mask lies on its scan's own grid. A bad scan does not stop the others (exit code 4)."""
     from fullscale.data.dicom.stack import DicomReadOptions
     from fullscale.errors import PartialFailure
-    from fullscale.inference.batch import OutputOptions, find_scans, planned_outputs, predict_scans
+    from fullscale.inference.batch import OutputOptions, find_scans, planned_copies, planned_outputs, predict_scans
     from fullscale.inference.predictor import Predictor
     from fullscale.outputs import claimed
 
     dicom = DicomReadOptions(series, phase, allow_gaps, untilt, fix_identifiers)
     predictor = Predictor.from_run(model, device, batch_size, quick, not no_postprocess)
-    found, beside = find_scans(scans, dicom, predictor.channels)
+    with progress_bar("looking") as progress:
+        found, beside = find_scans(scans, dicom, predictor.channels, progress)
     for line in beside:
         print_status(f"note: {line}")
     print_status(predictor.describe())
     options = OutputOptions(format, seg_type, probabilities)
     outputs = planned_outputs(found, output, options, predictor.card.structures.values())
-    with claimed(output, outputs, [model, *scans], overwrite), progress_bar("predicting") as progress:
+    read = [model, *scans, *(path for scan in found for path in (scan.path, *scan.channels.values(), scan.label))]
+    copies = planned_copies(found, output, options, dicom)
+    with claimed(outputs, read, "predict", overwrite, copies), progress_bar("predicting") as progress:
         results = predict_scans(predictor, found, output, options, dicom, progress, jobs)
     if json:
         print_json({"results": [result.as_dict() for result in results]})
@@ -78,7 +81,8 @@ def predict(
             print_line(f"{' '.join(map(str, result.written))}  {result.describe()}")
     failed = [result for result in results if result.error is not None]
     if failed:
-        raise PartialFailure(f"{len(failed)} of {len(results)} scans failed, the others are in {output}")
+        others = f", the others are in {output}" if len(failed) < len(results) else ", no mask was written"
+        raise PartialFailure(f"{len(failed)} of {len(results)} scans failed{others}")
 
 
 COMMANDS = {"predict": predict}

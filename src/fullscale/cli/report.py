@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from fullscale.cli.progress import progress_bar
-from fullscale.cli.show import Json, Labels, parse_labels, print_json, print_line, print_status
+from fullscale.cli.show import Anonymise, Json, Labels, Overwrite, parse_labels, print_json, print_line, print_status
 
 if TYPE_CHECKING:
     from fullscale.geometry.volume import Volume
@@ -27,18 +27,21 @@ def report(
     case: Annotated[list[str] | None, typer.Option(help="A further case to show; repeat it.")] = None,
     window: Annotated[str | None, typer.Option(help="Grey values from,to (HU for CT), such as -100,240.")] = None,
     palette: Palette = "paper",
+    data: Annotated[
+        Path | None, typer.Option(help="The data set, for pictures, where it has moved.", show_default=False)
+    ] = None,
+    anonymise: Anonymise = None,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Write one HTML file: how good, how reliable, what it looks like, how it was trained, where it fails."""
-    from fullscale.outputs import require_not_read
-    from fullscale.reporting.html import write_report
+    from fullscale.outputs import claimed
+    from fullscale.reporting.html import default_report, write_report
     from fullscale.reporting.scene import RenderOptions
-    from fullscale.runfolder import SUMMARY
 
-    require_not_read(output, [scores, scores / SUMMARY])
-    options = RenderOptions(_window(window), palette=palette)
-    with progress_bar("drawing") as progress:
-        written = write_report(scores, output, case or [], options, progress)
+    options, where = RenderOptions(_window(window), palette=palette), output or default_report(scores)
+    with claimed([where], [scores, data], "report", overwrite), progress_bar("drawing") as progress:
+        written = write_report(scores, where, case or [], options, progress, data, anonymise)
     for note in written.notes:
         print_status(f"no picture of {note}")
     if json:
@@ -63,6 +66,7 @@ def overlay(
     ] = None,
     contour: Annotated[bool, typer.Option("--contour", help="Outlines alone.")] = False,
     palette: Palette = "paper",
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Draw a mask over its scan; with the truth, what was found, missed and invented."""
@@ -71,31 +75,31 @@ def overlay(
     from fullscale.data.read import read_image, read_label
     from fullscale.errors import UsageError
     from fullscale.geometry.volume import require_same_grid
-    from fullscale.outputs import require_not_read
+    from fullscale.outputs import claimed
     from fullscale.reporting.figures import save_figure
     from fullscale.reporting.overlay import overlay_figure, slice_figure
     from fullscale.reporting.scene import AXIAL, CORONAL, SAGITTAL, RenderOptions
 
-    require_not_read(output, [scan, mask, truth])
     if at is not None and view == "sheet":
         raise UsageError(f"--at {at:g} is the place of one slice: say which with --view axial, coronal or sagittal")
     names = parse_labels(labels)
     options = RenderOptions(_window(window), names or {}, palette, contour)
-    source = only_scan(scan).source
-    volume = read_image(source)
+    with claimed([output], [scan, mask, truth], "overlay", overwrite):
+        source = only_scan(scan).source
+        volume = read_image(source)
 
-    def read(path: Path) -> Volume:
-        label_map = read_label(path, source)
-        require_same_grid(volume, label_map, f"{scan} and {path}")
-        return label_map if names is None else LabelScheme(names).keep(label_map)
+        def read(path: Path) -> Volume:
+            label_map = read_label(path, source)
+            require_same_grid(volume, label_map, f"{scan} and {path}")
+            return label_map if names is None else LabelScheme(names).keep(label_map)
 
-    found, real = read(mask), None if truth is None else read(truth)
-    if view == "sheet":
-        figure = overlay_figure(volume, found, real, options, slices)
-    else:
-        axis = {"axial": AXIAL, "coronal": CORONAL, "sagittal": SAGITTAL}[view]
-        figure = slice_figure(volume, found, real, options, axis, at)
-    save_figure(figure, output)
+        found, real = read(mask), None if truth is None else read(truth)
+        if view == "sheet":
+            figure = overlay_figure(volume, found, real, options, slices)
+        else:
+            axis = {"axial": AXIAL, "coronal": CORONAL, "sagittal": SAGITTAL}[view]
+            figure = slice_figure(volume, found, real, options, axis, at)
+        save_figure(figure, output)
     if json:
         print_json({"picture": str(output)})
     else:

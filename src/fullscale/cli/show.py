@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -34,7 +35,15 @@ Jobs = Annotated[
     ),
 ]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace files that fullscale did not write; never those of the input.")
+    bool, typer.Option("--overwrite", help="Replace files that this command did not write; never those of the input.")
+]
+Anonymise = Annotated[
+    Path | None,
+    typer.Option(
+        "--anonymise",
+        help="Call the cases by numbers, and keep which is which in this CSV file, apart from the results.",
+        show_default=False,
+    ),
 ]
 Labels = Annotated[
     str | None,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from fullscale.cli.progress import progress_bar
-from fullscale.cli.show import Json, print_json, print_status, print_summary, table
+from fullscale.cli.show import Anonymise, Json, print_json, print_status, print_summary, table
 from fullscale.runfolder import ALL, RunFolder
 
 
@@ -30,6 +30,7 @@ def train(
     cache: Annotated[Path | None, typer.Option(help="Folder of prepared cases; default the user's cache.")] = None,
     drop_bad_cases: Annotated[bool, typer.Option("--drop-bad-cases", help="Train without unusable cases.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Read every file again, changed or not.")] = False,
+    anonymise: Anonymise = None,
     json: Json = False,
 ) -> None:
     """Train a network on labelled scans and score it on those held back, fold by fold.
@@ -59,6 +60,7 @@ def train(
             cache=cache or default_cache(),
             drop_bad_cases=drop_bad_cases,
             verify=verify,
+            anonymise=anonymise,
             progress=progress,
         )
         summary = train(request) if views is None else train_views(request, parse_views(views))

@@ -20,7 +20,7 @@ from fullscale.runfolder import RunFolder
 from fullscale.scoring.paired import paired_dice
 from fullscale.scoring.statistics import LEVEL, Interval, PairedComparison, bootstrap_interval, compare_paired, holm
 from fullscale.scoring.summary import Summary
-from fullscale.training.prepare import untrained
+from fullscale.training.choices import untrained
 
 
 @dataclass(frozen=True)

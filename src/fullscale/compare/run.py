@@ -21,6 +21,7 @@ from fullscale.errors import DataError, OutputError, UsageError
 from fullscale.files import only_one, write_json, write_text
 from fullscale.reporting.source import finished_folds
 from fullscale.runfolder import RunFolder
+from fullscale.text import without_folders
 from fullscale.training.claim import record_inputs, require_same_data
 from fullscale.training.prepare import RunInputs, find_inputs_of_views, resolve, splits_of
 from fullscale.training.request import TrainRequest
@@ -44,6 +45,7 @@ class Job:
         cache: folder of prepared cases.
         drop_bad_cases: leave out the cases that cannot be used, instead of refusing.
         jobs: trainings side by side, each in a process with its share of the cores.
+        anonymise: a key of case names; everything that is written calls the cases by its numbers.
     """
 
     data: Path
@@ -53,6 +55,7 @@ class Job:
     cache: Path = field(default_factory=default_cache)
     drop_bad_cases: bool = False
     jobs: int = 1
+    anonymise: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,13 @@ def run_comparison(job: Job) -> list[Outcome]:
     rows = job.comparison.rows
     asked = [job.comparison.config(row) for row in rows]
     request = TrainRequest(  # what the first row says of cases and labels, all rows say
-        job.data, job.output, config=asked[0], plan=job.plan, cache=job.cache, drop_bad_cases=job.drop_bad_cases
+        job.data,
+        job.output,
+        config=asked[0],
+        plan=job.plan,
+        cache=job.cache,
+        drop_bad_cases=job.drop_bad_cases,
+        anonymise=job.anonymise,
     )
     inputs = find_inputs_of_views(request, asked)
     configs = [_resolve(row, config, of.plan) for row, config, of in zip(rows, asked, inputs, strict=True)]
@@ -108,8 +117,9 @@ def run_comparison(job: Job) -> list[Outcome]:
                 if isinstance(answer.error, OutputError):
                     raise answer.error  # a full disk concerns every row alike
                 if answer.error is not None:
-                    outcome.failures[fold] = " ".join(f"{answer.error or type(answer.error).__name__}".split())
-                    _log.error("%s failed: %s", answer.name, outcome.failures[fold])
+                    why = " ".join(f"{answer.error or type(answer.error).__name__}".split())
+                    outcome.failures[fold] = without_folders(why)  # results are handed on
+                    _log.error("%s failed: %s", answer.name, why)
     return outcomes
 
 

@@ -11,6 +11,9 @@ from fullscale.compare.results import Line, Results, Score
 from fullscale.files import write_json, write_text
 from fullscale.scoring.tables import METRICS, NOTHING, number_cell
 
+RESULTS = ("results.json", "results.md", "results.tex", "results.csv")
+"""Names of the files that hold the table."""
+
 _LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
@@ -77,17 +80,16 @@ def notes(results: Results) -> list[str]:
     return lines
 
 
-def write_results(results: Results, folder: Path) -> list[Path]:
-    """Write `results.json`, `.md`, `.csv` and `.tex`, and say where they are.
+def write_results(results: Results, folder: Path) -> None:
+    """Write the files of `RESULTS`.
 
     Raises:
         FullscaleError: the folder cannot be written.
     """
-    written = {"results.md": markdown(results), "results.tex": latex(results), "results.csv": numbers(results)}
-    write_json(folder / "results.json", results.as_dict())
-    for name, text in written.items():
+    of_numbers, *of_text = RESULTS
+    write_json(folder / of_numbers, results.as_dict())
+    for name, text in zip(of_text, (markdown(results), latex(results), numbers(results)), strict=True):
         write_text(folder / name, text)
-    return [folder / name for name in ("results.json", *written)]
 
 
 def markdown(results: Results) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fullscale.data.anonymise import without_files
 from fullscale.data.case import WHOLE_SET, Case, Dataset, Problem
 from fullscale.data.faults import absent_labels, count_labels, faults, oddities, unsupported_labels
 from fullscale.data.labels import BACKGROUND
@@ -20,6 +21,7 @@ from fullscale.errors import DataError, GeometryError, UsageError
 from fullscale.geometry.orientation import axis_codes
 from fullscale.geometry.volume import Volume
 from fullscale.progress import Progress, ignore
+from fullscale.text import without_folders
 from fullscale.work.executor import make_executor, map_cases
 from fullscale.work.machine import choose_jobs
 
@@ -144,6 +146,34 @@ class Inspection:
             "facts": [facts.as_dict() for facts in self.facts.values()],
             "problems": [vars(problem) for problem in self.problems],
         }
+
+    def as_record(self, anonymous: bool = False) -> dict[str, Any]:
+        """Return what is kept of a data set in results: `as_dict` without where its files lie, or how they are called.
+
+        Args:
+            anonymous: the cases have numbers for names, so that the names of files are left out too.
+        """
+        by_id = {case.id: case for case in (*self.dataset.cases, *self.dataset.unlabelled)}
+        kept = self.as_dict()
+        del kept["root"]
+        for problem in (problems := [dict(one) for one in kept["problems"]]):
+            text = without_folders(problem["message"].replace(f"{self.dataset.root}/", ""))
+            named = by_id.get(problem["case"], Case.of_image("", self.dataset.root))
+            problem["message"] = without_files(problem["message"], named) if anonymous else text
+        return kept | {"problems": problems}
+
+
+def require_trainable(inspection: Inspection) -> None:
+    """Refuse data of which no case can be used, or whose labels as a whole cannot be trained on, whatever the plan.
+
+    Raises:
+        DataError: it is so.
+    """
+    unsupported = [problem for problem in inspection.errors if problem.case == WHOLE_SET]
+    if unsupported:
+        raise DataError(f"{inspection.dataset.name}: {unsupported[0].message}")
+    if not inspection.facts:
+        raise DataError(f"no case of {inspection.dataset.name} can be used; see fullscale inspect")
 
 
 def foreground_statistics(facts: list[CaseFacts]) -> dict[str, dict[str, float] | None]:

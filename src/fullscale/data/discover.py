@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fullscale.data.case import Dataset
-from fullscale.data.dicom.headers import NOT_DICOM, PassedOver, read_slices
+from fullscale.data.dicom.headers import NOT_DICOM, PassedOver, is_dicom_file, read_slices
 from fullscale.data.dicom.store import is_hidden, is_zip, study_files, zip_files
 from fullscale.data.identity import content_files
 from fullscale.data.image_files import PICTURES
@@ -38,6 +38,7 @@ class Scan:
         files: the DICOM files of a study, where the path holds more than these; else empty.
         series: UID and description of each series of a study, as far as they were read.
         channels: file of each channel by name, where there are several; `path` is the first.
+        label: the label map that a data set has for it, or None.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Scan:
     files: tuple[Path, ...] = ()
     series: frozenset[str] = frozenset()
     channels: Mapping[str, Path] = field(default_factory=dict)
+    label: Path | None = None
 
     @property
     def source(self) -> Path | tuple[Path, ...]:
@@ -92,7 +94,7 @@ def discover(path: str | Path, progress: Progress = ignore) -> Contents:
     dataset = recognise(path)
     if dataset is not None:
         scans = [
-            Scan(case.id, case.first, channels=case.channels if len(case.channels) > 1 else {})
+            Scan(case.id, case.first, channels=case.channels if len(case.channels) > 1 else {}, label=case.label)
             for case in (*dataset.cases, *dataset.unlabelled)
         ]
         return Contents(path, dataset, scans, list(_beside(dataset)))
@@ -105,6 +107,36 @@ def discover(path: str | Path, progress: Progress = ignore) -> Contents:
     return Contents(path, None, _name(path, found), passed_over)
 
 
+def is_slice(path: Path) -> bool:
+    """Tell whether a path is a DICOM file itself, which may be one slice of many."""
+    return path.is_file() and volume_suffix(path) is None and not is_zip(path) and is_dicom_file(path)
+
+
+def scans_of_slices(files: Sequence[Path], progress: Progress = ignore) -> list[Scan]:
+    """Put DICOM files that are given one by one together: those of one series are one scan.
+
+    A series of several files is named by its folder, any other file by itself. One that is damaged, or no image, is a
+    scan of its own, so that reading it says why.
+    """
+    series: dict[Path | tuple[str, str], list[Path]] = defaultdict(list)
+    for done, file in enumerate(dict.fromkeys(files), start=1):
+        try:
+            slices = read_slices(file)
+        except DataError:
+            slices = []
+        first = slices[0] if isinstance(slices, list) and slices else None
+        series[(first.study_uid, first.series_uid) if first and first.series_uid else file].append(file)
+        progress(done, len(files), file.name)
+    return [_scan_of(parts) for parts in series.values()]
+
+
+def _scan_of(files: list[Path]) -> Scan:
+    if len(files) == 1:
+        return Scan(stem_of(files[0]), files[0])
+    folder = Path(os.path.commonpath([file.absolute().parent for file in files]))
+    return Scan(folder.name, folder, tuple(files))
+
+
 @dataclass(frozen=True)
 class LabelMaps:
     """The label maps at a path.
@@ -113,12 +145,14 @@ class LabelMaps:
         files: each by the name of its case.
         images: the scan of each case, where it is known.
         labels: name of each label that a data set declares, background left out.
+        data: the data set, or the folder that they lie in.
         single: whether the path is one label map itself, not a folder of them.
     """
 
     files: dict[str, Path]
     images: dict[str, Path] = field(default_factory=dict)
     labels: dict[int, str] = field(default_factory=dict)
+    data: Path | None = None
     single: bool = False
 
     def named_like(self, other: LabelMaps) -> LabelMaps:
@@ -152,15 +186,16 @@ def find_label_maps(path: str | Path) -> LabelMaps:
     path = Path(path)
     name = label_name(path) if path.is_file() else None
     if name is not None:
-        return LabelMaps({name: path}, single=True)
+        return LabelMaps({name: path}, data=path.parent, single=True)
     dataset = recognise(path)
     if dataset is None:
-        return LabelMaps(_label_maps_in(path) if path.is_dir() else _labels_of(find_dataset(path)))
+        return LabelMaps(_label_maps_in(path) if path.is_dir() else _labels_of(find_dataset(path)), data=path)
     if dataset.ignore is not None:
         raise DataError(f"{path}: label {dataset.ignore} is 'ignore', voxels of which nothing is known: not supported")
     images = {case.id: case.first for case in dataset.cases}
     labels = {value: name for value, name in (dataset.labels or {}).items() if value != 0}
-    return LabelMaps(_labels_of(dataset), images, labels, single=_labels_of(dataset) == {path.parent.name: path})
+    found = _labels_of(dataset)
+    return LabelMaps(found, images, labels, dataset.root, single=found == {path.parent.name: path})
 
 
 def _labels_of(dataset: Dataset) -> dict[str, Path]:

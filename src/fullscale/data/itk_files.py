@@ -10,7 +10,10 @@ from __future__ import annotations
 import contextlib
 import gzip
 import math
+import os
 import re
+import tempfile
+import threading
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -54,6 +57,7 @@ _NUMBER_TYPES: dict[int, np.dtype[Any]] = {
     sitk.sitkVectorInt16: np.dtype(np.int16),
     sitk.sitkVectorUInt16: np.dtype(np.uint16),
 }
+_ONE_AT_A_TIME = threading.Lock()
 _ZLIB_OR_GZIP = 47
 """Window bits with which zlib reads either, as MetaIO does."""
 
@@ -83,7 +87,8 @@ def read_itk(path: Path) -> Volume:
     shape, dtype = three_dimensions(reader.GetSize()), _number_type(reader)
     if body is None:
         require_room(math.prod(shape) * dtype.itemsize, path.stat().st_size, "its header")
-        array = sitk.GetArrayFromImage(reader.Execute()).T
+        with _no_lines_of_its_own():
+            array = sitk.GetArrayFromImage(reader.Execute()).T
     else:
         array = _unpack(body, math.prod(shape), dtype)
     array = array.reshape(shape, order="F")
@@ -116,11 +121,32 @@ def _open(path: Path) -> tuple[Any, _Body | None]:
         raise DataError(f"its voxels are in {body.path.name}, which is not beside it")
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
-    reader.ReadImageInformation()
+    with _no_lines_of_its_own():
+        reader.ReadImageInformation()
     if reader.GetNumberOfComponents() == 1:
         three_dimensions(reader.GetSize())
     _require_place(path, keys, reader)
     return reader, body
+
+
+@contextlib.contextmanager
+def _no_lines_of_its_own() -> Iterator[None]:
+    """Keep what MetaIO and NrrdIO print from the user; they know no other way than file descriptor 2.
+
+    What is wrong with a file is raised besides.
+    """
+    with _ONE_AT_A_TIME, tempfile.TemporaryFile() as printed:
+        try:
+            before = os.dup(2)
+        except OSError:  # there is none
+            yield
+            return
+        os.dup2(printed.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
 
 
 def _number_type(reader: Any) -> np.dtype[Any]:

@@ -150,8 +150,7 @@ def write_dataset(
     Raises:
         UsageError: the folder already holds something, or "lits" is to hold other structures.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise UsageError(f"{folder} is not empty; choose another folder for the phantoms")
+    require_empty(folder)
     structures = structures or LABELLED[layout]
     if layout == "lits" and set(structures) != set(LABELLED["lits"]):
         raise UsageError("the layout of LiTS holds liver and tumour; leave the structures out, or choose msd")
@@ -166,6 +165,17 @@ def write_dataset(
         yield name, scan
     if layout == "msd":
         write_json(folder / "dataset.json", _describe(names[:cases], names[cases:], structures))
+
+
+def require_empty(folder: Path) -> None:
+    """Refuse a folder for phantoms that holds something, or is a file.
+
+    Raises:
+        UsageError: it does.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        is_what = "is not empty" if folder.is_dir() else "is a file"
+        raise UsageError(f"{folder} {is_what}; choose another folder for the phantoms")
 
 
 def _files(layout: Layout, name: str, number: int, test: bool) -> tuple[Path, Path]:

@@ -18,8 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from fullscale.data.case import WHOLE_SET
-from fullscale.data.checks import CaseFacts, ChannelFacts, Inspection
+from fullscale.data.checks import CaseFacts, ChannelFacts, Inspection, require_trainable
 from fullscale.data.labels import LabelScheme
 from fullscale.data.patch_plan import patch_shape, why_slices
 from fullscale.data.recipe import Intensity, Neighbours, Recipe, Spacing, View
@@ -163,12 +162,8 @@ def make_plan(inspection: Inspection, gpu_gib: float | None = None, view: View |
     Raises:
         DataError: no case can be used, no mask holds a structure, or the labels as a whole cannot be trained on.
     """
+    require_trainable(inspection)
     facts = list(inspection.facts.values())
-    unsupported = [problem for problem in inspection.errors if problem.case == WHOLE_SET]
-    if unsupported:
-        raise DataError(f"{inspection.dataset.name}: {unsupported[0].message}")
-    if not facts:
-        raise DataError(f"no case of {inspection.dataset.name} can be used; see fullscale inspect")
     modality = _modality(inspection, facts)
     chosen_view = _view(facts, gpu_gib, view)
     common: dict[str, Any] = {

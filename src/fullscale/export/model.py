@@ -76,7 +76,7 @@ def export_model(
         FullscaleError: the network cannot be exported, or its outputs differ from PyTorch's. Nothing is left behind,
             and an older file stays.
     """
-    _check_request(output, format, form)
+    check_request(output, format, form)
     folder = _single_model(source)
     [member] = load_bundle(folder).members
     card, network = member.card, member.network
@@ -119,7 +119,12 @@ def _exported_before(beside: Path, card: ModelCard) -> dict[str, str]:
     return {}
 
 
-def _check_request(output: Path, format: Format, form: Form) -> None:
+def check_request(output: Path, format: Format, form: Form) -> None:
+    """Refuse a format, a form or a name of the output that cannot be.
+
+    Raises:
+        UsageError: one of them is wrong, or the extra `export` is not installed.
+    """
     if format not in SUFFIX:
         raise UsageError(f"format '{format}' is unknown: expected {' or '.join(SUFFIX)}")
     if form not in FORMS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,7 +19,7 @@ from fullscale.data.channels import join_channels, read_scan
 from fullscale.data.dicom.identifiers import missing_identifiers, source_headers, write_with_identifiers
 from fullscale.data.dicom.series import DicomHeader
 from fullscale.data.dicom.stack import DicomReadOptions
-from fullscale.data.discover import Scan, discover, summarise
+from fullscale.data.discover import Scan, discover, is_slice, scans_of_slices, summarise
 from fullscale.data.volume_files import volume_suffix, write_volume
 from fullscale.errors import DataError, UsageError
 from fullscale.files import require_inside, safe_name
@@ -90,39 +91,54 @@ class Result:
 
 
 def find_scans(
-    paths: Sequence[Path], dicom: DicomReadOptions | None = None, channels: Sequence[str] = (ONE_CHANNEL,)
+    paths: Sequence[Path],
+    dicom: DicomReadOptions | None = None,
+    channels: Sequence[str] = (ONE_CHANNEL,),
+    progress: Progress = ignore,
 ) -> tuple[list[Scan], list[str]]:
     """List the scans that are meant, and in a line each what was given besides.
 
     A data set stands for the scans of its cases, labelled or not; any other path for every scan that `discover` finds.
-    Where a series is chosen and a study holds it, only such studies are meant. For a model of several channels, files
-    are put together by their names; see `join_channels`.
+    DICOM files that are given one by one are put together by their series. Where a series is chosen and a study holds
+    it, only such studies are meant. For a model of several channels, files are put together by their names; see
+    `join_channels`.
 
     Raises:
         DataError: a path does not exist or holds no scan.
         UsageError: two scans would write the same mask.
     """
-    scans: list[Scan] = []
+    slices = [path for path in paths if is_slice(path)]
+    together = len(slices) > 1
+    scans = scans_of_slices(slices, progress) if together else []
     notes: list[str] = []
-    for path in paths:
-        contents = discover(path)
-        beside = summarise(contents.passed_over)
-        if contents.dataset is not None:
-            beside += [f"{p.case}: {p.message}" for p in contents.dataset.problems if p.severity == "error"]
-        if not contents.scans:
-            raise DataError(f"{path} holds no scan" + "".join(f"; {line}" for line in beside[:3]))
-        scans += contents.scans
+    for path in (path for path in paths if not (together and path in slices)):
+        found, beside = _scans_at(path, progress)
+        scans += found
         notes += beside
     if dicom is not None and dicom.series is not None:
         scans, others = _with_series(scans, dicom.series)
         notes += [f"{scan.path}: passed over, it holds no series {dicom.series!r}" for scan in others]
     scans = join_channels(scans, channels)
-    names = [safe_name(scan.name).casefold() for scan in scans]  # some file systems do not tell A from a
-    for name in names:
-        if names.count(name) > 1:
-            same = ", ".join(str(scan.path) for scan, other in zip(scans, names, strict=True) if other == name)
-            raise UsageError(f"{same} would all be written as {name!r}; predict them into folders of their own")
+    _require_names_apart(scans)
     return scans, notes
+
+
+def _scans_at(path: Path, progress: Progress) -> tuple[list[Scan], list[str]]:
+    contents = discover(path, progress)
+    beside = summarise(contents.passed_over)
+    if contents.dataset is not None:
+        beside += [f"{p.case}: {p.message}" for p in contents.dataset.problems if p.severity == "error"]
+    if not contents.scans:
+        raise DataError(f"{path} holds no scan" + "".join(f"; {line}" for line in beside[:3]))
+    return contents.scans, beside
+
+
+def _require_names_apart(scans: Sequence[Scan]) -> None:
+    names = Counter(safe_name(scan.name).casefold() for scan in scans)  # some file systems do not tell A from a
+    for name, count in names.items():
+        if count > 1:
+            same = ", ".join(str(scan.path) for scan in scans if safe_name(scan.name).casefold() == name)
+            raise UsageError(f"{same} would all be written as {name!r}; predict them into folders of their own")
 
 
 def _with_series(scans: list[Scan], series: str) -> tuple[list[Scan], list[Scan]]:
@@ -197,6 +213,16 @@ def planned_outputs(
     return [output / name for name in names]
 
 
+def planned_copies(scans: Sequence[Scan], output: Path, options: OutputOptions, dicom: DicomReadOptions) -> list[Path]:
+    """List the folders into which `predict_scans` may write copies of series with new identifiers."""
+    wanted = dicom.fix_identifiers and options.format != "nifti"
+    return [_copy_of(output, scan.name) for scan in scans] if wanted else []
+
+
+def _copy_of(output: Path, name: str) -> Path:
+    return output / f"{safe_name(name)}_dicom"
+
+
 def probability_name(name: str, structure: str, suffix: str) -> str:
     """Name the file of a structure's probability, beside the mask."""
     return f"{name}_{safe_name(structure.replace(' ', '_'))}_probability{suffix}"
@@ -263,7 +289,7 @@ def _predict(
         write_volume(_target(result, output, probability_name(name, structure, suffix)), probability)
     if as_seg:
         result.segmentation = _target(result, output, f"{name}.dcm")
-        labels = _with_identifiers(result, labels, output / f"{name}_dicom")
+        labels = _with_identifiers(result, labels, _copy_of(output, found.name))
         from fullscale.data.dicom.seg import write_seg
 
         write_seg(result.segmentation, labels, predictor.card.structures, predictor.card.algorithm, options.seg_type)

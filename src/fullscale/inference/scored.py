@@ -9,6 +9,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from fullscale.bundle.card import Card, ModelCard
+from fullscale.data.anonymise import without_files
 from fullscale.data.case import Case
 from fullscale.data.identity import DigestIndex, case_digest
 from fullscale.data.labels import LabelScheme
@@ -38,6 +39,8 @@ def predict_and_score(
     progress: Progress = ignore,
     jobs: int | None = 1,
     index: DigestIndex | None = None,
+    data: Path | None = None,
+    anonymous: bool = False,
 ) -> Summary:
     """Write the mask of each labelled case and `summary.json` into `folder`.
 
@@ -50,6 +53,8 @@ def predict_and_score(
         progress: told of each case that is segmented.
         jobs: processes that share the cases; None as the machine allows, one on a GPU.
         index: digests of files, to find out which cases the model was trained on; default none are remembered.
+        data: the data set that the cases are from.
+        anonymous: the cases have numbers for names, so the scores name no file of the data either.
 
     Returns:
         The scores. A case whose scan or truth cannot be used is among the failures.
@@ -77,7 +82,11 @@ def predict_and_score(
     summary = evaluate(folder, done, labels, tolerance_mm, jobs=jobs)
     members = [member.card for member in predictor.members]
     model = scored_model(predictor.card, members, list(done.values()), index or DigestIndex())
-    summary = replace(summary, guidance=guidance, failures=[*failures, *summary.failures], model=model)
+    every_failure = [*failures, *summary.failures]
+    if anonymous:
+        by_id = {case.id: case for case in cases}
+        every_failure = [Failure(f.case, without_files(f.message, by_id[f.case])) for f in every_failure]
+    summary = replace(summary, guidance=guidance, failures=every_failure, model=model, data=data, anonymous=anonymous)
     write_summary(summary, folder / SUMMARY)
     return summary
 

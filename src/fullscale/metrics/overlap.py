@@ -27,11 +27,12 @@ _OVERLAP = ("Dice", "IoU", "Precision", "Recall")
 _SURFACE = ("HD95", "ASSD", "NSD")
 
 POLICY = (
-    "A class that neither the truth nor the prediction holds in a case is not scored there and counts as a true "
-    "negative case. Truth empty, prediction not: Dice, IoU, precision and NSD are 0, HD95 and ASSD the diagonal of "
-    "the volume, recall and the relative volume error undefined. Structure missed: Dice, IoU, precision, recall and "
-    "NSD are 0, HD95 and ASSD the diagonal of the volume. Means are over scored cases; recall and the relative volume "
-    "error over the cases that hold the structure."
+    "Every class is scored in every case by itself. If neither the truth nor the prediction holds the class, the case "
+    "is not scored for it and counts as a true negative. If only the prediction holds it, Dice, IoU, precision and NSD "
+    "are 0, HD95 and ASSD are set to the diagonal of the volume, and recall and the relative volume error are "
+    "undefined. If only the truth holds it, the prediction missed it: Dice, IoU, precision, recall and NSD are 0, and "
+    "HD95 and ASSD are set to the diagonal of the volume. Means are taken over the cases that are scored; the means of "
+    "recall and of the relative volume error, over the cases whose truth holds the class."
 )
 """What an empty mask scores, in words."""
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from fullscale.config.load import flatten, load_config
+from fullscale.data.anonymise import NAMELESS, NameKey, open_key
 from fullscale.data.plan import read_plan
 from fullscale.errors import DataError, UsageError
 from fullscale.files import write_text
@@ -19,10 +20,11 @@ from fullscale.metrics.presence import CONFUSION
 from fullscale.progress import Progress, ignore
 from fullscale.reporting.charts import Point, colour_of, line_chart, scatter_chart, strip_chart
 from fullscale.reporting.figures import figure_png
+from fullscale.reporting.located import located
 from fullscale.reporting.overlay import overlay_figure
-from fullscale.reporting.private import sealed, without_folders
 from fullscale.reporting.provenance import fold_rows, reservations
 from fullscale.reporting.scene import RenderOptions
+from fullscale.reporting.seal import sealed
 from fullscale.reporting.source import Source, find_source, read_case, read_curves, read_record
 from fullscale.runfolder import RunFolder
 from fullscale.scoring.summary import CaseScores, write_summary
@@ -39,6 +41,7 @@ from fullscale.scoring.tables import (
     number_cell,
     paired_table,
 )
+from fullscale.text import without_folders
 
 TEMPLATE = "report.html.jinja"
 
@@ -84,6 +87,8 @@ def write_report(
     cases: Sequence[str] = (),
     options: RenderOptions | None = None,
     progress: Progress = ignore,
+    data: Path | None = None,
+    anonymise: Path | None = None,
 ) -> Written:
     """Write the report of a run or an evaluation, whole or not at all.
 
@@ -95,24 +100,35 @@ def write_report(
         cases: names of further cases to show, beside the best, the median and the worst.
         options: window and palette of the pictures.
         progress: told of each case that is drawn.
+        data: the data set, where this machine does not remember it, for the pictures.
+        anonymise: a key of case names; the report calls the cases by its numbers.
 
     Raises:
         DataError: there are no scores at `path`.
         UsageError: there is no case of that name.
         FullscaleError: the file cannot be written.
     """
-    source = find_source(path)
+    found, where = find_source(path), output or default_report(path)
+    source = replace(found, summary=located(found.summary, data, anonymise))
+    key = None
+    if anonymise is not None:
+        key = open_key(anonymise, [] if source.summary.anonymous else source.summary.names, where.parent)
+        source, cases = replace(source, summary=source.summary.renamed(key)), [key.numbers.get(c, c) for c in cases]
     pictures = _pictures(source, cases, options or RenderOptions(), progress)
     if len(source.folds) > 1:
-        write_summary(source.summary, RunFolder(source.path).summary)
-    where = output or (source.path if source.is_run else source.path.parent) / "report.html"
-    write_text(where, render(source, list(pictures.values())))
+        write_summary(found.summary, RunFolder(source.path).summary)
+    write_text(where, render(source, list(pictures.values()), key))
     notes = [f"{name}: {picture.note}" for name, picture in pictures.items() if picture.note]
     return Written(where, [name for name, picture in pictures.items() if picture.data], notes)
 
 
-def render(source: Source, pictures: Sequence[Picture]) -> str:
-    """Fill the template."""
+def default_report(path: Path) -> Path:
+    """Return where the report on a run, or on an evaluation, is written when nothing else is said."""
+    return RunFolder(path.parent if path.is_file() else path).report
+
+
+def render(source: Source, pictures: Sequence[Picture], key: NameKey | None = None) -> str:
+    """Fill the template; with a key, the names of cases and files are taken out of every text."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -122,10 +138,10 @@ def render(source: Source, pictures: Sequence[Picture]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["local"] = without_folders
+    environment.filters["local"] = without_folders if key is None else lambda text: key.hide(str(text))
     content = source.summary.as_dict()
     page = environment.get_template(TEMPLATE).render(
-        name=_title(source),
+        name=_title(source, nameless=key is not None),
         run=source.path.resolve().name,
         source=source,
         content=content,
@@ -194,11 +210,12 @@ def _pictures(source: Source, wanted: Sequence[str], options: RenderOptions, pro
     return pictures
 
 
-def _title(source: Source) -> str:
-    """Name what was scored: the data set of a run, the folder of an evaluation."""
-    if not source.is_run:
-        return source.path.resolve().parent.name
-    return str(read_record(RunFolder(source.path).dataset).get("name") or source.path.resolve().name)
+def _title(source: Source, nameless: bool) -> str:
+    """Name what was scored: the data set of a run, the folder of an evaluation; neither folder where it is nameless."""
+    folder = source.path.resolve() if source.is_run else source.path.resolve().parent
+    named = read_record(RunFolder(source.path).dataset).get("name") if source.is_run else None
+    by_folder = named is None or (source.summary.data is not None and named == source.summary.data.resolve().name)
+    return NAMELESS if nameless and by_folder else str(named or folder.name)
 
 
 def _spread(content: dict[str, Any]) -> Table:

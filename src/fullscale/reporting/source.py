@@ -140,6 +140,8 @@ def pool_folds(parts: Sequence[Summary]) -> Summary:
         cases=sorted((case for part in parts for case in part.cases), key=lambda case: case.case),
         failures=[failure for part in parts for failure in part.failures],
         guidance=[scores for part in parts for scores in part.guidance],
+        data=parts[0].data,
+        anonymous=parts[0].anonymous,
     )
 
 

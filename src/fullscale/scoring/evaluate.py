@@ -165,8 +165,8 @@ def evaluate(
         DataError: a path is missing, no prediction has a truth, or no case could be scored.
         UsageError: a label has no tolerance, or is below 1.
     """
-    pairs, failures, declared = _pairs(Path(predictions), references)
-    known = dict(declared if labels is None else labels)
+    pairs, failures, truth = _pairs(Path(predictions), references)
+    known = dict(truth.labels if labels is None else labels)
     names = LabelScheme(known).structures
     score = partial(_score_pair, known=known, open_ended=labels is None, tolerance_mm=tolerance_mm, resample=resample)
     scored: list[_Scored] = []
@@ -181,7 +181,7 @@ def evaluate(
     if not scored:
         last = failures[-1]
         raise DataError(f"none of {len(pairs)} cases could be scored, such as {last.case}: {last.message}")
-    return _summary(scored, failures, names, tolerance_mm)
+    return replace(_summary(scored, failures, names, tolerance_mm), data=truth.data)
 
 
 def _score_pair(
@@ -232,8 +232,8 @@ def _new_labels(prediction: Volume, reference: Volume, names: Mapping[int, str])
 
 def _pairs(
     predictions: Path, references: str | Path | Mapping[str, Case]
-) -> tuple[dict[str, _Pair], list[Failure], dict[int, str]]:
-    """Pair predictions with the truth by case; also what has no counterpart, and the labels that are declared."""
+) -> tuple[dict[str, _Pair], list[Failure], LabelMaps]:
+    """Pair predictions with the truth by case; also what has no counterpart, and the truth."""
     given, truth = find_label_maps(predictions), _truth(references)
     if given.single and truth.single:
         truth = truth.named_like(given)
@@ -250,7 +250,7 @@ def _pairs(
     if not given.single:
         missing = truth.files.keys() - pairs.keys()
         failures += [Failure(name, f"{truth.files[name]}: has no prediction in {predictions}") for name in missing]
-    return pairs, failures, truth.labels
+    return pairs, failures, truth
 
 
 def _truth(references: str | Path | Mapping[str, Case]) -> LabelMaps:

@@ -68,6 +68,9 @@ class SummaryRecord(BaseModel):
     guidance: GuidanceRecord = GuidanceRecord()
     model: ModelRecord | None = None
     postprocess: dict[str, Any] | None = None
+    data: str | None = None
+    masks: str | None = None
+    anonymous: bool = False
 
     def require_whole(self, metrics: Sequence[str], source: str) -> None:
         """Refuse a case that lacks a label or a number.

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fullscale.data.anonymise import NameKey
+from fullscale.data.places import find_place, place_of, remember_place
 from fullscale.documents import read_json, validated
 from fullscale.errors import DataError
 from fullscale.files import write_json
 from fullscale.metrics.overlap import POLICY, Scores
 from fullscale.metrics.presence import GuidedScores, guidance_summary
 from fullscale.metrics.slices import SLICES
-from fullscale.scoring.record import SummaryRecord
+from fullscale.scoring.record import CaseRecord, SummaryRecord
+from fullscale.text import without_folders
 
 METRICS = (
     *("Dice", "IoU", "Precision", "Recall", "HD95", "ASSD", "NSD"),
@@ -98,6 +101,8 @@ class Summary:
         model: what made the masks, where that is known.
         postprocess: rules that validation chose for the model of a run, with their figures, as plain values. They are
             beside the scores: none of these are of masks that the rules went over.
+        data: the data set or the folder that the truth is from, where there is one.
+        anonymous: whether cases are called by numbers, so that files of the data must not be named either.
     """
 
     labels: dict[int, str]
@@ -107,6 +112,47 @@ class Summary:
     guidance: list[GuidedScores] = field(default_factory=list)
     model: ScoredModel | None = None
     postprocess: dict[str, Any] | None = None
+    data: Path | None = None
+    anonymous: bool = False
+
+    def renamed(self, key: NameKey) -> Summary:
+        """Return the scores under the numbers of a key in place of the cases' names."""
+        if self.anonymous:
+            return self
+        name = key.numbers.__getitem__
+        model = self.model and replace(self.model, trained_on=[name(case) for case in self.model.trained_on])
+        return replace(
+            self,
+            cases=[replace(case, case=name(case.case)) for case in self.cases],
+            failures=[Failure(name(f.case), key.hide(f.message)) for f in self.failures],
+            guidance=[replace(scores, case=name(scores.case)) for scores in self.guidance],
+            model=model,
+            anonymous=True,
+        )
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all cases, scored or not."""
+        return [*(case.case for case in self.cases), *(failure.case for failure in self.failures)]
+
+    @property
+    def masks(self) -> Path | None:
+        """The folder of the predictions, where they are in one and it is known."""
+        folders = {case.prediction_file.parent for case in self.cases if case.prediction_file.is_absolute()}
+        return folders.pop() if len(folders) == 1 else None
+
+    def _of_masks(self, case: CaseScores) -> str:
+        name = case.prediction_file.name
+        return name if not self.anonymous or name.startswith(case.case) else case.case
+
+    def _in_data(self, case: CaseScores, file: Path) -> str:
+        """Name a file by its way from the data set where it lies in it, else by its name alone."""
+        if self.anonymous:
+            return case.case
+        if self.data is None:
+            return file.name
+        folder = _folder_of(self.data)
+        return file.relative_to(folder).as_posix() if file.is_relative_to(folder) else file.name
 
     def mean(self, label: int) -> Scores:
         """Means over the scored cases of one label, and how many cases they stand on.
@@ -168,7 +214,10 @@ class Summary:
         return content | {"classes": len(scored)}
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for strict JSON, in the form of nnU-Net's summary.json; what is not defined is None."""
+        """Plain values for strict JSON, in the form of nnU-Net's summary.json; what is not defined is None.
+
+        Files are named as they are called in their data set, which is named by a digest: no path leaves this machine.
+        """
         content = {
             "foreground_mean": self.foreground_mean(),
             "mean": {str(label): self.mean(label) for label in self.labels},
@@ -179,9 +228,9 @@ class Summary:
                 {
                     "case": case.case,
                     "metrics": {str(label): scores for label, scores in case.metrics.items()},
-                    "prediction_file": str(case.prediction_file),
-                    "reference_file": str(case.reference_file),
-                    "image_file": None if case.image_file is None else str(case.image_file),
+                    "prediction_file": self._of_masks(case),
+                    "reference_file": self._in_data(case, case.reference_file),
+                    "image_file": None if case.image_file is None else self._in_data(case, case.image_file),
                     "resampled": case.resampled,
                 }
                 for case in self.cases
@@ -189,24 +238,37 @@ class Summary:
             "labels": {str(label): name for label, name in self.labels.items()},
             "tolerance_mm": {str(label): tolerance for label, tolerance in self.tolerance_mm.items()},
             "policy": POLICY,
-            "failures": [{"case": failure.case, "message": failure.message} for failure in self.failures],
+            "failures": [
+                {"case": failure.case, "message": without_folders(failure.message)} for failure in self.failures
+            ],
+            "data": None if self.data is None else place_of(self.data),
+            "masks": None if self.masks is None else place_of(self.masks),
+            "anonymous": self.anonymous,
             "model": None if self.model is None else vars(self.model),
         }
         content |= {} if self.postprocess is None else {"postprocess": self.postprocess}
         return content | ({"guidance": guidance_summary(self.guidance, self.labels)} if self.guidance else {})
 
 
-def write_summary(summary: Summary, path: str | Path) -> None:
-    """Write a summary as strict JSON, whole or not at all.
+def write_summary(summary: Summary, path: str | Path, further: Mapping[str, Any] | None = None) -> None:
+    """Write a summary as strict JSON, whole or not at all; where its files lie, this machine's cache remembers.
+
+    Args:
+        summary: to be written.
+        path: of the file.
+        further: what it is to hold besides.
 
     Raises:
         FullscaleError: the file cannot be written.
     """
-    write_json(Path(path), summary.as_dict())
+    write_json(Path(path), summary.as_dict() | dict(further or {}))
+    for place in (summary.data, summary.masks):
+        if place is not None:
+            remember_place(place)
 
 
 def read_summary(path: str | Path) -> Summary:
-    """Read what `write_summary` wrote.
+    """Read what `write_summary` wrote; where its files lie, as far as this machine knows.
 
     Raises:
         DataError: it is not there, or no summary of this form.
@@ -219,20 +281,36 @@ def read_summary(path: str | Path) -> Summary:
         raise DataError(
             f"{error}; score the masks again with fullscale evaluate, or delete it and repeat the run's fullscale train"
         ) from error
+    data, masks = (None if place is None else find_place(place) for place in (record.data, record.masks))
     return Summary(
         labels=record.labels,
         tolerance_mm=record.tolerance_mm,
-        cases=[
-            CaseScores(
-                case.case, case.metrics, case.prediction_file, case.reference_file, case.image_file, case.resampled
-            )
-            for case in record.metric_per_case
-        ],
+        cases=[_case(case, data, masks) for case in record.metric_per_case],
         failures=[Failure(failure.case, failure.message) for failure in record.failures],
         guidance=[GuidedScores(case.case, case.metrics) for case in record.guidance.cases],
         model=None if record.model is None else ScoredModel(**record.model.model_dump()),
         postprocess=record.postprocess,
+        data=data,
+        anonymous=record.anonymous,
     )
+
+
+def _case(record: CaseRecord, data: Path | None, masks: Path | None) -> CaseScores:
+    """Return the scores of a case whose files lie where this machine knows them to be."""
+    folder = Path() if data is None else _folder_of(data)
+    return CaseScores(
+        record.case,
+        record.metrics,
+        (masks or Path()) / record.prediction_file,
+        folder / record.reference_file,
+        None if record.image_file is None else folder / record.image_file,
+        record.resampled,
+    )
+
+
+def _folder_of(data: Path) -> Path:
+    """Return the folder that paths of a data set start from: of a list, the one that it lies in."""
+    return (data.parent if data.is_file() else data).absolute()
 
 
 def _interval(values: Iterable[float | None]) -> list[float] | None:

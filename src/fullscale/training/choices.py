@@ -29,18 +29,21 @@ REGISTRIES: dict[str, Registry[Any]] = {
 }
 """What a section of the configuration chooses from."""
 
+_SOME_CHANNELS, _SOME_CLASSES = 3, 2
 PLANNED = ("width", "skip_channels")
 """Options of a network, where it has them, that the plan chooses as long as they are not set."""
 
 
 def check_choices(config: Config) -> None:
-    """Refuse names and options that do not exist, and values of another type, before any data are read.
+    """Refuse names and options that do not exist, and values that cannot be, before any data are read.
 
-    Loss, optimiser and augmentation are made once, so what they refuse is refused here as well. A network is not: it
-    can be large, and its channels and classes are not known yet.
+    Loss, optimiser and augmentation are made once, so what they refuse is refused here as well. A network is made
+    without memory for its weights, and only to find out whether its options are at fault: its channels and classes
+    are not known yet.
 
     Raises:
-        UsageError: a name or an option is unknown (the nearest known one is named), or a value does not fit.
+        UsageError: a name or an option is unknown (the nearest known one is named), a value does not fit, or two
+            settings contradict each other.
     """
     for section, registry in REGISTRIES.items():
         choice: Choice = getattr(config, section)
@@ -49,6 +52,36 @@ def check_choices(config: Config) -> None:
     LOSSES.create(config.loss.name, **config.loss.options)
     AUGMENTATIONS.create(config.augment.name, **config.augment.options)
     create_optimizer(config.optimizer, [nn.Parameter(torch.zeros(1))])
+    pretrained = config.network.options.get("pretrained")
+    if config.network.init is not None and pretrained:
+        raise UsageError(
+            f"network.init={config.network.init} and network.pretrained={pretrained} both say which weights training "
+            "starts from: give one of them"
+        )
+    _check_network(config.network.name, untrained(config.network.options))
+
+
+def untrained(options: dict[str, Any]) -> dict[str, Any]:
+    """Ask for no pretrained weights: the shape of the network does not depend on them."""
+    return {option: False if option == "pretrained" else value for option, value in options.items()}
+
+
+def _check_network(name: str, options: dict[str, Any]) -> None:
+    """Refuse options with which a network cannot be made, in 2D or 3D, although it can be made without them."""
+    of_the_data = [{"spatial_dims": n} for n in (2, 3)] if "spatial_dims" in NETWORKS.options(name) else [{}]
+    faults = [fault for dimensions in of_the_data if (fault := _fault_of(name, dimensions | options)) is not None]
+    if len(faults) == len(of_the_data) and _fault_of(name, {}) is None:
+        raise faults[0]  # without them it can be made: not its channels are at fault, which the data decide
+
+
+def _fault_of(name: str, options: dict[str, Any]) -> UsageError | None:
+    """Make a network without memory for its weights; return what speaks against it."""
+    try:
+        with torch.device("meta"):
+            NETWORKS.create(name, _SOME_CHANNELS, _SOME_CLASSES, **options)
+    except UsageError as error:
+        return error
+    return None
 
 
 def filled_options(config: Config, section: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pydantic import BaseModel, model_validator
 
+from fullscale.bundle.weights import DIGEST_OF_WEIGHTS
 from fullscale.config.load import dump_yaml, flatten, load_config
 from fullscale.config.schema import Config
 from fullscale.data.distribution import FactsRecord
@@ -38,7 +39,6 @@ _OWN_KEYS = ("root", "used", "digests", "initial_weights")
 class _Record(BaseModel):
     """What of `dataset.json` is read back; 0.1 kept no digests."""
 
-    root: str
     used: list[str]
     digests: dict[str, CaseDigest] | None = None
     initial_weights: str | None = None
@@ -58,13 +58,11 @@ class DatasetRecord:
     """What `dataset.json` holds.
 
     Attributes:
-        root: the folder or list of the cases.
         digests: content of each case in use, by name.
         found: what the inspection found.
         initial_weights: digest of the weights that training starts from, or None.
     """
 
-    root: str
     digests: dict[str, CaseDigest]
     found: dict[str, Any]
     initial_weights: str | None = None
@@ -72,7 +70,7 @@ class DatasetRecord:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         digests = {case: asdict(digest) for case, digest in self.digests.items()}
-        record = {"root": self.root, "used": list(digests), "digests": digests}
+        record = {"used": list(digests), "digests": digests}
         return self.found | record | ({"initial_weights": self.initial_weights} if self.initial_weights else {})
 
 
@@ -98,7 +96,7 @@ def read_dataset_record(run: RunFolder) -> DatasetRecord:
         raise DataError(f"{run.dataset}: holds no digest of the case {lacking[0]!r:.80}; choose another run folder")
     digests = {case: record.digests[case] for case in record.used}
     found = {key: value for key, value in content.items() if key not in _OWN_KEYS}
-    return DatasetRecord(record.root, digests, found, record.initial_weights)
+    return DatasetRecord(digests, found, record.initial_weights)
 
 
 def claim(run: RunFolder, config: Config, inputs: RunInputs, splits: list[Split] | None, weights: str | None) -> None:
@@ -115,6 +113,7 @@ def claim(run: RunFolder, config: Config, inputs: RunInputs, splits: list[Split]
         UsageError: it holds a run of other settings, or of other weights to start from; nothing is changed.
         DataError: scans or labels have changed since it was begun; nothing is changed.
     """
+    config = _without_path(config, weights)
     with locked(run.path):
         if run.is_run:
             _require_same_settings(run, config)
@@ -126,9 +125,32 @@ def claim(run: RunFolder, config: Config, inputs: RunInputs, splits: list[Split]
         write_json(run.environment, environment(config))
 
 
+def require_own_folder(run: RunFolder) -> None:
+    """Refuse a folder in which files of someone else lie where a run would write its own, such as a data set.
+
+    Raises:
+        UsageError: one does; it is named.
+    """
+    if run.is_run or (run.plan.is_file() and run.dataset.is_file()) or _is_record(run):
+        return  # what does not fit is refused when it is read
+    own = [run.plan, run.dataset, run.splits, run.environment, run.summary, run.bundle]
+    foreign = [path for path in (*own, *(fold.path for fold in run.folds())) if path.exists()]
+    if foreign:
+        raise UsageError(f"{foreign[0]} is there and belongs to no run; choose another run folder with -o")
+
+
+def _is_record(run: RunFolder) -> bool:
+    """Tell whether the folder holds what a run writes down first, and was killed before it wrote more."""
+    try:
+        content = read_json(run.dataset)
+    except DataError:
+        return False
+    return isinstance(content, dict) and "used" in content
+
+
 def record_inputs(run: RunFolder, inputs: RunInputs, weights: str | None = None) -> None:
     """Write down cases and plan, where `find_inputs` looks first the next time."""
-    write_json(run.dataset, DatasetRecord(str(inputs.root), inputs.digests, inputs.found, weights).as_dict())
+    write_json(run.dataset, DatasetRecord(inputs.digests, inputs.found, weights).as_dict())
     write_text(run.plan, inputs.plan.model_dump_json(indent=2) + "\n")
 
 
@@ -144,6 +166,15 @@ def environment(config: Config) -> dict[str, Any]:
         "gpu": gpu,
         "seed": config.trainer.seed,
     }
+
+
+def _without_path(config: Config, weights: str | None) -> Config:
+    """Name the weights that training starts from by their digest, not by where they lie."""
+    if weights is None:
+        return config
+    return config.model_copy(
+        update={"network": config.network.model_copy(update={"init": f"{DIGEST_OF_WEIGHTS}{weights}"})}
+    )
 
 
 def _require_same_settings(run: RunFolder, config: Config) -> None:

@@ -72,6 +72,19 @@ def start_from(network: Network, weights: Weights) -> Transfer:
     return transfer
 
 
+def warn_of_other_structures(weights: Weights, structures: Mapping[int, str]) -> None:
+    """Say where the channels of the weights stand for other structures than those to be learned, though they fit."""
+    before = [] if weights.card is None else list(weights.card.structures.values())
+    now = list(structures.values())
+    if weights.card is not None and len(before) == len(now) and before != now:
+        _log.warning(
+            "%s was trained on %s; its last layer fits and is taken over, and now learns %s in their place",
+            weights.origin,
+            ", ".join(before),
+            ", ".join(now),
+        )
+
+
 def state_digest(state: Mapping[str, Tensor]) -> str:
     """Return a digest of weights that does not depend on the file they came in."""
     digest = hashlib.sha256()
@@ -85,7 +98,7 @@ def state_digest(state: Mapping[str, Tensor]) -> str:
 def describe_start(weights: Weights, transfer: Transfer) -> dict[str, Any]:
     """Say for a model's card what it started from."""
     return {
-        "from": weights.origin,
+        "from": weights.title,
         "digest": state_digest(weights.state),
         "loaded": len(transfer.loaded),
         "adapted": list(transfer.adapted),

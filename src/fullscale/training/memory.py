@@ -17,8 +17,8 @@ from fullscale.inference.runtimes.torch import choose_device
 from fullscale.losses import create_loss
 from fullscale.losses.supervision import SupervisedLoss
 from fullscale.networks import create_network
+from fullscale.training.choices import untrained
 from fullscale.training.fit import FULL, choose_precision
-from fullscale.training.prepare import untrained
 from fullscale.work.machine import GIB, available_memory
 
 COPIES_OF_WEIGHTS = 4

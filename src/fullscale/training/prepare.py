@@ -11,9 +11,10 @@ from typing import Any
 import torch
 
 from fullscale.config.schema import Config
+from fullscale.data.anonymise import anonymised
 from fullscale.data.cache import PreparedCase, prepare_cases
 from fullscale.data.case import Case, Dataset
-from fullscale.data.checks import Inspection, inspect_dataset
+from fullscale.data.checks import Inspection, inspect_dataset, require_trainable
 from fullscale.data.identity import CaseDigest, DigestIndex, case_digest
 from fullscale.data.layouts.find import find_dataset
 from fullscale.data.plan import Plan, make_plan, read_plan, require_patch_size
@@ -25,8 +26,8 @@ from fullscale.losses.supervision import PRESENCE_WEIGHT, halving_weights
 from fullscale.networks import NETWORKS, create_network
 from fullscale.runfolder import RunFolder
 from fullscale.training.augment import AUGMENTATIONS
-from fullscale.training.choices import PLANNED, check_choices, filled_options
-from fullscale.training.claim import read_dataset_record
+from fullscale.training.choices import PLANNED, check_choices, filled_options, untrained
+from fullscale.training.claim import read_dataset_record, require_own_folder
 from fullscale.training.optimizers import learning_rate
 from fullscale.training.request import TrainRequest
 
@@ -49,6 +50,7 @@ class RunInputs:
         plan: what was chosen from them.
         found: what an inspection found, as plain values.
         prepared: the cases as training reads them, by name; empty until `with_prepared`.
+        anonymous: whether the cases have numbers for names.
     """
 
     root: Path
@@ -57,9 +59,10 @@ class RunInputs:
     plan: Plan
     found: dict[str, Any]
     prepared: dict[str, PreparedCase] = field(default_factory=dict)
+    anonymous: bool = False
 
-    def with_prepared(self, cache: Path) -> RunInputs:
-        """Prepare the cases, or find them prepared in the cache.
+    def with_prepared(self, cache: Path, verify: bool = False) -> RunInputs:
+        """Prepare the cases, or find them prepared in the cache; to verify, read every byte of them again.
 
         Raises:
             DataError: a case cannot be read, or its mask does not fit; the case is named.
@@ -67,7 +70,7 @@ class RunInputs:
         if self.prepared:
             return self
         _log.info("preparing %d cases in %s", len(self.cases), cache)
-        prepared = prepare_cases(self.cases, self.plan.recipe, self.plan.labels.value, cache)
+        prepared = prepare_cases(self.cases, self.plan.recipe, self.plan.labels.value, cache, verify=verify)
         return replace(self, prepared={case.id: case for case in prepared})
 
 
@@ -96,6 +99,9 @@ def find_inputs_of_views(request: TrainRequest, configs: Sequence[Config]) -> li
     for config in configs:
         check_choices(config)
     dataset, run = find_dataset(request.data), RunFolder(request.run)
+    require_own_folder(run)
+    if request.anonymise is not None:
+        dataset = anonymised(dataset, request.anonymise, run.path)
     wishes = {_wished_view(config): config for config in reversed(configs)}
     if run.plan.is_file():
         cases, plans, found = _as_begun(request, dataset, run, [_wished_view(config) for config in configs])
@@ -106,7 +112,10 @@ def find_inputs_of_views(request: TrainRequest, configs: Sequence[Config]) -> li
     joined, notes = with_copies_joined(cases, {case: digest.image for case, digest in digests.items()})
     for note in notes:
         _log.warning("%s", note)
-    inputs = {view: RunInputs(dataset.root, joined, digests, plan, found) for view, plan in plans.items()}
+    anonymous = request.anonymise is not None
+    inputs = {
+        view: RunInputs(dataset.root, joined, digests, plan, found, anonymous=anonymous) for view, plan in plans.items()
+    }
     return [inputs[_wished_view(config)] for config in configs]
 
 
@@ -125,13 +134,12 @@ def _as_begun(
     if request.plan is not None and read_plan(request.plan).with_labels(labels) != plan:
         raise UsageError(f"{request.run} was begun with another plan than {request.plan}; choose another folder")
     record = read_dataset_record(run)
-    if record.root != str(dataset.root):
-        raise UsageError(f"{run.path} was trained on {record.root}, not on {dataset.root}; choose another run folder")
     by_id = {case.id: case for case in dataset.cases}
     missing = [name for name in record.digests if name not in by_id]
     if missing:
         raise DataError(
-            f"{len(missing)} cases that {run.path} began with are gone from {dataset.root}, such as {missing[0]}"
+            f"{len(missing)} cases that {run.path} began with are not in {dataset.root}, such as {missing[0]}: give "
+            "the data that it was begun with, with --anonymise if that was given then, or another run folder with -o"
         )
     others = {view: run.plan_of(view) for view in views if view is not None and view != views[0]}
     plans = {view: read_plan(file) for view, file in others.items() if file.is_file()}
@@ -151,10 +159,11 @@ def _inspect_and_plan(
             f"{len(inspection.errors)} problems make cases unusable, the first in {first.case}: {first.message}; mend "
             "them (fullscale inspect lists all), or train without these cases with --drop-bad-cases"
         )
+    require_trainable(inspection)
     plans = {
         view: edited.with_labels(labels) if edited else plan_for(inspection, config) for view, config in wishes.items()
     }
-    return inspection.usable_cases, plans, inspection.as_dict()
+    return inspection.usable_cases, plans, inspection.as_record(anonymous=request.anonymise is not None)
 
 
 def plan_for(inspection: Inspection, config: Config) -> Plan:
@@ -266,11 +275,6 @@ def _supervised_outputs(name: str, options: dict[str, Any], plan: Plan) -> int:
             f"network '{name}' is for {other}, and the plan is of {plan.view.value}: set data.view={other}"
         )
     return network.num_supervised
-
-
-def untrained(options: dict[str, Any]) -> dict[str, Any]:
-    """Ask for no pretrained weights: the shape of the network does not depend on them."""
-    return {option: False if option == "pretrained" else value for option, value in options.items()}
 
 
 def find_splits(run: RunFolder, cases: list[Case], config: Config) -> list[Split]:

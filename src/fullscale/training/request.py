@@ -23,6 +23,7 @@ class TrainRequest:
         cache: folder of prepared cases.
         drop_bad_cases: train without the cases that cannot be used, instead of refusing.
         verify: read every file again, even where size and times say that it has not changed.
+        anonymise: a key of case names; everything that is written calls the cases by its numbers.
         progress: told of each step of an epoch.
     """
 
@@ -34,4 +35,5 @@ class TrainRequest:
     cache: Path = field(default_factory=default_cache)
     drop_bad_cases: bool = False
     verify: bool = False
+    anonymise: Path | None = None
     progress: Progress = ignore

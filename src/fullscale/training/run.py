@@ -33,15 +33,16 @@ from fullscale.scoring.summary import Summary, read_summary, write_summary
 from fullscale.text import first_line
 from fullscale.training.augment import AUGMENTATIONS
 from fullscale.training.checkpoints import read_checkpoint
+from fullscale.training.choices import untrained
 from fullscale.training.claim import claim
 from fullscale.training.clock import LoaderTimes, TimedAugmentation
 from fullscale.training.datamodule import SegmentationData
 from fullscale.training.fit import fit, is_helper
-from fullscale.training.initial_weights import describe_start, start_from, state_digest
+from fullscale.training.initial_weights import describe_start, start_from, state_digest, warn_of_other_structures
 from fullscale.training.memory import require_memory
 from fullscale.training.module import SegmentationModule
 from fullscale.training.postprocess import choose_postprocess, fold_digests, recorded_choice
-from fullscale.training.prepare import RunInputs, find_inputs, find_splits, resolve, untrained
+from fullscale.training.prepare import RunInputs, find_inputs, find_splits, resolve
 from fullscale.training.request import TrainRequest
 from fullscale.views.crops import CropDataset
 
@@ -88,7 +89,7 @@ def train(request: TrainRequest, inputs: RunInputs | None = None) -> Summary:
     weights = None if config.network.init is None else read_weights(Path(config.network.init))
     if not is_helper():
         claim(run, config, inputs, splits, None if weights is None else state_digest(weights.state))
-    job = _Job(request, run, config, inputs.with_prepared(request.cache), weights)
+    job = _Job(request, run, config, inputs.with_prepared(request.cache, request.verify), weights)
     summary = pool_folds([_train_fold(job, run.fold(fold), split) for fold, split in chosen.items()])
     if not is_helper():
         _postprocess(job)
@@ -132,6 +133,7 @@ def _module(job: _Job, card: ModelCard, split: Split) -> SegmentationModule:
     config, plan = job.config, job.inputs.plan
     network = create_network(card.network, card.recipe.in_channels, plan.scheme.channels, **config.network.options)
     if job.weights is not None:
+        warn_of_other_structures(job.weights, plan.structures)
         card.provenance["started_from"] = describe_start(job.weights, start_from(network, job.weights))
     loss = create_loss(config.loss.name, **config.loss.options)
     return SegmentationModule(
@@ -242,7 +244,15 @@ def _score(job: _Job, fold: FoldFolder, split: Split) -> None:
     _log.info("fold %s: predicting %d validation cases", fold.name, len(held_back))
     predictor = Predictor.from_run(fold.path, device=job.config.trainer.device)
     labels, index = job.inputs.plan.labels.value, DigestIndex(job.request.cache)
-    predict_and_score(predictor, fold.validation, held_back, labels, index=index)
+    predict_and_score(
+        predictor,
+        fold.validation,
+        held_back,
+        labels,
+        index=index,
+        data=job.inputs.root,
+        anonymous=job.inputs.anonymous,
+    )
 
 
 def _postprocess(job: _Job) -> None:

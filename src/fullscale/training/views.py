@@ -118,7 +118,15 @@ def _score_together(
         _log.info("fold %s: predicting %d validation cases with all views", fold, len(held_back))
         predictor = Predictor.from_run(together.path, device=config.trainer.device)
         index, labels = DigestIndex(request.cache), inputs.plan.labels.value
-        predict_and_score(predictor, together.validation, held_back, labels, index=index)
+        predict_and_score(
+            predictor,
+            together.validation,
+            held_back,
+            labels,
+            index=index,
+            data=inputs.root,
+            anonymous=inputs.anonymous,
+        )
     return read_summary(together.summary)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from tests.dicom_slices import (
     AXIAL,
@@ -176,3 +177,73 @@ def test_an_orientation_that_differs_by_a_fraction_of_a_pixel_is_tolerated_with_
     text = refusal(write_jittered(tmp_path / "far", 0.08), GeometryError)
     assert "1 of 5 slices (3) have another orientation than the others" in text
     assert "up to 0.0583 mm at the corner of 3, allowed 0.05 mm" in text
+
+
+def write_interleaved(folder: Path, of_one: dict[str, Any], of_other: dict[str, Any], offset_mm: float = 1.5) -> Path:
+    """Write two volumes, the second between the slices of the first and 1000 above it."""
+    folder.mkdir()
+    for n, tags in enumerate((of_one, of_other)):
+        for k in range(SLICES):
+            place = slice_position(k) + np.array([0, 0, n * offset_mm])
+            write_slice(folder / f"{n}{k}", slice_hu(k) + 1000 * n, place, **tags)
+    return folder
+
+
+@pytest.mark.parametrize("offset_mm", [1.5, 1.0])
+@pytest.mark.parametrize("phases", [CT_PHASES, MR_ECHOES, DIFFUSION[:2], DIXON[:2]])
+def test_phases_between_each_others_slices_are_told_apart(tmp_path: Path, phases, offset_mm):
+    folder = write_interleaved(tmp_path / "scan", *phases, offset_mm=offset_mm)
+    listed = list_series(folder).series
+    assert [(s.slices, s.problem, s.spacing_mm[2]) for s in listed] == [(SLICES, None, 3.0)] * 2
+    assert "holds 2 phases; choose one by its number (--phase)" in refusal(folder)
+    volumes = [read_series(folder, DicomReadOptions(phase=n)).array for n in "12"]
+    assert sorted(int(v.min()) for v in volumes) == [0, 1000]
+
+
+def test_passes_of_one_volume_stay_together(tmp_path: Path):
+    """Odd slices first, then even ones: the stated distance is that of all of them."""
+    passes = ({"AcquisitionNumber": n, "SpacingBetweenSlices": 1.5, "SliceThickness": 1.5} for n in (1, 2))
+    folder = write_interleaved(tmp_path / "scan", *passes)
+    assert read_series(folder).shape[2] == 2 * SLICES
+    times = ({"AcquisitionTime": f"10{n}000", "EchoTime": "2.3"} for n in (1, 2))
+    assert read_series(write_interleaved(tmp_path / "times", *times)).shape[2] == 2 * SLICES
+
+
+@pytest.mark.parametrize(
+    ("creator", "group", "element", "vr", "values"),
+    [
+        ("SIEMENS MR HEADER", 0x0019, 0x0C, "IS", ["0", "800"]),
+        ("GEMS_PARM_01", 0x0043, 0x39, "IS", [["1000000000", "8", "0", "0"], ["1000000800", "8", "0", "0"]]),
+        ("Philips Imaging DD 001", 0x2001, 0x03, "FL", [0.0, 800.0]),
+        ("SIEMENS MR HEADER", 0x0019, 0x0C, "UN", [b"0 ", b"800 "]),
+    ],
+)
+def test_b_values_in_private_attributes_tell_phases_apart(tmp_path: Path, creator, group, element, vr, values):
+    folder = write_phases(tmp_path / "scan", [{}, {}])
+    for file in folder.iterdir():
+        dataset = pydicom.dcmread(file)
+        block = dataset.private_block(group, creator, create=True)
+        high = dataset.pixel_array.min() - 1024 >= 1000
+        block.add_new(element, vr, values[int(high)])
+        dataset.save_as(file)
+    assert [s.phase for s in list_series(folder).series] == ["DiffusionBValue 0", "DiffusionBValue 800"]
+    assert read_series(folder, DicomReadOptions(phase="2")).array.min() == 1000
+
+
+def test_copies_that_differ_in_their_meta_header_alone_are_passed_over(tmp_path: Path):
+    folder = write_series(tmp_path / "scan")
+    expected = read_series(folder)
+    for file in sorted(folder.iterdir()):
+        dataset = pydicom.dcmread(file)
+        dataset.file_meta.ImplementationVersionName = "ANOTHER PACS"
+        dataset.file_meta.SourceApplicationEntityTitle = "ARCHIVE"
+        dataset.save_as(file.with_name(f"{file.name}_copy"), enforce_file_format=True)
+    volume = read_series(folder)
+    np.testing.assert_array_equal(volume.array, expected.array)
+    [note] = volume.notes
+    assert note.startswith("5 files passed over (byte copies: ")
+    other = sorted(folder.glob("*_copy"))[0]
+    dataset = pydicom.dcmread(other)
+    dataset.PixelData = bytes(len(dataset.PixelData))
+    dataset.save_as(other)
+    assert "two slices lie at the same position" in refusal(folder, GeometryError)

@@ -1,5 +1,6 @@
 """Attributes of a scan that the standard does not allow: left empty in its segmentation and told, before any work."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from pydicom.tag import BaseTag
 from tests.data.dicom.test_seg import complaints
 from tests.dicom_slices import SLICES, STEP_MM, write_series
 
+from fullscale.data.dicom.identifiers import missing_identifiers, source_headers
 from fullscale.data.dicom.seg import require_sources, write_seg
 from fullscale.data.dicom.series import read_series
 from fullscale.data.labels import Algorithm
@@ -98,6 +100,9 @@ def test_a_frame_of_reference_that_is_no_identifier_gets_one(tmp_path: Path):
     new = str(written(scan, tmp_path / "seg.dcm").FrameOfReferenceUID)
     assert note.startswith("FrameOfReferenceUID (0020,0052) 'anon-frame-1' of 5 images is not valid")
     assert note.endswith(new)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert missing_identifiers(source_headers(scan.header)) == []
     assert pydicom.uid.UID(new).is_valid
 
 

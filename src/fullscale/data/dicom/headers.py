@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +23,7 @@ from pydicom.uid import (
 from pydicom.valuerep import VR
 
 from fullscale.data.dicom.kinds import kind_of_plane
-from fullscale.data.dicom.store import first_bytes, open_file, require_bounded
+from fullscale.data.dicom.store import file_state, first_bytes, open_file, require_bounded
 from fullscale.errors import DataError
 from fullscale.text import one_line
 
@@ -43,7 +44,17 @@ _STACK_TAGS = (
     *("RescaleSlope", "RescaleIntercept"),
 )
 _FRAME_MACROS = ("PlanePosition", "PlaneOrientation", "PixelMeasures", "PixelValueTransformation")
+_PRIVATE_B_VALUES = {
+    "SIEMENS MR HEADER": (0x0019, 0x0C),
+    "GEMS_PARM_01": (0x0043, 0x39),
+    "Philips Imaging DD 001": (0x2001, 0x03),
+}
+"""Group and element, in the block of its private creator, of the b-value before DICOM had an attribute for it."""
+_GE_B_VALUE_OFFSET = 100_000
+"""GE adds a multiple of it to some b-values, such as 1000000800 for 800."""
 _HEADER_TAGS: list[str | int | tuple[int, int]] = [
+    *((group, 0x0010 + block) for group in (0x0019, 0x0043, 0x2001) for block in range(3)),
+    *((group, 0x1000 + 256 * block + element) for group, element in _PRIVATE_B_VALUES.values() for block in range(3)),
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Modality", "SeriesDescription"),
     *("InstanceNumber", "ImageType", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel"),
     *("PhotometricInterpretation", *_STACK_TAGS, *PHASE_TAGS),
@@ -53,6 +64,10 @@ _FIRST_ELEMENTS = (0x0000, 0x0001, 0x0005, 0x0006, 0x0008, 0x0012, 0x0014, 0x001
 """Elements of group 0008 with which a data set may begin."""
 
 
+_META_LENGTH_END = 144
+"""Byte behind the preamble, the mark, and the element that states the length of the meta header."""
+_REMEMBERED = 5000
+"""Headers kept in memory: a study is looked at when it is found, and again when it is read."""
 NOT_DICOM = "not DICOM"
 """Why a file of another kind is passed over."""
 
@@ -115,8 +130,14 @@ def begins_as_dicom(path: Path) -> bool:
     """Tell by its first bytes whether a file is DICOM: by the mark behind the preamble, or a data set without both.
 
     Files without preamble and mark are written by older systems and by some exports; their name says nothing.
+
+    Raises:
+        DataError: the file cannot be read.
     """
-    start = first_bytes(path, 132)
+    try:
+        start = first_bytes(path, 132)
+    except OSError as error:
+        raise DataError(f"{path.name} cannot be read: {error.strerror or error}") from error
     return start[128:] == b"DICM" or _begins_data_set(start)
 
 
@@ -147,6 +168,15 @@ def read_dataset(path: Path, stop_before_pixels: bool = True, tags: Sequence[Any
     if "TransferSyntaxUID" not in dataset.file_meta:
         dataset.file_meta.TransferSyntaxUID = _syntax_of(dataset)
     return dataset
+
+
+def data_set_start(path: Path) -> int:
+    """Return where the data set of a file begins, behind its preamble and meta header; 0 where it has none."""
+    start = first_bytes(path, _META_LENGTH_END)
+    if len(start) < _META_LENGTH_END or start[128:140] != b"DICM\x02\x00\x00\x00UL\x04\x00":
+        return 0
+    length: int = struct.unpack("<I", start[140:])[0]
+    return _META_LENGTH_END + length
 
 
 def _syntax_of(dataset: pydicom.FileDataset) -> UID:
@@ -193,9 +223,20 @@ def read_slices(path: Path) -> list[Slice] | PassedOver:
 
     A slice that was cut short must not vanish from its stack, so a file that calls itself an image has to be one.
 
+    A header that was read a moment ago is not read again, unless its file has changed.
+
     Raises:
         DataError: the header is damaged.
     """
+    try:
+        state = file_state(path)
+    except OSError as error:
+        raise DataError(f"{path.name} cannot be read: {error.strerror or error}") from error
+    return _read_slices(path, state)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _read_slices(path: Path, _state: tuple[int, ...]) -> list[Slice] | PassedOver:
     if begins_as_dicom(path):
         return quietly(path, _parse_header, path)
     if path.suffix.lower() in _IMAGE_SUFFIXES:
@@ -258,7 +299,31 @@ def _frames(whole: Slice, dataset: Any) -> Iterator[Slice]:
 
 
 def _phase_tags(dataset: Any) -> dict[str, str]:
-    return {name: _text(dataset[name].value) for name in PHASE_TAGS if name in dataset}
+    found = {name: _text(dataset[name].value) for name in PHASE_TAGS if name in dataset}
+    b_value = None if "DiffusionBValue" in found else _private_b_value(dataset)
+    return found if b_value is None else found | {"DiffusionBValue": b_value}
+
+
+def _private_b_value(dataset: Any) -> str | None:
+    """Return the b-value of Siemens, GE or Philips where none stands in DICOM's own attribute."""
+    for creator, (group, element) in _PRIVATE_B_VALUES.items():
+        try:
+            value = dataset.private_block(group, creator)[element].value
+        except KeyError:
+            continue
+        number = _first_number(value)
+        if number is not None:
+            return f"{number % _GE_B_VALUE_OFFSET if group == 0x0043 else number:g}"
+    return None
+
+
+def _first_number(value: Any) -> float | None:
+    """Return the first number of a private value, be it text, bytes of text, or several."""
+    text = value.decode("latin-1") if isinstance(value, bytes) else _text(value)
+    try:
+        return float(text.split("\\")[0].strip(" \0"))
+    except ValueError:
+        return None
 
 
 def _nested_phase_tags(group: Any) -> dict[str, str]:

@@ -16,7 +16,7 @@ from typing import Any
 import pydicom
 from pydicom.uid import CTImageStorage, MRImageStorage, PositronEmissionTomographyImageStorage, generate_uid
 
-from fullscale.data.dicom.headers import read_dataset
+from fullscale.data.dicom.headers import read_dataset, silence
 from fullscale.data.dicom.series import DicomHeader
 from fullscale.data.dicom.store import digest
 from fullscale.errors import DataError
@@ -46,9 +46,10 @@ def _header(path: Path) -> Any:
 
 def missing_identifiers(headers: Sequence[Any]) -> list[str]:
     """Name the identifiers that are blank, or not one for each image where they should be."""
-    missing = [name for name in IDENTIFIERS if any(not header.get(name) for header in headers)]
-    if "SOPInstanceUID" not in missing and len({header.SOPInstanceUID for header in headers}) < len(headers):
-        missing.append("SOPInstanceUID")
+    with silence():
+        missing = [name for name in IDENTIFIERS if any(not header.get(name) for header in headers)]
+        if "SOPInstanceUID" not in missing and len({header.SOPInstanceUID for header in headers}) < len(headers):
+            missing.append("SOPInstanceUID")
     return missing
 
 
@@ -83,7 +84,7 @@ def write_with_identifiers(header: DicomHeader, folder: Path) -> tuple[DicomHead
     digests = {path: digest(path) for path in dict.fromkeys(header.files)}
     series = hashlib.sha256("".join(sorted(digests.values())).encode()).hexdigest()
     copies: dict[Path, Path] = {}
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder) as temporary, silence():
         for number, (path, its_digest) in enumerate(digests.items(), 1):
             copy = f"{number:05d}.dcm"
             dataset = read_dataset(path, stop_before_pixels=False)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from fullscale.data.dicom.headers import PHASE_TAGS, PassedOver, Slice
+from fullscale.data.dicom.headers import PHASE_TAGS, PassedOver, Slice, data_set_start
 from fullscale.data.dicom.store import digest, file_size
 
 Vector = npt.NDArray[np.float64]
@@ -24,6 +24,9 @@ _IN_ORDER_OF = (
     *("AcquisitionDateTime", "FrameAcquisitionDateTime", "ContentTime"),
 )
 """Times that differ a little from slice to slice within one phase: only their order at each position tells phases."""
+_ALSO_PASSES = ("AcquisitionNumber", "StackID")
+_UNEVEN = 1e-2
+"""Largest deviation of the steps of a stack from each other, as a share of them."""
 _MOST_ATTRIBUTES = 3
 _SAME_POSITION_MM = 1e-3
 _SAME_NORMAL = 0.02
@@ -31,16 +34,20 @@ _APART_MM = 1e7
 
 
 def drop_copies(slices: list[Slice]) -> tuple[list[Slice], list[PassedOver]]:
-    """Leave out files that are byte for byte another file of the series, the later by name."""
+    """Leave out files that hold the same as another file of the series, the later by name.
+
+    A copy may have another meta header, which programs write anew when they store a file.
+    """
     if len({(s.path, s.frame) for s in slices}) == len({(_place(s), s.frame) for s in slices}):
         return slices, []
     alike: dict[Hashable, list[Path]] = defaultdict(list)
-    for path in sorted({s.path for s in slices}, key=lambda p: (len(p.as_posix()), p)):
-        alike[file_size(path)].append(path)
+    named = {s.path: s.uid for s in slices}
+    for path in sorted(named, key=lambda p: (len(p.as_posix()), p)):
+        alike[named[path] or file_size(path)].append(path)
     first: dict[Hashable, Path] = {}
     copies: dict[Path, Path] = {}
     for path in (path for paths in alike.values() if len(paths) > 1 for path in paths):
-        original = first.setdefault(digest(path), path)
+        original = first.setdefault(digest(path, data_set_start(path)), path)
         if original != path:
             copies[path] = original
     dropped = [PassedOver(path, f"a byte copy of {original.name}") for path, original in sorted(copies.items())]
@@ -57,7 +64,7 @@ def split_phases(slices: list[Slice]) -> list[tuple[str, list[Slice]]]:
     positions = _positions(slices)
     most = max(Counter(positions).values(), default=1)
     if most == 1:
-        return [("", slices)]
+        return _interleaved(slices) or [("", slices)]
     varying = [name for name in PHASE_TAGS if len({s.phase.get(name) for s in slices}) > 1]
     for names in _sets_of(varying):
         keys: list[Hashable] = [tuple(s.phase.get(name, "") for name in names) for s in slices]
@@ -68,6 +75,39 @@ def split_phases(slices: list[Slice]) -> list[tuple[str, list[Slice]]]:
         if ranks is not None and _are_phases(ranks, positions, most):
             return _grouped(slices, ranks, lambda rank, chosen=name: f"{chosen} {int(rank) + 1} of {most}")
     return [("", slices)]
+
+
+def _interleaved(slices: list[Slice]) -> list[tuple[str, list[Slice]]] | None:
+    """Split a series whose phases lie between each other's slices; None where no attribute says that they do.
+
+    An attribute does where its values take turns from slice to slice and each value's slices make an even stack. One
+    that also numbers the passes of a single volume does so only where the stated slice distance is that of its stacks.
+    """
+    normals: list[Vector] = []
+    heights = np.array([_height(s, normals) for s in slices])
+    if len(normals) != 1 or not np.isfinite(heights).all():
+        return None
+    order = [slices[k] for k in np.argsort(heights, kind="stable")]
+    gaps = np.diff(np.sort(heights))
+    for name in (name for name in PHASE_TAGS if name not in _IN_ORDER_OF):
+        keys = [(s.phase.get(name, ""),) for s in order]
+        turns = len(set(keys))
+        if turns < 2 or len(keys) < 2 * turns or keys != (keys[:turns] * len(keys))[: len(keys)]:
+            continue
+        steps = np.lib.stride_tricks.sliding_window_view(gaps, turns).sum(axis=1)
+        even = np.abs(steps - np.median(steps)).max() <= _UNEVEN * np.median(steps)
+        if len(set(keys[:turns])) == turns and even and (name not in _ALSO_PASSES or _states(order, steps[0], gaps)):
+            return _grouped(order, keys, lambda key, chosen=name: _name((chosen,), key))
+    return None
+
+
+def _states(slices: list[Slice], step_mm: float, gaps: Vector) -> bool:
+    """Tell whether the distance that the slices state is nearer to one step than to the gaps between them."""
+    for name in ("SpacingBetweenSlices", "SliceThickness"):
+        stated = _number(str(slices[0].tags[name]))
+        if stated:
+            return abs(stated - step_mm) < abs(stated - float(np.median(gaps)))
+    return False
 
 
 def _sets_of(names: Sequence[str]) -> Iterator[tuple[str, ...]]:

@@ -113,7 +113,15 @@ class _Group:
 def is_study(path: str | Path) -> bool:
     """Tell whether a path is a zip, a DICOM file, or a folder that holds DICOM files at any depth."""
     path = Path(path)
-    return is_zip(path) or (path.exists() and any(begins_as_dicom(file) for file in visible_files(path)))
+    return is_zip(path) or (path.exists() and any(_is_dicom(file) for file in visible_files(path)))
+
+
+def _is_dicom(file: Path) -> bool:
+    """Tell whether a file is DICOM; one that cannot be read is none here, and reading it says why."""
+    try:
+        return begins_as_dicom(file)
+    except DataError:
+        return False
 
 
 def list_series(study: Study) -> SeriesListing:

@@ -25,6 +25,7 @@ MOST_FILES = 100_000
 LARGEST_FILE = 4 << 30
 LARGEST_ZIP = 64 << 30
 """Bounds of what a zip may hold, in bytes when unpacked."""
+_CHUNK = 1 << 20
 LARGEST_DEFLATED = 64 << 20
 """Bytes that the deflated data set of a DICOM file may become, whatever its own size."""
 
@@ -45,7 +46,7 @@ def study_files(study: Path) -> list[Path]:
     Linked folders are followed, each folder once.
 
     Raises:
-        DataError: the path does not exist, or is a zip that is refused.
+        DataError: the path does not exist, a folder in it cannot be read, or it is a zip that is refused.
     """
     if is_zip(study):
         return zip_files(study)
@@ -58,7 +59,7 @@ def study_files(study: Path) -> list[Path]:
 
 def _files_below(study: Path) -> Iterator[Path]:
     seen: set[tuple[int, int]] = set()
-    for folder, inner, names in os.walk(study, followlinks=True):
+    for folder, inner, names in os.walk(study, onerror=_refuse, followlinks=True):
         status = os.stat(folder)
         if (status.st_dev, status.st_ino) in seen:  # a link that leads back up
             inner.clear()
@@ -66,6 +67,10 @@ def _files_below(study: Path) -> Iterator[Path]:
         seen.add((status.st_dev, status.st_ino))
         inner.sort()
         yield from (Path(folder, name) for name in sorted(names))
+
+
+def _refuse(error: OSError) -> None:
+    raise DataError(f"the folder {error.filename} cannot be read: {error.strerror}") from error
 
 
 def is_hidden(study: Path, file: Path) -> bool:
@@ -128,6 +133,12 @@ def file_size(path: Path) -> int:
         return _archive(outer).getinfo(path.relative_to(outer).as_posix()).file_size
 
 
+def file_state(path: Path) -> tuple[int, ...]:
+    """Return what changes with a file, or with the zip that it lies in: inode, size and times."""
+    status = (_zip_of(path) or path).stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
 def first_bytes(path: Path, count: int) -> bytes:
     """Read the beginning of a file, on disk or in a zip."""
     with open_file(path) as stream, _one_line_errors():
@@ -161,10 +172,14 @@ def require_bounded(path: Path) -> None:
                     )
 
 
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, on disk or in a zip."""
+def digest(path: Path, start: int = 0) -> str:
+    """Return the SHA-256 of a file's bytes from a place on, on disk or in a zip."""
     with open_file(path) as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        stream.read(start)
+        found = hashlib.sha256()
+        while piece := stream.read(_CHUNK):
+            found.update(piece)
+        return found.hexdigest()
 
 
 def _zip_of(path: Path) -> Path | None:

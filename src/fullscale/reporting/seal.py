@@ -1,4 +1,4 @@
-"""What a report keeps to itself: where files lie on the machine that wrote it; and its seal against foreign content."""
+"""The seal of a report against foreign content."""
 
 from __future__ import annotations
 
@@ -6,15 +6,8 @@ import base64
 import hashlib
 import re
 
-_PART = r"[^/\\\s'\",;:]+(?: [^/\\\s'\",;:]+)*"
-_FOLDERS = re.compile(rf"(?:^|(?<=[\s'\"(\[=]))(?:[A-Za-z]:)?[/\\](?:{_PART}[/\\])+")
 _INLINE = re.compile(r"<(style|script)>(.*?)</\1>", re.DOTALL)
 _HEAD = '<meta charset="utf-8">'
-
-
-def without_folders(text: object) -> str:
-    """Shorten every absolute path in a text to its last name."""
-    return _FOLDERS.sub("", str(text))
 
 
 def sealed(page: str) -> str:
