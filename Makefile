@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # One process a core; a worker that is done takes tests from another.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
-.PHONY: help venv demo fmt lint types check quick test faults map clean
+.PHONY: help venv demo fmt lint types check quick test faults gpu map clean
 
 help:
 	@echo "make venv   set up .venv with the pinned versions"
@@ -14,6 +14,7 @@ help:
 	@echo "make quick  lint, types, and the first case of each small test: for every save"
 	@echo "make test   set up, lint, types, all tests"
 	@echo "make faults kill, fill disks, break files, and count (an hour; KILLS=5 FILES=10 SCANS=40 for a short one)"
+	@echo "make gpu    on a GPU: its tests and the benchmarks in 2D and 3D, in under ten minutes, into benchmarks/"
 	@echo "make fmt    format the code"
 	@echo "make map    write docs/architecture.svg and the list of files in architecture.md"
 
@@ -56,6 +57,9 @@ faults: venv
 	FAULTS=long FAULTS_KILLS=$(KILLS) FAULTS_FILES=$(FILES) FAULTS_SCANS=$(SCANS) FAULTS_SEED=$(SEED) \
 		$(BIN)/python -m pytest --numprocesses 0 -m faults tests/faults --deselect tests/faults/test_table.py
 	$(BIN)/python -m tests.faults.table
+
+gpu: venv
+	$(BIN)/python benchmarks/gpu.py
 
 map: venv
 	$(BIN)/python docs/draw_map.py

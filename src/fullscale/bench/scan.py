@@ -1,4 +1,4 @@
-"""From a scan to its mask, on the CPU: the same model in PyTorch, compiled, and in ONNX Runtime in both forms."""
+"""From a scan to its mask: the same model in PyTorch, and on the CPU compiled and in ONNX Runtime in both forms too."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ from fullscale.networks.kernels.forms import Form
 
 EAGER, COMPILED = "PyTorch", "PyTorch compiled"
 CPU = torch.device("cpu")
+TILE = (48, 96, 96)
+"""Of the patches that a model with random weights is shown."""
 
 
 def bench_scan(
@@ -35,6 +37,8 @@ def bench_scan(
     model: Path | None = None,
     repeats: int = 1,
     report: Callable[[str], None] = lambda _: None,
+    device: str = "cpu",
+    spatial_dims: int = 2,
 ) -> dict[str, Any]:
     """Measure each model in each runtime, in turn.
 
@@ -44,6 +48,8 @@ def bench_scan(
         model: a run or bundle to measure instead.
         repeats: timed rounds.
         report: takes one line of print_status at a time.
+        device: of PyTorch; on another than the CPU it is the only runtime.
+        spatial_dims: 2 shows UNet 3+ slices, 3 overlapping patches.
 
     Returns:
         For JSON: for each model and runtime seconds to make it ready, seconds from the scan on disk to the mask in
@@ -57,22 +63,22 @@ def bench_scan(
     given = model and {str(model): find_bundle(model)}
     rows = []
     with TemporaryDirectory() as folder:
-        bundles = given or {f"width {w}": _untrained(Path(folder) / str(w), w) for w in widths}
+        bundles = given or {f"width {w}": _untrained(Path(folder) / str(w), w, spatial_dims) for w in widths}
         for name, bundle in bundles.items():
-            rows += [{"model": name} | row for row in _runtimes(scan, volume, bundle, repeats, name, report)]
+            rows += [{"model": name} | row for row in _runtimes(scan, volume, bundle, repeats, name, report, device)]
     return {
         "benchmark": "scan",
         "scan": {"name": scan.name, "shape": list(volume.array.shape)},
         "repeats": repeats,
-        "environment": environment(CPU),
+        "environment": environment(torch.device(device)),
         "models": rows,
     }
 
 
 def _runtimes(
-    scan: Path, volume: Volume, bundle: Path, repeats: int, name: str, report: Callable[[str], None]
+    scan: Path, volume: Volume, bundle: Path, repeats: int, name: str, report: Callable[[str], None], device: str
 ) -> Iterator[dict[str, Any]]:
-    part = _every_batch(volume, bundle)
+    part = _every_batch(volume, bundle, device)
     predictors: dict[str, Predictor] = {}
     masks: dict[str, Volume] = {}
 
@@ -86,9 +92,9 @@ def _runtimes(
         masks[runtime] = predictors[runtime].predict(scan)
 
     with TemporaryDirectory() as folder:
-        makers = _makers(bundle, Path(folder))
+        makers = _makers(bundle, Path(folder), device)
         ready = alternate({k: partial(get_ready, k, make) for k, make in makers.items()}, 1, CPU, warmup=0)
-        timings = alternate({k: partial(segment, k) for k in makers}, repeats, CPU, warmup=0)
+        timings = alternate({k: partial(segment, k) for k in makers}, repeats, torch.device(device), warmup=0)
         torch.compiler.reset()
     for runtime, timing in timings.items():
         different = int(np.count_nonzero(masks[runtime].array != masks[EAGER].array))
@@ -100,17 +106,22 @@ def _runtimes(
         }
 
 
-def _every_batch(volume: Volume, bundle: Path) -> Volume:
-    """Cut off so many slices that batches of every size that the scan is segmented in occur: each is compiled anew."""
-    predictor = Predictor.from_run(bundle, device="cpu")
+def _every_batch(volume: Volume, bundle: Path, device: str) -> Volume:
+    """Cut off so many slices that batches of every size that the scan is segmented in occur: each is compiled anew.
+
+    Of patches, batches depend on the whole scan.
+    """
+    predictor = Predictor.from_run(bundle, device=device)
+    if any(member.card.recipe.view == "patches" for member in predictor.members):
+        return volume
     first, _ = next(predictor.slabs({predictor.channels[0]: volume}, lambda member: member.runtime.logits))
     upright = reorient(volume, "RAS")
     return Volume(upright.array[..., : first.stop + upright.shape[2] % first.stop], upright.affine)
 
 
-def _makers(bundle: Path, folder: Path) -> dict[str, Callable[[], Predictor]]:
+def _makers(bundle: Path, folder: Path, device: str) -> dict[str, Callable[[], Predictor]]:
     def eager() -> Predictor:
-        return Predictor.from_run(bundle, device="cpu")
+        return Predictor.from_run(bundle, device=device)
 
     def compiled() -> Predictor:
         loaded = load_bundle(bundle)
@@ -122,17 +133,27 @@ def _makers(bundle: Path, folder: Path) -> dict[str, Callable[[], Predictor]]:
             members += load_members(export_model(path, folder / f"{member}-{form}.onnx", form=form).model)[1]
         return Predictor(load_bundle(bundle).card, members)
 
+    if device != "cpu":
+        return {EAGER: eager}
     onnx = {f"ONNX Runtime, {form}": partial(exported, form) for form in FORMS}
     return {EAGER: eager, COMPILED: compiled} | onnx
 
 
-def _untrained(folder: Path, width: int) -> Path:
+def _untrained(folder: Path, width: int, spatial_dims: int) -> Path:
+    intensity = Intensity(per="dataset", low=-100, high=300, mean=100, std=80)
+    options: dict[str, Any] = {"width": width, "skip_channels": width}
+    if spatial_dims == 2:
+        recipe, tile = Recipe(intensity=intensity, spacing_mm=None), None
+    else:
+        recipe, tile = Recipe(intensity=intensity, spacing_mm=None, view="patches", neighbours=0), TILE
+        options["spatial_dims"] = spatial_dims
     card = ModelCard(
         network="unet3+",
-        options={"width": width, "skip_channels": width},
+        options=options,
         labels={1: "structure"},
-        recipe=Recipe(intensity=Intensity(per="dataset", low=-100, high=300, mean=100, std=80), spacing_mm=None),
+        recipe=recipe,
         modality="CT",
+        tile_size=tile,
     )
-    save_bundle(folder, card, Workload(width=width).network().state_dict())
+    save_bundle(folder, card, Workload(width=width, spatial_dims=spatial_dims).network().state_dict())
     return folder

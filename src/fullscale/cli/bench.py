@@ -153,11 +153,13 @@ def scan(
     scan: Annotated[Path, typer.Argument(help="A volume file or a DICOM folder.", show_default=False)],
     widths: Annotated[str, typer.Option(help="Of UNet 3+ with random weights.")] = "16,32,64",
     model: Annotated[Path | None, typer.Option(help="A run or bundle to measure instead.", show_default=False)] = None,
+    spatial_dims: SpatialDims = 2,
+    device: Device = "cpu",
     repeats: Repeats = 1,
     json: JsonFile = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Seconds from a scan to its mask on the CPU: PyTorch, compiled, and ONNX Runtime with either form of the skips."""
+    """Seconds from a scan to its mask: PyTorch; on a CPU also compiled, and ONNX Runtime with either form of skips."""
     from fullscale.bench.scan import bench_scan
     from fullscale.errors import UsageError
     from fullscale.outputs import claimed
@@ -166,7 +168,7 @@ def scan(
     if 0 in numbers:
         raise UsageError(f"--widths {widths!r} must list whole numbers of at least 1, such as 16,32")
     with claimed(_given(json), [scan, model], "bench scan", overwrite):
-        result = bench_scan(scan, numbers, model, repeats, print_status)
+        result = bench_scan(scan, numbers, model, repeats, print_status, device, spatial_dims)
         _keep(result, json)
     shape = "x".join(map(str, result["scan"]["shape"]))
     table(
