@@ -8,9 +8,8 @@ As in 2D (see `scaled_conv`) channels are mixed at the LOW resolution, for all 2
     conv(up(x)) = sum over dz  S(dz)U [ sum over dy  S(dy)U [ sum over dx  S(dx)U ( W[dz, dy, dx] x ) ] ]
 
 with S(d)U the matrices of `shifted_taps`, one a tap and axis. The inner sum runs along W, the next along H, the last
-along D. Each is a matrix product that reads its maps as they lie: nothing is copied into another order. A block of
-slices is done at a time, so that what lies between input and output stays small, and nothing of it is kept for the
-backward pass, which walks the same way back.
+along D. Each is a matrix product that reads its maps as they lie. A block of slices is done at a time: what lies
+between input and output stays small, and nothing of it is kept for the backward pass, which walks the same way back.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ def upsampled_conv3d_factored(
     device = x.device.type
     if autocasts(device):
         x, weight = (tensor.to(torch.get_autocast_dtype(device)) for tensor in (x, weight))
-    mixing = weight.permute(2, 4, 3, 0, 1).flatten(2, 3)  # [dz, dx, (dy o), C]
+    mixing = weight.permute(4, 3, 2, 0, 1).flatten(1, 3)  # [dx, (dy dz o), C]
     taps = [torch.stack(shifted_taps(side, factor, x)) for side, factor in zip(x.shape[2:], factors, strict=True)]
     with without_autocast(device):
         high: Tensor = _FactoredProduct.apply(x, mixing, *taps, factors[0], block)
@@ -69,18 +68,17 @@ class _FactoredProduct(torch.autograd.Function):
         factor: int,
         block: int | None,
     ) -> Tensor:
-        """Take `[B, C, D, H, W]` by mixing `[dz, dx, (dy o), C]` and taps `[3, kN, N]` to `[B, O, kD, mH, nW]`."""
+        """Take `[B, C, D, H, W]` by mixing `[dx, (dy dz o), C]` and taps `[3, kN, N]` to `[B, O, kD, mH, nW]`."""
         ctx.save_for_backward(x, mixing, depth, rows, columns)
         ctx.factor, ctx.block = factor, block
-        out_channels = mixing.shape[2] // 3
-        result = columns.new_zeros(x.shape[0], out_channels, depth.shape[1], rows.shape[1] * columns.shape[1])
-        for at in _slabs(x.shape[2], factor, block):
-            slab = x[:, :, at.low]
-            pixels = slab.transpose(0, 1).flatten(1)  # [C, (b d h w)]
-            for mix, along_depth in zip(mixing, depth, strict=True):
-                tall = _to_plane(pixels, mix, rows, columns, slab.shape)  # [O, B, d, (mH nW)]
-                result[:, :, at.high] += torch.matmul(along_depth[at.high, at.low], tall.transpose(0, 1))
-        return result.view(*result.shape[:3], rows.shape[1], columns.shape[1])
+        slabs = list(_slabs(x.shape[2], factor, block))
+        if len(slabs) == 1:
+            high = _of_slab(x, slabs[0], mixing, depth, rows, columns)
+        else:
+            high = columns.new_zeros(x.shape[0], mixing.shape[1] // 9, depth.shape[1], rows.shape[1] * columns.shape[1])
+            for at in slabs:
+                high[:, :, at.high] += _of_slab(x, at, mixing, depth, rows, columns)
+        return high.view(*high.shape[:3], rows.shape[1], columns.shape[1])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -93,38 +91,53 @@ class _FactoredProduct(torch.autograd.Function):
                 slab = x[:, :, at.low]
                 pixels = slab.transpose(0, 1).flatten(1)
                 to_pixels = torch.zeros_like(pixels)
-                high = gradient[:, :, at.high].transpose(0, 1)  # [O, B, kd, (mH nW)]
-                for mix, to_mix, along_depth in zip(mixing, to_mixing, depth, strict=True):
-                    tall = torch.matmul(along_depth[at.high, at.low].t(), high)  # [O, B, d, (mH nW)]
-                    for tap, mixed in enumerate(_from_plane(tall, rows, columns)):  # [(dy o), (b d h w)]
-                        mixed = mixed.to(x.dtype)
-                        to_mix[tap] += mixed @ pixels.t()
-                        to_pixels.addmm_(mix[tap].t(), mixed)
+                stacked = torch.matmul(_along_depth(depth, at).t(), gradient[:, :, at.high])  # [B, O, (dz d), ...]
+                tall = stacked.view(*stacked.shape[:2], 3, slab.shape[2], -1).permute(2, 1, 0, 3, 4)
+                for tap, mixed in enumerate(_from_plane(tall, rows, columns)):  # [(dy dz o), (b d h w)]
+                    mixed = mixed.to(x.dtype)
+                    to_mixing[tap] += mixed @ pixels.t()
+                    to_pixels.addmm_(mixing[tap].t(), mixed)
                 to_x[:, :, at.low] = to_pixels.view(x.shape[1], *_without_channels(slab)).transpose(0, 1)
         return to_x, to_mixing, None, None, None, None, None
 
 
-def _to_plane(pixels: Tensor, mixing: Tensor, rows: Tensor, columns: Tensor, shape: torch.Size) -> Tensor:
-    """Take `[C, (b d h w)]` by mixing `[dx, (dy o), C]` to `[O, B, d, (mH nW)]`: channels mixed, W and H brought up."""
-    batch, _, depth, height, width = shape
+def _along_depth(depth: Tensor, at: _Slab) -> Tensor:
+    """Put the taps of a slab beside each other: `[kd, (dz d)]`."""
+    return torch.cat([taps[at.high, at.low] for taps in depth], dim=1)
+
+
+def _of_slab(x: Tensor, at: _Slab, mixing: Tensor, depth: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Make what a slab of `[B, C, D, H, W]` adds to the slices that it reaches: `[B, O, kd, (mH nW)]`."""
+    slab = x[:, :, at.low]
+    pixels = slab.transpose(0, 1).flatten(1)  # [C, (b d h w)]
+    tall = _to_plane(pixels, mixing, rows, columns)  # [(dz o b d), (mH nW)]
+    tall = tall.view(3, -1, slab.shape[0], slab.shape[2], tall.shape[1])
+    return torch.matmul(_along_depth(depth, at), tall.permute(2, 1, 0, 3, 4).flatten(2, 3))
+
+
+def _to_plane(pixels: Tensor, mixing: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Take `[C, (b d h w)]` by mixing `[dx, (dy dz o), C]` to `[(dz o b d), (mH nW)]`: channels, W and H are done."""
     wide: Tensor | None = None
     for mix, along_width in zip(mixing, columns, strict=True):
-        mixed = (mix @ pixels).to(columns.dtype).view(-1, width)  # [(dy o b d h), w]
+        mixed = (mix @ pixels).to(columns.dtype).view(-1, columns.shape[2])  # [(dy dz o b d h), w]
         wide = mixed @ along_width.t() if wide is None else torch.addmm(wide, mixed, along_width.t())
     assert wide is not None
-    planes = wide.view(3, -1, height, along_width.shape[0])  # [dy, (o b d), h, nW]
+    planes = wide.view(3, -1, rows.shape[2], columns.shape[1])  # [dy, (dz o b d), h, nW]
     tall = torch.matmul(rows[0], planes[0])
     for along_height, plane in zip(rows[1:], planes[1:], strict=True):
         tall = torch.baddbmm(tall, along_height.expand(plane.shape[0], -1, -1), plane)
-    return tall.view(-1, batch, depth, tall.shape[1] * tall.shape[2])
+    return tall.flatten(1)
 
 
 def _from_plane(tall: Tensor, rows: Tensor, columns: Tensor) -> Iterator[Tensor]:
-    """Take the gradient of `_to_plane`, `[O, B, d, (mH nW)]`, to what was mixed for each dx: `[(dy o), (b d h w)]`."""
+    """Take the gradient of `_to_plane`, `[dz, O, B, d, (mH nW)]`, to what was mixed for each dx.
+
+    That is `[(dy dz o), (b d h w)]`.
+    """
     planes = tall.reshape(-1, rows.shape[1], columns.shape[1])
-    wide = torch.stack([torch.matmul(along_height.t(), planes) for along_height in rows])  # [dy, (o b d), h, nW]
+    wide = torch.stack([torch.matmul(along_height.t(), planes) for along_height in rows])  # [dy, (dz o b d), h, nW]
     for along_width in columns:
-        yield (wide.view(-1, wide.shape[-1]) @ along_width).view(3 * tall.shape[0], -1)
+        yield (wide.view(-1, wide.shape[-1]) @ along_width).view(9 * tall.shape[1], -1)
 
 
 class _Slab(NamedTuple):
