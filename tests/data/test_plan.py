@@ -215,3 +215,21 @@ def test_nothing_to_learn_is_refused() -> None:
         make_plan(inspection())
     with pytest.raises(DataError, match="nothing to learn"):
         make_plan(inspection(facts("a"), labels={0: "background"}))
+
+
+@pytest.mark.parametrize(
+    ("name", "gpu_gib", "flip", "why"),
+    [
+        ("Anterior", 24, 0.5, "half of them mirrored: no structure is named after the left or the right"),
+        ("kidney_left", 24, None, "none of them mirrored: a structure is named after the left or the right"),
+        ("Anterior", None, None, "none of them mirrored: the short training of a CPU learns more without"),
+    ],
+)
+def test_patches_are_mirrored_on_a_gpu_where_no_structure_has_a_side(
+    name: str, gpu_gib: float | None, flip: float | None, why: str
+) -> None:
+    sagittal = facts("a", shape=(36, 50, 35), spacing_mm=(1, 1, 1), orientation="SAR", lowest=0)
+    plan = make_plan(inspection(sagittal, modality="MRI", labels={0: "background", 1: name}), gpu_gib)
+    assert plan.augment.value.get("flip") == flip
+    assert plan.augment.value["spacing_mm"] == (1, 1, 1)
+    assert why in plan.augment.reason
