@@ -122,7 +122,7 @@ def test_an_anonymised_run_tells_no_name_and_goes_on(fullscale: Command, data: P
 
 def test_the_report_of_a_named_run_is_anonymised(fullscale: Command, trained_run: Path, tmp_path: Path) -> None:
     run = shutil.copytree(trained_run, tmp_path / "run")
-    page, key = tmp_path / "page.html", tmp_path / "keys" / "key.csv"
+    page, key = tmp_path / "shown" / "page.html", tmp_path / "keys" / "key.csv"
     done = fullscale("report", run, "-o", page, "--anonymise", key, "--case", "phantom_000")
     if done.returncode:  # it is no validation case
         assert "there is no scored case" in done.stderr
