@@ -19,7 +19,7 @@ import torch
 ZYGOTE = Path(__file__).with_name("zygote.py")
 MARKS = re.compile(r"^\.(writing|old)-")
 """How the name of a temporary file begins."""
-PASSING = re.compile(r"(elapsed_s|processor_s|step_s|augmentation_share|created|digest|masks|data)$")
+PASSING = re.compile(r"(elapsed_s|processor_s|step_s|augmentation_share|created|digest|members|masks|data)$")
 """Keys of JSON that tell the time of a run, or what depends on it, and those that stand for a place."""
 UNSTEADY = (
     *(".lock", ".digests", ".fullscale.jsonl", ".places", "progress.png"),

@@ -100,7 +100,7 @@ def test_hippocampi_are_shown_best_median_and_worst(shared_data: Path, tmp_path:
     images = {volume_stem(file): folder.parent / "imagesTr" / file.name for file in files}
     cases = {name: Case.of_image(name, images[name], folder / f"{name}.nii.gz") for name in images}
     write_summary(evaluate(tmp_path / "masks", cases, {1: "anterior", 2: "posterior"}), tmp_path / "summary.json")
-    written = write_report(tmp_path / "summary.json", cases=list(images))
+    written = write_report(tmp_path / "summary.json", cases=list(images), data=folder.parent)
     assert written.notes == []
     assert sorted(written.pictures) == sorted(images)
     assert written.pictures[0] == volume_stem(files[0])

