@@ -181,7 +181,7 @@ def _fill(folder: Path, case: Case, recipe: Recipe, labels: Mapping[int, str]) -
     resized = (geometry.spacing_mm[i] * geometry.shape[i] / geometry.network_shape[i] for i in range(3))
     digests = {name: DigestIndex().file_digest(folder / name) for name in (_IMAGE, _LABEL)}
     scheme = LabelScheme(labels)
-    held = np.unique(scheme.targets(mask.array)).tolist()
+    held = np.unique(scheme.targets(np.unique(mask.array))).tolist()
     names = list(scheme.structures.values())
     vanished = [names[structure - 1] for structure in held if structure and not (label == structure).any()]
     meta = {"spacing_mm": list(resized), "voxels": voxels, "vanished": vanished, "digests": digests}

@@ -18,7 +18,7 @@ from fullscale.networks.blocks import ConvNorm, ConvNormAct, Normalization, scal
 from fullscale.networks.kernels.fusion import fuse_scales
 from fullscale.networks.kernels.recompute import recompute
 from fullscale.networks.norms import InstanceNorm
-from fullscale.networks.spatial import LAYERS, upsample
+from fullscale.networks.spatial import LAYERS, resize
 
 Fusion = Literal["paper", "reduce", "sum"]
 Scales = Sequence[Sequence[int]]
@@ -92,7 +92,7 @@ class ReducedLevel(nn.Module):
 
     def _fuse(self, maps: Sequence[Tensor]) -> Tensor:
         brought = [
-            upsample(skip(pool(x, scale)), [2 ** max(number, 0) for number in scale])
+            resize(skip(resize(x, [min(number, 0) for number in scale])), [max(number, 0) for number in scale])
             for skip, x, scale in zip(self.skips, maps, self.scales, strict=True)
         ]  # [B, S, ...] each
         fused: Tensor = self.fuse(torch.cat(brought, dim=1))
@@ -151,11 +151,3 @@ def create_level(
     if fusion == "sum":
         return SummedLevel(scales, channels, *own)
     return {"paper": DecoderLevel, "reduce": ReducedLevel}[fusion](scales, channels, skip_channels, *own)
-
-
-def pool(x: Tensor, scale: Sequence[int]) -> Tensor:
-    """Halve a map `[B, C, ...]` as often as `log2_scale` is negative, by max-pooling."""
-    if min(scale) >= 0:
-        return x
-    pooled: Tensor = LAYERS[len(scale)].max_pool(x, kernel_size=[2 ** max(-number, 0) for number in scale])
-    return pooled

@@ -86,6 +86,19 @@ def upsample(x: Tensor, factors: Sequence[int]) -> Tensor:
     return F.interpolate(x, scale_factor=[float(factor) for factor in factors], mode=linear, align_corners=False)
 
 
+def resize(x: Tensor, log2_scale: Sequence[int]) -> Tensor:
+    """Resize a map by `2**log2_scale` along each axis, all of one sign.
+
+    Linear upwards, non-overlapping max-pooling downwards.
+    """
+    if max(log2_scale) > 0:
+        return upsample(x, [2**number for number in log2_scale])
+    if min(log2_scale) < 0:
+        pooled: Tensor = LAYERS[len(log2_scale)].max_pool(x, kernel_size=[2**-number for number in log2_scale])
+        return pooled
+    return x
+
+
 def require_levels(levels: int) -> None:
     """Refuse a number of levels that no network here has.
 

@@ -30,6 +30,7 @@ from torch.nn import functional as F
 from fullscale.networks.kernels import winograd
 from fullscale.networks.kernels.forms import Form, FormedConv, autocasts, is_precise, without_autocast
 from fullscale.networks.kernels.taps import cut, tap_matrix
+from fullscale.networks.spatial import resize
 
 CPU_BLOCK = 16
 """Low-resolution rows, or columns, that are brought up together on a CPU: few products with zeros, few steps."""
@@ -83,7 +84,7 @@ class ScaledConv(FormedConv, nn.Conv2d):
         form = self.choose(x)
         if form == "factored":
             return upsampled_conv_factored(x, weight, bias, 2**self.log2_scale)
-        resized = resize(x, self.log2_scale)
+        resized = resize(x, (self.log2_scale, self.log2_scale))
         if form == "winograd":
             return winograd.winograd_conv(resized, weight, bias)
         return F.conv2d(resized, weight, bias, padding=1, stride=self.stride)
@@ -114,15 +115,6 @@ class ScaledConv(FormedConv, nn.Conv2d):
     def extra_repr(self) -> str:
         """Show what stands in the constructor."""
         return f"{self.in_channels}, {self.out_channels}, log2_scale={self.log2_scale}, form={self.form!r}"
-
-
-def resize(x: Tensor, log2_scale: int) -> Tensor:
-    """Resize `[B, C, H, W]` by `2**log2_scale`: bilinear upwards, non-overlapping max-pooling downwards."""
-    if log2_scale > 0:
-        return F.interpolate(x, scale_factor=float(2**log2_scale), mode="bilinear", align_corners=False)
-    if log2_scale < 0:
-        return F.max_pool2d(x, kernel_size=2**-log2_scale)
-    return x
 
 
 def upsampled_conv_factored(x: Tensor, weight: Tensor, bias: Tensor | None, factor: int) -> Tensor:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from fullscale.networks.kernels.conv3d import conv3d
 from fullscale.networks.kernels.factored3d import Factors, slab_sizes, upsampled_conv3d_factored
 from fullscale.networks.kernels.forms import Form, FormedConv
-from fullscale.networks.spatial import upsample
+from fullscale.networks.spatial import resize
 
 CPU_SLICES = 8
 """Slices of the low resolution that are brought up together on a CPU."""
@@ -94,15 +94,6 @@ class ScaledConv3d(FormedConv, nn.Conv3d):
     def extra_repr(self) -> str:
         """Show what stands in the constructor."""
         return f"{self.in_channels}, {self.out_channels}, log2_scale={self.log2_scale}, form={self.form!r}"
-
-
-def resize(x: Tensor, log2_scale: Scale3d) -> Tensor:
-    """Resize `[B, C, D, H, W]` by `2**log2_scale`: trilinear upwards, non-overlapping max-pooling downwards."""
-    if max(log2_scale) > 0:
-        return upsample(x, [2**number for number in log2_scale])
-    if min(log2_scale) < 0:
-        return F.max_pool3d(x, kernel_size=[2**-number for number in log2_scale])
-    return x
 
 
 def block_size(device: torch.device) -> int | None:
