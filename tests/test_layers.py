@@ -130,3 +130,10 @@ def test_networks_and_losses_can_be_lifted_out() -> None:
         if room(path) in ("networks", "losses"):
             ours = {n.split(".")[1] for n in imports(path) if n.startswith("fullscale.")}
             assert ours <= {room(path), "errors", "text", "registry", "extras"}, path
+
+
+def test_every_folder_of_tests_is_a_package() -> None:
+    """Two test files of one name collect only where their folders are packages."""
+    tests = Path(__file__).parent
+    bare = {path.parent for path in tests.rglob("*.py") if not (path.parent / "__init__.py").exists()}
+    assert not bare

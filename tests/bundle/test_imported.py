@@ -9,8 +9,6 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from tests.conftest import Command
-from tests.official_reference import reference
 from torch import nn
 
 from fullscale.bundle.imported import import_bundle, import_weights, neighbours_for
@@ -22,6 +20,8 @@ from fullscale.errors import DataError, FullscaleError, UsageError
 from fullscale.inference.predictor import Predictor
 from fullscale.networks import create_network
 from fullscale.networks.official import load_official
+from tests.conftest import Command
+from tests.official_reference import reference
 
 WINDOW = Recipe(intensity=Intensity(per="dataset", low=-100, high=240, mean=-100, std=340), spacing_mm=None)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.outside import install
 from torch import Tensor, nn
 
 from fullscale.bundle.card import EnsembleCard, ModelCard, read_card
@@ -17,6 +16,7 @@ from fullscale.bundle.weights import read_weights
 from fullscale.data.recipe import Intensity, Recipe
 from fullscale.errors import DataError, UsageError
 from fullscale.networks import create_network
+from tests.outside import install
 
 
 def card(**changes: object) -> ModelCard:

@@ -8,11 +8,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_networks import CASES, IN_3D, make
 from torch import nn
 
 from fullscale.networks import list_networks
 from fullscale.networks.state_dicts import unwrap_state_dict
+from tests.contracts.small_networks import CASES, IN_3D, make
 
 ONE_IMAGE_IS_REFUSED = ("deeplabv3", "deeplabv3+")
 """In training they normalise one value an image, and say so; see `require_batch`."""

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from small_networks import CASES, make, network_of
 from torch.nn import functional as F
 
 from fullscale.errors import UsageError
@@ -10,6 +9,7 @@ from fullscale.networks import create_network, list_networks, network_options
 from fullscale.networks.protocol import Network, SegmentationOutput
 from fullscale.networks.spatial import VOLUMETRIC
 from fullscale.testing import networks as checks
+from tests.contracts.small_networks import CASES, make, network_of
 
 every_case = pytest.mark.parametrize("case", CASES)
 

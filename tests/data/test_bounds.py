@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from tests.bombs import grown_and_said, meta_header, nifti_header, nrrd_header, refused, zeros
-from tests.dicom_slices import refusal, slice_hu, slice_position, write_series, write_slice
 
 from fullscale.data import bounds
 from fullscale.data.bounds import human_size, require_room
@@ -17,6 +15,8 @@ from fullscale.data.read import read_image
 from fullscale.data.volume_files import read_volume, write_volume
 from fullscale.errors import DataError
 from fullscale.geometry.volume import Volume
+from tests.bombs import grown_and_said, meta_header, nifti_header, nrrd_header, refused, zeros
+from tests.dicom_slices import refusal, slice_hu, slice_position, write_series, write_slice
 
 HUGE = (2048, 2048, 1024)
 """4 GiB of uint8, beyond what any file may become."""

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from tests.bombs import meta_header, nrrd_header
 
 from fullscale.data.volume_files import read_volume, write_volume
 from fullscale.errors import DataError
 from fullscale.geometry.volume import Volume
+from tests.bombs import meta_header, nrrd_header
 
 VOLUME = Volume(np.random.default_rng(3).integers(0, 3, (24, 20, 16)).astype(np.uint8), np.eye(4))
 

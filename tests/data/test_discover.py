@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from tests.dicom_slices import SLICES, write_series
 
 from fullscale.data.discover import Contents, Scan, discover, summarise
 from fullscale.data.read import read_image, stem_of
 from fullscale.data.volume_files import write_volume
 from fullscale.errors import DataError
 from fullscale.geometry.volume import Volume
+from tests.dicom_slices import SLICES, write_series
 
 
 def write_scan(path: Path) -> Path:

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from tests.dicom_slices import write_series
 
 from fullscale.data import identity
 from fullscale.data.case import Case
 from fullscale.data.identity import INDEX, DigestIndex, case_digest, content_files
 from fullscale.errors import DataError
+from tests.dicom_slices import write_series
 
 
 @pytest.fixture(autouse=True)

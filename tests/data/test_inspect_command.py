@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.dicom_slices import SLICES, write_series
 
 from fullscale.cli.data import inspect
 from fullscale.data.discover import only_scan
@@ -13,6 +12,7 @@ from fullscale.data.volume_files import write_volume
 from fullscale.errors import DataError
 from fullscale.geometry.volume import Volume
 from fullscale.inference.batch import find_scans
+from tests.dicom_slices import SLICES, write_series
 
 
 def test_loose_scans_are_listed_as_predict_takes_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

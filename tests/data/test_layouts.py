@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.datasets import ids, refusal, touch, touch_dicom, write_decathlon, write_nnunet
 
 from fullscale.data.case import WHOLE_SET, Case, Dataset
 from fullscale.data.layouts.find import find_dataset
+from tests.datasets import ids, refusal, touch, touch_dicom, write_decathlon, write_nnunet
 
 
 def test_decathlon(tmp_path: Path):

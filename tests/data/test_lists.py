@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.datasets import ids, refusal, touch
 
 from fullscale.data.case import WHOLE_SET, Case
 from fullscale.data.layouts.find import find_dataset
+from tests.datasets import ids, refusal, touch
 
 CSV = "Image;Label;Case;Patient\nscans/1/ct.nii.gz;masks/1.nii.gz;one;p7\nscans/2/ct.nii.gz;masks/2.nii.gz;two;p7\n"
 

@@ -13,10 +13,10 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
-from tests.volumes import WRITABLE, make_array, make_volume
 
 from fullscale.data.volume_files import read_volume, smallest_integer_type, volume_stem, volume_suffix, write_volume
 from fullscale.geometry.volume import Volume, describe_mismatch
+from tests.volumes import WRITABLE, make_array, make_volume
 
 SIGNED_PERMUTATIONS = [
     np.eye(3)[list(order)] * signs

@@ -11,12 +11,12 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.volumes import WRITABLE, make_array, make_volume, one_line_about
 
 from fullscale.data import volume_files
 from fullscale.data.volume_files import read_volume, write_volume
 from fullscale.errors import DataError, FullscaleError, GeometryError
 from fullscale.geometry.volume import Volume
+from tests.volumes import WRITABLE, make_array, make_volume, one_line_about
 
 
 def refusal(path: Path, error: type[FullscaleError] = DataError) -> str:

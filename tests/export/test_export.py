@@ -10,7 +10,6 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from tests.conftest import Command, Once
 
 from fullscale.bundle.card import read_card
 from fullscale.bundle.store import load_bundle, save_bundle, save_ensemble
@@ -20,6 +19,7 @@ from fullscale.export.model import SUFFIX, export_model
 from fullscale.export.parity import LOGIT_TOLERANCE, compare
 from fullscale.inference.runtimes.onnx import open_exported
 from fullscale.networks import list_networks, network_options
+from tests.conftest import Command, Once
 
 traces = pytest.mark.slow
 """A network is traced, by the test or by its fixture, which takes its time."""

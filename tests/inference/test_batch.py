@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from tests.dicom_slices import write_series, write_slice
 
 from fullscale.data.dicom import headers
 from fullscale.data.dicom.seg import read_seg
@@ -20,6 +19,7 @@ from fullscale.geometry.orientation import reorient
 from fullscale.geometry.volume import Volume
 from fullscale.inference.batch import OutputOptions, find_scans, predict_scans
 from fullscale.inference.predictor import Predictor
+from tests.dicom_slices import write_series, write_slice
 
 
 def named(*paths: Path) -> list[str]:

@@ -6,7 +6,6 @@ import numpy as np
 import pydicom
 import pytest
 import torch
-from tests.dicom_slices import write_series
 
 from fullscale.bundle.card import EnsembleCard, ModelCard
 from fullscale.bundle.store import load_bundle, save_bundle, save_ensemble
@@ -18,6 +17,7 @@ from fullscale.inference.batch import OutputOptions, find_scans, predict_scans
 from fullscale.inference.combine import Combination
 from fullscale.inference.predictor import Predictor
 from fullscale.views.slices import with_neighbours
+from tests.dicom_slices import write_series
 
 CT = Intensity(per="dataset", low=-100, high=300, mean=100, std=80)
 MEMBERS = {

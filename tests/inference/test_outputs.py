@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from tests.dicom_slices import write_series
 
 from fullscale.bundle.card import ModelCard
 from fullscale.data.discover import Scan
@@ -17,6 +16,7 @@ from fullscale.data.volume_files import read_volume, write_volume
 from fullscale.geometry.volume import Volume
 from fullscale.inference.batch import OutputOptions, predict_scans
 from fullscale.inference.predictor import Predictor
+from tests.dicom_slices import write_series
 
 TRAINED = Distribution(
     cases=3,

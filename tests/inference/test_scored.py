@@ -4,7 +4,6 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from tests.conftest import QUICK, Command
 
 from fullscale.config.load import load_config
 from fullscale.data.case import Case
@@ -15,6 +14,7 @@ from fullscale.inference.scored import predict_and_score
 from fullscale.scoring.summary import read_summary
 from fullscale.training.request import TrainRequest
 from fullscale.training.run import train
+from tests.conftest import QUICK, Command
 
 
 def test_merged_labels_are_merged_in_the_truth_too(

@@ -3,10 +3,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loss_twins import cross_entropy, dice
 
 from fullscale.errors import UsageError
 from fullscale.losses.dice import CrossEntropyDiceLoss, DiceLoss, soft_dice
+from tests.losses.loss_twins import cross_entropy, dice
 
 
 def random_case(classes, seed=2):

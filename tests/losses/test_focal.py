@@ -3,11 +3,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from loss_twins import focal
 from torch.nn import functional as F
 
 from fullscale.errors import UsageError
 from fullscale.losses.focal import FocalLoss
+from tests.losses.loss_twins import focal
 
 
 def random_case(classes, seed=0):

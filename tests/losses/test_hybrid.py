@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from loss_twins import focal, iou, ms_ssim
 
 from fullscale.errors import UsageError
 from fullscale.losses.hybrid import HybridLoss
+from tests.losses.loss_twins import focal, iou, ms_ssim
 
 
 def random_case(classes):

@@ -3,10 +3,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loss_twins import iou
 
 from fullscale.errors import UsageError
 from fullscale.losses.iou import IoULoss, soft_iou
+from tests.losses.loss_twins import iou
 
 
 @pytest.mark.parametrize("classes", [1, 2, 4])

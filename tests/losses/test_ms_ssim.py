@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import pytorch_msssim
 import torch
-from loss_twins import halve, ms_ssim_of_maps
-from loss_twins import ms_ssim as literal_loss
 from torch.nn import functional as F
 
 from fullscale.errors import UsageError
 from fullscale.losses.ms_ssim import C1, WANG_WEIGHTS, MSSSIMLoss, fit_scales, ms_ssim
+from tests.losses.loss_twins import halve, ms_ssim_of_maps
+from tests.losses.loss_twins import ms_ssim as literal_loss
 
 VARIANTS = ["paper", "wang"]
 

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from loss_twins import cross_entropy, dice, focal, halve, iou, ms_ssim
 from torch.nn import functional as F
 
 from fullscale.errors import UsageError
@@ -11,6 +10,7 @@ from fullscale.losses.ms_ssim import MSSSIMLoss
 from fullscale.losses.supervision import SupervisedLoss, presence_of
 from fullscale.networks.protocol import SegmentationOutput
 from fullscale.testing import check_loss
+from tests.losses.loss_twins import cross_entropy, dice, focal, halve, iou, ms_ssim
 
 SIZES = [(5, 6, 7), (1, 4, 3), (12, 13, 15)]
 

@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from tests.official_reference import reference
 from torch import nn
 
 from fullscale.errors import DataError
 from fullscale.networks import create_network
 from fullscale.networks.official import load_official, translate_state_dict
+from tests.official_reference import reference
 
 KEYS = {"plain": 240, "supervised": 248, "guided": 250}
 

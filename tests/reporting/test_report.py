@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import Command
 
 from fullscale.errors import DataError, UsageError
 from fullscale.reporting.html import chosen_cases, write_report
 from fullscale.reporting.scene import RenderOptions
 from fullscale.reporting.source import find_source
 from fullscale.text import without_folders
+from tests.conftest import Command
 
 SECTIONS = ["good", "reliable", "looks", "trained", "guided", "fails"]
 

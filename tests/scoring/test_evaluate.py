@@ -7,9 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.dicom_slices import COLUMNS, ROWS, write_series
-from tests.dicom_slices import SLICES as DICOM_SLICES
-from tests.masks import AFFINE, SHAPE, cube, strict, write_mask
 
 from fullscale.data.dicom.seg import write_seg
 from fullscale.data.image_files import name_order
@@ -22,6 +19,9 @@ from fullscale.geometry.volume import Volume
 from fullscale.metrics.slices import SLICES
 from fullscale.scoring.evaluate import evaluate, score_arrays, score_case
 from fullscale.scoring.summary import METRICS
+from tests.dicom_slices import COLUMNS, ROWS, write_series
+from tests.dicom_slices import SLICES as DICOM_SLICES
+from tests.masks import AFFINE, SHAPE, cube, strict, write_mask
 
 
 def test_a_shifted_cube_scored_by_hand() -> None:

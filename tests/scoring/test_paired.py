@@ -4,7 +4,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import stats
-from tests.conftest import Command
 
 from fullscale.data.volume_files import write_volume
 from fullscale.errors import DataError
@@ -12,6 +11,7 @@ from fullscale.geometry.volume import Volume
 from fullscale.scoring.evaluate import evaluate
 from fullscale.scoring.paired import compare_summaries
 from fullscale.scoring.summary import CaseScores, Summary
+from tests.conftest import Command
 
 
 def summary(dice: dict[str, list[float | None]], labels: dict[int, str]) -> Summary:

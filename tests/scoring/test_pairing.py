@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.masks import SHAPE, strict, write_mask
 
 from fullscale.data.case import Case
 from fullscale.errors import DataError
 from fullscale.scoring.evaluate import evaluate
+from tests.masks import SHAPE, strict, write_mask
 
 
 def test_two_files_are_paired_whatever_their_names(tmp_path: Path) -> None:

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.masks import DIAGONAL, SHAPE, cube, strict, write_mask, write_shifted
 
 from fullscale.data.places import place_of
 from fullscale.errors import DataError, FullscaleError
 from fullscale.metrics.slices import SLICES
 from fullscale.scoring.evaluate import evaluate
 from fullscale.scoring.summary import METRICS, read_summary, write_summary
+from tests.masks import DIAGONAL, SHAPE, cube, strict, write_mask, write_shifted
 
 
 def test_empty_masks_in_a_summary(tmp_path: Path) -> None:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.masks import AFFINE, SHAPE, cube, write_mask, write_shifted
 
 from fullscale.errors import DataError, GeometryError
 from fullscale.geometry.volume import Volume
 from fullscale.scoring.evaluate import evaluate, score_case
+from tests.masks import AFFINE, SHAPE, cube, write_mask, write_shifted
 
 
 def write_negative(path: Path) -> None:

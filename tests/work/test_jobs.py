@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.conftest import Command
 
 from fullscale.data.volume_files import read_volume
+from tests.conftest import Command
 
 pytestmark = pytest.mark.whole
 

@@ -5,7 +5,6 @@ import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.dicom_slices import write_enhanced, write_series, zipped
 
 from fullscale.data.dicom.seg import read_seg, write_seg
 from fullscale.data.dicom.series import read_series
@@ -13,6 +12,7 @@ from fullscale.data.dicom.stack import DicomReadOptions
 from fullscale.data.labels import Algorithm
 from fullscale.data.read import read_image
 from fullscale.errors import DataError
+from tests.dicom_slices import write_enhanced, write_series, zipped
 
 NUMBERS = st.one_of(st.just(""), st.sampled_from(["nan", "inf", "1e308", "-1", "0", "x", "1\\2"]), st.floats().map(str))
 FUZZED = {

@@ -6,12 +6,12 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from tests.dicom_slices import SLICES, refusal, slice_hu, slice_position, write_series, write_slice
 
 from fullscale.data.dicom.headers import is_dicom_file
 from fullscale.data.dicom.identifiers import write_with_identifiers
 from fullscale.data.dicom.series import is_study, list_series, read_series
 from fullscale.errors import DataError, GeometryError
+from tests.dicom_slices import SLICES, refusal, slice_hu, slice_position, write_series, write_slice
 
 
 def strip(file: Path, implicit: bool, meta: bool = False) -> None:

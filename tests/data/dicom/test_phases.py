@@ -8,6 +8,10 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+
+from fullscale.data.dicom.series import list_series, read_series
+from fullscale.data.dicom.stack import DicomReadOptions
+from fullscale.errors import GeometryError
 from tests.dicom_slices import (
     AXIAL,
     SLICES,
@@ -20,10 +24,6 @@ from tests.dicom_slices import (
     write_slice,
     zipped,
 )
-
-from fullscale.data.dicom.series import list_series, read_series
-from fullscale.data.dicom.stack import DicomReadOptions
-from fullscale.errors import GeometryError
 
 CT_PHASES = [{"AcquisitionNumber": n, "AcquisitionTime": f"10{n}000"} for n in (1, 2)]
 MR_ECHOES = [{"EchoTime": "2.3", "EchoNumbers": 1}, {"EchoTime": "11.5", "EchoNumbers": 2}]

@@ -9,6 +9,10 @@ import pytest
 import SimpleITK as sitk
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless
+
+from fullscale.data.dicom.series import read_series
+from fullscale.data.read import read_image
+from fullscale.errors import GeometryError
 from tests.dicom_slices import (
     COLUMNS,
     ROWS,
@@ -20,10 +24,6 @@ from tests.dicom_slices import (
     write_series,
     write_slice,
 )
-
-from fullscale.data.dicom.series import read_series
-from fullscale.data.read import read_image
-from fullscale.errors import GeometryError
 
 
 def compress(file: Path, syntax: str, photometric: str = "MONOCHROME2") -> None:

@@ -5,6 +5,10 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+
+from fullscale.data.dicom.series import read_series, read_series_grid
+from fullscale.data.dicom.stack import DicomReadOptions
+from fullscale.errors import GeometryError
 from tests.dicom_slices import (
     COLUMN_MM,
     COLUMNS,
@@ -17,10 +21,6 @@ from tests.dicom_slices import (
     write_series,
     write_slice,
 )
-
-from fullscale.data.dicom.series import read_series, read_series_grid
-from fullscale.data.dicom.stack import DicomReadOptions
-from fullscale.errors import GeometryError
 
 
 def test_gaps_are_filled_only_when_asked_and_then_told(tmp_path: Path):

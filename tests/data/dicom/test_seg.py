@@ -9,7 +9,6 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from tests.dicom_slices import AXIAL, ORIENTATIONS, SLICES, slice_position, write_slice
 
 from fullscale.data.checks import inspect_dataset
 from fullscale.data.dicom.headers import is_seg, segment_names
@@ -24,6 +23,7 @@ from fullscale.errors import DataError, GeometryError
 from fullscale.geometry.orientation import reorient
 from fullscale.geometry.volume import Volume
 from fullscale.scoring.evaluate import evaluate
+from tests.dicom_slices import AXIAL, ORIENTATIONS, SLICES, slice_position, write_slice
 
 ALGORITHM = Algorithm("fullscale unet3+", "0.1.0 model 0123456789ab")
 STRUCTURES = {1: "liver", 2: "kidney_left"}

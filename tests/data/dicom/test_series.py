@@ -9,6 +9,14 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+
+from fullscale.data.dicom.series import DicomHeader, is_study, list_series, read_series, read_series_grid
+from fullscale.data.dicom.stack import DicomReadOptions
+from fullscale.data.image_files import read_png_stack
+from fullscale.data.read import read_image, read_label
+from fullscale.data.volume_files import read_volume, write_volume
+from fullscale.errors import DataError, GeometryError
+from fullscale.geometry.volume import Volume
 from tests.dicom_slices import (
     COLUMN_MM,
     COLUMNS,
@@ -22,14 +30,6 @@ from tests.dicom_slices import (
     write_series,
     write_slice,
 )
-
-from fullscale.data.dicom.series import DicomHeader, is_study, list_series, read_series, read_series_grid
-from fullscale.data.dicom.stack import DicomReadOptions
-from fullscale.data.image_files import read_png_stack
-from fullscale.data.read import read_image, read_label
-from fullscale.data.volume_files import read_volume, write_volume
-from fullscale.errors import DataError, GeometryError
-from fullscale.geometry.volume import Volume
 
 
 def refusal(folder: Path, error: type[DataError] = GeometryError, **options: Any) -> str:

@@ -10,8 +10,6 @@ import pytest
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import BaseTag
-from tests.data.dicom.test_seg import complaints
-from tests.dicom_slices import SLICES, STEP_MM, write_series
 
 from fullscale.data.dicom.identifiers import missing_identifiers, source_headers
 from fullscale.data.dicom.seg import require_sources, write_seg
@@ -19,6 +17,8 @@ from fullscale.data.dicom.series import read_series
 from fullscale.data.labels import Algorithm
 from fullscale.errors import DataError
 from fullscale.geometry.volume import Volume
+from tests.data.dicom.test_seg import complaints
+from tests.dicom_slices import SLICES, STEP_MM, write_series
 
 ALGORITHM = Algorithm("fullscale unet3+", "1")
 LIVER = {1: "liver"}

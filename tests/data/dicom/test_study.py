@@ -6,6 +6,10 @@ from typing import Any
 
 import numpy as np
 from pydicom.uid import SecondaryCaptureImageStorage
+
+from fullscale.data.dicom.series import list_series, read_series
+from fullscale.data.dicom.stack import DicomReadOptions
+from fullscale.errors import GeometryError
 from tests.dicom_slices import (
     COLUMNS,
     ORIENTATIONS,
@@ -18,10 +22,6 @@ from tests.dicom_slices import (
     write_slice,
     write_study,
 )
-
-from fullscale.data.dicom.series import list_series, read_series
-from fullscale.data.dicom.stack import DicomReadOptions
-from fullscale.errors import GeometryError
 
 
 def test_the_only_series_that_may_be_a_scan_is_read_and_what_was_passed_over_is_told(tmp_path: Path):

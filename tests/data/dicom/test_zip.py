@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.dicom_slices import refusal, write_series, write_study, zipped
 
 from fullscale.data.dicom.series import is_study, list_series, read_series
 from fullscale.data.read import read_image
 from fullscale.errors import DataError
+from tests.dicom_slices import refusal, write_series, write_study, zipped
 
 
 def test_a_zip_is_read_like_the_folder_it_was_made_of(tmp_path: Path):
