@@ -3,6 +3,7 @@
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -199,3 +200,17 @@ def test_channels_that_change_places_are_another_case(tmp_path: Path) -> None:
         for channels in ({"t1": t1, "t2": t2}, {"t1": t2, "t2": t1}, {"t1": t1, "t2": t1}, {"t1": t1})
     }
     assert len(digests) == 4
+
+
+def test_what_is_ignored_and_which_structures_were_drawn_are_part_of_the_label(tmp_path: Path):
+    index, plain = DigestIndex(tmp_path), make(tmp_path / "a")
+    view = write(tmp_path / "a/view.nii", b"view")
+    seen = replace(plain, ignore=view)
+    drawn = [replace(plain, labelled=names) for names in [("liver",), ("spleen",), ("liver", "spleen"), ()]]
+    digests = {case_digest(case, index) for case in (plain, seen, *drawn)}
+    assert len({digest.label for digest in digests}) == 6
+    assert len({digest.image for digest in digests}) == 1
+    assert case_digest(replace(plain, labelled=("spleen", "liver")), index) == case_digest(drawn[2], index)
+    before = case_digest(seen, index)
+    write(view, b"other")
+    assert case_digest(seen, index) != before

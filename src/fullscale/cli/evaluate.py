@@ -64,7 +64,7 @@ def score_model(
     predictor = Predictor.from_run(model, device)
     chosen = chosen or predictor.card.labels
     outputs = [*(mask_of(case, output) for case in cases), output / SUMMARY]
-    read = [model, data, *(path for case in cases for path in (*case.channels.values(), case.label))]
+    read = [model, data, *(path for case in cases for path in case.files)]
     with claimed(outputs, read, "test", overwrite), progress_bar("testing") as progress:
         index = DigestIndex(default_cache())
         summary = predict_and_score(

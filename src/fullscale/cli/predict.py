@@ -66,7 +66,7 @@ def predict(
     print_status(predictor.describe())
     options = OutputOptions(format, seg_type, probabilities)
     outputs = planned_outputs(found, output, options, predictor.card.structures.values())
-    read = [model, *scans, *(path for scan in found for path in (scan.path, *scan.channels.values(), scan.label))]
+    read = [model, *scans, *(path for scan in found for path in scan.inputs)]
     copies = planned_copies(found, output, options, dicom)
     with claimed(outputs, read, "predict", overwrite, copies), progress_bar("predicting") as progress:
         results = predict_scans(predictor, found, output, options, dicom, progress, jobs)

@@ -45,7 +45,8 @@ class NameKey:
 
 def without_files(text: str, case: Case) -> str:
     """Take the files of a case out of a text: their names may be those of patients."""
-    for what, file in (*(("its scan", file) for file in case.channels.values()), ("its label map", case.label)):
+    scans = [("its scan", file) for file in case.channels.values()]
+    for what, file in (*scans, ("its label map", case.label), ("its mask of what is ignored", case.ignore)):
         for name in () if file is None else (str(file), file.name):
             text = text.replace(name, what)
     return NameKey().hide(text)

@@ -22,12 +22,16 @@ class Case:
             file is a volume file or a DICOM study. Where all are one file, it holds them along its fourth axis.
         label: a volume file, a DICOM SEG or a folder of PNG masks, or None.
         group: the patient; cases of one group never stand on both sides of a split.
+        ignore: a mask on the scan's grid, such as a field of view, in whose 0 voxels nothing is known; or None.
+        labelled: names of the structures that were drawn in this case, all others being unknown in it; None is all.
     """
 
     id: str
     channels: dict[str, Path]
     label: Path | None
     group: str
+    ignore: Path | None = None
+    labelled: tuple[str, ...] | None = None
 
     @classmethod
     def of_image(cls, id: str, image: Path, label: Path | None = None, group: str | None = None) -> Case:
@@ -38,6 +42,11 @@ class Case:
     def first(self) -> Path:
         """The file of the first channel, whose grid all others share."""
         return next(iter(self.channels.values()))
+
+    @property
+    def files(self) -> list[Path]:
+        """Every file of the case, or folder of files."""
+        return [file for file in (*self.channels.values(), self.label, self.ignore) if file is not None]
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ class Scan:
         series: UID and description of each series of a study, as far as they were read.
         channels: file of each channel by name, where there are several; `path` is the first.
         label: the label map that a data set has for it, or None.
+        ignore: the mask of what is ignored that a data set has for it, or None.
     """
 
     name: str
@@ -47,6 +48,12 @@ class Scan:
     series: frozenset[str] = frozenset()
     channels: Mapping[str, Path] = field(default_factory=dict)
     label: Path | None = None
+    ignore: Path | None = None
+
+    @property
+    def inputs(self) -> list[Path]:
+        """Every file of the scan and of its truth, or folder of files."""
+        return [file for file in (self.path, *self.channels.values(), self.label, self.ignore) if file is not None]
 
     @property
     def source(self) -> Path | tuple[Path, ...]:
@@ -94,7 +101,12 @@ def discover(path: str | Path, progress: Progress = ignore) -> Contents:
     dataset = recognise(path)
     if dataset is not None:
         scans = [
-            Scan(case.id, case.first, channels=case.channels if len(case.channels) > 1 else {}, label=case.label)
+            Scan(
+                *(case.id, case.first),
+                channels=case.channels if len(case.channels) > 1 else {},
+                label=case.label,
+                ignore=case.ignore,
+            )
             for case in (*dataset.cases, *dataset.unlabelled)
         ]
         return Contents(path, dataset, scans, list(_beside(dataset)))
@@ -234,8 +246,8 @@ def _beside(dataset: Dataset) -> Iterator[PassedOver]:
     """Find the files in the folder of a data set that belong to none of its cases."""
     if not dataset.root.is_dir():
         return
-    sources = [file for case in (*dataset.cases, *dataset.unlabelled) for file in (*case.channels.values(), case.label)]
-    known = {part for file in sources if file is not None for part in (file, *_parts(file))}
+    sources = [file for case in (*dataset.cases, *dataset.unlabelled) for file in case.files]
+    known = {part for file in sources for part in (file, *_parts(file))}
     for file in study_files(dataset.root):
         if is_hidden(dataset.root, file) or file.name == _DESCRIPTION or known & {file, *file.parents}:
             continue

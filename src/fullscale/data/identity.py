@@ -39,7 +39,7 @@ class CaseDigest:
 
     Attributes:
         image: 32 hexadecimal digits.
-        label: likewise, None without a label.
+        label: likewise, of all that is known of the truth; None without a label.
     """
 
     image: str
@@ -111,6 +111,7 @@ def case_digest(case: Case, index: DigestIndex) -> CaseDigest:
     """Return the digests of a case's image and label.
 
     PNG masks belong to the DICOM slices of the same place in the order of names, so that order is part of the label.
+    So are the mask of what is ignored and the names of the structures that were drawn, where a case has them.
 
     Raises:
         DataError: a file is missing or cannot be read.
@@ -125,6 +126,10 @@ def case_digest(case: Case, index: DigestIndex) -> CaseDigest:
     labels = [index.file_digest(file) for file in content_files(case.label)]
     if case.label.is_dir():
         labels += [str(sorted(images).index(digest)) for digest in images]
+    if case.ignore is not None:
+        labels += ["ignore", *(index.file_digest(file) for file in content_files(case.ignore))]
+    if case.labelled is not None:
+        labels += ["labelled", json.dumps(sorted(set(case.labelled)))]
     return CaseDigest(image, _digest(" ".join(labels).encode()))
 
 

@@ -21,6 +21,8 @@ from fullscale.geometry.volume import Volume
 BACKGROUND = {0: "background"}
 MAX_CLASSES = 256
 """Class indices are stored in one byte."""
+IGNORED = 255
+"""Stands in class indices for a voxel of which nothing is known."""
 
 
 @dataclass(frozen=True)

@@ -109,8 +109,8 @@ def _names_of(label: Path) -> dict[int, str]:
 
 
 def _litter(dataset: Dataset) -> list[Path]:
-    sources = [file for case in (*dataset.cases, *dataset.unlabelled) for file in (*case.channels.values(), case.label)]
-    folders = {folder for file in sources if file for folder in (file, file.parent) if folder.is_dir()}
+    sources = [file for case in (*dataset.cases, *dataset.unlabelled) for file in case.files]
+    folders = {folder for file in sources for folder in (file, file.parent) if folder.is_dir()}
     if dataset.root.is_dir():
         folders.add(dataset.root)
     return sorted(file for folder in folders for file in folder.iterdir() if _LITTER.match(file.name))
