@@ -43,7 +43,7 @@ def write_case(root: Path, name: str, image: Any = None, label: Any = None, affi
 
 def inspect(root: Path, labels: dict[str, int] | None = None, **options: Any) -> Inspection:
     if labels is not None:
-        (root / "dataset.json").write_text(json.dumps({"labels": labels}))
+        (root / "dataset.json").write_text(json.dumps({"labels": labels, "regions_class_order": [1, 2]}))
     return inspect_dataset(find_dataset(root), **options)
 
 

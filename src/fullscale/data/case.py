@@ -78,6 +78,7 @@ class Dataset:
         unlabelled: those without, by name.
         problems: what was passed over, and why.
         regions: label values that make up each structure where structures overlap (nnU-Net); else empty.
+        order: value that each region is written as, a later region over an earlier one (`regions_class_order`).
         ignore: label value of voxels of which nothing is known (nnU-Net), or None.
         channels: names of the channels of each case, in their order.
     """
@@ -91,6 +92,7 @@ class Dataset:
     unlabelled: list[Case] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    order: tuple[int, ...] = ()
     ignore: int | None = None
     channels: tuple[str, ...] = (ONE_CHANNEL,)
 

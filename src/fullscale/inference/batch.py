@@ -127,9 +127,11 @@ def _scans_at(path: Path, progress: Progress) -> tuple[list[Scan], list[str]]:
     contents = discover(path, progress)
     beside = summarise(contents.passed_over)
     if contents.dataset is not None:
-        beside += [f"{p.case}: {p.message}" for p in contents.dataset.problems if p.severity == "error"]
+        beside = [f"{p.case}: {p.message}" for p in contents.dataset.problems if p.severity == "error"] + beside
     if not contents.scans:
-        raise DataError(f"{path} holds no scan" + "".join(f"; {line}" for line in beside[:3]))
+        of = contents.dataset
+        what = f"{path} holds no scan" if of is None else f"{path}: no case of {of.name} ({of.layout}) can be used"
+        raise DataError(what + "".join(f"; {line}" for line in beside[:3]))
     return contents.scans, beside
 
 

@@ -1,4 +1,7 @@
-"""The Medical Segmentation Decathlon: `dataset.json` lists image and label of each case under `training`."""
+"""The Medical Segmentation Decathlon: `dataset.json` lists image and label of each case under `training`.
+
+So does the one of nnU-Net whose table `dataset` says where the files of each case are.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,10 @@ def listed_in(file: Path) -> Dataset | None:
     description = read_description(file)
     if description.training is None:
         return None
+    if description.by_case:
+        dataset = description.dataset(file.parent, "nnU-Net raw")
+        add_rows(dataset, description.training)
+        return dataset
     dataset = description.dataset(file.parent, "Medical Segmentation Decathlon")
     for rows in (description.training, [row for row in description.test if all(map(is_there, row.images.values()))]):
         add_rows(dataset, [_with_channels(row, dataset.channels) for row in rows])

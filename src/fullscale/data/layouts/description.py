@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fullscale.data.case import ONE_CHANNEL, Dataset
+from fullscale.data.case import ONE_CHANNEL, WHOLE_SET, Dataset, Problem
+from fullscale.data.layouts.declared_labels import DeclaredLabels, read_labels
 from fullscale.data.layouts.rows import Row, json_rows
 from fullscale.documents import read_json
 from fullscale.errors import DataError
@@ -17,8 +18,7 @@ SEQUENCES = {
 }
 """Names of channels that are sequences of MRI, in lower case."""
 
-_IGNORE = "ignore"
-_LARGEST_LABEL = 2**31 - 1
+_READER = "overwrite_image_reader_writer"
 
 
 @dataclass(frozen=True)
@@ -28,28 +28,32 @@ class Description:
     Attributes:
         name: of the data set, or None.
         modality: such as "CT" or "MRI", or None.
-        labels: name of each label value, or None where none are declared.
-        regions: label values that make up each structure, where structures overlap (nnU-Net); else empty.
-        ignore: value of the voxels of which nothing is known (nnU-Net), or None.
+        labels: what is said of label values.
         training: cases, some perhaps without a label; None where the file lists none.
+        by_case: whether they are listed as nnU-Net does, by their names with a file for each channel.
         test: images without labels.
         channels: names of the channels of a case, in their order.
+        ending: of the names of image and label files, such as ".nii.gz" (nnU-Net), or None.
+        notes: what is declared and not used.
     """
 
     name: str | None = None
     modality: str | None = None
-    labels: dict[int, str] | None = None
-    regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    ignore: int | None = None
+    labels: DeclaredLabels = field(default_factory=DeclaredLabels)
     training: list[Row] | None = None
+    by_case: bool = False
     test: tuple[Row, ...] = ()
     channels: tuple[str, ...] = (ONE_CHANNEL,)
+    ending: str | None = None
+    notes: tuple[str, ...] = ()
 
     def dataset(self, root: Path, layout: str) -> Dataset:
         """Start a data set with what is declared; its name is the folder's where none is."""
         name = self.name or root.resolve().name
-        further: dict[str, Any] = {"regions": self.regions, "ignore": self.ignore, "channels": self.channels}
-        return Dataset(root, layout, name, self.modality, self.labels, **further)
+        further: dict[str, Any] = {"regions": self.labels.regions, "order": self.labels.order}
+        further |= {"ignore": self.labels.ignore, "channels": self.channels}
+        further["problems"] = [Problem(WHOLE_SET, f"dataset.json: {note}", "warning") for note in self.notes]
+        return Dataset(root, layout, name, self.modality, self.labels.names, **further)
 
 
 def beside(root: Path) -> Description:
@@ -69,18 +73,51 @@ def read_description(path: Path) -> Description:
         raise DataError(f"{path}: holds a JSON {type(content).__name__}, expected an object that describes a data set")
     declared = content.get("channel_names", content.get("modality"))
     channels = _channels(path, declared)
-    training, test = content.get("training"), content.get("test")
-    labels, regions, ignore = _labels(path, content["labels"]) if content.get("labels") else (None, {}, None)
+    training, test, table = (content.get(key) for key in ("training", "test", "dataset"))
+    labels, reader = read_labels(path, content), content.get(_READER)
+    unused = [] if reader is None else [f"'{_READER}' is {reader!r:.80}, and not used: files are read by their suffix"]
     return Description(
         name=str(content["name"]) if content.get("name") else None,
         modality=_modality(declared),
         channels=channels,
         labels=labels,
-        regions=regions,
-        ignore=ignore,
-        training=json_rows(path, training) if isinstance(training, list) else None,
-        test=tuple(json_rows(path, test)) if isinstance(test, list) else (),
+        training=_cases(path, table, channels) if table is not None else _listed(path, training),
+        by_case=table is not None,
+        test=tuple(_listed(path, test) or ()),
+        ending=_ending(path, content.get("file_ending")),
+        notes=(*labels.notes, *unused),
     )
+
+
+def _ending(path: Path, declared: Any) -> str | None:
+    if declared is None or (isinstance(declared, str) and declared.startswith(".")):
+        return declared
+    raise DataError(f"{path}: 'file_ending' is {declared!r:.80}, expected the end of a file name such as '.nii.gz'")
+
+
+def _listed(path: Path, content: Any) -> list[Row] | None:
+    """Read the cases of a Decathlon; nnU-Net's first version gives their number in place of a list."""
+    return json_rows(path, content) if isinstance(content, list) else None
+
+
+def _cases(path: Path, table: Any, channels: tuple[str, ...]) -> list[Row]:
+    """Read nnU-Net's table `{case: {"images": [a file for each channel], "label": file}}`."""
+    wanted = f"{{'images': [{len(channels)} files], 'label': file}} by case"
+    if not isinstance(table, dict):
+        raise DataError(f"{path}: 'dataset' is {table!r:.80}, expected {wanted}")
+    rows = []
+    for case, entry in table.items():
+        found: dict[str, Any] = entry if isinstance(entry, dict) else {}
+        images, label = found.get("images"), str(found.get("label") or "")
+        if not isinstance(images, list) or len(images) != len(channels) or not all(map(_is_file, [*images, label])):
+            raise DataError(f"{path}: 'dataset' has for case {case!r:.80} {entry!r:.80}, expected {wanted}")
+        files = {channel: path.parent / image for channel, image in zip(channels, images, strict=True)}
+        rows.append(Row(files, path.parent / label, case))
+    return rows
+
+
+def _is_file(name: Any) -> bool:
+    return isinstance(name, str) and bool(name.strip())
 
 
 def _channels(path: Path, declared: Any) -> tuple[str, ...]:
@@ -101,39 +138,3 @@ def _modality(declared: Any) -> str | None:
     if len(names) < 2:
         return str(names[0]) if names and names[0] else None
     return "MRI" if all(str(name).lower() in SEQUENCES for name in names) else None
-
-
-def _labels(path: Path, declared: Any) -> tuple[dict[int, str] | None, dict[str, tuple[int, ...]], int | None]:
-    """Read names and values of labels.
-
-    Returns:
-        Name of each value, or None where structures overlap; the values of each structure where they do; and the value
-        to ignore. The forms are `{"1": "liver"}` (Decathlon), `{"liver": 1}` and `{"whole tumour": [1, 2]}` (nnU-Net).
-    """
-    pairs = [_pair(path, key, value) for key, value in (declared.items() if isinstance(declared, dict) else ())]
-    if not pairs:
-        raise DataError(f"{path}: 'labels' is {declared!r:.80}, expected names and numbers such as {{'liver': 1}}")
-    ignore = next((values[0] for name, values in pairs if name.lower() == _IGNORE), None)
-    structures = [(name, values) for name, values in pairs if values not in ((0,), (ignore,))]
-    if any(len(values) > 1 for _, values in structures):
-        return None, dict(structures), ignore
-    names = {0: "background"}
-    for name, (value,) in structures:
-        if names.setdefault(value, name) != name:
-            raise DataError(f"{path}: label {value} has two names, '{names[value]}' and '{name}'")
-    return dict(sorted(names.items())), {}, ignore
-
-
-def _pair(path: Path, key: str, value: Any) -> tuple[str, tuple[int, ...]]:
-    """Return name and label values of one entry."""
-    numbers, name = (key, value) if key.strip().isdecimal() else (value, key)
-    listed: list[Any] = numbers if isinstance(numbers, list) and numbers else [numbers]
-    if not isinstance(name, str | int) or not all(_is_label(number) for number in listed):
-        raise DataError(f"{path}: label {key!r:.80}: {value!r:.80} is no pair of a name and one whole number")
-    return str(name), tuple(int(number) for number in listed)
-
-
-def _is_label(number: Any) -> bool:
-    if isinstance(number, bool) or not isinstance(number, int | str) or not str(number).strip().isdecimal():
-        return False
-    return len(str(number)) <= 10 and int(number) <= _LARGEST_LABEL

@@ -6,11 +6,14 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from fullscale.data.case import Dataset, Problem
+from fullscale.data.case import WHOLE_SET, Dataset, Problem
 from fullscale.data.layouts.description import beside
 from fullscale.data.layouts.folders import TEST_FOLDER, subfolders, volumes
 from fullscale.data.layouts.rows import add_channels
 from fullscale.data.volume_files import volume_stem
+from fullscale.errors import DataError
+
+_DESCRIPTION = "dataset.json"
 
 
 def recognise(root: Path) -> Dataset | None:
@@ -18,11 +21,24 @@ def recognise(root: Path) -> Dataset | None:
     folders = subfolders(root)
     if "imagestr" not in folders or "labelstr" not in folders:
         return None
-    images, tests = volumes(folders["imagestr"]), volumes(folders.get(TEST_FOLDER))
-    labels = {volume_stem(file): file for file in volumes(folders["labelstr"])}
+    declared = beside(root)
+    if declared.by_case:
+        return None  # it lists its cases as the Decathlon does
+    found = [volumes(folders.get(name)) for name in ("imagestr", TEST_FOLDER, "labelstr")]
+    images, tests, masks = ([file for file in files if _ends(file, declared.ending)] for files in found)
+    if not images and found[0]:
+        raise DataError(
+            f"{root / _DESCRIPTION}: 'file_ending' is '{declared.ending}', but the images are other files, such as "
+            f"{found[0][0].name}; correct it"
+        )
+    labels = {volume_stem(file): file for file in masks}
     if not any(_channel(file) and _case_name(file) in labels for file in images):
         return None
-    dataset = _with_found_channels(beside(root).dataset(root, "nnU-Net raw"), images)
+    dataset = _with_found_channels(declared.dataset(root, "nnU-Net raw"), images)
+    others = [file.name for files in found for file in files if not _ends(file, declared.ending)]
+    if others:
+        message = f"files that do not end in '{declared.ending}' are passed over: {len(others)}, such as {others[0]}"
+        dataset.problems.append(Problem(WHOLE_SET, message, "warning"))
     for name, files in _by_case(images, dataset.channels).items():
         add_channels(dataset, name, files, labels.get(name))
         if name not in labels:
@@ -33,6 +49,10 @@ def recognise(root: Path) -> Dataset | None:
     for name in sorted(labels.keys() - {_case_name(file) for file in images}):
         dataset.problems.append(Problem(name, f"{labels[name]}: is a label without its image"))
     return dataset
+
+
+def _ends(file: Path, ending: str | None) -> bool:
+    return ending is None or file.name.lower().endswith(ending.lower())
 
 
 def _with_found_channels(dataset: Dataset, images: list[Path]) -> Dataset:
