@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,24 @@ def test_regions_are_refused_in_words_and_exclusive_structures_can_be_chosen(tmp
     chosen = inspect(tmp_path, labels, structures={1: "whole", 2: "core"})
     assert chosen.errors == []
     assert make_plan(chosen).labels.value == {0: "background", 1: "whole", 2: "core"}
+
+
+def test_a_case_that_is_labelled_for_an_unknown_structure_is_refused(tmp_path: Path):
+    for name in ("a", "b"):
+        write_case(tmp_path, name)
+    dataset = replace(find_dataset(tmp_path), labelled={"a": ("livre",), "b": ("liver",)})
+    dataset = replace(dataset, cases=[replace(case, labelled=dataset.labelled[case.id]) for case in dataset.cases])
+    nameless = inspect_dataset(dataset)
+    assert messages(nameless, "b") == [
+        "is labelled for 'liver', but no structure has a name: name the labels, as in data.labels={1: liver}"
+    ]
+    assert not nameless.facts
+    named = inspect_dataset(dataset, structures={1: "liver"})
+    assert messages(named, "a") == [
+        "is labelled for 'livre', which is no structure of the data set; did you mean 'liver'?"
+    ]
+    assert list(named.facts) == ["b"]
+    assert named.names == {0: "background", 1: "liver", 2: "class 2"}
 
 
 def test_a_value_to_ignore_is_never_trained_on_unless_it_is_called_background(tmp_path: Path):

@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fullscale.cli.data import inspect
+from fullscale.cli.data import inspect, prepare
 from fullscale.data.discover import only_scan
 from fullscale.data.volume_files import write_volume
 from fullscale.errors import DataError
 from fullscale.geometry.volume import Volume
 from fullscale.inference.batch import find_scans
+from fullscale.training.prepare import find_inputs
+from fullscale.training.request import TrainRequest
 from tests.dicom_slices import SLICES, write_series
 
 
@@ -44,3 +46,23 @@ def test_one_scan_is_found_wherever_it_lies_and_several_are_named(tmp_path: Path
     write_volume(tmp_path / "D" / "b.nii", Volume(np.zeros((3, 4, 5), np.int16), np.eye(4)))
     with pytest.raises(DataError, match=r"holds 2 scans, expected one: .*b\.nii"):
         only_scan(tmp_path / "D")
+
+
+def test_every_command_on_a_list_says_which_columns_it_does_not_know(
+    tmp_path: Path, phantoms: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    names = sorted(file.name for file in (phantoms / "imagesTr").glob("*.nii.gz"))
+    rows = [f"{phantoms}/imagesTr/{name},{phantoms}/labelsTr/{name},63" for name in names]
+    listed = tmp_path / "cases.csv"
+    listed.write_text("\n".join(["image,label,age", *rows]))
+    inspect(listed, ["data.labels={1: liver, 2: spleen}"], json=True)
+    content = json.loads(capsys.readouterr().out)
+    assert content["labels"] == {"0": "background", "1": "liver", "2": "spleen"}
+    said = "the column 'age' (6 cases) is not understood and passed over"
+    assert said in content["problems"][0]["message"]
+    prepare(listed, cache=tmp_path / "cache")
+    assert said in capsys.readouterr().err
+    assert any(said in note for note in find_scans([listed])[1])
+    with caplog.at_level("WARNING"):
+        find_inputs(TrainRequest(listed, tmp_path / "run", cache=tmp_path / "cache"))
+    assert said in caplog.text

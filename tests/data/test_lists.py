@@ -7,7 +7,7 @@ import pytest
 
 from fullscale.data.case import WHOLE_SET, Case
 from fullscale.data.layouts.find import find_dataset
-from tests.datasets import ids, refusal, touch
+from tests.datasets import ids, refusal, touch, write_nnunet
 
 CSV = "Image;Label;Case;Patient\nscans/1/ct.nii.gz;masks/1.nii.gz;one;p7\nscans/2/ct.nii.gz;masks/2.nii.gz;two;p7\n"
 
@@ -96,6 +96,52 @@ def test_a_mask_is_a_label_and_unknown_columns_are_named_once(tmp_path: Path):
     (problem,) = dataset.problems  # the column Site is empty everywhere
     assert (problem.case, problem.severity) == (WHOLE_SET, "warning")
     assert "the column 'age' (2 cases) is not understood and passed over" in problem.message
+
+
+def test_a_list_says_what_is_ignored_and_which_structures_were_drawn(tmp_path: Path):
+    touch(write_list_files(tmp_path), "view/1.nii.gz")
+    rows = ["image,label,case,ignore,labelled", "scans/1/ct.nii.gz,masks/1.nii.gz,one,view/1.nii.gz,liver | spleen"]
+    (tmp_path / "cases.csv").write_text("\n".join([*rows, "scans/2/ct.nii.gz,masks/2.nii.gz,two,,"]))
+    one, two = find_dataset(tmp_path / "cases.csv").cases
+    assert (one.ignore, one.labelled) == (tmp_path / "view/1.nii.gz", ("liver", "spleen"))
+    assert (two.ignore, two.labelled) == (None, None)
+    entry = {"image": "scans/1/ct.nii.gz", "label": "masks/1.nii.gz", "labelled": ["a|b"], "ignore": "nowhere.nii"}
+    (tmp_path / "cases.json").write_text(json.dumps([entry]))
+    (problem,) = find_dataset(tmp_path / "cases.json").problems
+    assert (problem.case, problem.severity) == ("ct", "error")
+    assert "nowhere.nii: no such file" in problem.message
+    (tmp_path / "cases.json").write_text(json.dumps([entry | {"ignore": None}]))
+    assert find_dataset(tmp_path / "cases.json").cases[0].labelled == ("a|b",)  # of a list, a name is taken as it is
+
+
+@pytest.mark.parametrize("value", [7, ["liver", 3], "liver||spleen", [""], {"liver": 1}])
+def test_structures_that_were_drawn_are_names(tmp_path: Path, value: object):
+    write_list_files(tmp_path)
+    (tmp_path / "cases.json").write_text(json.dumps([{"image": "scans/1/ct.nii.gz", "labelled": value}]))
+    assert "'labelled' of entry 1 is " in refusal(tmp_path / "cases.json")
+
+
+@pytest.mark.parametrize(
+    ("column", "meant"),
+    [("labeled", "labelled"), ("patient_id", "patient"), ("masks", "mask"), ("lable", "label"), ("ignored", "ignore")],
+)
+def test_a_column_that_is_nearly_known_is_refused(tmp_path: Path, column: str, meant: str):
+    write_list_files(tmp_path)
+    (tmp_path / "cases.csv").write_text(f"image,case,{column}\nscans/1/ct.nii.gz,one,p7\n")
+    assert f"the column '{column}' is not known; did you mean '{meant}'?" in refusal(tmp_path / "cases.csv")
+    (tmp_path / "cases.json").write_text(json.dumps([{"image": "scans/1/ct.nii.gz", column.title(): "x"}]))
+    assert f"did you mean '{meant}'?" in refusal(tmp_path / "cases.json")
+
+
+def test_dataset_json_has_a_table_of_the_structures_that_were_drawn(tmp_path: Path):
+    root = write_nnunet(tmp_path)
+    content = {"labels": {"background": 0, "liver": 1, "spleen": 2}, "labelled": {"a": ["liver"], "zz": "spleen"}}
+    (root / "dataset.json").write_text(json.dumps(content))
+    dataset = find_dataset(root)
+    assert {case.id: case.labelled for case in dataset.cases} == {"a": ("liver",), "b": None}
+    assert [p.case for p in dataset.problems] == ["zz"]
+    (root / "dataset.json").write_text(json.dumps(content | {"labelled": ["a"]}))
+    assert "'labelled' is ['a'], expected names of structures by case" in refusal(root)
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "a\x00b"])

@@ -11,34 +11,44 @@ from fullscale.cli.progress import progress_bar
 from fullscale.cli.show import Jobs, Json, Overwrite, print_json, print_status, table
 
 if TYPE_CHECKING:
+    from fullscale.data.checks import Inspection
     from fullscale.data.dicom.series import SeriesInfo
     from fullscale.data.discover import Contents, Scan
 
 Data = Annotated[Path, typer.Argument(help="Folder of labelled scans, or a CSV or JSON list.", show_default=False)]
 
 
+Settings = Annotated[
+    list[str] | None,
+    typer.Argument(help="Settings as for train, such as 'data.labels={1: liver, 2: liver}'.", show_default=False),
+]
+
+
 def inspect(
     data: Data,
+    settings: Settings = None,
     json: Json = False,
     jobs: Jobs = None,
 ) -> None:
     """Tell what a folder of scans holds, and every problem in it.
 
-    Recognises Medical Segmentation Decathlon, nnU-Net raw, LiTS, CHAOS, two folders of equal names, and lists. Of a
-    DICOM study, a folder or a zip, it lists the series.
+    Recognises the layouts that the documentation lists, and lists of cases. Of a DICOM study, a folder or a zip, it
+    lists the series.
     """
     from fullscale.cli.show import print_inspection
+    from fullscale.config.load import load_config
     from fullscale.data.checks import inspect_dataset
     from fullscale.data.discover import discover, summarise
     from fullscale.errors import DataError
 
+    labels = load_config(None, settings or []).data.labels
     with progress_bar("looking") as progress:
         contents = discover(data, progress)
     if contents.dataset is None:
         _inspect_scans(contents, json)
         return
     with progress_bar("inspecting") as progress:
-        inspection = inspect_dataset(contents.dataset, progress, jobs)
+        inspection = inspect_dataset(contents.dataset, progress, jobs, labels)
     beside = summarise(contents.passed_over)
     if json:
         print_json(inspection.as_dict() | {"passed_over": beside})
@@ -146,12 +156,6 @@ def phantom(
     print_status(f"{cases} synthetic scans with labels and {test_cases} test scans are in {output}")
 
 
-Settings = Annotated[
-    list[str] | None,
-    typer.Argument(help="Settings as for train, such as 'data.labels={1: liver, 2: liver}'.", show_default=False),
-]
-
-
 def plan(
     data: Data,
     settings: Settings = None,
@@ -174,6 +178,7 @@ def plan(
     with claimed(written, [data], "plan", overwrite):
         with progress_bar("inspecting") as progress:
             inspection = inspect_dataset(find_dataset(data), progress, jobs, config.data.labels)
+        _print_remarks(inspection)
         chosen = plan_for(inspection, config)
         for path in written:
             write_text(path, chosen.model_dump_json(indent=2) + "\n")
@@ -209,6 +214,7 @@ def prepare(
     labels = config.data.labels
     with progress_bar("inspecting") as progress:
         inspection = inspect_dataset(find_dataset(data), progress, jobs, labels)
+    _print_remarks(inspection)
     require_trainable(inspection)
     chosen = read_plan(plan).with_labels(labels) if plan else plan_for(inspection, config)
     cases, where = inspection.usable_cases, cache or default_cache()
@@ -222,6 +228,11 @@ def prepare(
             f"{summary['cases']} cases, {summary['slices']} slices, {summary['bytes'] / 2**20:.1f} MiB in "
             f"{summary['cache']}"
         )
+
+
+def _print_remarks(inspection: Inspection) -> None:
+    for remark in inspection.remarks:
+        print_status(f"note: {remark}")
 
 
 COMMANDS = {"inspect": inspect, "phantom": phantom, "plan": plan, "prepare": prepare}

@@ -239,7 +239,7 @@ def _labels(inspection: Inspection) -> list[tuple[Any, ...]]:
     import numpy as np
 
     rows = []
-    for value, name in inspection.labels.items():
+    for value, name in inspection.names.items():
         if value == 0:
             continue
         ml = [f.label_ml[value] for f in inspection.facts.values() if f.label_ml.get(value)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -81,6 +81,7 @@ class Dataset:
         order: value that each region is written as, a later region over an earlier one (`regions_class_order`).
         ignore: label value of voxels of which nothing is known (nnU-Net), or None.
         channels: names of the channels of each case, in their order.
+        labelled: names of the structures that were drawn in each case of which the data set says it.
     """
 
     root: Path
@@ -95,7 +96,10 @@ class Dataset:
     order: tuple[int, ...] = ()
     ignore: int | None = None
     channels: tuple[str, ...] = (ONE_CHANNEL,)
+    labelled: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def add(self, case: Case) -> None:
         """Take in a case, among the labelled ones if it has a label."""
+        if case.id in self.labelled and case.labelled is None:
+            case = replace(case, labelled=self.labelled[case.id])
         (self.unlabelled if case.label is None else self.cases).append(case)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from fullscale.data.anonymise import without_files
 from fullscale.data.case import WHOLE_SET, Case, Dataset, Problem
-from fullscale.data.faults import absent_labels, count_labels, faults, oddities, unsupported_labels
+from fullscale.data.faults import absent_labels, count_labels, faults, oddities, unknown_structures, unsupported_labels
 from fullscale.data.labels import BACKGROUND
 from fullscale.data.read import read_channels, read_label
 from fullscale.errors import DataError, GeometryError, UsageError
@@ -126,6 +126,16 @@ class Inspection:
         return [case for case in self.dataset.cases if case.id in self.facts]
 
     @property
+    def names(self) -> dict[int, str]:
+        """Name of each label value, background included: as it was chosen, else as `labels` has it."""
+        return self.labels | (self.structures or {})
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is odd about the data set as a whole, a line each."""
+        return [p.message for p in self.problems if p.case == WHOLE_SET and p.severity == "warning"]
+
+    @property
     def errors(self) -> list[Problem]:
         """The problems that leave a case unused."""
         return [problem for problem in self.problems if problem.severity == "error"]
@@ -138,7 +148,7 @@ class Inspection:
             "root": str(self.dataset.root),
             "modality": self.dataset.modality,
             "channels": list(self.dataset.channels),
-            "labels": {str(value): name for value, name in self.labels.items()},
+            "labels": {str(value): name for value, name in self.names.items()},
             "cases": len(self.dataset.cases),
             "usable_cases": len(self.facts),
             "unlabelled": [case.id for case in self.dataset.unlabelled],
@@ -214,7 +224,8 @@ def inspect_dataset(
         UsageError: the data do not have one of the structures.
     """
     facts: dict[str, CaseFacts] = {}
-    problems = [*dataset.problems, *unsupported_labels(dataset, structures)]
+    strangers = list(unknown_structures(dataset, structures))
+    problems = [*dataset.problems, *unsupported_labels(dataset, structures), *strangers]
     further = {} if dataset.ignore is None else {dataset.ignore: "ignore"}
     declared = None if dataset.labels is None else dataset.labels | further
     chosen = None if structures is None else [value for value, name in structures.items() if name != BACKGROUND[0]]
@@ -224,7 +235,7 @@ def inspect_dataset(
             failure, case = outcome.failure(), outcome.item.id
             found, case_problems = (None, [Problem(case, failure)]) if failure is not None else outcome.result()
             problems += case_problems
-            if found is not None:
+            if found is not None and case not in {problem.case for problem in strangers}:
                 facts[case] = found
     present = {value for case_facts in facts.values() for value in case_facts.label_voxels}
     labels = dataset.labels or {0: "background", **{v: f"class {v}" for v in sorted(present - {0})}}

@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fullscale.data.case import WHOLE_SET, Dataset, Problem
+from fullscale.data.labels import BACKGROUND
 from fullscale.geometry.volume import Volume, describe_mismatch
+from fullscale.text import nearest
 
 _MOST_LABELS = 256
 _FEW_VALUES = 16
@@ -63,6 +65,20 @@ def unsupported_labels(dataset: Dataset, structures: dict[int, str] | None) -> I
         text = f"label {dataset.ignore} is 'ignore', voxels of which nothing is known; training without them is not"
         remedy = f"count them as background by {dataset.ignore}: background in data.labels, or complete the masks"
         yield Problem(WHOLE_SET, f"{text} supported: {remedy}")
+
+
+def unknown_structures(dataset: Dataset, structures: dict[int, str] | None) -> Iterator[Problem]:
+    """Say which cases are labelled for a structure that the data set does not have; they cannot be used."""
+    known = {*(dataset.labels or {}).values(), *dataset.regions, *(structures or {}).values()} - {BACKGROUND[0]}
+    for case in dataset.cases:
+        strange = next((name for name in case.labelled or () if name not in known), None)
+        if strange is not None and known:
+            yield Problem(
+                case.id, f"is labelled for '{strange}', which is no structure of the data set{nearest(strange, known)}"
+            )
+        elif strange is not None:
+            remedy = f"name the labels, as in data.labels={{1: {strange}}}"
+            yield Problem(case.id, f"is labelled for '{strange}', but no structure has a name: {remedy}")
 
 
 def absent_labels(labels: dict[int, str], present: set[int]) -> list[Problem]:

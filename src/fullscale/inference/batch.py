@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fullscale.data.case import ONE_CHANNEL
+from fullscale.data.case import ONE_CHANNEL, WHOLE_SET
 from fullscale.data.channels import join_channels, read_scan
 from fullscale.data.dicom.identifiers import missing_identifiers, source_headers, write_with_identifiers
 from fullscale.data.dicom.series import DicomHeader
@@ -127,7 +127,8 @@ def _scans_at(path: Path, progress: Progress) -> tuple[list[Scan], list[str]]:
     contents = discover(path, progress)
     beside = summarise(contents.passed_over)
     if contents.dataset is not None:
-        beside = [f"{p.case}: {p.message}" for p in contents.dataset.problems if p.severity == "error"] + beside
+        told = [p for p in contents.dataset.problems if p.severity == "error" or p.case == WHOLE_SET]
+        beside = [f"{p.case}: {p.message}" for p in sorted(told, key=lambda p: p.severity)] + beside
     if not contents.scans:
         of = contents.dataset
         what = f"{path} holds no scan" if of is None else f"{path}: no case of {of.name} ({of.layout}) can be used"

@@ -153,6 +153,8 @@ def _inspect_and_plan(
     edited = read_plan(request.plan) if request.plan else None
     _log.info("inspecting %d cases of %s", len(dataset.cases), dataset.name)
     inspection = inspect_dataset(dataset, structures=labels)
+    for remark in inspection.remarks:
+        _log.warning("%s: %s", dataset.name, remark)
     if inspection.errors and not request.drop_bad_cases:
         first = inspection.errors[0]
         raise DataError(

@@ -8,7 +8,7 @@ from typing import Any
 
 from fullscale.data.case import ONE_CHANNEL, WHOLE_SET, Dataset, Problem
 from fullscale.data.layouts.declared_labels import DeclaredLabels, read_labels
-from fullscale.data.layouts.rows import Row, json_rows
+from fullscale.data.layouts.rows import Row, drawn_structures, json_rows
 from fullscale.documents import read_json
 from fullscale.errors import DataError
 
@@ -34,6 +34,7 @@ class Description:
         test: images without labels.
         channels: names of the channels of a case, in their order.
         ending: of the names of image and label files, such as ".nii.gz" (nnU-Net), or None.
+        labelled: names of the structures that were drawn in a case, for the cases of which it is said.
         notes: what is declared and not used.
     """
 
@@ -45,13 +46,14 @@ class Description:
     test: tuple[Row, ...] = ()
     channels: tuple[str, ...] = (ONE_CHANNEL,)
     ending: str | None = None
+    labelled: dict[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def dataset(self, root: Path, layout: str) -> Dataset:
         """Start a data set with what is declared; its name is the folder's where none is."""
         name = self.name or root.resolve().name
         further: dict[str, Any] = {"regions": self.labels.regions, "order": self.labels.order}
-        further |= {"ignore": self.labels.ignore, "channels": self.channels}
+        further |= {"ignore": self.labels.ignore, "channels": self.channels, "labelled": self.labelled}
         further["problems"] = [Problem(WHOLE_SET, f"dataset.json: {note}", "warning") for note in self.notes]
         return Dataset(root, layout, name, self.modality, self.labels.names, **further)
 
@@ -85,8 +87,16 @@ def read_description(path: Path) -> Description:
         by_case=table is not None,
         test=tuple(_listed(path, test) or ()),
         ending=_ending(path, content.get("file_ending")),
+        labelled=_labelled(path, content.get("labelled")),
         notes=(*labels.notes, *unused),
     )
+
+
+def _labelled(path: Path, table: Any) -> dict[str, tuple[str, ...]]:
+    """Read the structures that were drawn, by case."""
+    if not isinstance(table, dict | None):
+        raise DataError(f"{path}: 'labelled' is {table!r:.80}, expected names of structures by case")
+    return {case: drawn_structures(path, f"case {case!r:.80}", names) for case, names in (table or {}).items()}
 
 
 def _ending(path: Path, declared: Any) -> str | None:

@@ -81,6 +81,9 @@ def _finish(dataset: Dataset) -> Dataset:
                 )
     if dataset.labels is None and not dataset.regions:
         dataset = replace(dataset, labels=_segment_labels(dataset))
+    strangers = dataset.labelled.keys() - {case.id for case in (*dataset.cases, *dataset.unlabelled)}
+    for name in sorted(strangers):
+        dataset.problems.append(Problem(name, "dataset.json says what is 'labelled' in it, but there is no such case"))
     litter = _litter(dataset)
     if litter:
         message = f"files left by the operating system are passed over: {len(litter)}, such as {litter[0]}"

@@ -1,4 +1,4 @@
-"""A list of cases: CSV or JSON with the columns `image,label,case,patient`, or a `dataset.json` given by itself."""
+"""A list of cases: CSV or JSON with a row a case (`rows.py` has the columns), or a `dataset.json` given by itself."""
 
 from __future__ import annotations
 

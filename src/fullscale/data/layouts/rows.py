@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import difflib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,14 +15,18 @@ from fullscale.data.volume_files import volume_stem
 from fullscale.documents import read_text
 from fullscale.errors import DataError
 
-COLUMNS = ("image", "label", "case", "patient")
+COLUMNS = ("image", "label", "case", "patient", "ignore", "labelled")
 """What a list may say of a case; only `image` must be there, or `image:NAME` for each channel of several. Paths are
-relative to the list's folder."""
+relative to the list's folder. `ignore` is a mask in whose 0 voxels nothing is known, and `labelled` names the
+structures that were drawn: in CSV with `|` between them, in JSON as a list."""
 
 CHANNEL = "image:"
 """Begins the name of a column that holds one channel of several, such as `image:flair`."""
 
 _OTHER_NAMES = {"mask": "label"}
+_BETWEEN_NAMES = "|"
+_NEARLY = 0.8
+"""Likeness from which an unknown column is taken for a slip of the pen: "patient_id" is one, "age" is none."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,8 @@ class Row:
         label: path of its label map.
         case: name of the case.
         patient: name of the patient.
+        ignore: path of a mask in whose 0 voxels nothing is known.
+        labelled: names of the structures that were drawn.
         unknown: names of columns that hold something here and are not understood.
     """
 
@@ -40,6 +47,8 @@ class Row:
     label: Path | None = None
     case: str | None = None
     patient: str | None = None
+    ignore: Path | None = None
+    labelled: tuple[str, ...] | None = None
     unknown: tuple[str, ...] = ()
 
 
@@ -88,20 +97,35 @@ def _row(path: Path, place: str, entry: Any) -> Row:
         raise DataError(f"{path}: {place} is {entry!r:.80}, expected an object with 'image' and 'label'")
     if None in entry:
         raise DataError(f"{path}: {place} has more cells than there are columns, such as {entry[None][0]!r:.80}")
+    given = {name: value for name, value in entry.items() if value is not None and str(value).strip()}
+    unknown = tuple(name for name in given if not _is_known(path, str(name)))
+    labelled = given.pop("labelled", None)
     found: dict[str, str] = {}
-    unknown = []
-    for name, value in entry.items():
+    for name, value in ((name, value) for name, value in given.items() if name not in unknown):
         column = _OTHER_NAMES.get(str(name), str(name))
-        if value is None or not str(value).strip():
-            continue
-        if column not in COLUMNS and not column.startswith(CHANNEL):
-            unknown.append(name)
-        elif not isinstance(value, str | int):
+        if not isinstance(value, str | int):
             raise DataError(f"{path}: '{name}' of {place} is {value!r:.80}, expected one text")
-        elif column in found:
+        if column in found:
             raise DataError(f"{path}: {place} names two label maps, by 'label' and by 'mask'; remove one")
-        else:
-            found[column] = str(value).strip()
+        found[column] = str(value).strip()
+    label, ignored = (path.parent / found[column] if column in found else None for column in ("label", "ignore"))
+    drawn = None if labelled is None else drawn_structures(path, place, labelled)
+    return Row(_images(path, place, found), label, found.get("case"), found.get("patient"), ignored, drawn, unknown)
+
+
+def _is_known(path: Path, name: str) -> bool:
+    """Tell whether a list may have a column; one that is nearly known is refused, as what it says would be lost."""
+    known = (*COLUMNS, *_OTHER_NAMES)
+    if name in known or name.startswith(CHANNEL):
+        return True
+    close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=_NEARLY)
+    if close:
+        raise DataError(f"{path}: the column '{name:.80}' is not known; did you mean '{close[0]}'? Rename or remove it")
+    return False
+
+
+def _images(path: Path, place: str, found: Mapping[str, str]) -> dict[str, Path]:
+    """Return the file of each channel that a row names."""
     images = {name[len(CHANNEL) :]: path.parent / file for name, file in found.items() if name.startswith(CHANNEL)}
     if "image" in found and images:
         raise DataError(f"{path}: {place} names an image and channels (image:NAME); expected one or the other")
@@ -109,8 +133,21 @@ def _row(path: Path, place: str, entry: Any) -> Row:
         images = {ONE_CHANNEL: path.parent / found["image"]}
     if not images:
         raise DataError(f"{path}: {place} names no image")
-    label = path.parent / found["label"] if "label" in found else None
-    return Row(images, label, found.get("case"), found.get("patient"), tuple(unknown))
+    return images
+
+
+def drawn_structures(path: Path, place: str, value: Any) -> tuple[str, ...]:
+    """Read the names of the structures that were drawn in a case: a list, or a text with `|` between them.
+
+    Raises:
+        DataError: it is neither.
+    """
+    names = value.split(_BETWEEN_NAMES) if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
+        raise DataError(
+            f"{path}: 'labelled' of {place} is {value!r:.80}, expected names of structures such as liver|spleen"
+        )
+    return tuple(name.strip() for name in names)
 
 
 def add_rows(dataset: Dataset, rows: Iterable[Row]) -> None:
@@ -122,11 +159,12 @@ def add_rows(dataset: Dataset, rows: Iterable[Row]) -> None:
     for row in rows:
         unknown.update(row.unknown)
         name = row.case or volume_stem(next(iter(row.images.values())))
-        missing = [file for file in (*row.images.values(), row.label) if file is not None and not is_there(file)]
+        files = (*row.images.values(), row.label, row.ignore)
+        missing = [file for file in files if file is not None and not is_there(file)]
         if missing:
             dataset.problems.append(Problem(name, f"{missing[0]}: no such file, the list names it"))
         else:
-            add_channels(dataset, name, row.images, row.label, row.patient)
+            add_channels(dataset, name, row.images, row.label, row.patient, row.ignore, row.labelled)
     for column, count in unknown.items():
         message = (
             f"the column '{column}' ({count} cases) is not understood and passed over; known: {', '.join(COLUMNS)}"
@@ -135,7 +173,13 @@ def add_rows(dataset: Dataset, rows: Iterable[Row]) -> None:
 
 
 def add_channels(
-    dataset: Dataset, name: str, files: Mapping[str, Path], label: Path | None, group: str | None = None
+    dataset: Dataset,
+    name: str,
+    files: Mapping[str, Path],
+    label: Path | None,
+    group: str | None = None,
+    ignore: Path | None = None,
+    labelled: tuple[str, ...] | None = None,
 ) -> None:
     """Take in a case with the channels of the data set, in their order; one with others is a problem."""
     if set(files) != set(dataset.channels):
@@ -143,7 +187,7 @@ def add_channels(
         dataset.problems.append(Problem(name, f"has the channels {has}, the data set {wants}"))
         return
     ordered = {channel: files[channel] for channel in dataset.channels}
-    dataset.add(Case(name, ordered, label, name if group is None else group))
+    dataset.add(Case(name, ordered, label, name if group is None else group, ignore, labelled))
 
 
 def is_there(path: Path) -> bool:
