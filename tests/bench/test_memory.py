@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from fullscale.bench.decoder import bench_decoder
-from fullscale.bench.live import MIB, LiveTensors, peak_mib
 from fullscale.bench.memory import bench_memory, largest_side, step_peak_mib
 from fullscale.bench.workload import Workload
+from fullscale.training.live import MIB, LiveTensors, peak_mib
 
 TINY = Workload(width=2, size=16, batch=2, device="meta", spatial_dims=3, levels=3)
 MEBI = MIB // 4

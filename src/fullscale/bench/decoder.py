@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fullscale.bench.live import parameters_and_buffers, peak_mib
 from fullscale.bench.measure import Timing, alternate, in_fresh_process
 from fullscale.bench.workload import Workload, freeze
 from fullscale.networks.blocks import ConvNorm
 from fullscale.networks.kernels.forms import Form, FormedConv
 from fullscale.networks.parameters import count_macs
+from fullscale.training.live import parameters_and_buffers, peak_mib
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {"form": "direct", "channels_last": False},

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from typing import Any, cast
+from typing import Any
 
-import torch
-
-from fullscale.bench.live import MIB, parameters_and_buffers, peak_mib
 from fullscale.bench.workload import META, Workload
 from fullscale.networks.kernels.forms import Form
+from fullscale.training.live import MIB, parameters_and_buffers, peak_mib
 
 FORMS: tuple[Form, ...] = ("direct", "factored")
 GIB = 2**10
@@ -43,7 +41,7 @@ def step_peak_mib(work: Workload) -> float:
     network = work.network()
     step = work.training_step(network)
     step()  # the optimiser's momentum is made
-    held = parameters_and_buffers(cast("torch.nn.Module", network))
+    held = parameters_and_buffers(network)
     bytes_held = sum(tensor.nbytes for tensor in held)
     momentum = bytes_held / MIB
     # Under bf16 autocast, weights, gradients and momentum are float32: the bf16 weights counted here are its casts.

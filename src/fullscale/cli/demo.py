@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from pathlib import Path
 from typing import Annotated
 
@@ -12,11 +13,12 @@ from fullscale.cli.show import print_line, print_status, print_summary
 
 CASES, SIZE, SLICES = 12, 64, 32
 SEED = 1
+STEPS_PER_EPOCH = 50
 
 
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for everything it makes.")] = Path("demo"),
-    minutes: Annotated[float, typer.Option(help="How long to train.", min=0.05)] = 3.0,
+    steps: Annotated[int, typer.Option(help="How many steps to train.", min=1)] = 400,
 ) -> None:
     """Draw phantoms, train a small UNet 3+, segment a scan it has not seen, and score the mask."""
     from fullscale.config.load import load_config
@@ -44,9 +46,11 @@ def demo(
             for done, (name, _) in enumerate(drawn, start=1):
                 progress(done, CASES + 1, name)
     print_status(f"1. {CASES} synthetic scans with labels, and one to segment: {scans}")
-    settings = ["data.view=slices", "trainer.steps_per_epoch=50", "trainer.device=cpu"]
-    settings.append(f"trainer.max_minutes={minutes}")
-    print_status(f"2. training a small UNet 3+ for {minutes:g} minutes: {run}")
+    # Steps, not minutes: the model and its scores are then the same on a slow machine and on a busy one.
+    per_epoch = min(steps, STEPS_PER_EPOCH)
+    settings = ["data.view=slices", "trainer.device=cpu", f"trainer.steps_per_epoch={per_epoch}"]
+    settings.append(f"trainer.max_epochs={ceil(steps / per_epoch)}")
+    print_status(f"2. training a small UNet 3+ for {steps} steps: {run}")
     with progress_bar("training") as progress:
         train(TrainRequest(scans, run, config=load_config(None, settings), cache=output / "cache", progress=progress))
 

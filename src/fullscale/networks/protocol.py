@@ -58,6 +58,9 @@ class TorchModule(Protocol):
     def parameters(self) -> Iterator[nn.Parameter]:
         """Walk over what is trained."""
 
+    def buffers(self) -> Iterator[Tensor]:
+        """What it holds and is not trained."""
+
     def state_dict(self) -> dict[str, Any]:
         """Return parameters and buffers by name."""
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import saved_tensors_hooks
-from torch.multiprocessing.reductions import StorageWeakRef
+from torch.optim import Optimizer
 
 from fullscale.config.schema import Config
 from fullscale.data.plan import Plan
@@ -17,19 +17,23 @@ from fullscale.inference.runtimes.torch import choose_device
 from fullscale.losses import create_loss
 from fullscale.losses.supervision import SupervisedLoss
 from fullscale.networks import create_network
+from fullscale.networks.protocol import Network
 from fullscale.training.choices import untrained
 from fullscale.training.fit import FULL, choose_precision
+from fullscale.training.live import MIB, parameters_and_buffers, peak_mib
+from fullscale.training.optimizers import create_optimizer
 from fullscale.work.machine import GIB, available_memory
 
-COPIES_OF_WEIGHTS = 4
-"""The weights, their gradients, and what an optimiser like AdamW keeps of both."""
+META = torch.device("meta")
+"""Tensors without content: operations give shapes, and take neither memory nor time."""
 
 
 def step_bytes(config: Config, plan: Plan) -> int | None:
-    """Count what a training step holds: weights and their copies, and all that the backward pass needs.
+    """Count the bytes that a training step holds at most: weights, gradients, the optimiser's state, all maps alive.
 
-    The network is run on tensors without content. What an operation takes besides, and keeps no longer than it lasts,
-    is not counted, so that the true need is somewhat larger. In half precision all maps are counted as halves.
+    The step is done on tensors without content. What libraries take for themselves is not counted, so that the true
+    need is somewhat larger; the kernels that only a CPU has keep less. In half precision the maps are counted as
+    halves, and the weights once more as such.
 
     Args:
         config: with every value filled in.
@@ -38,60 +42,58 @@ def step_bytes(config: Config, plan: Plan) -> int | None:
     Returns:
         Bytes; None for a network that cannot be run without content.
     """
-    patch, batch = config.data.patch_size, config.data.batch_size
-    assert patch is not None
-    assert batch is not None
-    channels = plan.recipe.in_channels
-    kept: dict[int, int] = {}
-    alive: list[Tensor] = []  # a storage that is freed could give its name to another
-
-    def keep(tensor: Tensor) -> Tensor:
-        alive.append(tensor)
-        kept[_storage(tensor)] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    with torch.device("meta"):
-        network = create_network(config.network.name, channels, plan.classes, **untrained(config.network.options))
-        image = torch.empty(batch, channels, *patch)
-    weights = {_storage(p): p.untyped_storage().nbytes() for p in network.parameters()}
     try:
-        with saved_tensors_hooks(keep, lambda tensor: tensor):
-            output = network.train()(image)
-            outputs = [output] if isinstance(output, Tensor) else output.logits
-            _ = [logits.log_softmax(dim=1).mean() for logits in outputs]
+        network, optimizer, step = _training_step(config, plan, META)
+        step()  # the optimiser's state is made
+        state = [value for entry in optimizer.state.values() for value in entry.values() if torch.is_tensor(value)]
+        there = [*parameters_and_buffers(network), *state]
+        peak = round(peak_mib(step, there) * MIB)
     except (NotImplementedError, RuntimeError):  # somebody's own network, which looks at the content
         return None
-    maps = sum(size for name, size in kept.items() if name not in weights)
-    half = choose_precision(config.trainer.precision, choose_device(config.trainer.device), len(patch)) != FULL
-    return COPIES_OF_WEIGHTS * sum(weights.values()) + (maps // 2 if half else maps)
+    if _precision(config, plan) == FULL:
+        return peak
+    held = sum(tensor.nbytes for tensor in there)
+    return held + (peak - held + sum(parameter.nbytes for parameter in network.parameters())) // 2
 
 
 def step_seconds(config: Config, plan: Plan) -> float:
     """Train one step on noise, after one to warm up, and return its seconds on the device of the configuration."""
-    patch, batch = config.data.patch_size, config.data.batch_size
-    assert patch is not None
-    assert batch is not None
-    device = choose_device(config.trainer.device)
-    channels = plan.recipe.in_channels
-    network = create_network(config.network.name, channels, plan.classes, **untrained(config.network.options))
-    network.to(device).train()
-    image, target = (
-        torch.randn(batch, channels, *patch, device=device),
-        torch.zeros(batch, *patch, device=device).long(),
-    )
-    loss = SupervisedLoss(create_loss(config.loss.name, **config.loss.options), config.loss.level_weights)
-    for _ in range(2):
-        started = time.perf_counter()
-        total: Tensor = loss(network(image), target).total
-        total.backward()  # type: ignore[no-untyped-call]
-        float(total.detach())  # waits for the device
+    *_, step = _training_step(config, plan, choose_device(config.trainer.device))
+    step()
+    started = time.perf_counter()
+    step()
     return time.perf_counter() - started
 
 
-def _storage(tensor: Tensor) -> int:
-    """Name the memory of a tensor, which several may share."""
-    name: int = StorageWeakRef(tensor.untyped_storage()).cdata  # type: ignore[no-untyped-call]
-    return name
+def _training_step(
+    config: Config, plan: Plan, device: torch.device
+) -> tuple[Network, Optimizer, Callable[[], float | None]]:
+    """Make a network, its optimiser, and what does one step on noise, in float32."""
+    patch, batch = config.data.patch_size, config.data.batch_size
+    assert patch is not None
+    assert batch is not None
+    with device:
+        network = create_network(
+            config.network.name, plan.recipe.in_channels, plan.classes, **untrained(config.network.options)
+        ).train()
+        image = torch.randn(batch, plan.recipe.in_channels, *patch)
+        target = torch.zeros(batch, *patch, dtype=torch.long)
+    loss = SupervisedLoss(create_loss(config.loss.name, **config.loss.options), config.loss.level_weights)
+    optimizer = create_optimizer(config.optimizer, network.parameters())
+
+    def step() -> float | None:
+        optimizer.zero_grad()
+        total: Tensor = loss(network(image), target).total
+        total.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        return None if device == META else float(total.detach())  # waits for the device
+
+    return network, optimizer, step
+
+
+def _precision(config: Config, plan: Plan) -> str:
+    device = choose_device(config.trainer.device)
+    return choose_precision(config.trainer.precision, device, plan.recipe.spatial_dims)
 
 
 def require_memory(config: Config, plan: Plan) -> None:

@@ -6,10 +6,11 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from fullscale.networks.protocol import TorchModule
 
 MIB = 2**20
 
@@ -66,6 +67,6 @@ def peak_mib(task: Callable[[], object], before: Iterable[Tensor] = ()) -> float
     return float(live.peak / MIB)
 
 
-def parameters_and_buffers(module: torch.nn.Module) -> list[Tensor]:
+def parameters_and_buffers(module: nn.Module | TorchModule) -> list[Tensor]:
     """Return the tensors that a module holds."""
     return [*module.parameters(), *module.buffers()]
