@@ -21,9 +21,13 @@ from fullscale.geometry.volume import Volume, require_same_grid
 
 SCALED_LABELS = "the label map holds scaled integers, off by less than half a step: rounded to whole numbers"
 """Note of a label map that was saved from floats with an integer type in its header, as nibabel does."""
+NEARLY_WHOLE_LABELS = "the label map holds numbers that are nearly whole, such as 0.99999997: rounded to whole numbers"
+"""Note of a label map of floats that arithmetic has left a little beside the whole numbers."""
 
 _MOST_ROUNDING = 0.1
-_FLOAT32_ROUNDING = 1e-4
+_FLOAT_ROUNDING = 1e-3
+"""How far from a whole number a float may be. Between two causes: float32 is off by less up to 8000, and a border that
+was anti-aliased or interpolated holds shares of at least 1/255, which are no labels."""
 _SUFFIXES = (".dcm", ".dicom", ".ima", ".zip")
 """What is taken off a name besides the suffix of a volume, in lower case."""
 
@@ -96,18 +100,22 @@ def read_label(path: str | Path, image_path: Study) -> Volume:
 
 
 def _whole_numbers(path: Path, label: Volume) -> Volume:
-    """Turn a label map of floats into integers; where the file scales integers, half a step is rounding."""
+    """Turn a label map of floats into integers; where the file scales integers, half a step is rounding too."""
     step = stored_step(label) or 0.0
-    allowed = min(step / 2, _MOST_ROUNDING) * 1.001 + (0 if step == 0 else _FLOAT32_ROUNDING)
+    allowed = min(step / 2, _MOST_ROUNDING) + _FLOAT_ROUNDING
     whole = np.rint(label.array)
     with np.errstate(invalid="ignore"):
         off = np.abs(label.array - whole)
     broken = ~(off <= allowed)  # NaN too
     if broken.any():
         values = ", ".join(f"{v:.6g}" for v in np.unique(label.array[broken])[:5])
-        raise DataError(f"{path}: labels are whole numbers, found {values} in {int(broken.sum())} voxels")
+        raise DataError(
+            f"{path}: labels are whole numbers, found {values} in {int(broken.sum())} voxels; where it was "
+            "interpolated or anti-aliased, make it anew with the nearest neighbour"
+        )
     rounded = label.with_array(whole.astype(smallest_integer_type(whole)))
-    return replace(rounded, notes=(*label.notes, SCALED_LABELS)) if off.any() else rounded
+    note = NEARLY_WHOLE_LABELS if step == 0 else SCALED_LABELS
+    return replace(rounded, notes=(*label.notes, note)) if off.any() else rounded
 
 
 def label_name(path: str | Path) -> str | None:
