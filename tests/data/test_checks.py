@@ -44,7 +44,7 @@ def write_case(root: Path, name: str, image: Any = None, label: Any = None, affi
 
 def inspect(root: Path, labels: dict[str, int] | None = None, **options: Any) -> Inspection:
     if labels is not None:
-        (root / "dataset.json").write_text(json.dumps({"labels": labels, "regions_class_order": [1, 2]}))
+        (root / "dataset.json").write_text(json.dumps({"labels": labels}))
     return inspect_dataset(find_dataset(root), **options)
 
 

@@ -78,7 +78,7 @@ class Dataset:
         unlabelled: those without, by name.
         problems: what was passed over, and why.
         regions: label values that make up each structure where structures overlap (nnU-Net); else empty.
-        order: value that each region is written as, a later region over an earlier one (`regions_class_order`).
+        region_order: value that each region is written as (nnU-Net's `regions_class_order`); empty where none is said.
         ignore: label value of voxels of which nothing is known (nnU-Net), or None.
         channels: names of the channels of each case, in their order.
         labelled: names of the structures that were drawn in each case of which the data set says it.
@@ -93,7 +93,7 @@ class Dataset:
     unlabelled: list[Case] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    order: tuple[int, ...] = ()
+    region_order: tuple[int, ...] = ()
     ignore: int | None = None
     channels: tuple[str, ...] = (ONE_CHANNEL,)
     labelled: dict[str, tuple[str, ...]] = field(default_factory=dict)
