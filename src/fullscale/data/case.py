@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
+
+from fullscale.errors import UsageError
+from fullscale.text import nearest
 
 WHOLE_SET = "data set"
 """Stands for the case in a problem that concerns the data set as a whole."""
@@ -20,7 +24,7 @@ class Case:
         id: unique name within the data set.
         channels: file of each channel by name, such as T1 and T2 on one grid; one order for the whole data set. A
             file is a volume file or a DICOM study. Where all are one file, it holds them along its fourth axis.
-        label: a volume file, a DICOM SEG or a folder of PNG masks, or None.
+        label: a volume file, a DICOM SEG, a folder of PNG masks or of one file a structure, or None.
         group: the patient; cases of one group never stand on both sides of a split.
         ignore: a mask on the scan's grid, such as a field of view, in whose 0 voxels nothing is known; or None.
         labelled: names of the structures that were drawn in this case, all others being unknown in it; None is all.
@@ -82,6 +86,7 @@ class Dataset:
         ignore: label value of voxels of which nothing is known (nnU-Net), or None.
         channels: names of the channels of each case, in their order.
         labelled: names of the structures that were drawn in each case of which the data set says it.
+        named_by_files: whether labels are one file a structure: names tell them apart, and values are chosen freely.
     """
 
     root: Path
@@ -97,6 +102,24 @@ class Dataset:
     ignore: int | None = None
     channels: tuple[str, ...] = (ONE_CHANNEL,)
     labelled: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    named_by_files: bool = False
+
+    def with_chosen(self, labels: Mapping[int, str] | None) -> Dataset:
+        """Give the structures of `named_by_files` the values that are chosen; any other data set stays as it is.
+
+        Raises:
+            UsageError: a name is that of no structure, or is given twice.
+        """
+        if labels is None or not self.named_by_files or self.labels is None:
+            return self
+        names = [name for name in labels.values() if name != self.labels[0]]
+        for name in names:
+            if name not in self.labels.values():
+                others = [known for value, known in self.labels.items() if value]
+                raise UsageError(f"data.labels names '{name}', of which {self.name} has no file{nearest(name, others)}")
+            if names.count(name) > 1:
+                raise UsageError(f"data.labels names '{name}' twice, but its labels are one file a structure")
+        return replace(self, labels={0: self.labels[0], **labels})
 
     def add(self, case: Case) -> None:
         """Take in a case, among the labelled ones if it has a label."""

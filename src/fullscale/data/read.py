@@ -13,8 +13,10 @@ from fullscale.data.dicom.series import Study, read_series, read_series_grid
 from fullscale.data.dicom.stack import DicomReadOptions
 from fullscale.data.dicom.store import is_zip
 from fullscale.data.image_files import read_png_stack
+from fullscale.data.labels import LabelScheme
 from fullscale.data.nifti import stored_step
 from fullscale.data.slicer import read_slicer, slicer_segments
+from fullscale.data.structure_files import read_structures, structure_files
 from fullscale.data.volume_files import read_frames, read_volume, smallest_integer_type, volume_stem, volume_suffix
 from fullscale.errors import DataError
 from fullscale.geometry.volume import Volume, require_same_grid
@@ -71,8 +73,10 @@ def read_channels(files: Mapping[str, Path], options: DicomReadOptions | None = 
     return found
 
 
-def read_label(path: str | Path, image_path: Study) -> Volume:
-    """Read a label map from a volume file, a segmentation of DICOM or 3D Slicer, or a folder of PNG masks.
+def read_label(path: str | Path, image_path: Study, scheme: LabelScheme | None = None) -> Volume:
+    """Read a label map from a volume file, a segmentation of DICOM or 3D Slicer, or a folder of masks.
+
+    A folder holds the PNG masks of CHAOS, or one volume file a structure, called after it.
 
     Args:
         path: the label map.
@@ -87,6 +91,8 @@ def read_label(path: str | Path, image_path: Study) -> Volume:
         DataError: the path is missing or cannot be read, or holds values that are no whole numbers.
     """
     path, image_path = Path(path), Path(image_path) if isinstance(image_path, str) else image_path
+    if structure_files(path):
+        return read_structures(path, scheme, _read_label_file)
     if path.is_dir():
         return read_png_stack(path, read_series_grid(image_path))
     if volume_suffix(path) is None and is_dicom_file(path):
@@ -95,6 +101,10 @@ def read_label(path: str | Path, image_path: Study) -> Volume:
         return read_seg(path, None if path == image_path else _read_grid(image_path))
     if slicer_segments(path):
         return read_slicer(path, None if path == image_path else _read_grid(image_path))
+    return _read_label_file(path)
+
+
+def _read_label_file(path: Path) -> Volume:
     label = read_volume(path)
     return label if label.array.dtype.kind in "iu" else _whole_numbers(path, label)
 

@@ -11,15 +11,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 from fullscale.data.case import WHOLE_SET, Dataset, Problem
-from fullscale.data.dicom.headers import is_seg, segment_names
-from fullscale.data.layouts import chaos, decathlon, lists, lits, nnunet, patient_folders, two_folders
+from fullscale.data.layouts import (
+    chaos,
+    decathlon,
+    lists,
+    lits,
+    nnunet,
+    patient_folders,
+    structure_folders,
+    two_folders,
+)
 from fullscale.data.layouts.rows import COLUMNS
-from fullscale.data.slicer import slicer_segments
+from fullscale.data.layouts.structure_names import with_structure_names
 from fullscale.errors import DataError
 
 LAYOUTS: tuple[Callable[[Path], Dataset | None], ...] = (
@@ -29,6 +36,7 @@ LAYOUTS: tuple[Callable[[Path], Dataset | None], ...] = (
     lits.recognise,
     chaos.recognise,
     two_folders.recognise,
+    structure_folders.recognise,
     patient_folders.recognise,  # last: other layouts have folders of patients too
 )
 """Every known layout; the first that returns a data set is believed. All but the first take a folder."""
@@ -53,7 +61,8 @@ def find_dataset(path: str | Path) -> Dataset:
     contents = "it is empty" if not any(path.iterdir()) else "none of the known layouts fits"
     raise DataError(
         f"{path}: no data set found, {contents} (Decathlon or nnU-Net dataset.json, volume-N with segmentation-N, "
-        f"ID/DICOM_anon with ID/Ground, images/ with labels/, a folder a patient); give a CSV file with the "
+        f"ID/DICOM_anon with ID/Ground, images/ with labels/, a folder a patient, ID/ct.nii.gz with "
+        f"ID/segmentations); give a CSV file with the "
         f"columns {','.join(COLUMNS)}"
     )
 
@@ -79,8 +88,7 @@ def _finish(dataset: Dataset) -> Dataset:
                     f"{dataset.root}: the case name '{first.id}' stands for two images, {first.first} and "
                     f"{second.first}; remove one, or give a CSV file with a column 'case'"
                 )
-    if dataset.labels is None and not dataset.regions:
-        dataset = replace(dataset, labels=_segment_labels(dataset))
+    dataset = with_structure_names(dataset)
     strangers = dataset.labelled.keys() - {case.id for case in (*dataset.cases, *dataset.unlabelled)}
     for name in sorted(strangers):
         dataset.problems.append(Problem(name, "dataset.json says what is 'labelled' in it, but there is no such case"))
@@ -89,26 +97,6 @@ def _finish(dataset: Dataset) -> Dataset:
         message = f"files left by the operating system are passed over: {len(litter)}, such as {litter[0]}"
         dataset.problems.append(Problem(WHOLE_SET, message, "warning"))
     return dataset
-
-
-def _segment_labels(dataset: Dataset) -> dict[int, str] | None:
-    """Take the labels' names from the segmentations of DICOM and 3D Slicer among the masks; None where there is none.
-
-    Raises:
-        DataError: one number is another structure from file to file.
-    """
-    labels: dict[int, str] = {}
-    for case in dataset.cases:
-        for number, name in _names_of(case.label).items() if case.label else ():
-            if labels.setdefault(number, name) != name:
-                raise DataError(f"{case.label}: segment {number} is {name!r}, in another case {labels[number]!r}")
-    return {0: "background", **dict(sorted(labels.items()))} if labels else None
-
-
-def _names_of(label: Path) -> dict[int, str]:
-    if is_seg(label):
-        return segment_names(label)
-    return {segment.number: segment.name for segment in slicer_segments(label)}
 
 
 def _litter(dataset: Dataset) -> list[Path]:
