@@ -44,6 +44,8 @@ HOME = {
     "SimpleITK": ["data/itk_files.py"],
     "pydicom": ["data/dicom/"],
     "imagecodecs": ["data/dicom/jpeg_lossless.py"],
+    "PIL": ["data/image_files.py", "data/png_stack.py", "data/tiff.py"],
+    "tifffile": ["data/tiff.py"],
     "highdicom": ["data/dicom/seg.py"],
     "matplotlib": ["reporting/", "bench/figure.py", "compare/figure.py"],
     "jinja2": ["reporting/html.py"],

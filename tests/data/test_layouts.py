@@ -186,7 +186,7 @@ def test_unknown_fields_of_the_decathlon_are_named_too(tmp_path: Path):
 def test_regions_and_the_ignore_value_of_nnunet_are_kept_apart_from_labels(tmp_path: Path):
     write_nnunet(tmp_path)
     labels = {"background": 0, "whole": [1, 2], "core": [2], "ignore": 3}
-    (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels}))
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels, "regions_class_order": [1, 2]}))
     dataset = find_dataset(tmp_path)
     assert (dataset.labels, dataset.regions, dataset.ignore) == (None, {"whole": (1, 2), "core": (2,)}, 3)
     (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels | {"whole": 1}}))
@@ -199,10 +199,16 @@ def test_values_that_share_a_name_are_no_regions(tmp_path: Path):
     assert (dataset.labels, dataset.regions) == ({0: "background", 1: "liver", 2: "liver"}, {})
 
 
-def test_pictures_get_advice_that_helps(tmp_path: Path):
-    text = refusal(touch(tmp_path, "images/a.png", "masks/a.png"))
-    assert "images/ and masks/ hold pictures" in text
-    assert "rename" not in text
+def test_pictures_beside_volumes_are_previews_and_alone_are_images(tmp_path: Path):
+    touch(tmp_path, "a/images/1.nii", "a/images/1.png", "a/labels/1.nii", "a/labels/1.png")
+    [case] = find_dataset(tmp_path / "a").cases
+    assert (case.first.name, case.label and case.label.name) == ("1.nii", "1.nii")
+    touch(tmp_path, "b/images/1.png", "b/labels/1.gif", "b/labels/2.bmp")
+    found = find_dataset(tmp_path / "b")
+    assert [(case.first.name, case.label and case.label.name) for case in found.cases] == [("1.png", "1.gif")]
+    assert "2.bmp: is a label without its image" in found.problems[0].message
+    touch(tmp_path, "b/labels/1.png")
+    assert "1.gif and 1.png stand for one case" in refusal(tmp_path / "b")
 
 
 def test_the_ground_truth_of_one_chaos_patient_leads_to_its_scan(tmp_path: Path):

@@ -255,7 +255,8 @@ def test_a_description_is_stored(tmp_path: Path):
 
 def test_suffix_and_stem_of_names():
     assert volume_suffix("folder.nii/a.NII.GZ") == ".nii.gz"
-    assert volume_suffix("a.png") is None
+    assert volume_suffix("a.PNG") == ".png"
+    assert volume_suffix("a.pdf") is None
     assert volume_suffix(".nii.gz") is None
     assert volume_stem("x/case.1_0000.nii.gz") == "case.1_0000"
     assert volume_stem("x/patient") == "patient"

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from fullscale.data.dicom.seg import write_seg
-from fullscale.data.image_files import name_order
 from fullscale.data.labels import Algorithm
+from fullscale.data.png_stack import name_order
 from fullscale.data.read import read_image
 from fullscale.data.volume_files import write_volume
 from fullscale.errors import UsageError

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from fullscale.data.dicom.stack import DicomReadOptions
 from fullscale.data.discover import Scan
+from fullscale.data.image_files import holds_colours, is_picture
 from fullscale.data.read import read_channels, read_image
 from fullscale.data.volume_files import NIFTI_SUFFIXES, volume_suffix
 from fullscale.errors import DataError
@@ -49,7 +50,9 @@ def join_channels(scans: Sequence[Scan], channels: Sequence[str]) -> list[Scan]:
 
 
 def _place(scan: Scan, channels: Sequence[str]) -> tuple[str, str] | None:
-    """Say of a loose file which case and which channel it is; None of a NIfTI file that may hold all of them."""
+    """Say of a loose file which case and which channel it is; None of a NIfTI or an image that may hold all of them."""
+    if holds_colours(scan.path):
+        return None
     numbered = _NUMBERED.match(scan.name)
     if numbered is not None and int(numbered[2]) < len(channels):
         return numbered[1], channels[int(numbered[2])]
@@ -59,7 +62,7 @@ def _place(scan: Scan, channels: Sequence[str]) -> tuple[str, str] | None:
             return scan.path.parent.name, channel
         if re.search(rf"[_\-. ]{re.escape(channel.lower())}$", name):
             return scan.name[: -len(channel) - 1], channel
-    if volume_suffix(scan.path) in NIFTI_SUFFIXES:
+    if volume_suffix(scan.path) in NIFTI_SUFFIXES or is_picture(scan.path):
         return None
     raise DataError(
         f"{scan.path}: is which channel of which case? The model takes {', '.join(channels)}: name the files "

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from fullscale.data.anonymise import without_files
 from fullscale.data.case import WHOLE_SET, Case, Dataset, Problem
 from fullscale.data.faults import absent_labels, count_labels, faults, oddities, unknown_structures, unsupported_labels
-from fullscale.data.labels import BACKGROUND, LabelScheme
-from fullscale.data.read import read_channels, read_label
+from fullscale.data.labels import BACKGROUND
+from fullscale.data.read import read_channels, read_truth
 from fullscale.errors import DataError, GeometryError, UsageError
 from fullscale.geometry.orientation import axis_codes
 from fullscale.geometry.volume import Volume
@@ -224,7 +224,6 @@ def inspect_dataset(
         UsageError: the data do not have one of the structures.
     """
     facts: dict[str, CaseFacts] = {}
-    dataset = dataset.with_chosen(structures)
     strangers = list(unknown_structures(dataset, structures))
     problems = [*dataset.problems, *unsupported_labels(dataset, structures), *strangers]
     further = {} if dataset.ignore is None else {dataset.ignore: "ignore"}
@@ -284,8 +283,7 @@ def inspect_case(
     label = None
     try:
         images = read_channels(case.channels)
-        scheme = None if declared is None else LabelScheme(declared)
-        label = read_label(case.label, case.first, scheme) if case.label is not None else None
+        label = read_truth(case) if case.label is not None else None
     except (DataError, GeometryError) as error:
         problems.append(Problem(case.id, str(error)))
     if images and label is not None:
@@ -360,8 +358,8 @@ def _channel_facts(image: Volume, inside: npt.NDArray[np.bool_], rng: np.random.
 
 
 def _at_border(array: npt.NDArray[Any]) -> tuple[int, ...]:
-    faces = [array.take(index, axis) for axis in range(array.ndim) for index in (0, -1)]
-    values = np.unique(np.concatenate([np.unique(face) for face in faces]))
+    faces = [array.take(index, axis) for axis in range(array.ndim) if array.shape[axis] > 1 for index in (0, -1)]
+    values = np.unique(np.concatenate([np.unique(face) for face in faces or [array]]))
     return tuple(int(value) for value in values if value)
 
 

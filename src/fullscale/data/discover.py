@@ -17,8 +17,9 @@ from fullscale.data.case import Dataset
 from fullscale.data.dicom.headers import NOT_DICOM, PassedOver, is_dicom_file, read_slices
 from fullscale.data.dicom.store import is_hidden, is_zip, study_files, zip_files
 from fullscale.data.identity import content_files
-from fullscale.data.image_files import PICTURES
+from fullscale.data.image_files import is_picture
 from fullscale.data.layouts.find import find_dataset, recognise
+from fullscale.data.layouts.folders import without_previews
 from fullscale.data.read import label_name, stem_of
 from fullscale.data.volume_files import volume_suffix
 from fullscale.errors import DataError
@@ -216,9 +217,9 @@ def _labels_of(dataset: Dataset) -> dict[str, Path]:
 
 def _label_maps_in(folder: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
-    for file in sorted(f for f in folder.iterdir() if f.is_file() and f.name[0] != "."):
-        name = label_name(file)
-        other = file if name is None else files.setdefault(name, file)
+    there = sorted(f for f in folder.iterdir() if f.is_file() and f.name[0] != ".")
+    for file in without_previews([f for f in there if label_name(f)]):
+        other = files.setdefault(label_name(file) or "", file)
         if other != file:
             raise DataError(f"{folder}: {other.name} and {file.name} stand for one case; remove one")
     soft = {n for n in files if n.endswith("_probability") and any(n.startswith(f"{m}_") for m in files if m != n)}
@@ -258,6 +259,7 @@ def _sort_out(path: Path, progress: Progress) -> tuple[list[_Found], list[Passed
     """Read the header of every file, and group the files into volumes and studies."""
     files, passed_over = _files(path)
     whole = [file for file in files if file.is_file() and (volume_suffix(file) or is_zip(file))]
+    pictures = {file for file in whole if is_picture(file)}
     parts = {part for file in whole for part in (file, *_parts(file))}
     studies: dict[str | Path, _Found] = {}
     damaged: list[Path] = []
@@ -278,6 +280,9 @@ def _sort_out(path: Path, progress: Progress) -> tuple[list[_Found], list[Passed
                 study.series |= {text for s in slices for text in (s.series_uid, s.description) if text}
         progress(done, len(others), file.name)
     _add_damaged(studies, damaged)
+    if studies or len(whole) > len(pictures):  # beside scans, pictures are previews and figures
+        whole = [file for file in whole if file not in pictures]
+        passed_over += [PassedOver(file, "a picture") for file in sorted(pictures)]
     found = [*(_Found([file], is_study=False) for file in whole), *studies.values()]
     return sorted(found, key=lambda one: one.files[0]), passed_over
 
@@ -315,9 +320,11 @@ def _reason(file: Path, passed_over: PassedOver) -> str:
     """Say why a file is no part of a scan."""
     if passed_over.reason != NOT_DICOM:
         return passed_over.reason
+    if is_picture(file):
+        return "a picture"
     if volume_suffix(file):
         return "a volume in a zip, which is not read there; unpack it"
-    return "a picture" if file.suffix.lower() in PICTURES else "neither DICOM nor a volume file"
+    return "neither DICOM nor a volume file"
 
 
 def _add_damaged(studies: dict[str | Path, _Found], damaged: Iterable[Path]) -> None:

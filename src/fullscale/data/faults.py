@@ -51,7 +51,7 @@ def oddities(image: Volume) -> Iterator[str]:
     values = _few_values(image.array)
     if values:
         yield f"the image holds {len(values)} different values only ({', '.join(values[:5])} ...); is it a label map?"
-    if min(image.shape) == 1:
+    if min(image.shape) == 1 and image.unit == "mm":
         yield f"the scan has one slice only (shape {image.shape})"
 
 

@@ -1,4 +1,4 @@
-"""Volumes in files: one door for NIfTI, NRRD and MetaImage.
+"""Volumes in files: one door for NIfTI, NRRD, MetaImage, and 2D images as volumes of one slice.
 
 Inside, every affine is RAS+ mm and every array `[X, Y, Z]` in stored order, whatever the format's own convention.
 """
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fullscale.data.image_files import PICTURES, read_colours, read_grey, write_picture
 from fullscale.data.nifti import HEADER_ERRORS, read_nifti, read_nifti_frames, save_nifti
 from fullscale.errors import DataError, FullscaleError, OutputError
 from fullscale.files import atomic_path
@@ -20,8 +21,8 @@ from fullscale.geometry.volume import Volume
 from fullscale.text import one_line
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
-SUFFIXES = (*NIFTI_SUFFIXES, ".nrrd", ".nhdr", ".mha", ".mhd", ".seg.nrrd")
-"""The file types of a volume, in lower case."""
+SUFFIXES = (*NIFTI_SUFFIXES, ".nrrd", ".nhdr", ".mha", ".mhd", ".seg.nrrd", *PICTURES)
+"""The file types of a volume, in lower case; an image is one of a slice."""
 
 _PAIR_SUFFIXES = (".nhdr", ".mhd")
 _STORED_TYPES = (np.uint8, np.int8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64)
@@ -40,7 +41,7 @@ def volume_stem(path: str | Path) -> str:
 
 
 def read_volume(path: str | Path) -> Volume:
-    """Read one 3D volume from a NIfTI, NRRD or MetaImage file.
+    """Read one volume from a NIfTI, NRRD or MetaImage file, or from an image of grey values.
 
     Args:
         path: a file ending in one of `SUFFIXES`.
@@ -54,10 +55,13 @@ def read_volume(path: str | Path) -> Volume:
         DataError: the file is missing, empty, cut short, damaged, of another kind, not 3D, or larger than its bytes
             or this machine's memory allow.
         GeometryError: the file does not say where its voxels lie (a NIfTI whose qform and sform codes are both 0, a
-            NRRD without `space`, a MetaImage without orientation, origin or spacing): no affine is invented.
+            NRRD without `space`, a MetaImage without orientation, origin or spacing): no affine is invented. An image
+            without the size of its pixels lies in pixels, see `Volume.unit`.
     """
     path = Path(path)
     suffix = _require_suffix(path)
+    if suffix in PICTURES:
+        return read_grey(path)
     with _naming(path, suffix):
         volume = read_nifti(path) if suffix in NIFTI_SUFFIXES else _read_itk(path)
         if volume.array.size == 0:
@@ -66,16 +70,23 @@ def read_volume(path: str | Path) -> Volume:
 
 
 def read_frames(path: str | Path, frames: int) -> list[Volume]:
-    """Read the volumes that lie along the fourth axis of one NIfTI file, as the Decathlon stores several channels.
+    """Read the channels that one file holds: along the fourth axis of a NIfTI, or the colours of an image.
 
     Raises:
-        DataError: see `read_volume`; or there is another number of them, or the file is no NIfTI.
+        DataError: see `read_volume`; or there is another number of them, or the file is neither.
         GeometryError: see `read_volume`.
     """
     path = Path(path)
     suffix = _require_suffix(path)
+    if suffix in PICTURES:
+        colours = read_colours(path)
+        if len(colours) != frames:
+            raise DataError(f"{path}: has {len(colours)} colours, expected {frames} channels")
+        return colours
     if suffix not in NIFTI_SUFFIXES:
-        raise DataError(f"{path}: several channels in one file are read from NIfTI only; write one file a channel")
+        raise DataError(
+            f"{path}: several channels in one file are read from NIfTI and from images only; write one file a channel"
+        )
     with _naming(path, suffix):
         return read_nifti_frames(path, frames)
 
@@ -100,7 +111,7 @@ def write_volume(path: str | Path, volume: Volume, description: str | None = Non
     half-written one is never seen and what was there before stays until then.
 
     Args:
-        path: where to, ending in .nii.gz, .nii, .nrrd or .mha; missing folders are made.
+        path: where to, ending in .nii.gz, .nii, .nrrd, .mha, .png or .tif; missing folders are made.
         volume: voxels `[X, Y, Z]`, affine RAS+ mm.
         description: what the header shall say of the file (`descrip` of NIfTI, cut at 79 letters; a comment in NRRD).
 
@@ -113,6 +124,9 @@ def write_volume(path: str | Path, volume: Volume, description: str | None = Non
     if suffix in _PAIR_SUFFIXES:
         raise DataError(f"{path}: a {suffix} file is two files that cannot be replaced at once; write .mha or .nrrd")
     volume = volume.with_array(_storable(volume.array, path))
+    if suffix in PICTURES:
+        write_picture(path, volume)
+        return
     save = save_nifti if suffix in NIFTI_SUFFIXES else _save_itk
     with atomic_path(path) as temporary:
         try:

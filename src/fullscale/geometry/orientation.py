@@ -83,7 +83,7 @@ def reorient(volume: Volume, codes: str = "RAS") -> Volume:
     The result has no header, since a file's header describes the grid it was stored on.
     """
     change = reorientation(volume.affine, codes)
-    return Volume(change.apply(volume.array), change.apply_affine(volume.affine, volume.shape))
+    return Volume(change.apply(volume.array), change.apply_affine(volume.affine, volume.shape), unit=volume.unit)
 
 
 def _closest_axes(affine: Affine) -> tuple[tuple[int, ...], tuple[bool, ...]]:

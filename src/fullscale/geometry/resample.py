@@ -65,7 +65,7 @@ def resample_labels(mask: Volume, like: Volume) -> Volume:
     array = ndimage.affine_transform(
         mask.array, to_mask[:3, :3], to_mask[:3, 3], output_shape=like.shape, order=0, mode="grid-constant", cval=0
     )
-    return Volume(array, like.affine)
+    return Volume(array, like.affine, unit=like.unit)
 
 
 @lru_cache(maxsize=64)

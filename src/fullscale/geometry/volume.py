@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fullscale.errors import GeometryError
+from fullscale.geometry.units import LENGTH, PER_SIZE, Unit
 
 Affine = npt.NDArray[np.float64]
 """A 4x4 matrix that takes a voxel index (i, j, k, 1) to RAS+ millimetres, as in nibabel."""
@@ -16,7 +17,7 @@ Affine = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Volume:
-    """A scan or a label map: an array and the affine that places it.
+    """A scan or a label map: an array and the affine that places it. An image is a volume of one slice.
 
     Attributes:
         array: voxels `[X, Y, Z]`, in the order the file stores them. CT in HU.
@@ -24,6 +25,8 @@ class Volume:
         header: what the reader keeps of the file's own header so that a mask can be written back with it;
             opaque outside `fullscale.data`.
         notes: what the reader chose, passed over or mended, a line each.
+        unit: what lengths are counted in; an image whose pixel size is not known lies in pixels, and so does every
+            length that is called mm here.
 
     Raises:
         GeometryError: the array is not 3D, or the affine is not an invertible 4x4 matrix.
@@ -33,6 +36,7 @@ class Volume:
     affine: Affine
     header: Any = field(default=None, compare=False, repr=False)
     notes: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    unit: Unit = "mm"
 
     def __post_init__(self) -> None:
         affine = np.asarray(self.affine, dtype=np.float64)
@@ -40,7 +44,7 @@ class Volume:
             raise GeometryError(f"a volume has 3 dimensions, this array has shape {self.array.shape}")
         if affine.shape != (4, 4) or not np.isfinite(affine).all():
             raise GeometryError(f"an affine is a finite 4x4 matrix, this is {affine.tolist()}")
-        if abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+        if abs(np.linalg.det(affine[:3, :3])) <= 1e-12 * np.prod(np.linalg.norm(affine[:3, :3], axis=0)):
             raise GeometryError(f"the affine {affine[:3, :3].tolist()} flattens the volume: no voxel size can be read")
         object.__setattr__(self, "affine", affine)
 
@@ -49,7 +53,7 @@ class Volume:
 
         shape, spacing = (" x ".join(f"{n:.4g}" for n in three) for three in (self.shape, self.spacing_mm))
         header = "no header" if self.header is None else type(self.header).__name__
-        return f"Volume({shape} {self.array.dtype}, {spacing} mm, {axis_codes(self.affine)}, {header})"
+        return f"Volume({shape} {self.array.dtype}, {spacing} {LENGTH[self.unit]}, {axis_codes(self.affine)}, {header})"
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -65,8 +69,8 @@ class Volume:
 
     @property
     def voxel_ml(self) -> float:
-        """Volume of one voxel in millilitres."""
-        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
+        """Volume of one voxel in millilitres; of one pixel of an image, its area in mm² or 1."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / PER_SIZE[self.unit]
 
     def with_array(self, array: npt.NDArray[Any]) -> Volume:
         """Return other voxels on this grid, header kept.
@@ -76,7 +80,7 @@ class Volume:
         """
         if array.shape != self.array.shape:
             raise GeometryError(f"an array of shape {array.shape} does not fit a grid of shape {self.array.shape}")
-        return Volume(array, self.affine, self.header)
+        return Volume(array, self.affine, self.header, unit=self.unit)
 
 
 def describe_mismatch(a: Volume, b: Volume, tolerance: float = 1e-3) -> str | None:
@@ -90,10 +94,11 @@ def describe_mismatch(a: Volume, b: Volume, tolerance: float = 1e-3) -> str | No
     corners[:, :3] *= np.array(a.shape) - 1
     moved = np.abs(corners @ (a.affine - b.affine).T)[:, :3].max()
     if moved > tolerance * min(a.spacing_mm):
+        unit = LENGTH[a.unit]
         return (
-            f"affines differ by up to {moved:.3g} mm at the corners (allowed {tolerance * min(a.spacing_mm):.3g} mm): "
-            f"spacing {_mm(a.spacing_mm)} and {_mm(b.spacing_mm)}, "
-            f"origin {_mm(a.affine[:3, 3])} and {_mm(b.affine[:3, 3])}"
+            f"affines differ by up to {moved:.3g} {unit} at the corners (allowed {tolerance * min(a.spacing_mm):.3g} "
+            f"{unit}): spacing {_three(a.spacing_mm)} {unit} and {_three(b.spacing_mm)} {LENGTH[b.unit]}, "
+            f"origin {_three(a.affine[:3, 3])} {unit} and {_three(b.affine[:3, 3])} {LENGTH[b.unit]}"
         )
     return None
 
@@ -109,5 +114,5 @@ def require_same_grid(image: Volume, mask: Volume, names: str = "image and mask"
         raise GeometryError(f"{names} lie on different grids: {mismatch}")
 
 
-def _mm(values: npt.ArrayLike) -> str:
-    return "(" + ", ".join(f"{v:.4g}" for v in np.asarray(values)) + ") mm"
+def _three(values: npt.ArrayLike) -> str:
+    return "(" + ", ".join(f"{v:.4g}" for v in np.asarray(values)) + ")"

@@ -13,7 +13,7 @@ from fullscale.data.anonymise import without_files
 from fullscale.data.case import Case
 from fullscale.data.identity import DigestIndex, case_digest
 from fullscale.data.labels import LabelScheme
-from fullscale.data.read import read_label
+from fullscale.data.read import read_truth
 from fullscale.data.volume_files import write_volume
 from fullscale.errors import DataError
 from fullscale.files import require_inside, safe_name
@@ -110,6 +110,5 @@ def _segment(case: Case, predictor: Shared[Predictor], folder: Path, labels: Map
     if guided is None:
         return []
     assert case.label is not None
-    scheme = LabelScheme(labels)
-    truth = scheme.merge(read_label(case.label, case.first, scheme))
+    truth = LabelScheme(labels).merge(read_truth(case))
     return [score_guided(case.id, guided, truth, list(predictor.value.card.structures))]

@@ -12,7 +12,7 @@ from PIL import Image
 
 from fullscale.data.dicom.series import DicomHeader, is_study, list_series, read_series, read_series_grid
 from fullscale.data.dicom.stack import DicomReadOptions
-from fullscale.data.image_files import read_png_stack
+from fullscale.data.png_stack import read_png_stack
 from fullscale.data.read import read_image, read_label
 from fullscale.data.volume_files import read_volume, write_volume
 from fullscale.errors import DataError, GeometryError

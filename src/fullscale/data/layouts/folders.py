@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fullscale.data.case import Case, Dataset, Problem
 from fullscale.data.dicom.series import is_study
+from fullscale.data.image_files import is_picture
 from fullscale.data.volume_files import volume_suffix
 
 TEST_FOLDER = "imagests"
@@ -23,8 +24,13 @@ def subfolders(folder: Path) -> dict[str, Path]:
 
 
 def volumes(folder: Path | None) -> list[Path]:
-    """List the volume files in a folder."""
-    return [entry for entry in visible(folder) if volume_suffix(entry) and entry.is_file()]
+    """List the volume files in a folder, and its images as `without_previews` does."""
+    return without_previews([entry for entry in visible(folder) if volume_suffix(entry) and entry.is_file()])
+
+
+def without_previews(files: list[Path]) -> list[Path]:
+    """Leave out images beside other files, which are pictures of those; images alone are the data."""
+    return [file for file in files if not is_picture(file)] or files
 
 
 def scans(folder: Path | None) -> list[Path]:

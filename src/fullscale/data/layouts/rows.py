@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fullscale.data.case import ONE_CHANNEL, WHOLE_SET, Case, Dataset, Problem
+from fullscale.data.image_files import COLOURS, holds_colours
 from fullscale.data.volume_files import volume_stem
 from fullscale.documents import read_text
 from fullscale.errors import DataError
@@ -181,7 +182,12 @@ def add_channels(
     ignore: Path | None = None,
     labelled: tuple[str, ...] | None = None,
 ) -> None:
-    """Take in a case with the channels of the data set, in their order; one with others is a problem."""
+    """Take in a case with the channels of the data set, in their order; one with others is a problem.
+
+    A colour image alone holds three of them, in the order of the data set.
+    """
+    if len(files) == 1 and len(dataset.channels) == len(COLOURS) and holds_colours(only := next(iter(files.values()))):
+        files = dict.fromkeys(dataset.channels, only)
     if set(files) != set(dataset.channels):
         has, wants = (", ".join(names) for names in (files, dataset.channels))
         dataset.problems.append(Problem(name, f"has the channels {has}, the data set {wants}"))

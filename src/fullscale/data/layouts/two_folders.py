@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from fullscale.data.case import Case, Dataset
-from fullscale.data.image_files import PICTURES
 from fullscale.data.layouts.description import beside
-from fullscale.data.layouts.folders import TEST_FOLDER, pair, scans, subfolders, visible
+from fullscale.data.layouts.folders import TEST_FOLDER, pair, scans, subfolders, visible, without_previews
 from fullscale.data.layouts.rows import COLUMNS
 from fullscale.data.read import label_name, stem_of
 from fullscale.errors import DataError
@@ -34,7 +33,7 @@ def recognise(root: Path) -> Dataset | None:
         named = ", ".join(folder.name for folder in image_folders + label_folders)
         raise DataError(f"{root}: which folder holds what? Several fit ({named}); give a CSV file of the pairs")
     images = [(stem_of(file), file) for file in scans(image_folders[0])]
-    labels = {name: file for file in visible(label_folders[0]) if file.is_file() and (name := label_name(file))}
+    labels = _labels(label_folders[0])
     if not labels.keys() & dict(images).keys():
         raise DataError(_nothing_pairs(root, image_folders[0], label_folders[0]))
     dataset = beside(root).dataset(root, "two folders")
@@ -44,22 +43,19 @@ def recognise(root: Path) -> Dataset | None:
     return dataset
 
 
+def _labels(folder: Path) -> dict[str, Path]:
+    """Return the label maps in a folder by the names of their cases."""
+    labels: dict[str, Path] = {}
+    for file in without_previews([file for file in visible(folder) if file.is_file() and label_name(file)]):
+        other = labels.setdefault(label_name(file) or "", file)
+        if other != file:
+            raise DataError(f"{folder}: {other.name} and {file.name} stand for one case; remove one")
+    return labels
+
+
 def _nothing_pairs(root: Path, images: Path, labels: Path) -> str:
     """Say why no image has a label, and what to do."""
-    pictures = [folder.name for folder in (images, labels) if _holds_pictures(folder)]
-    if pictures:
-        return (
-            f"{root}: {'/ and '.join(pictures)}/ hold pictures (PNG, JPEG, TIFF ...), which are not read as scans or "
-            "label maps; write them as volumes (.nii.gz, .nrrd, .mha). PNG masks are read beside a DICOM series, as "
-            "ID/DICOM_anon with ID/Ground"
-        )
     return (
-        f"{root}: {images.name}/ and {labels.name}/ hold no volumes of equal names; "
+        f"{root}: {images.name}/ and {labels.name}/ hold no volumes of equal names, and no images; "
         f"rename them, or give a CSV file with the columns {','.join(COLUMNS)}"
     )
-
-
-def _holds_pictures(folder: Path) -> bool:
-    """Tell whether a folder, or a folder in it, holds pictures and no volumes."""
-    files = [file for inner in (folder, *subfolders(folder).values()) for file in visible(inner) if file.is_file()]
-    return not scans(folder) and any(file.suffix.lower() in PICTURES for file in files)
