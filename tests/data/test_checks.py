@@ -44,7 +44,7 @@ def write_case(root: Path, name: str, image: Any = None, label: Any = None, affi
 
 def inspect(root: Path, labels: dict[str, int] | None = None, **options: Any) -> Inspection:
     if labels is not None:
-        (root / "dataset.json").write_text(json.dumps({"labels": labels, "regions_class_order": [1, 2]}))
+        (root / "dataset.json").write_text(json.dumps({"labels": labels}))
     return inspect_dataset(find_dataset(root), **options)
 
 
@@ -263,6 +263,26 @@ def test_labels_that_a_header_scales_are_rounded_and_that_is_said_once(tmp_path:
     image.set_data_dtype(dtype)
     nib.save(image, tmp_path / "labelsTr" / "a.nii.gz")
     assert "labels are whole numbers, found 0.5" in messages(inspect(tmp_path), "a")[0]
+
+
+def test_labels_that_arithmetic_left_beside_whole_numbers_are_rounded_and_that_is_said_once(tmp_path: Path):
+    for name, off in {"a": -1e-6, "b": 4e-4, "c": -4e-4}.items():
+        write_case(tmp_path, name, label=make_mask() * (1.0 + off))
+    inspection = inspect(tmp_path)
+    assert [f.label_voxels for f in inspection.facts.values()] == [{0: 336 - 25, 1: 24, 2: 1}] * 3
+    (warning,) = inspection.problems
+    assert warning.message.startswith("3 cases, such as a: the label map holds numbers that are nearly whole")
+
+
+@pytest.mark.parametrize("share", [1 / 255, 0.5, 254 / 255])
+def test_labels_of_an_anti_aliased_border_are_refused(tmp_path: Path, share: float):
+    mask = make_mask().astype(np.float32)
+    mask[1, 2, 2] = share
+    write_case(tmp_path, "a", label=mask)
+    (message,) = messages(inspect(tmp_path), "a")
+    assert (
+        f"labels are whole numbers, found {share:.6g} in 1 voxels; where it was interpolated or anti-aliased" in message
+    )
 
 
 def test_a_case_in_another_unit_than_the_others_is_warned_of(tmp_path: Path):

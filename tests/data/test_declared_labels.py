@@ -60,13 +60,13 @@ def test_regions_come_with_the_values_that_they_are_written_as(tmp_path: Path):
     dataset = find_dataset(declare(tmp_path, REGIONS | {"ignore": 4}, regions_class_order=[1, 2, 3]))
     assert dataset.labels is None
     assert list(dataset.regions.items()) == [("whole", (1, 2, 3)), ("core", (2, 3)), ("enhancing", (3,))]
-    assert (dataset.order, dataset.ignore) == ((1, 2, 3), 4)
+    assert (dataset.region_order, dataset.ignore) == ((1, 2, 3), 4)
+    assert find_dataset(declare(tmp_path, REGIONS)).region_order == ()
 
 
 @pytest.mark.parametrize(
     ("order", "says"),
     [
-        (None, "'regions_class_order' must say the value that each of the regions whole, core, enhancing is written"),
         ([1, 2], "'regions_class_order' is [1, 2], expected the value that each of the regions whole, core, enhancing"),
         ([1, 1, 3], "writes 'core' as 1, expected one of its values 2, 3"),
         ([2, 2, 3], "writes two regions as one value (2, 2, 3)"),
@@ -75,8 +75,7 @@ def test_regions_come_with_the_values_that_they_are_written_as(tmp_path: Path):
     ],
 )
 def test_an_order_that_fits_no_regions_is_refused(tmp_path: Path, order: object, says: str):
-    further = {} if order is None else {"regions_class_order": order}
-    assert says in refusal(declare(tmp_path, REGIONS, **further))
+    assert says in refusal(declare(tmp_path, REGIONS, regions_class_order=order))
 
 
 def test_what_is_declared_and_not_used_is_said(tmp_path: Path):

@@ -186,7 +186,7 @@ def test_unknown_fields_of_the_decathlon_are_named_too(tmp_path: Path):
 def test_regions_and_the_ignore_value_of_nnunet_are_kept_apart_from_labels(tmp_path: Path):
     write_nnunet(tmp_path)
     labels = {"background": 0, "whole": [1, 2], "core": [2], "ignore": 3}
-    (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels, "regions_class_order": [1, 2]}))
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels}))
     dataset = find_dataset(tmp_path)
     assert (dataset.labels, dataset.regions, dataset.ignore) == (None, {"whole": (1, 2), "core": (2,)}, 3)
     (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels | {"whole": 1}}))

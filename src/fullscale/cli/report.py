@@ -89,9 +89,10 @@ def overlay(
         volume = read_image(source)
 
         def read(path: Path) -> Volume:
-            label_map = read_label(path, source)
+            scheme = LabelScheme(names or {})
+            label_map = read_label(path, source, scheme)
             require_same_grid(volume, label_map, f"{scan} and {path}")
-            return label_map if names is None else LabelScheme(names).keep(label_map)
+            return label_map if names is None else scheme.keep(label_map)
 
         found, real = read(mask), None if truth is None else read(truth)
         if view == "sheet":

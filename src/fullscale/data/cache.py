@@ -29,6 +29,7 @@ from fullscale.data.identity import CaseDigest, DigestIndex, case_digest
 from fullscale.data.labels import LabelScheme
 from fullscale.data.read import read_channels, read_truth
 from fullscale.data.recipe import Recipe, image_slices, label_slices, require_contrast, slice_geometry
+from fullscale.data.structure_files import structure_files
 from fullscale.errors import DataError, GeometryError, OutputError
 from fullscale.geometry.volume import require_same_grid
 from fullscale.progress import Progress, ignore
@@ -125,7 +126,7 @@ def _prepare_case(
     case: Case, recipe: Recipe, labels: Mapping[int, str], cache: Path, index: Shared[DigestIndex]
 ) -> PreparedCase:
     try:
-        folder = cache / _key(case_digest(case, index.value), recipe, labels)
+        folder = cache / _key(case, case_digest(case, index.value), recipe, labels)
         if folder.is_dir():
             prepared = _open(case, folder, index.value)
             if prepared is not None:
@@ -162,7 +163,7 @@ def _open(case: Case, folder: Path, index: DigestIndex) -> PreparedCase | None:
 def _fill(folder: Path, case: Case, recipe: Recipe, labels: Mapping[int, str]) -> None:
     if case.label is None:
         raise DataError(f"case {case.id} has no mask, so it cannot be trained on")
-    mask = read_truth(case)
+    mask = read_truth(case, LabelScheme(labels))
     try:
         channels = read_channels(case.channels)
         scan = next(iter(channels.values()))
@@ -188,9 +189,11 @@ def _fill(folder: Path, case: Case, recipe: Recipe, labels: Mapping[int, str]) -
     (folder / _META).write_text(json.dumps({"case": meta, "digest": _digest(meta)}), encoding="utf-8")
 
 
-def _key(content: CaseDigest, recipe: Recipe, labels: Mapping[int, str]) -> str:
-    """Name the folder of a prepared case; names of patients and files are no part of it."""
+def _key(case: Case, content: CaseDigest, recipe: Recipe, labels: Mapping[int, str]) -> str:
+    """Name the folder of a prepared case; names of patients and files are no part of it, but those of structures."""
     settings = [FORMAT, recipe.model_dump(mode="json"), list(LabelScheme(labels).merged.items()), content.whole]
+    if case.label is not None and structure_files(case.label):
+        settings.append(sorted(labels.items()))
     return _digest(settings)
 
 

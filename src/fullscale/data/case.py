@@ -7,6 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from fullscale.errors import UsageError
+from fullscale.text import nearest
+
 WHOLE_SET = "data set"
 """Stands for the case in a problem that concerns the data set as a whole."""
 ONE_CHANNEL = "image"
@@ -21,7 +24,7 @@ class Case:
         id: unique name within the data set.
         channels: file of each channel by name, such as T1 and T2 on one grid; one order for the whole data set. A
             file is a volume file or a DICOM study. Where all are one file, it holds them along its fourth axis.
-        label: a volume file, an image, a DICOM SEG or a folder of PNG masks, or None.
+        label: a volume file, an image, a DICOM SEG, a folder of PNG masks or of one file a structure, or None.
         group: the patient; cases of one group never stand on both sides of a split.
         ignore: a mask on the scan's grid, such as a field of view, in whose 0 voxels nothing is known; or None.
         labelled: names of the structures that were drawn in this case, all others being unknown in it; None is all.
@@ -84,11 +87,12 @@ class Dataset:
         unlabelled: those without, by name.
         problems: what was passed over, and why.
         regions: label values that make up each structure where structures overlap (nnU-Net); else empty.
-        order: value that each region is written as, a later region over an earlier one (`regions_class_order`).
+        region_order: value that each region is written as (nnU-Net's `regions_class_order`); empty where none is said.
         ignore: label value of voxels of which nothing is known (nnU-Net), or None.
         channels: names of the channels of each case, in their order.
         labelled: names of the structures that were drawn in each case of which the data set says it.
         colours: name of the structure of each colour of a mask, where a table says so; else empty.
+        named_by_files: whether labels are one file a structure: names tell them apart, and values are chosen freely.
     """
 
     root: Path
@@ -100,11 +104,29 @@ class Dataset:
     unlabelled: list[Case] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    order: tuple[int, ...] = ()
+    region_order: tuple[int, ...] = ()
     ignore: int | None = None
     channels: tuple[str, ...] = (ONE_CHANNEL,)
     labelled: dict[str, tuple[str, ...]] = field(default_factory=dict)
     colours: dict[str, str] = field(default_factory=dict)
+    named_by_files: bool = False
+
+    def with_chosen(self, labels: Mapping[int, str] | None) -> Dataset:
+        """Give the structures of `named_by_files` the values that are chosen; any other data set stays as it is.
+
+        Raises:
+            UsageError: a name is that of no structure, or is given twice.
+        """
+        if labels is None or not self.named_by_files or self.labels is None:
+            return self
+        names = [name for name in labels.values() if name != self.labels[0]]
+        for name in names:
+            if name not in self.labels.values():
+                others = [known for value, known in self.labels.items() if value]
+                raise UsageError(f"data.labels names '{name}', of which {self.name} has no file{nearest(name, others)}")
+            if names.count(name) > 1:
+                raise UsageError(f"data.labels names '{name}' twice, but its labels are one file a structure")
+        return replace(self, labels={0: self.labels[0], **labels})
 
     def add(self, case: Case) -> None:
         """Take in a case, among the labelled ones if it has a label."""

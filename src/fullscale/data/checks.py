@@ -15,7 +15,7 @@ import numpy.typing as npt
 from fullscale.data.anonymise import without_files
 from fullscale.data.case import WHOLE_SET, Case, Dataset, Problem
 from fullscale.data.faults import absent_labels, count_labels, faults, oddities, unknown_structures, unsupported_labels
-from fullscale.data.labels import BACKGROUND
+from fullscale.data.labels import BACKGROUND, LabelScheme
 from fullscale.data.read import read_channels, read_truth
 from fullscale.errors import DataError, GeometryError, UsageError
 from fullscale.geometry.orientation import axis_codes
@@ -224,6 +224,7 @@ def inspect_dataset(
         UsageError: the data do not have one of the structures.
     """
     facts: dict[str, CaseFacts] = {}
+    dataset = dataset.with_chosen(structures)
     strangers = list(unknown_structures(dataset, structures))
     problems = [*dataset.problems, *unsupported_labels(dataset, structures), *strangers]
     further = {} if dataset.ignore is None else {dataset.ignore: "ignore"}
@@ -283,7 +284,8 @@ def inspect_case(
     label = None
     try:
         images = read_channels(case.channels)
-        label = read_truth(case) if case.label is not None else None
+        scheme = None if declared is None else LabelScheme(declared)
+        label = read_truth(case, scheme) if case.label is not None else None
     except (DataError, GeometryError) as error:
         problems.append(Problem(case.id, str(error)))
     if images and label is not None:

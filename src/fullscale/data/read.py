@@ -14,19 +14,25 @@ from fullscale.data.dicom.series import Study, read_series, read_series_grid
 from fullscale.data.dicom.stack import DicomReadOptions
 from fullscale.data.dicom.store import is_zip
 from fullscale.data.image_files import image_grid, is_picture
+from fullscale.data.labels import LabelScheme
 from fullscale.data.mask_images import Colours, read_mask_image, unite
 from fullscale.data.nifti import stored_step
 from fullscale.data.png_stack import read_png_stack
 from fullscale.data.slicer import read_slicer, slicer_segments
+from fullscale.data.structure_files import read_structures, structure_files
 from fullscale.data.volume_files import read_frames, read_volume, smallest_integer_type, volume_stem, volume_suffix
 from fullscale.errors import DataError
 from fullscale.geometry.volume import Volume, require_same_grid
 
 SCALED_LABELS = "the label map holds scaled integers, off by less than half a step: rounded to whole numbers"
 """Note of a label map that was saved from floats with an integer type in its header, as nibabel does."""
+NEARLY_WHOLE_LABELS = "the label map holds numbers that are nearly whole, such as 0.99999997: rounded to whole numbers"
+"""Note of a label map of floats that arithmetic has left a little beside the whole numbers."""
 
 _MOST_ROUNDING = 0.1
-_FLOAT32_ROUNDING = 1e-4
+_FLOAT_ROUNDING = 1e-3
+"""How far from a whole number a float may be. Between two causes: float32 is off by less up to 8000, and a border that
+was anti-aliased or interpolated holds shares of at least 1/255, which are no labels."""
 _SUFFIXES = (".dcm", ".dicom", ".ima", ".zip")
 """What is taken off a name besides the suffix of a volume, in lower case."""
 
@@ -70,22 +76,27 @@ def read_channels(files: Mapping[str, Path], options: DicomReadOptions | None = 
     return found
 
 
-def read_truth(case: Case) -> Volume:
-    """Read the label map of a case from all of its files.
+def read_truth(case: Case, scheme: LabelScheme | None = None) -> Volume:
+    """Read the label map of a case from all of its files; the scheme is that of `read_label`.
 
     Raises:
         DataError: see `read_label`; or two masks give a pixel different labels.
         GeometryError: the masks differ in size.
     """
     assert case.label is not None
-    label = read_label(case.label, case.first, case.colours)
+    label = read_label(case.label, case.first, scheme, case.colours)
     if not case.masks:
         return label
-    return unite([case.label, *case.masks], [label, *(read_label(f, case.first, case.colours) for f in case.masks)])
+    others = [read_label(file, case.first, scheme, case.colours) for file in case.masks]
+    return unite([case.label, *case.masks], [label, *others])
 
 
-def read_label(path: str | Path, image_path: Study, colours: Colours | None = None) -> Volume:
-    """Read a label map from a volume file, an image, a segmentation of DICOM or 3D Slicer, or a folder of PNG masks.
+def read_label(
+    path: str | Path, image_path: Study, scheme: LabelScheme | None = None, colours: Colours | None = None
+) -> Volume:
+    """Read a label map from a volume file, an image, a segmentation of DICOM or 3D Slicer, or a folder of masks.
+
+    A folder holds the PNG masks of CHAOS, or one volume file a structure, called after it.
 
     Args:
         path: the label map.
@@ -100,6 +111,8 @@ def read_label(path: str | Path, image_path: Study, colours: Colours | None = No
         DataError: the path is missing or cannot be read, or holds values that are no whole numbers.
     """
     path, image_path = Path(path), Path(image_path) if isinstance(image_path, str) else image_path
+    if structure_files(path):
+        return read_structures(path, scheme, _read_label_file)
     if path.is_dir():
         return read_png_stack(path, read_series_grid(image_path))
     if volume_suffix(path) is None and is_dicom_file(path):
@@ -110,23 +123,31 @@ def read_label(path: str | Path, image_path: Study, colours: Colours | None = No
         return read_slicer(path, None if path == image_path else _read_grid(image_path))
     if is_picture(path):
         return read_mask_image(path, None if path == image_path else _read_grid(image_path), colours)
+    return _read_label_file(path)
+
+
+def _read_label_file(path: Path) -> Volume:
     label = read_volume(path)
     return label if label.array.dtype.kind in "iu" else _whole_numbers(path, label)
 
 
 def _whole_numbers(path: Path, label: Volume) -> Volume:
-    """Turn a label map of floats into integers; where the file scales integers, half a step is rounding."""
+    """Turn a label map of floats into integers; where the file scales integers, half a step is rounding too."""
     step = stored_step(label) or 0.0
-    allowed = min(step / 2, _MOST_ROUNDING) * 1.001 + (0 if step == 0 else _FLOAT32_ROUNDING)
+    allowed = min(step / 2, _MOST_ROUNDING) + _FLOAT_ROUNDING
     whole = np.rint(label.array)
     with np.errstate(invalid="ignore"):
         off = np.abs(label.array - whole)
     broken = ~(off <= allowed)  # NaN too
     if broken.any():
         values = ", ".join(f"{v:.6g}" for v in np.unique(label.array[broken])[:5])
-        raise DataError(f"{path}: labels are whole numbers, found {values} in {int(broken.sum())} voxels")
+        raise DataError(
+            f"{path}: labels are whole numbers, found {values} in {int(broken.sum())} voxels; where it was "
+            "interpolated or anti-aliased, make it anew with the nearest neighbour"
+        )
     rounded = label.with_array(whole.astype(smallest_integer_type(whole)))
-    return replace(rounded, notes=(*label.notes, SCALED_LABELS)) if off.any() else rounded
+    note = NEARLY_WHOLE_LABELS if step == 0 else SCALED_LABELS
+    return replace(rounded, notes=(*label.notes, note)) if off.any() else rounded
 
 
 def label_name(path: str | Path) -> str | None:

@@ -110,5 +110,6 @@ def _segment(case: Case, predictor: Shared[Predictor], folder: Path, labels: Map
     if guided is None:
         return []
     assert case.label is not None
-    truth = LabelScheme(labels).merge(read_truth(case))
+    scheme = LabelScheme(labels)
+    truth = scheme.merge(read_truth(case, scheme))
     return [score_guided(case.id, guided, truth, list(predictor.value.card.structures))]

@@ -187,9 +187,8 @@ def read_case(source: Source, case: CaseScores) -> tuple[Volume, Volume, Volume]
         if file is None or not file.exists():
             raise DataError(f"the {what} is no longer at {file or case.prediction_file}")
     assert mask is not None
-    found, real = (
-        LabelScheme(source.labels).keep(read_label(file, case.image_file)) for file in (mask, case.reference_file)
-    )
+    scheme = LabelScheme(source.labels)
+    found, real = (scheme.keep(read_label(file, case.image_file, scheme)) for file in (mask, case.reference_file))
     return read_image(case.image_file), found, real
 
 

@@ -191,7 +191,7 @@ def _score_pair(
     name, pair = item
     files = (pair.prediction, pair.reference)
     scheme = LabelScheme(known)
-    prediction, reference = (scheme.merge(read_label(file, pair.grid_of(file))) for file in files)
+    prediction, reference = (scheme.merge(read_label(file, pair.grid_of(file), scheme)) for file in files)
     moved = resample and describe_mismatch(prediction, reference) is not None
     prediction = resample_labels(prediction, reference) if moved else prediction
     found = _new_labels(prediction, reference, known) if open_ended else {}

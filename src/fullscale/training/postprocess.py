@@ -70,7 +70,7 @@ def _read(scheme: LabelScheme, fold: FoldFolder, case: CaseScores) -> CaseMasks:
     """
     image = case.reference_file if case.image_file is None else case.image_file
     mask = fold.validation / Path(case.prediction_file).name
-    found, truth = (scheme.keep(read_label(file, image)) for file in (mask, case.reference_file))
+    found, truth = (scheme.keep(read_label(file, image, scheme)) for file in (mask, case.reference_file))
     if found.shape != truth.shape:
         raise DataError(f"{mask} has shape {found.shape}, its truth {truth.shape}")
     return CaseMasks(found.array, truth.array, truth.voxel_ml)

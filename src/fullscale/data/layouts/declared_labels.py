@@ -24,7 +24,7 @@ class DeclaredLabels:
     Attributes:
         names: of each label value, background included; None where none are declared, or structures overlap.
         regions: label values that make up each structure, where structures overlap; else empty.
-        order: value that each region is written as, a later region over an earlier one.
+        order: value that each region is written as, a later region over an earlier one; empty where none is said.
         ignore: value of the voxels of which nothing is known, or None.
         notes: what is odd about it.
     """
@@ -137,10 +137,10 @@ def _regions(path: Path, structures: list[tuple[str, tuple[int, ...]]]) -> dict[
 
 
 def _order(path: Path, declared: Any, regions: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
-    """Return the value that each region is written as."""
-    wanted = f"the value that each of the regions {', '.join(regions)} is written as"
+    """Return the value that each region is written as; empty where none is said."""
     if declared is None:
-        raise DataError(f"{path}: labels that are lists of values are regions, so '{_ORDER}' must say {wanted}")
+        return ()
+    wanted = f"the value that each of the regions {', '.join(regions)} is written as"
     if not isinstance(declared, list) or len(declared) != len(regions) or not all(map(_is_label, declared)):
         raise DataError(f"{path}: '{_ORDER}' is {declared!r:.80}, expected {wanted}")
     order = tuple(int(value) for value in declared)

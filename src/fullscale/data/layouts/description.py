@@ -52,7 +52,7 @@ class Description:
     def dataset(self, root: Path, layout: str) -> Dataset:
         """Start a data set with what is declared; its name is the folder's where none is."""
         name = self.name or root.resolve().name
-        further: dict[str, Any] = {"regions": self.labels.regions, "order": self.labels.order}
+        further: dict[str, Any] = {"regions": self.labels.regions, "region_order": self.labels.order}
         further |= {"ignore": self.labels.ignore, "channels": self.channels, "labelled": self.labelled}
         further["problems"] = [Problem(WHOLE_SET, f"dataset.json: {note}", "warning") for note in self.notes]
         return Dataset(root, layout, name, self.modality, self.labels.names, **further)

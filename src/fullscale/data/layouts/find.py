@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 from fullscale.data.case import WHOLE_SET, Dataset, Problem
-from fullscale.data.dicom.headers import is_seg, segment_names
 from fullscale.data.layouts import (
     chaos,
     decathlon,
@@ -26,11 +24,12 @@ from fullscale.data.layouts import (
     masks_beside,
     nnunet,
     patient_folders,
+    structure_folders,
     two_folders,
 )
 from fullscale.data.layouts.images import of_images
 from fullscale.data.layouts.rows import COLUMNS
-from fullscale.data.slicer import slicer_segments
+from fullscale.data.layouts.structure_names import with_structure_names
 from fullscale.errors import DataError
 
 LAYOUTS: tuple[Callable[[Path], Dataset | None], ...] = (
@@ -41,6 +40,7 @@ LAYOUTS: tuple[Callable[[Path], Dataset | None], ...] = (
     chaos.recognise,
     drive.recognise,
     two_folders.recognise,
+    structure_folders.recognise,
     patient_folders.recognise,  # late: other layouts have folders of patients too
     masks_beside.recognise,
 )
@@ -66,8 +66,8 @@ def find_dataset(path: str | Path) -> Dataset:
     contents = "it is empty" if not any(path.iterdir()) else "none of the known layouts fits"
     raise DataError(
         f"{path}: no data set found, {contents} (Decathlon or nnU-Net dataset.json, volume-N with segmentation-N, "
-        "ID/DICOM_anon with ID/Ground, images/ with labels/, a folder a patient, NAME with NAME_mask); give a CSV file "
-        f"with the columns {','.join(COLUMNS)}"
+        "ID/DICOM_anon with ID/Ground, images/ with labels/, a folder a patient, ID/ct.nii.gz with ID/segmentations, "
+        f"NAME with NAME_mask); give a CSV file with the columns {','.join(COLUMNS)}"
     )
 
 
@@ -92,8 +92,7 @@ def _finish(dataset: Dataset) -> Dataset:
                     f"{dataset.root}: the case name '{first.id}' stands for two images, {first.first} and "
                     f"{second.first}; remove one, or give a CSV file with a column 'case'"
                 )
-    if dataset.labels is None and not dataset.regions:
-        dataset = replace(dataset, labels=_segment_labels(dataset))
+    dataset = with_structure_names(dataset)
     strangers = dataset.labelled.keys() - {case.id for case in (*dataset.cases, *dataset.unlabelled)}
     for name in sorted(strangers):
         dataset.problems.append(Problem(name, "dataset.json says what is 'labelled' in it, but there is no such case"))
@@ -102,26 +101,6 @@ def _finish(dataset: Dataset) -> Dataset:
         message = f"files left by the operating system are passed over: {len(litter)}, such as {litter[0]}"
         dataset.problems.append(Problem(WHOLE_SET, message, "warning"))
     return dataset
-
-
-def _segment_labels(dataset: Dataset) -> dict[int, str] | None:
-    """Take the labels' names from the segmentations of DICOM and 3D Slicer among the masks; None where there is none.
-
-    Raises:
-        DataError: one number is another structure from file to file.
-    """
-    labels: dict[int, str] = {}
-    for case in dataset.cases:
-        for number, name in _names_of(case.label).items() if case.label else ():
-            if labels.setdefault(number, name) != name:
-                raise DataError(f"{case.label}: segment {number} is {name!r}, in another case {labels[number]!r}")
-    return {0: "background", **dict(sorted(labels.items()))} if labels else None
-
-
-def _names_of(label: Path) -> dict[int, str]:
-    if is_seg(label):
-        return segment_names(label)
-    return {segment.number: segment.name for segment in slicer_segments(label)}
 
 
 def _litter(dataset: Dataset) -> list[Path]:

@@ -1,0 +1,77 @@
+"""Names of structures that label files carry themselves: files called after them, segments of DICOM and 3D Slicer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from fullscale.data.case import WHOLE_SET, Case, Dataset, Problem
+from fullscale.data.dicom.headers import is_seg, segment_names
+from fullscale.data.labels import BACKGROUND
+from fullscale.data.slicer import slicer_segments
+from fullscale.data.structure_files import structure_files
+from fullscale.errors import DataError
+
+
+def with_structure_names(dataset: Dataset) -> Dataset:
+    """Name the labels of a data set after what its label files say, where nothing else names them.
+
+    Of one file a structure, a case that lacks the file of a structure is not labelled for it.
+
+    Raises:
+        DataError: one number is another structure from file to file, or files of one structure stand beside label maps
+            whose values have no names.
+    """
+    files = {case.id: structure_files(case.label) for case in dataset.cases if case.label is not None}
+    if any(files.values()):
+        return _with_files(dataset, files)
+    if dataset.labels is None and not dataset.regions:
+        return replace(dataset, labels=_segment_labels(dataset))
+    return dataset
+
+
+def _with_files(dataset: Dataset, files: dict[str, dict[str, Path]]) -> Dataset:
+    found = sorted(set().union(*files.values()))
+    declared = [*(dataset.labels or {}).values(), *dataset.regions]
+    mixed = [case for case, of_case in files.items() if not of_case]
+    if mixed and not declared:
+        raise DataError(
+            f"{dataset.root}: case {mixed[0]} has a label map, others have one file a structure; say which label value "
+            "is which structure in a dataset.json"
+        )
+    unused = [name for name in found if declared and name not in declared]
+    if unused:
+        text = f"files of {len(unused)} structures that dataset.json does not name are not used, such as '{unused[0]}'"
+        dataset.problems.append(Problem(WHOLE_SET, text, "warning"))
+    labels = dataset.labels if declared else BACKGROUND | dict(enumerate(found, start=1))
+    names = [name for name in found if name not in unused]
+    cases = [_with_labelled(case, names, files[case.id]) for case in dataset.cases]
+    lacking = [after for before, after in zip(dataset.cases, cases, strict=True) if after is not before]
+    if lacking:
+        name = next(name for name in names if name not in files[lacking[0].id])
+        text = f"in {len(lacking)} cases structures are not labelled, as they have no file, such as '{name}' in "
+        dataset.problems.append(Problem(WHOLE_SET, text + lacking[0].id, "warning"))
+    return replace(dataset, labels=labels, cases=cases, named_by_files=True)
+
+
+def _with_labelled(case: Case, names: list[str], files: dict[str, Path]) -> Case:
+    """Say which structures were drawn in a case, where it lacks the file of one."""
+    if not files or case.labelled is not None or files.keys() >= set(names):
+        return case
+    return replace(case, labelled=tuple(name for name in names if name in files))
+
+
+def _segment_labels(dataset: Dataset) -> dict[int, str] | None:
+    """Take the names from segmentations of DICOM and 3D Slicer among the masks; None where there is none."""
+    labels: dict[int, str] = {}
+    for case in dataset.cases:
+        for number, name in _names_of(case.label).items() if case.label else ():
+            if labels.setdefault(number, name) != name:
+                raise DataError(f"{case.label}: segment {number} is {name!r}, in another case {labels[number]!r}")
+    return BACKGROUND | dict(sorted(labels.items())) if labels else None
+
+
+def _names_of(label: Path) -> dict[int, str]:
+    if is_seg(label):
+        return segment_names(label)
+    return {segment.number: segment.name for segment in slicer_segments(label)}
