@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -41,14 +42,15 @@ def inspect(
     from fullscale.data.discover import discover, summarise
     from fullscale.errors import DataError
 
-    labels = load_config(None, settings or []).data.labels
+    wishes = load_config(None, settings or []).data
     with progress_bar("looking") as progress:
         contents = discover(data, progress)
     if contents.dataset is None:
         _inspect_scans(contents, json)
         return
     with progress_bar("inspecting") as progress:
-        inspection = inspect_dataset(contents.dataset, progress, jobs, labels)
+        dataset = replace(contents.dataset, resample_channels=wishes.resample_channels)
+        inspection = inspect_dataset(dataset, progress, jobs, wishes.labels)
     beside = summarise(contents.passed_over)
     if json:
         print_json(inspection.as_dict() | {"passed_over": beside})
@@ -177,7 +179,8 @@ def plan(
     config, written = load_config(None, [f"trainer.device={device}", *(settings or [])]), [output] if output else []
     with claimed(written, [data], "plan", overwrite):
         with progress_bar("inspecting") as progress:
-            inspection = inspect_dataset(find_dataset(data), progress, jobs, config.data.labels)
+            dataset = replace(find_dataset(data), resample_channels=config.data.resample_channels)
+            inspection = inspect_dataset(dataset, progress, jobs, config.data.labels)
         _print_remarks(inspection)
         chosen = plan_for(inspection, config)
         for path in written:
@@ -213,7 +216,8 @@ def prepare(
     config = load_config(None, settings or [])
     labels = config.data.labels
     with progress_bar("inspecting") as progress:
-        inspection = inspect_dataset(find_dataset(data), progress, jobs, labels)
+        dataset = replace(find_dataset(data), resample_channels=config.data.resample_channels)
+        inspection = inspect_dataset(dataset, progress, jobs, labels)
     _print_remarks(inspection)
     require_trainable(inspection)
     chosen = read_plan(plan).with_labels(labels) if plan else plan_for(inspection, config)

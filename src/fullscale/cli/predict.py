@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -24,7 +25,13 @@ def predict(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Write each structure's probability too.")
     ] = False,
-    series: Annotated[str | None, typer.Option(help="Of a DICOM study: the UID or description of a series.")] = None,
+    series: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Of a DICOM study: the UID or description of a series; for each of several channels CHANNEL=SERIES.",
+            show_default=False,
+        ),
+    ] = None,
     phase: Annotated[
         str | None, typer.Option(help="Of a series with several phases or echoes: its number or name.")
     ] = None,
@@ -34,6 +41,9 @@ def predict(
     untilt: Annotated[bool, typer.Option("--untilt", help="Resample DICOM slices of a tilted gantry.")] = False,
     fix_identifiers: Annotated[
         bool, typer.Option("--fix-identifiers", help="For seg: give a copy of an anonymised series new identifiers.")
+    ] = False,
+    resample_channels: Annotated[
+        bool, typer.Option("--resample-channels", help="Bring channels on other grids onto that of the first.")
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     batch_size: Annotated[
@@ -57,8 +67,9 @@ def predict(
     from fullscale.inference.predictor import Predictor
     from fullscale.outputs import claimed
 
-    dicom = DicomReadOptions(series, phase, allow_gaps, untilt, fix_identifiers)
     predictor = Predictor.from_run(model, device, batch_size, quick, not no_postprocess)
+    one, by_channel = parse_series(series or [], predictor.channels)
+    dicom = DicomReadOptions(one, phase, allow_gaps, untilt, fix_identifiers, by_channel)
     with progress_bar("looking") as progress:
         found, beside = find_scans(scans, dicom, predictor.channels, progress)
     for line in beside:
@@ -69,7 +80,7 @@ def predict(
     read = [model, *scans, *(path for scan in found for path in scan.inputs)]
     copies = planned_copies(found, output, options, dicom)
     with claimed(outputs, read, "predict", overwrite, copies), progress_bar("predicting") as progress:
-        results = predict_scans(predictor, found, output, options, dicom, progress, jobs)
+        results = predict_scans(predictor, found, output, options, dicom, progress, jobs, resample_channels)
     if json:
         print_json({"results": [result.as_dict() for result in results]})
     for result in results:
@@ -83,6 +94,36 @@ def predict(
     if failed:
         others = f", the others are in {output}" if len(failed) < len(results) else ", no mask was written"
         raise PartialFailure(f"{len(failed)} of {len(results)} scans failed{others}")
+
+
+def parse_series(given: Sequence[str], channels: Sequence[str]) -> tuple[str | None, dict[str, str]]:
+    """Read `--series`: one series for a model of one channel, `CHANNEL=SERIES` for each channel of another.
+
+    Raises:
+        UsageError: there are too many, or a channel is unknown, given twice or lacks its series.
+    """
+    from fullscale.errors import UsageError
+    from fullscale.text import nearest
+
+    if len(channels) == 1 or not given:
+        if len(given) > 1:
+            raise UsageError(f"--series is given {len(given)} times, but the model takes one channel: give one series")
+        return (given[0] if given else None), {}
+    names = {channel.lower(): channel for channel in channels}
+    found: dict[str, str] = {}
+    for text in given:
+        name, _, wanted = text.partition("=")
+        channel = names.get(name.strip().lower())
+        if channel is None or not wanted.strip():
+            hint = nearest(name, channels) if channel is None else ""
+            raise UsageError(f"--series {text!r} is not of the form CHANNEL=SERIES with a channel of the model{hint}")
+        if channel in found:
+            raise UsageError(f"--series names the channel {channel} twice; give each channel one series")
+        found[channel] = wanted.strip()
+    missing = [channel for channel in channels if channel not in found]
+    if missing:
+        raise UsageError(f"--series says nothing of the channel {missing[0]}; the model takes {', '.join(channels)}")
+    return None, found
 
 
 COMMANDS = {"predict": predict}

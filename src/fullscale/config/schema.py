@@ -72,6 +72,9 @@ class DataConfig(Section):
         None,
         description="structure of each label value, as {1: liver, 2: liver}; labels that share a name are merged",
     )
+    resample_channels: bool = Field(
+        False, description="bring channels that lie on another grid onto that of the first, by linear interpolation"
+    )
     folds: PositiveInt = Field(5, description="number of cross-validation folds")
     validation: tuple[str, ...] | None = Field(
         None, description="cases that validate, as [case_1, case_2?]; all others train, as the one fold 0"

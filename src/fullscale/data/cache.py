@@ -165,7 +165,7 @@ def _fill(folder: Path, case: Case, recipe: Recipe, labels: Mapping[int, str]) -
         raise DataError(f"case {case.id} has no mask, so it cannot be trained on")
     mask = read_truth(case, LabelScheme(labels))
     try:
-        channels = read_channels(case.channels)
+        channels = read_channels(case.channels, resample=recipe.resample_channels)
         scan = next(iter(channels.values()))
         require_same_grid(scan, mask)
         geometry = slice_geometry(scan, recipe)

@@ -92,6 +92,7 @@ class Dataset:
         channels: names of the channels of each case, in their order.
         labelled: names of the structures that were drawn in each case of which the data set says it.
         colours: name of the structure of each colour of a mask, where a table says so; else empty.
+        resample_channels: whether channels on other grids are brought onto that of the first, or refused.
         named_by_files: whether labels are one file a structure: names tell them apart, and values are chosen freely.
     """
 
@@ -109,6 +110,7 @@ class Dataset:
     channels: tuple[str, ...] = (ONE_CHANNEL,)
     labelled: dict[str, tuple[str, ...]] = field(default_factory=dict)
     colours: dict[str, str] = field(default_factory=dict)
+    resample_channels: bool = False
     named_by_files: bool = False
 
     def with_chosen(self, labels: Mapping[int, str] | None) -> Dataset:

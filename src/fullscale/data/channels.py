@@ -9,7 +9,7 @@ from dataclasses import replace
 from fullscale.data.dicom.stack import DicomReadOptions
 from fullscale.data.discover import Scan
 from fullscale.data.image_files import holds_colours, is_picture
-from fullscale.data.read import read_channels, read_image
+from fullscale.data.read import read_channels
 from fullscale.data.volume_files import NIFTI_SUFFIXES, volume_suffix
 from fullscale.errors import DataError
 from fullscale.geometry.volume import Volume
@@ -17,21 +17,22 @@ from fullscale.geometry.volume import Volume
 _NUMBERED = re.compile(r"^(.+)_(\d{4})$")
 
 
-def join_channels(scans: Sequence[Scan], channels: Sequence[str]) -> list[Scan]:
+def join_channels(scans: Sequence[Scan], channels: Sequence[str], by_series: bool = False) -> list[Scan]:
     """Put files together that are the channels of one case, for a model of several channels.
 
     Args:
         scans: as they were found; those of a data set know their channels already.
         channels: that the model takes, in its order.
+        by_series: whether it is said which series of a DICOM study is which channel.
 
     Raises:
         DataError: a case lacks a channel, or a file is no channel of any.
     """
     if len(channels) == 1:
         return list(scans)
-    joined = [scan for scan in scans if scan.channels]
+    joined = [scan for scan in scans if scan.channels or (by_series and scan.series)]
     cases: dict[str, dict[str, Scan]] = {}
-    for scan in (scan for scan in scans if not scan.channels):
+    for scan in (scan for scan in scans if scan not in joined):
         place = _place(scan, channels)
         if place is None:
             joined.append(replace(scan, channels=dict.fromkeys(channels, scan.path)))
@@ -66,23 +67,32 @@ def _place(scan: Scan, channels: Sequence[str]) -> tuple[str, str] | None:
         return None
     raise DataError(
         f"{scan.path}: is which channel of which case? The model takes {', '.join(channels)}: name the files "
-        f"CASE_0000 to CASE_{len(channels) - 1:04d} in this order, or CASE_{channels[0]}, or give a data set"
+        f"CASE_0000 to CASE_{len(channels) - 1:04d} in this order, or CASE_{channels[0]}, or give a data set; of a "
+        f"DICOM study say which series is which channel, as in --series '{channels[0]}=UID'"
     )
 
 
-def read_scan(scan: Scan, channels: Sequence[str], options: DicomReadOptions | None = None) -> dict[str, Volume]:
+def read_scan(
+    scan: Scan, channels: Sequence[str], options: DicomReadOptions | None = None, resample: bool = False
+) -> dict[str, Volume]:
     """Read what a model takes of a scan, by the names of its channels.
+
+    Args:
+        scan: as it was found.
+        channels: that the model takes, in its order.
+        options: how DICOM is read; of a study, which series is which channel.
+        resample: bring channels on other grids onto that of the first.
 
     Raises:
         DataError: a file cannot be read, or the scan lacks a channel.
         GeometryError: a channel lies on another grid than the first.
     """
     if not scan.channels:
-        return {channels[0]: read_image(scan.source, options)}
+        return read_channels(dict.fromkeys(channels, scan.source), options, resample)
     missing = [channel for channel in channels if channel not in scan.channels]
     if missing:
         raise DataError(
             f"{scan.name}: has the channels {', '.join(scan.channels)}, the model takes {', '.join(channels)}"
         )
-    found = read_channels(scan.channels, options)
+    found = read_channels(scan.channels, options, resample)
     return {channel: found[channel] for channel in channels}

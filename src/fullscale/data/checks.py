@@ -230,7 +230,8 @@ def inspect_dataset(
     further = {} if dataset.ignore is None else {dataset.ignore: "ignore"}
     declared = None if dataset.labels is None else dataset.labels | further
     chosen = None if structures is None else [value for value, name in structures.items() if name != BACKGROUND[0]]
-    work = partial(inspect_case, declared=declared, structures=chosen)
+    resample = dataset.resample_channels
+    work = partial(inspect_case, declared=declared, structures=chosen, resample=resample)
     with make_executor(choose_jobs(jobs, len(dataset.cases))) as executor:
         for outcome in map_cases(executor, work, dataset.cases, progress, attrgetter("id")):
             failure, case = outcome.failure(), outcome.item.id
@@ -270,7 +271,10 @@ def _once(problems: list[Problem]) -> list[Problem]:
 
 
 def inspect_case(
-    case: Case, declared: dict[int, str] | None = None, structures: Collection[int] | None = None
+    case: Case,
+    declared: dict[int, str] | None = None,
+    structures: Collection[int] | None = None,
+    resample: bool = False,
 ) -> tuple[CaseFacts | None, list[Problem]]:
     """Read one labelled case; its facts are None where an error speaks against using it.
 
@@ -278,12 +282,13 @@ def inspect_case(
         case: with its label.
         declared: name of each label value that the data set says it has.
         structures: the label values to segment; default all but 0.
+        resample: bring channels on other grids onto that of the first.
     """
     problems: list[Problem] = []
     images: dict[str, Volume] = {}
     label = None
     try:
-        images = read_channels(case.channels)
+        images = read_channels(case.channels, resample=resample)
         scheme = None if declared is None else LabelScheme(declared)
         label = read_truth(case, scheme) if case.label is not None else None
     except (DataError, GeometryError) as error:

@@ -70,6 +70,7 @@ class Plan(BaseModel):
         network: further options of the network, where it has them.
         batch_size: crops a step.
         augment: options of the augmentation, where it has them.
+        resample_channels: whether channels on other grids are brought onto that of the first, or refused.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -86,6 +87,7 @@ class Plan(BaseModel):
     network: Choice[dict[str, Any]] = Choice(value={}, reason="slices: the network's own")
     batch_size: Choice[PositiveInt]
     augment: Choice[dict[str, Any]] = Choice(value={}, reason="slices: the augmentation's own")
+    resample_channels: Choice[bool] = Choice(value=False, reason="channels lie on one grid")
 
     @field_validator("labels")
     @classmethod
@@ -172,6 +174,7 @@ def make_plan(inspection: Inspection, gpu_gib: float | None = None, view: View |
         "labels": _labels(inspection),
         "intensity": _intensities(modality.value, facts),
         "view": chosen_view,
+        "resample_channels": _resampling(inspection),
         "width": _width(gpu_gib, chosen_view.value),
     }
     if chosen_view.value == "patches":
@@ -185,6 +188,12 @@ def make_plan(inspection: Inspection, gpu_gib: float | None = None, view: View |
         patch_size=patch,
         batch_size=_batch_size(patch.value, common["width"].value, gpu_gib),
     )
+
+
+def _resampling(inspection: Inspection) -> Choice[bool]:
+    if inspection.dataset.resample_channels:
+        return Choice(value=True, reason="set by data.resample_channels")
+    return Choice(value=False, reason="every channel of a case lies on the grid of the first")
 
 
 def _view(facts: list[CaseFacts], gpu_gib: float | None, wanted: View | None) -> Choice[View]:

@@ -21,13 +21,17 @@ from fullscale.data.png_stack import read_png_stack
 from fullscale.data.slicer import read_slicer, slicer_segments
 from fullscale.data.structure_files import read_structures, structure_files
 from fullscale.data.volume_files import read_frames, read_volume, smallest_integer_type, volume_stem, volume_suffix
-from fullscale.errors import DataError
-from fullscale.geometry.volume import Volume, require_same_grid
+from fullscale.errors import DataError, GeometryError
+from fullscale.geometry.resample import resample_image
+from fullscale.geometry.volume import Volume, describe_mismatch
 
 SCALED_LABELS = "the label map holds scaled integers, off by less than half a step: rounded to whole numbers"
 """Note of a label map that was saved from floats with an integer type in its header, as nibabel does."""
 NEARLY_WHOLE_LABELS = "the label map holds numbers that are nearly whole, such as 0.99999997: rounded to whole numbers"
 """Note of a label map of floats that arithmetic has left a little beside the whole numbers."""
+
+RESAMPLE_REMEDY = "data.resample_channels=true brings them onto the first (predict: --resample-channels)"
+"""What to do about channels on other grids."""
 
 _MOST_ROUNDING = 0.1
 _FLOAT_ROUNDING = 1e-3
@@ -55,24 +59,58 @@ def read_image(path: Study, options: DicomReadOptions | None = None) -> Volume:
     return read_series(path, options)
 
 
-def read_channels(files: Mapping[str, Path], options: DicomReadOptions | None = None) -> dict[str, Volume]:
+def read_channels(
+    files: Mapping[str, Study], options: DicomReadOptions | None = None, resample: bool = False
+) -> dict[str, Volume]:
     """Read the channels of a case, which lie on one grid.
 
     Args:
         files: of each channel, by name; where all are one volume file, it holds them along its fourth axis, in their
             order.
-        options: how DICOM is read.
+        options: how DICOM is read, and which series is which channel.
+        resample: bring channels on other grids onto that of the first, by linear interpolation; their notes say so.
 
     Raises:
         DataError: a file is missing or cannot be read, or holds another number of channels.
-        GeometryError: a channel lies on another grid than the first; both are told.
+        GeometryError: a channel lies on another grid than the first, both are told; or on one that is elsewhere.
     """
-    if len(files) > 1 and len(set(files.values())) == 1:
-        return dict(zip(files, read_frames(next(iter(files.values())), len(files)), strict=True))
-    found = {name: read_image(file, options) for name, file in files.items()}
-    first, *others = found
-    for other in others:
-        require_same_grid(found[first], found[other], f"channels {first} and {other}")
+    [source, *further] = dict.fromkeys(files.values())
+    if len(files) > 1 and not further and isinstance(source, Path) and not _is_study(source):
+        return dict(zip(files, read_frames(source, len(files)), strict=True))
+    found: dict[str, Volume] = {}
+    for name, file in files.items():
+        try:
+            found[name] = read_image(file, options.of_channel(name) if options is not None else None)
+        except DataError as error:
+            raise error if len(files) == 1 else type(error)(f"channel {name}: {error}") from error
+    return on_one_grid(found, resample)
+
+
+def on_one_grid(channels: Mapping[str, Volume], resample: bool = False) -> dict[str, Volume]:
+    """Return channels on the grid of the first.
+
+    Args:
+        channels: by name.
+        resample: bring those on other grids onto it; see `read_channels`.
+
+    Raises:
+        GeometryError: a channel lies on another grid and is not to be resampled, or cannot be.
+    """
+    (first, grid), *others = channels.items()
+    found = {first: grid}
+    for name, volume in others:
+        mismatch = describe_mismatch(grid, volume)
+        if mismatch is None:
+            found[name] = volume
+            continue
+        text = f"channels {first} and {name} lie on different grids: {mismatch}"
+        if not resample:
+            raise GeometryError(f"{text}; {RESAMPLE_REMEDY}")
+        try:
+            moved = resample_image(volume, grid)
+        except GeometryError as error:
+            raise GeometryError(f"{text}; {error}") from error
+        found[name] = replace(moved, notes=(*moved.notes, f"channel {name} was resampled onto the grid of {first}"))
     return found
 
 

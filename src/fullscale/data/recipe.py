@@ -91,6 +91,7 @@ class Recipe(BaseModel):
             keep each scan's own.
         neighbours: slices above and below the one to segment that are shown with it (1 means three channels).
         view: whether a network is shown slices, or patches of three dimensions, which need no neighbours.
+        resample_channels: whether channels on other grids are brought onto that of the first, or refused.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -99,6 +100,7 @@ class Recipe(BaseModel):
     spacing_mm: Spacing | None
     neighbours: Neighbours = 1
     view: View = "slices"
+    resample_channels: bool = False
 
     @model_validator(mode="after")
     def _fitting_the_view(self) -> Recipe:

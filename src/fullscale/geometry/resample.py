@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from fullscale.errors import GeometryError
 from fullscale.geometry.volume import Volume
 
 
@@ -66,6 +67,28 @@ def resample_labels(mask: Volume, like: Volume) -> Volume:
         mask.array, to_mask[:3, :3], to_mask[:3, 3], output_shape=like.shape, order=0, mode="grid-constant", cval=0
     )
     return Volume(array, like.affine, unit=like.unit)
+
+
+def resample_image(image: Volume, like: Volume) -> Volume:
+    """Bring an image onto another grid by linear interpolation; outside its own grid it has its lowest value.
+
+    Raises:
+        GeometryError: no voxel of the other grid lies on it.
+    """
+    to_image = np.linalg.inv(image.affine) @ like.affine
+    inside = ndimage.affine_transform(
+        np.ones(image.shape, np.uint8), to_image[:3, :3], to_image[:3, 3], output_shape=like.shape, order=0, cval=0
+    )
+    if not inside.any():
+        raise GeometryError("the two grids have no place in common; are they of one patient, and of one session?")
+    array = ndimage.affine_transform(
+        image.array.astype(np.float32),
+        *(to_image[:3, :3], to_image[:3, 3]),
+        output_shape=like.shape,
+        order=1,
+        cval=float(image.array.min()),
+    )
+    return Volume(array, like.affine, notes=image.notes)
 
 
 @lru_cache(maxsize=64)

@@ -115,10 +115,11 @@ def find_scans(
         found, beside = _scans_at(path, progress)
         scans += found
         notes += beside
-    if dicom is not None and dicom.series is not None:
-        scans, others = _with_series(scans, dicom.series)
-        notes += [f"{scan.path}: passed over, it holds no series {dicom.series!r}" for scan in others]
-    scans = join_channels(scans, channels)
+    wanted = [] if dicom is None else [series for series in (dicom.series, *dicom.by_channel.values()) if series]
+    for series in wanted:
+        scans, others = _with_series(scans, series)
+        notes += [f"{scan.path}: passed over, it holds no series {series!r}" for scan in others]
+    scans = join_channels(scans, channels, by_series=dicom is not None and bool(dicom.by_channel))
     _require_names_apart(scans)
     return scans, notes
 
@@ -160,6 +161,7 @@ def predict_scans(
     dicom: DicomReadOptions | None = None,
     progress: Progress = ignore,
     jobs: int | None = 1,
+    resample_channels: bool = False,
 ) -> list[Result]:
     """Segment scans into `output`: `NAME` with the scan's own suffix (`.nii.gz` for DICOM), or `NAME.dcm`.
 
@@ -173,6 +175,7 @@ def predict_scans(
         dicom: how DICOM is read.
         progress: told of each scan that is done.
         jobs: processes that share the scans, each with a model of its own; None as the machine allows, one on a GPU.
+        resample_channels: bring channels on other grids onto that of the first, as models do that were trained so.
 
     Returns:
         What became of each scan; whatever is wrong with one does not stop the others.
@@ -194,6 +197,7 @@ def predict_scans(
         output=output,
         options=options or OutputOptions(),
         dicom=dicom or DicomReadOptions(),
+        resample=resample_channels or predictor.resamples_channels,
     )
     with make_executor(jobs_of(predictor, jobs, len(scans)), shared) as executor:
         return [
@@ -244,12 +248,14 @@ def _segment(
     output: Path,
     options: OutputOptions,
     dicom: DicomReadOptions,
+    resample: bool,
 ) -> Result:
     """Segment one scan; what was noticed before it failed is kept."""
     result = Result(scan.path)
     started = time.perf_counter()
     try:
-        _predict(predictor.value, result, output, scan, options, dicom)
+        channels = read_scan(scan, predictor.value.channels, dicom, resample)
+        _predict(predictor.value, result, output, scan, channels, options, dicom)
     except DataError as error:
         result.error = str(error)
     result.elapsed_s = round(time.perf_counter() - started, 2)
@@ -257,9 +263,14 @@ def _segment(
 
 
 def _predict(
-    predictor: Predictor, result: Result, output: Path, found: Scan, options: OutputOptions, dicom: DicomReadOptions
+    predictor: Predictor,
+    result: Result,
+    output: Path,
+    found: Scan,
+    channels: dict[str, Volume],
+    options: OutputOptions,
+    dicom: DicomReadOptions,
 ) -> None:
-    channels, name = read_scan(found, predictor.channels, dicom), found.name
     scan = first_of(channels)
     result.notes = [note for channel in channels.values() for note in channel.notes]
     if isinstance(scan.header, DicomHeader):
@@ -283,7 +294,7 @@ def _predict(
             f"unlike the scans that the model was trained on, so do not trust the mask: {'; '.join(strange)}"
         ]
     suffix = mask_suffix(result.scan)
-    name = safe_name(name)
+    name = safe_name(found.name)
     if options.format != "seg":
         result.mask = _target(result, output, f"{name}{suffix}")
         write_volume(result.mask, labels)

@@ -40,7 +40,7 @@ def predict_guided(
         DataError: the scan cannot be read, or holds NaN.
         UsageError: an array comes without its spacing.
     """
-    given = as_channels(scan, predictor.channels, spacing_mm)
+    given = as_channels(scan, predictor.channels, spacing_mm, predictor.resamples_channels)
     volume = first_of(given)
     geometry = predictor.geometry(volume)
     channels = predictor.card.scheme.channels

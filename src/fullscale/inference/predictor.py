@@ -139,7 +139,7 @@ class Predictor:
             DataError: the scan cannot be read, holds NaN, or is too large for the memory that is free.
             UsageError: an array comes without its spacing, or anything else with one.
         """
-        return self._segment(as_channels(scan, self.channels, spacing_mm), None, progress)
+        return self._segment(as_channels(scan, self.channels, spacing_mm, self.resamples_channels), None, progress)
 
     def predict_probabilities(
         self,
@@ -155,7 +155,7 @@ class Predictor:
         absent from all tiles around a voxel, at most 1e-13. Arguments and errors are those of `predict`.
         """
         soft: list[npt.NDArray[np.float16]] = []
-        channels = as_channels(scan, self.channels, spacing_mm)
+        channels = as_channels(scan, self.channels, spacing_mm, self.resamples_channels)
         labels = self._segment(channels, soft, progress)
         volume = first_of(channels)
         geometry = self.geometry(volume)
@@ -169,6 +169,11 @@ class Predictor:
     def channels(self) -> tuple[str, ...]:
         """Names of the channels that a scan must have, in the model's order."""
         return self.members[0].card.recipe.channels
+
+    @property
+    def resamples_channels(self) -> bool:
+        """Whether channels on other grids are brought onto that of the first, as they were in training."""
+        return self.members[0].card.recipe.resample_channels
 
     def geometry(self, scan: Volume) -> SliceGeometry:
         """Work out how a scan is cut; its own grid is the same for all members, whatever they resize it to."""

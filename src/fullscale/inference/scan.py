@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from fullscale.data.read import read_image
+from fullscale.data.read import on_one_grid, read_channels, read_image
 from fullscale.errors import UsageError
-from fullscale.geometry.volume import Volume, require_same_grid
+from fullscale.geometry.volume import Volume
 
 Scan = str | Path | Volume | npt.NDArray[Any] | Tensor
 """A path, a volume, or an array `[X, Y, Z]` of NumPy or torch."""
@@ -22,7 +22,9 @@ Scans = Scan | Mapping[str, Scan]
 """A scan; or, where a model takes several channels, each of them by its name."""
 
 
-def as_channels(scan: Scans, channels: Sequence[str], spacing_mm: Sequence[float] | None = None) -> dict[str, Volume]:
+def as_channels(
+    scan: Scans, channels: Sequence[str], spacing_mm: Sequence[float] | None = None, resample: bool = False
+) -> dict[str, Volume]:
     """Read or wrap the channels that a model takes.
 
     Args:
@@ -30,6 +32,7 @@ def as_channels(scan: Scans, channels: Sequence[str], spacing_mm: Sequence[float
             `[C, X, Y, Z]` in the order of the names.
         channels: names that the model knows, in its order.
         spacing_mm: of an array, the distance between voxel centres along X, Y and Z; for an array only.
+        resample: bring channels on other grids onto that of the first.
 
     Raises:
         DataError: a path cannot be read.
@@ -47,11 +50,10 @@ def as_channels(scan: Scans, channels: Sequence[str], spacing_mm: Sequence[float
         scan = {channels[0]: scan}
     if set(scan) != set(channels):
         raise UsageError(f"the channels {', '.join(scan)} are given, the model takes {', '.join(channels)}")
-    found = {name: as_volume(scan[name], spacing_mm) for name in channels}
-    first = next(iter(found.values()))
-    for name, volume in found.items():
-        require_same_grid(first, volume, f"channels {channels[0]} and {name}")
-    return found
+    files = {name: Path(file) for name in channels if isinstance(file := scan[name], str | Path)}
+    if len(files) == len(channels) and spacing_mm is None:
+        return read_channels(files, resample=resample)  # which may be one file
+    return on_one_grid({name: as_volume(scan[name], spacing_mm) for name in channels}, resample)
 
 
 def as_volume(scan: Scan, spacing_mm: Sequence[float] | None = None) -> Volume:

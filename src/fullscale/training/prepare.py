@@ -151,6 +151,8 @@ def _inspect_and_plan(
 ) -> tuple[list[Case], dict[View | None, Plan], dict[str, Any]]:
     labels = request.config.data.labels
     edited = read_plan(request.plan) if request.plan else None
+    resample = request.config.data.resample_channels or (edited is not None and edited.resample_channels.value)
+    dataset = replace(dataset, resample_channels=resample)
     _log.info("inspecting %d cases of %s", len(dataset.cases), dataset.name)
     inspection = inspect_dataset(dataset, structures=labels)
     for remark in inspection.remarks:

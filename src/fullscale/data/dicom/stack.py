@@ -7,7 +7,8 @@ direction in which the column index grows, and PixelSpacing gives the distance b
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,7 @@ class DicomReadOptions:
         allow_gaps: fill missing slices, and even out uneven ones, by linear interpolation.
         untilt: resample a stack of tilted gantry to straight slices.
         fix_identifiers: for DICOM SEG, write a copy of a series without identifiers that has new ones.
+        by_channel: the series of each channel of a case, by the channel's name.
     """
 
     series: str | None = None
@@ -58,6 +60,11 @@ class DicomReadOptions:
     allow_gaps: bool = False
     untilt: bool = False
     fix_identifiers: bool = False
+    by_channel: Mapping[str, str] = field(default_factory=dict)
+
+    def of_channel(self, name: str) -> DicomReadOptions:
+        """Return the options for one channel."""
+        return replace(self, series=self.by_channel.get(name, self.series), by_channel={})
 
 
 @dataclass(frozen=True)
