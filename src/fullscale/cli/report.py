@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from fullscale.cli.progress import progress_bar
 from fullscale.cli.show import Anonymise, Json, Labels, Overwrite, parse_labels, print_json, print_line, print_status
-
-if TYPE_CHECKING:
-    from fullscale.geometry.volume import Volume
 
 Palette = Annotated[
     Literal["paper", "safe"],
@@ -72,9 +69,9 @@ def overlay(
     """Draw a mask over its scan; with the truth, what was found, missed and invented."""
     from fullscale.data.discover import only_scan
     from fullscale.data.labels import LabelScheme
-    from fullscale.data.read import read_image, read_label
+    from fullscale.data.read import read_label, read_shown
     from fullscale.errors import UsageError
-    from fullscale.geometry.volume import require_same_grid
+    from fullscale.geometry.volume import Volume, require_same_grid
     from fullscale.outputs import claimed
     from fullscale.reporting.figures import save_figure
     from fullscale.reporting.overlay import overlay_figure, slice_figure
@@ -86,7 +83,8 @@ def overlay(
     options = RenderOptions(_window(window), names or {}, palette, contour)
     with claimed([output], [scan, mask, truth], "overlay", overwrite):
         source = only_scan(scan).source
-        volume = read_image(source)
+        shown = read_shown(source)
+        volume = shown if isinstance(shown, Volume) else shown[0]
 
         def read(path: Path) -> Volume:
             scheme = LabelScheme(names or {})
@@ -96,10 +94,10 @@ def overlay(
 
         found, real = read(mask), None if truth is None else read(truth)
         if view == "sheet":
-            figure = overlay_figure(volume, found, real, options, slices)
+            figure = overlay_figure(shown, found, real, options, slices)
         else:
             axis = {"axial": AXIAL, "coronal": CORONAL, "sagittal": SAGITTAL}[view]
-            figure = slice_figure(volume, found, real, options, axis, at)
+            figure = slice_figure(shown, found, real, options, axis, at)
         save_figure(figure, output)
     if json:
         print_json({"picture": str(output)})

@@ -14,6 +14,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from fullscale.geometry.units import LENGTH, SIZE
 from fullscale.text import printable
 
 if TYPE_CHECKING:
@@ -152,7 +153,9 @@ def print_inspection(inspection: Inspection) -> None:
         orientations = sorted({f.orientation for f in facts})
         types = sorted({channel.dtype for f in facts for channel in f.channels.values()})
         print_line(f"stored orientations: {', '.join(orientations)}; voxel types: {', '.join(types)}")
-        table("Labels", ["value", "name", "cases", "median ml", "smallest ml", "largest ml"], _labels(inspection))
+        size = SIZE[facts[0].unit]
+        heads = ["value", "name", "cases", f"median {size}", f"smallest {size}", f"largest {size}"]
+        table("Labels", heads, _labels(inspection))
     for severity in ("error", "warning"):
         found = [p for p in inspection.problems if p.severity == severity]
         if found:
@@ -214,7 +217,7 @@ def _ranges(facts: list[CaseFacts]) -> list[tuple[str, ...]]:
 
     lines: list[tuple[str, Any, str]] = [
         ("size in voxels", [f.shape for f in facts], " x "),
-        ("spacing in mm", [f.spacing_mm for f in facts], " x "),
+        (f"spacing in {LENGTH[facts[0].unit]}", [f.spacing_mm for f in facts], " x "),
     ]
     for name in facts[0].channels:
         lines += _intensities(name, [f.channels[name] for f in facts])

@@ -191,7 +191,8 @@ def _fill(folder: Path, case: Case, recipe: Recipe, labels: Mapping[int, str]) -
 
 def _key(case: Case, content: CaseDigest, recipe: Recipe, labels: Mapping[int, str]) -> str:
     """Name the folder of a prepared case; names of patients and files are no part of it, but those of structures."""
-    settings = [FORMAT, recipe.model_dump(mode="json"), list(LabelScheme(labels).merged.items()), content.whole]
+    prepared_by = recipe.model_dump(mode="json", exclude={"unit"} if recipe.unit == "mm" else None)  # as it was
+    settings = [FORMAT, prepared_by, list(LabelScheme(labels).merged.items()), content.whole]
     if case.label is not None and structure_files(case.label):
         settings.append(sorted(labels.items()))
     return _digest(settings)

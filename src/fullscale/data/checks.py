@@ -15,10 +15,12 @@ import numpy.typing as npt
 from fullscale.data.anonymise import without_files
 from fullscale.data.case import WHOLE_SET, Case, Dataset, Problem
 from fullscale.data.faults import absent_labels, count_labels, faults, oddities, unknown_structures, unsupported_labels
+from fullscale.data.image_plan import mean_thickness
 from fullscale.data.labels import BACKGROUND, LabelScheme
 from fullscale.data.read import read_channels, read_truth
 from fullscale.errors import DataError, GeometryError, UsageError
 from fullscale.geometry.orientation import axis_codes
+from fullscale.geometry.units import LENGTH, Unit
 from fullscale.geometry.volume import Volume
 from fullscale.progress import Progress, ignore
 from fullscale.text import without_folders
@@ -77,6 +79,8 @@ class CaseFacts:
         label_ml: volume of each label value but background, in ml.
         channels: what the voxels of each channel are like.
         at_border: label values that have a voxel at a border of the scan, where the structure may be cut.
+        unit: what `spacing_mm` and `label_ml` are counted in.
+        thickness: of a single image, pixels across its thinnest class on average; see `mean_thickness`.
     """
 
     case: str
@@ -87,6 +91,8 @@ class CaseFacts:
     label_ml: dict[int, float]
     channels: dict[str, ChannelFacts]
     at_border: tuple[int, ...] = ()
+    unit: Unit = "mm"
+    thickness: float | None = None
 
     @property
     def holds_structure(self) -> bool:
@@ -319,7 +325,8 @@ def _outliers(facts: list[CaseFacts], modality: str | None) -> Iterator[Problem]
         ratio = max(max(a / b, b / a) for a, b in zip(f.spacing_mm, typical, strict=True))
         if ratio > _FAR_SPACING:
             spacings = (" x ".join(f"{mm:.4g}" for mm in three) for three in (f.spacing_mm, typical))
-            yield Problem(f.case, "its spacing is {} mm, most have about {}; is it right?".format(*spacings), "warning")
+            text = "its spacing is {} {unit}, most have about {}; is it right?".format(*spacings, unit=LENGTH[f.unit])
+            yield Problem(f.case, text, "warning")
         [*others, channel] = f.channels.values()
         if (modality or "").upper() == "CT" and not others and channel.intensity_min >= 0:
             text = f"declared as CT, but its lowest voxel is {channel.intensity_min:g}, where air has -1000 HU"
@@ -349,6 +356,8 @@ def _facts(name: str, images: Mapping[str, Volume], label: Volume, structures: C
         label_ml={value: count * first.voxel_ml for value, count in voxels.items() if value != 0},
         channels={channel: _channel_facts(image, inside, rng) for channel, image in images.items()},
         at_border=_at_border(label.array),
+        unit=first.unit,
+        thickness=mean_thickness(np.squeeze(label.array, 2)) if label.shape[2] == 1 else None,
     )
 
 

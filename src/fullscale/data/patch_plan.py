@@ -52,6 +52,8 @@ def why_slices(shape: Sequence[float], spacing_mm: Spacings, on_cpu: bool) -> st
     ratio, slices = spacing_mm[0] / min(spacing_mm[1:]), shape[0]
     if ratio > MOST_ANISOTROPIC:
         return f"slices lie {spacing_mm[0]:.3g} mm apart, {ratio:.2g} times the distance of voxels within them"
+    if slices == 1:
+        return "they are single images"
     if slices < FEWEST_SLICES:
         return f"the median scan has {slices:.0f} slices, fewer than {FEWEST_SLICES}"
     patches = math.prod(shape) / CPU_PATCH_VOXELS

@@ -19,12 +19,15 @@ from pydantic import (
 )
 
 from fullscale.data.checks import CaseFacts, ChannelFacts, Inspection, require_trainable
+from fullscale.data.image_plan import ImageFacts, is_image, plan_images
 from fullscale.data.labels import LabelScheme
 from fullscale.data.patch_plan import patch_shape, why_slices
 from fullscale.data.recipe import Intensity, Neighbours, Recipe, Spacing, View
 from fullscale.data.sides import safe_mirrors
+from fullscale.data.upright import extent_mm, in_plane, median_grid
 from fullscale.documents import read_model
 from fullscale.errors import DataError
+from fullscale.geometry.units import Unit
 
 T = TypeVar("T")
 
@@ -71,6 +74,7 @@ class Plan(BaseModel):
         batch_size: crops a step.
         augment: options of the augmentation, where it has them.
         resample_channels: whether channels on other grids are brought onto that of the first, or refused.
+        unit: what `spacing_mm` is counted in.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -88,6 +92,7 @@ class Plan(BaseModel):
     batch_size: Choice[PositiveInt]
     augment: Choice[dict[str, Any]] = Choice(value={}, reason="slices: the augmentation's own")
     resample_channels: Choice[bool] = Choice(value=False, reason="channels lie on one grid")
+    unit: Choice[Unit] = Choice(value="mm", reason="scans state the size of their voxels")
 
     @field_validator("labels")
     @classmethod
@@ -177,6 +182,8 @@ def make_plan(inspection: Inspection, gpu_gib: float | None = None, view: View |
         "resample_channels": _resampling(inspection),
         "width": _width(gpu_gib, chosen_view.value),
     }
+    if all(is_image(f.shape) for f in facts) and chosen_view.value == "slices":
+        return Plan(**common, **_for_images(facts, gpu_gib, common))
     if chosen_view.value == "patches":
         return Plan(**common, **_for_patches(facts, gpu_gib, LabelScheme(common["labels"].value)))
     spacing = _spacing(facts, gpu_gib)
@@ -199,14 +206,26 @@ def _resampling(inspection: Inspection) -> Choice[bool]:
 def _view(facts: list[CaseFacts], gpu_gib: float | None, wanted: View | None) -> Choice[View]:
     if wanted is not None:
         return Choice(value=wanted, reason="set by data.view")
-    why = why_slices(*_median_grid(facts), on_cpu=gpu_gib is None)
+    why = why_slices(*median_grid(facts), on_cpu=gpu_gib is None)
     if why is not None:
         return Choice(value="slices", reason=why)
     return Choice(value="patches", reason="voxels are about as long as wide, and the scans have many slices")
 
 
+def _for_images(facts: list[CaseFacts], gpu_gib: float | None, common: dict[str, Any]) -> dict[str, Choice[Any]]:
+    """Choose for single images."""
+    structures = LabelScheme(common["labels"].value).structures
+    images = [ImageFacts(*in_plane(f), f.unit, f.thickness) for f in facts]
+    found = plan_images(images, structures.values(), on_cpu=gpu_gib is None)
+    patch = _patch_size(facts, found.choices["spacing_mm"][0], gpu_gib, found.pixel)
+    return {name: Choice(value=value, reason=reason) for name, (value, reason) in found.choices.items()} | {
+        "patch_size": patch,
+        "batch_size": _batch_size(patch.value, common["width"].value, gpu_gib),
+    }
+
+
 def _for_patches(facts: list[CaseFacts], gpu_gib: float | None, scheme: LabelScheme) -> dict[str, Choice[Any]]:
-    shape, spacing = _median_grid(facts)
+    shape, spacing = median_grid(facts)
     target = tuple(round(step, 4) for step in spacing)
     mirrored, why = _mirrored(scheme, gpu_gib)
     patch = patch_shape(shape, spacing, gpu_gib)
@@ -244,19 +263,13 @@ def _mirrored(scheme: LabelScheme, gpu_gib: float | None) -> tuple[bool, str]:
     return True, "no structure is named after the left or the right"
 
 
-def _median_grid(facts: list[CaseFacts]) -> tuple[list[float], tuple[float, float, float]]:
-    """Return voxels and distances in mm of the median scan, across slices, of rows and of columns."""
-    grids = [_upright(f) for f in facts]
-    across, row, column = np.median([spacing for _, spacing in grids], axis=0).tolist()
-    extent = np.median([np.multiply(shape, spacing) for shape, spacing in grids], axis=0)
-    return (extent / (across, row, column)).tolist(), (across, row, column)
-
-
 def _modality(inspection: Inspection, facts: list[CaseFacts]) -> Choice[str]:
     declared = inspection.dataset.modality
     if declared:
         name = {"MR": "MRI"}.get(declared.upper(), declared.upper())
         return Choice(value=name, reason="declared by the data set")
+    if all(f.unit != "mm" for f in facts):
+        return Choice(value="unknown", reason="not declared, and images do not say it")
     lowest = float(np.median([next(iter(f.channels.values())).intensity_min for f in facts]))
     if lowest <= -500:
         return Choice(value="CT", reason=f"not declared; the scans reach {lowest:.0f}, as air does in HU")
@@ -328,8 +341,8 @@ def _intensity(modality: str, facts: list[ChannelFacts]) -> Choice[Intensity]:
 
 
 def _spacing(facts: list[CaseFacts], gpu_gib: float | None) -> Choice[PositiveFloat | None]:
-    median = float(np.median([s for f in facts for s in _in_plane(f)[1]]))
-    side = float(np.median([max(_extent_mm(f)) for f in facts])) / median
+    median = float(np.median([s for f in facts for s in in_plane(f)[1]]))
+    side = float(np.median([max(extent_mm(f)) for f in facts])) / median
     if gpu_gib is None and side > CPU_SIDE:
         coarse = round(median * side / CPU_SIDE, 4)
         return Choice(
@@ -340,9 +353,13 @@ def _spacing(facts: list[CaseFacts], gpu_gib: float | None) -> Choice[PositiveFl
     return Choice(value=round(median, 4), reason="median in-plane spacing of the scans")
 
 
-def _patch_size(facts: list[CaseFacts], spacing_mm: float | None, gpu_gib: float | None) -> Choice[tuple[int, int]]:
-    extents = np.median([_extent_mm(f) for f in facts], axis=0)
-    spacing = spacing_mm or float(np.median([s for f in facts for s in _in_plane(f)[1]]))
+def _patch_size(
+    facts: list[CaseFacts], spacing_mm: float | None, gpu_gib: float | None, pixel: float | None = None
+) -> Choice[tuple[int, int]]:
+    """Choose a crop of the median slice; a pixel of images is as long as it is said to be, if at all."""
+    sizes = [extent_mm(f) if pixel is None else tuple(pixel * n for n in in_plane(f)[0]) for f in facts]
+    extents = np.median(sizes, axis=0)
+    spacing = spacing_mm or float(np.median([s for f in facts for s in in_plane(f)[1]]))
     voxels = extents / spacing
     cap = CPU_SIDE if gpu_gib is None else PAPER_SIDE
     rows, columns = (min(cap, int(np.ceil((v - 0.5) / DEEPEST_STRIDE)) * DEEPEST_STRIDE) for v in voxels)
@@ -376,23 +393,3 @@ def _batch_size(patch: tuple[int, int], width: int, gpu_gib: float | None) -> Ch
         value=int(np.clip(fitting, 2, MAX_BATCH)),
         reason=f"estimated to fill 70 % of {gpu_gib:.0f} GiB of GPU memory, at most {MAX_BATCH}",
     )
-
-
-def _extent_mm(facts: CaseFacts) -> tuple[float, float]:
-    """Rows and columns of a case's slices in mm."""
-    (rows, columns), (row_mm, column_mm) = _in_plane(facts)
-    return rows * row_mm, columns * column_mm
-
-
-def _in_plane(facts: CaseFacts) -> tuple[tuple[int, int], tuple[float, float]]:
-    """Voxels and spacing in mm of a case's axial slices: rows (front to back), then columns (side to side)."""
-    (_, rows, columns), (_, row_mm, column_mm) = _upright(facts)
-    return (rows, columns), (row_mm, column_mm)
-
-
-def _upright(facts: CaseFacts) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
-    """Voxels and spacing in mm across slices (feet to head), of rows (front to back) and of columns (side to side)."""
-    axes = [next(axis for axis, code in enumerate(facts.orientation) if code in pair) for pair in ("SI", "PA", "LR")]
-    slices, rows, columns = (facts.shape[axis] for axis in axes)
-    across, row, column = (facts.spacing_mm[axis] for axis in axes)
-    return (slices, rows, columns), (across, row, column)

@@ -13,7 +13,7 @@ from fullscale.data.dicom.headers import is_dicom_file, is_seg
 from fullscale.data.dicom.series import Study, read_series, read_series_grid
 from fullscale.data.dicom.stack import DicomReadOptions
 from fullscale.data.dicom.store import is_zip
-from fullscale.data.image_files import image_grid, is_picture
+from fullscale.data.image_files import holds_colours, image_grid, is_picture, read_colours
 from fullscale.data.labels import LabelScheme
 from fullscale.data.mask_images import Colours, read_mask_image, unite
 from fullscale.data.nifti import stored_step
@@ -57,6 +57,15 @@ def read_image(path: Study, options: DicomReadOptions | None = None) -> Volume:
     if isinstance(path, str | Path) and not _is_study(Path(path)):
         return read_volume(path)
     return read_series(path, options)
+
+
+def read_shown(path: Study) -> Volume | list[Volume]:
+    """Read what a picture shows of a scan: its grey values, or red, green and blue.
+
+    Raises:
+        DataError: see `read_image`.
+    """
+    return read_colours(path) if isinstance(path, str | Path) and holds_colours(path) else read_image(path)
 
 
 def read_channels(

@@ -21,6 +21,7 @@ from fullscale.data.labels import LabelScheme
 from fullscale.errors import DataError
 from fullscale.geometry.orientation import Reorientation, reorientation
 from fullscale.geometry.resample import resize_label_volume, resize_volume
+from fullscale.geometry.units import LENGTH, Unit
 from fullscale.geometry.volume import Volume
 
 CANONICAL = "RAS"
@@ -92,6 +93,7 @@ class Recipe(BaseModel):
         neighbours: slices above and below the one to segment that are shown with it (1 means three channels).
         view: whether a network is shown slices, or patches of three dimensions, which need no neighbours.
         resample_channels: whether channels on other grids are brought onto that of the first, or refused.
+        unit: what `spacing_mm` is counted in; images whose pixel size is not known lie in pixels.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -101,6 +103,7 @@ class Recipe(BaseModel):
     neighbours: Neighbours = 1
     view: View = "slices"
     resample_channels: bool = False
+    unit: Unit = "mm"
 
     @model_validator(mode="after")
     def _fitting_the_view(self) -> Recipe:
@@ -159,11 +162,18 @@ def slice_geometry(scan: Volume, recipe: Recipe) -> SliceGeometry:
     """Work out how `recipe` will cut and resize `scan`.
 
     Raises:
-        DataError: the recipe's spacing is so small that slices would have more than `MAX_SIDE` voxels a side.
+        DataError: the recipe's spacing is so small that slices would have more than `MAX_SIDE` voxels a side; or it
+            is in mm, and the scan in pixels.
     """
     change = reorientation(scan.affine, CANONICAL)
     columns, rows, slices = (scan.shape[axis] for axis in change.axes)
-    spacing_columns, spacing_rows, spacing_slices = (scan.spacing_mm[axis] for axis in change.axes)
+    steps = (1.0, 1.0, 1.0) if recipe.unit == "px" else scan.spacing_mm  # a size that training did not know of
+    if scan.unit == "px" and recipe.unit != "px" and recipe.spacing_mm is not None:
+        raise DataError(
+            f"nothing says how large its pixels are, and the model looks at {LENGTH[recipe.unit]}: give a TIFF with "
+            "its resolution"
+        )
+    spacing_columns, spacing_rows, spacing_slices = (steps[axis] for axis in change.axes)
     shape, spacing = (slices, rows, columns), (spacing_slices, spacing_rows, spacing_columns)
     return SliceGeometry(change, shape, _network_shape(shape, spacing, recipe), spacing)
 
@@ -185,11 +195,12 @@ def _network_shape(
     columns = max(MIN_SIDE, round(shape[2] * spacing_mm[2] / column))
     found = (slices, rows, columns)
     if max(found) > max(MAX_SIDE, *shape):
+        unit = LENGTH[recipe.unit]
         what = f"{wanted:g}" if not isinstance(wanted, tuple) else " x ".join(f"{step:g}" for step in wanted)
         raise DataError(
             f"at spacing_mm {what} its slices of {shape[1]}x{shape[2]} would become {rows}x{columns}, {slices} in "
-            f"number; choose a spacing nearer to its own {spacing_mm[1]:g}x{spacing_mm[2]:g} mm, slices "
-            f"{spacing_mm[0]:g} mm apart"
+            f"number; choose a spacing nearer to its own {spacing_mm[1]:g}x{spacing_mm[2]:g} {unit}, slices "
+            f"{spacing_mm[0]:g} {unit} apart"
         )
     return found
 

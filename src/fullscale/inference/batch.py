@@ -20,9 +20,11 @@ from fullscale.data.dicom.identifiers import missing_identifiers, source_headers
 from fullscale.data.dicom.series import DicomHeader
 from fullscale.data.dicom.stack import DicomReadOptions
 from fullscale.data.discover import Scan, discover, is_slice, scans_of_slices, summarise
+from fullscale.data.image_files import PICTURES, image_pages
 from fullscale.data.volume_files import volume_suffix, write_volume
 from fullscale.errors import DataError, UsageError
 from fullscale.files import require_inside, safe_name
+from fullscale.geometry.units import SIZE, Unit
 from fullscale.geometry.volume import Volume
 from fullscale.inference.familiar import strange_scan, strange_volumes, trained_distribution
 from fullscale.inference.predictor import Predictor, first_of
@@ -63,8 +65,9 @@ class Result:
         segmentation: the DICOM SEG that was written.
         error: why there is none.
         notes: what is to be known about it: what was chosen, resampled, or looks wrong.
-        structure_ml: volume of each structure.
+        structure_ml: volume of each structure, in ml; of images its area, in what `unit` says.
         elapsed_s: from reading the scan to writing the mask.
+        unit: what the scan is counted in.
     """
 
     scan: Path
@@ -74,6 +77,7 @@ class Result:
     notes: list[str] = field(default_factory=list)
     structure_ml: dict[str, float] = field(default_factory=dict)
     elapsed_s: float = 0.0
+    unit: Unit = "mm"
 
     @property
     def written(self) -> list[Path]:
@@ -82,7 +86,8 @@ class Result:
 
     def describe(self) -> str:
         """Say each structure's volume and the time."""
-        structures = ", ".join(f"{name} {ml:.1f} ml" for name, ml in self.structure_ml.items())
+        form = ".0f" if self.unit == "px" else ".1f"
+        structures = ", ".join(f"{name} {size:{form}} {SIZE[self.unit]}" for name, size in self.structure_ml.items())
         return f"{structures} ({self.elapsed_s:.1f} s)"
 
     def as_dict(self) -> dict[str, Any]:
@@ -216,7 +221,7 @@ def planned_outputs(
         name, suffix = safe_name(scan.name), mask_suffix(scan.path)
         names += [f"{name}{suffix}"] if options.format != "seg" else []
         names += [f"{name}.dcm"] if options.format != "nifti" else []
-        names += [probability_name(name, s, suffix) for s in structures if options.probabilities]
+        names += [probability_name(name, s, soft_suffix(suffix)) for s in structures if options.probabilities]
     return [output / name for name in names]
 
 
@@ -288,7 +293,8 @@ def _predict(
         structure: float((labels.array == value).sum() * labels.voxel_ml)
         for value, structure in predictor.card.structures.items()
     }
-    strange += strange_volumes(result.structure_ml, trained)
+    result.unit = labels.unit
+    strange += strange_volumes(result.structure_ml, trained, labels.unit)
     if strange:
         result.notes += [
             f"unlike the scans that the model was trained on, so do not trust the mask: {'; '.join(strange)}"
@@ -300,7 +306,7 @@ def _predict(
         write_volume(result.mask, labels)
     for structure, volume in soft.items():
         probability = volume.with_array(volume.array.astype(np.float32))
-        write_volume(_target(result, output, probability_name(name, structure, suffix)), probability)
+        write_volume(_target(result, output, probability_name(name, structure, soft_suffix(suffix))), probability)
     if as_seg:
         result.segmentation = _target(result, output, f"{name}.dcm")
         labels = _with_identifiers(result, labels, _copy_of(output, found.name))
@@ -312,10 +318,17 @@ def _predict(
 def mask_suffix(scan: Path) -> str:
     """Return the suffix of a scan's mask: the scan's own, of a format in two files that of its kin in one.
 
-    A DICOM scan's is `.nii.gz`.
+    A DICOM scan's is `.nii.gz`, an image's `.png`, and that of a TIFF of several pages `.tif`.
     """
     own = volume_suffix(scan) if scan.is_file() else None
+    if own in PICTURES:
+        return ".tif" if image_pages(scan) > 1 else ".png"
     return ONE_FILE.get(own, own) if own else ".nii.gz"
+
+
+def soft_suffix(suffix: str) -> str:
+    """Return the suffix of a probability beside a mask: PNG holds whole numbers alone."""
+    return ".tif" if suffix in PICTURES else suffix
 
 
 def _can_be_seg(

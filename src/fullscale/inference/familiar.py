@@ -26,6 +26,7 @@ from fullscale.data.distribution import (
     percentile_names,
     sample_voxels,
 )
+from fullscale.geometry.units import LENGTH, SIZE, Unit
 from fullscale.geometry.volume import Volume
 
 FACTOR = {IN_PLANE: 2.0, ACROSS: 2.5, SIDE: 2.0}
@@ -41,9 +42,9 @@ FEWEST_VALUES = 8
 """Different values that a scan holds at least."""
 
 _SAID = {
-    IN_PLANE: "voxels of {} mm within slices",
-    ACROSS: "slices {} mm apart",
-    SIDE: "slices of {} mm a side",
+    IN_PLANE: "voxels of {} {} within slices",
+    ACROSS: "slices {} {} apart",
+    SIDE: "slices of {} {} a side",
 }
 
 
@@ -75,7 +76,8 @@ def strange_scan(channels: Mapping[str, Volume], trained: Distribution | None, a
         span, factor = trained.spans[name], FACTOR[name]
         outside = [v for v in found[name] if not span.low / factor <= v <= span.high * factor]
         if outside:
-            strange.append(_against(phrase.format(f"{outside[0]:.4g}"), span))
+            unit = LENGTH[next(iter(channels.values())).unit]
+            strange.append(_against(phrase.format(f"{outside[0]:.4g}", unit), span))
     return strange
 
 
@@ -92,11 +94,11 @@ def _few_values(voxels: npt.NDArray[Any]) -> list[str]:
     return []
 
 
-def strange_volumes(structure_ml: Mapping[str, float], trained: Distribution | None) -> list[str]:
-    """Say which structures are larger in a mask than in any scan of a training."""
+def strange_volumes(structure_ml: Mapping[str, float], trained: Distribution | None, unit: Unit = "mm") -> list[str]:
+    """Say which structures are larger in a mask than in any scan of a training; sizes are counted in `unit`."""
     spans = {} if trained is None else trained.structure_ml
     return [
-        _against(f"{name} of {ml:,.0f} ml", spans[name])
+        _against(f"{name} of {ml:,.0f} {SIZE[unit]}", spans[name])
         for name, ml in structure_ml.items()
         if name in spans and ml > VOLUME_FACTOR * spans[name].high
     ]

@@ -12,12 +12,13 @@ from fullscale.bundle.card import Card, ModelCard
 from fullscale.data.anonymise import without_files
 from fullscale.data.case import Case
 from fullscale.data.identity import DigestIndex, case_digest
+from fullscale.data.image_files import is_picture
 from fullscale.data.labels import LabelScheme
 from fullscale.data.read import read_truth
 from fullscale.data.volume_files import write_volume
 from fullscale.errors import DataError
 from fullscale.files import require_inside, safe_name
-from fullscale.inference.batch import jobs_of
+from fullscale.inference.batch import jobs_of, mask_suffix
 from fullscale.inference.guided import predict_guided
 from fullscale.inference.predictor import Predictor
 from fullscale.metrics.presence import GuidedScores, score_guided
@@ -99,8 +100,9 @@ def scored_model(card: Card, members: Iterable[ModelCard], cases: Sequence[Case]
 
 
 def mask_of(case: Case, folder: Path) -> Path:
-    """Name the mask of a case in a folder."""
-    return require_inside(folder, folder / f"{safe_name(case.id)}.nii.gz")
+    """Name the mask of a case in a folder: an image of an image, else a NIfTI file."""
+    suffix = mask_suffix(case.first) if is_picture(case.first) else ".nii.gz"
+    return require_inside(folder, folder / f"{safe_name(case.id)}{suffix}")
 
 
 def _segment(case: Case, predictor: Shared[Predictor], folder: Path, labels: Mapping[int, str]) -> list[GuidedScores]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fullscale.geometry.units import LENGTH
 from fullscale.geometry.volume import Volume
 from fullscale.metrics.surface import surface_voxels
 from fullscale.reporting.figures import BACKGROUND, INK, MOST_NAMED, new_figure
@@ -23,7 +25,7 @@ _TILE_INCHES = 3.0
 
 
 def overlay_figure(
-    scan: Volume,
+    scan: Volume | Sequence[Volume],
     mask: Volume,
     truth: Volume | None = None,
     options: RenderOptions | None = None,
@@ -35,10 +37,10 @@ def overlay_figure(
     Whatever orientation is stored, patient right is on the left of the image and anterior (coronal and sagittal:
     superior) at the top; pixels have their true proportions. Letters name the directions, numbers the position of the
     slice in mm from the scanner's origin. With the truth: true positives purple, false negatives yellow, false
-    positives green. Without: a colour for each label.
+    positives green. Without: a colour for each label. An image alone is drawn twice: as it is, and under its mask.
 
     Args:
-        scan: voxels `[X, Y, Z]`.
+        scan: voxels `[X, Y, Z]`; or three of them, shown as red, green and blue.
         mask: label map on the same grid.
         truth: the true label map on the same grid.
         options: window, names, colours.
@@ -49,11 +51,12 @@ def overlay_figure(
         GeometryError: the grids differ.
         UsageError: fewer than one slice is wanted.
     """
-    return _draw(build_scene(scan, mask, truth, options or RenderOptions(), slices), title)
+    scene = build_scene(scan, mask, truth, options or RenderOptions(), slices)
+    return _draw_image(scene, title) if scene.is_image else _draw(scene, title)
 
 
 def slice_figure(
-    scan: Volume,
+    scan: Volume | Sequence[Volume],
     mask: Volume,
     truth: Volume | None = None,
     options: RenderOptions | None = None,
@@ -64,7 +67,7 @@ def slice_figure(
     """Draw one slice, by default the one that holds most of the structures; see `overlay_figure`.
 
     Args:
-        scan: voxels `[X, Y, Z]`.
+        scan: voxels `[X, Y, Z]`; or three of them, shown as red, green and blue.
         mask: label map on the same grid.
         truth: the true label map on the same grid.
         options: window, names, colours.
@@ -98,6 +101,16 @@ def _draw(scene: Scene, title: str | None) -> Figure:
     return figure
 
 
+def _draw_image(scene: Scene, title: str | None) -> Figure:
+    side = 2 * _TILE_INCHES
+    figure, borders = _sheet(scene, 2 * side, side * _steepness(scene, AXIAL), title)
+    grid = figure.add_gridspec(1, 2, wspace=0.01, **borders)
+    bare = replace(scene, kinds=np.zeros_like(scene.kinds))
+    for column, shown in enumerate((bare, scene)):
+        _draw_slice(figure.add_subplot(grid[0, column]), shown, AXIAL, 0, marks=())
+    return figure
+
+
 def _steepness(scene: Scene, view: int) -> float:
     """Height of a tile over its width: that of the slice, within reason."""
     width, height = scene.extent_mm(view)
@@ -122,33 +135,52 @@ def _draw_slice(axes: Axes, scene: Scene, view: int, position: int, marks: Seque
     width, height = scene.extent_mm(view)
     extent = (0.0, width, height, 0.0)
     low, high = scene.limits
+    if grey.ndim == 3:
+        grey = ((grey - low) / (high - low)).clip(0, 1)
     axes.imshow(grey, cmap="gray", vmin=low, vmax=high, extent=extent, interpolation="bilinear")
-    axes.imshow(_paint(kinds, scene.colours, 0.0 if scene.contour else _FILL), extent=extent)
+    fill = 0.0 if scene.contour else _FILL
+    axes.imshow(_paint(kinds, scene.colours, fill, fill if scene.is_image else _OUTLINE), extent=extent)
+    if scene.is_image:
+        _trace(axes, kinds, scene.colours, extent)
     for mark in marks:
         level = height - (mark + 0.5) * scene.spacing_mm[AXIAL]
         axes.plot((0.965 * width, width), (level, level), color=INK, linewidth=0.8)
     axes.set(xlim=(0, width), ylim=(height, 0), anchor="C")
     axes.set_axis_off()
-    _letters(axes, view)
-    _annotate(axes, 0.02, 0.98, _place(scene, view, position), ha="left", va="top")
-    _scale_bar(axes, width, height)
+    if scene.unit == "mm":
+        _letters(axes, view)
+    if not scene.is_image:
+        _annotate(axes, 0.02, 0.98, _place(scene, view, position), ha="left", va="top")
+    _scale_bar(axes, width, height, LENGTH[scene.unit])
+
+
+def _trace(axes: Axes, kinds: Kinds, colours: Sequence[str], extent: tuple[float, float, float, float]) -> None:
+    """Draw the borders of an image of kinds as thin lines, which hide nothing of structures a few pixels wide."""
+    left, right, bottom, top = extent
+    rows, columns = kinds.shape
+    across = left + (np.arange(columns) + 0.5) * (right - left) / columns
+    down = top + (np.arange(rows) + 0.5) * (bottom - top) / rows
+    for kind, colour in enumerate(colours, 1):
+        inside = kinds == kind
+        if inside.any() and not inside.all() and min(inside.shape) > 1:
+            axes.contour(across, down, inside.astype(float), levels=[0.5], colors=[colour], linewidths=0.5)
 
 
 def _upright(array: npt.NDArray[Any], view: int, position: int) -> npt.NDArray[Any]:
-    """Cut a slice of an `LPS` array as an image `[row, column]` with anterior or superior at the top."""
-    image: npt.NDArray[Any] = np.moveaxis(array, view, 0)[position].T
+    """Cut a slice of an `LPS` array as an image `[row, column, ...]` with anterior or superior at the top."""
+    image: npt.NDArray[Any] = np.swapaxes(np.moveaxis(array, view, 0)[position], 0, 1)
     return image if view == AXIAL else image[::-1]
 
 
-def _paint(kinds: Kinds, colours: Sequence[str], fill: float) -> npt.NDArray[np.float64]:
-    """Colour an image `[row, column]` of kinds as RGBA: so opaque inside, nearly opaque at the outline."""
+def _paint(kinds: Kinds, colours: Sequence[str], fill: float, outline: float = _OUTLINE) -> npt.NDArray[np.float64]:
+    """Colour an image `[row, column]` of kinds as RGBA: so opaque inside, and so at the outline."""
     from matplotlib.colors import to_rgb
 
     rgba = np.zeros((*kinds.shape, 4))
     for kind, colour in enumerate(colours, 1):
         inside = kinds == kind
         rgba[inside] = (*to_rgb(colour), fill)
-        rgba[surface_voxels(inside), 3] = _OUTLINE
+        rgba[surface_voxels(inside), 3] = outline
     return rgba
 
 
@@ -169,17 +201,19 @@ def _annotate(axes: Axes, x: float, y: float, text: str, ha: str, va: str) -> No
 
 
 def _place(scene: Scene, view: int, position: int) -> str:
-    """Where the middle of a slice lies on the axis it is cut along, such as `S 112.5 mm`."""
+    """Where the middle of a slice lies on the axis it is cut along, such as `S 112.5 mm`; of a stack, its number."""
+    if scene.unit == "px":
+        return f"{position + 1} of {scene.scan.shape[view]}"
     at = round(scene.place_mm(view, position), 1)
     return f"{('LR', 'PA', 'IS')[view][at >= 0]} {abs(at):.1f} mm"
 
 
-def _scale_bar(axes: Axes, width: float, height: float) -> None:
+def _scale_bar(axes: Axes, width: float, height: float, unit: str) -> None:
     lengths = [factor * 10.0**power for power in range(-4, 5) for factor in (1, 2, 5)]
     length = max(step for step in lengths if step <= max(0.3 * width, lengths[0]))
     right, level = 0.95 * width, 0.955 * height
     axes.plot((right - length, right), (level, level), color=INK, linewidth=2, solid_capstyle="butt")
-    _annotate(axes, (right - length / 2) / width, 0.06, f"{length:g} mm", ha="center", va="bottom")
+    _annotate(axes, (right - length / 2) / width, 0.06, f"{length:g} {unit}", ha="center", va="bottom")
 
 
 def _legend(figure: Figure, scene: Scene, in_a_row: int) -> None:
@@ -193,5 +227,5 @@ def _legend(figure: Figure, scene: Scene, in_a_row: int) -> None:
         handles = [Patch(color="none", label="the mask is empty")]
     style = {"frameon": False, "labelcolor": INK, "fontsize": 9, "columnspacing": 1.2, "handlelength": 1.2}
     figure.legend(handles=handles, loc="lower left", ncols=min(len(handles), in_a_row), **style)
-    grey = "grey from {:.4g} to {:.4g}".format(*scene.limits)
+    grey = "{} from {:.4g} to {:.4g}".format("colours" if scene.scan.ndim == 4 else "grey", *scene.limits)
     figure.text(0.992, 0.14 / figure.get_figheight(), grey, color=INK, ha="right", fontsize=9)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
 from typing import Any
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from fullscale.errors import UsageError
 from fullscale.geometry.orientation import reorient
+from fullscale.geometry.units import LENGTH, Unit
 from fullscale.geometry.volume import Affine, Volume, require_same_grid
 from fullscale.reporting.figures import PALETTES, PaletteName
 
@@ -54,7 +55,10 @@ class RenderOptions:
 
 @dataclass(frozen=True)
 class Scene:
-    """Scan and painting, `[X, Y, Z]` toward left, posterior and superior, with what places them."""
+    """Scan and painting, `[X, Y, Z]` toward left, posterior and superior, with what places them.
+
+    A scan in colours is `[X, Y, Z, 3]`. An image alone is shown whole, as it is stored, without directions.
+    """
 
     scan: npt.NDArray[Any]
     kinds: Kinds
@@ -65,6 +69,12 @@ class Scene:
     limits: tuple[float, float]
     contour: bool
     axial: list[int]
+    unit: Unit = "mm"
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is an image alone, no scan of a patient."""
+        return self.unit != "mm" and self.scan.shape[AXIAL] == 1
 
     def extent_mm(self, view: int) -> tuple[float, float]:
         """Width and height of a slice."""
@@ -92,14 +102,17 @@ class Scene:
         places = np.array([self.place_mm(view, position) for position in range(self.scan.shape[view])])
         closest = int(np.abs(places - at_mm).argmin())
         if abs(places[closest] - at_mm) > self.spacing_mm[view]:
+            unit = LENGTH[self.unit]
             raise UsageError(
-                f"there is no slice at {at_mm:g} mm: the scan goes from {places.min():g} to {places.max():g} mm"
+                f"there is no slice at {at_mm:g} {unit}: the scan goes from {places.min():g} to {places.max():g} {unit}"
             )
         return closest
 
 
-def build_scene(scan: Volume, mask: Volume, truth: Volume | None, options: RenderOptions, slices: int) -> Scene:
-    """Turn scan and masks upright, paint them, and choose the axial slices.
+def build_scene(
+    scan: Volume | Sequence[Volume], mask: Volume, truth: Volume | None, options: RenderOptions, slices: int
+) -> Scene:
+    """Turn scan and masks upright, paint them, and choose the axial slices; three scans are red, green and blue.
 
     Raises:
         GeometryError: the grids differ.
@@ -107,25 +120,29 @@ def build_scene(scan: Volume, mask: Volume, truth: Volume | None, options: Rende
     """
     if slices < 1:
         raise UsageError(f"{slices} slices are wanted, expected at least 1")
-    require_same_grid(scan, mask, "scan and mask")
+    channels = [scan] if isinstance(scan, Volume) else list(scan)
+    for channel in channels:
+        require_same_grid(channel, mask, "scan and mask")
     if truth is not None:
-        require_same_grid(scan, truth, "scan and truth")
-    volume, labels = reorient(scan, "LPS"), reorient(mask, "LPS").array
+        require_same_grid(channels[0], truth, "scan and truth")
+    volume, labels = reorient(channels[0], "LPS"), reorient(mask, "LPS").array
+    shown = volume.array if len(channels) == 1 else np.stack([reorient(c, "LPS").array for c in channels], axis=-1)
     if truth is None:
         kinds, colours, legend = _label_kinds(labels, options)
     else:
         kinds, colours, legend = _agreement_kinds(labels, reorient(truth, "LPS").array, options)
     axial = _axial_positions(kinds != 0, slices)
     return Scene(
-        scan=volume.array,
+        scan=shown,
         kinds=kinds,
         colours=colours,
         names=legend,
         spacing_mm=tuple(round(step, 6) for step in volume.spacing_mm),
         affine=volume.affine,
-        limits=options.window or _intensity_limits(volume.array[:, :, axial]),
+        limits=options.window or _intensity_limits(shown[:, :, axial]),
         contour=options.contour,
         axial=axial,
+        unit=volume.unit,
     )
 
 

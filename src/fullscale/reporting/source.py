@@ -12,7 +12,7 @@ from typing import Any
 from fullscale.bundle.card import CARD, SHORT, read_card
 from fullscale.data.labels import LabelScheme
 from fullscale.data.plan import read_plan
-from fullscale.data.read import read_image, read_label
+from fullscale.data.read import read_label, read_shown
 from fullscale.documents import read_json, read_text, read_yaml, validated
 from fullscale.errors import DataError
 from fullscale.geometry.volume import Volume
@@ -172,7 +172,7 @@ def _run(run: RunFolder, records: list[FoldRecord]) -> Source:
     return Source(run.path, together, folds, records, structures)
 
 
-def read_case(source: Source, case: CaseScores) -> tuple[Volume, Volume, Volume]:
+def read_case(source: Source, case: CaseScores) -> tuple[Volume | list[Volume], Volume, Volume]:
     """Read scan, mask and truth of a case, with the structures that were scored.
 
     Raises:
@@ -189,7 +189,7 @@ def read_case(source: Source, case: CaseScores) -> tuple[Volume, Volume, Volume]
     assert mask is not None
     scheme = LabelScheme(source.labels)
     found, real = (scheme.keep(read_label(file, case.image_file, scheme)) for file in (mask, case.reference_file))
-    return read_image(case.image_file), found, real
+    return read_shown(case.image_file), found, real
 
 
 def read_curves(fold: FoldFolder) -> list[dict[str, float]]:
