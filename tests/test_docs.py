@@ -13,6 +13,7 @@ from typer.main import get_command
 from fullscale.cli.app import app
 from fullscale.config.load import load_config
 from fullscale.training.choices import REGISTRIES
+from tests.conftest import Command
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
@@ -43,6 +44,22 @@ def test_the_scan_snippet_of_the_readme_runs(
     monkeypatch.chdir(tmp_path)
     exec(scan, {})
     assert (tmp_path / "mask.nii.gz").is_file()
+
+
+def test_the_page_on_channels_does_what_it_says(
+    fullscale: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs" / "how-to" / "channels.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    [draw, *others] = list(commands_in(page))
+    assert fullscale(*draw[1:]).returncode == 0
+    [snippet] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(snippet, {})
+    [inspect] = [words for words in others if words[1] == "inspect" and words[2] == "cases.csv"]
+    shown = fullscale(*inspect[1:])
+    assert "channels: ct, inverse" in shown.stdout
+    assert "6 labelled cases, 6 of them usable" in shown.stdout
+    assert "spleen" in shown.stdout
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
