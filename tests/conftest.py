@@ -130,7 +130,8 @@ def fullscale() -> Command:
     """
 
     def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-        from fullscale.cli import main
+        from fullscale.cli.app import run as run_command
+        from fullscale.cli.stop import Stop
         from fullscale.work import machine
 
         command = ["fullscale", *map(str, arguments)]
@@ -143,7 +144,7 @@ def fullscale() -> Command:
             redirect_stderr(errors),
         ):
             try:
-                main()
+                run_command(Stop())
                 code = 0
             except SystemExit as stop:
                 code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)

@@ -16,6 +16,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from fullscale.outputs import RECORD
 from tests.conftest import QUICK, Command
 from tests.dicom_slices import write_series
 
@@ -228,7 +229,7 @@ def test_ctrl_c_and_sigterm_end_any_verb_quietly(
     process = start(*arguments)
     busy = {
         "inspect": lambda: True,
-        "phantom": lambda: (tmp_path / "new" / "labelsTr").is_dir(),
+        "phantom": lambda: (tmp_path / "new" / RECORD).is_file(),
         "predict": lambda: any((tmp_path / "masks").glob("*.nii.gz")) if (tmp_path / "masks").is_dir() else False,
     }[verb]
     wait_for(busy, process)
@@ -241,7 +242,7 @@ def test_ctrl_c_and_sigterm_end_any_verb_quietly(
         for path in folder.rglob("*.nii.gz"):
             assert not path.name.startswith("."), "a half-written file was left"
             np.asarray(nib.load(path).dataobj)
-    assert not (tmp_path / "new" / "dataset.json").exists()
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists() or os.geteuid() != 0, reason="needs root to mount a tiny disk")

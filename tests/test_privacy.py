@@ -8,6 +8,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import timm
+import torch
 
 from fullscale.data.anonymise import NameKey, anonymised, open_key, without_files
 from fullscale.data.case import Case
@@ -118,6 +120,63 @@ def test_an_anonymised_run_tells_no_name_and_goes_on(fullscale: Command, data: P
     without = fullscale("train", data, "-o", out / "run", "--drop-bad-cases", *QUICK)
     assert without.returncode == 3
     assert "with --anonymise if that was given then" in without.stderr
+
+
+def test_a_key_among_the_results_is_refused_whatever_writes_them(
+    fullscale: Command, data: Path, trained_run: Path, tmp_path: Path
+) -> None:
+    out, run = tmp_path / "out", Path(shutil.copytree(trained_run, tmp_path / "run"))
+    for command, key in (
+        (("train", data, "-o", out), out / "key.csv"),
+        (("train", data, "-o", out, "--views", "slices,patches"), out / "key.csv"),
+        (("train", data, "-o", out, "--views", "slices,patches"), out / "slices" / "key.csv"),
+        (("compare", data, "-o", out, "--networks", "unet", "--steps-each", "1"), out / "unet" / "key.csv"),
+        (("test", run, data, "-o", out), out / "key.csv"),
+        (("evaluate", data / "labels", data, "-o", out / "s.json"), out / "key.csv"),
+        (("report", run, "-o", out / "page.html"), run / "key.csv"),
+        (("report", run, "-o", out / "page.html"), out / "key.csv"),
+    ):
+        refused = fullscale(*command, "--anonymise", key)
+        assert (refused.returncode, out.exists(), key.exists()) == (2, False, False), refused.stderr
+        assert "keep it apart" in refused.stderr
+
+
+@pytest.mark.slow
+def test_results_have_a_digest_in_place_of_the_path_of_first_weights(
+    fullscale: Command, data: Path, trained_run: Path, tmp_path: Path
+) -> None:
+    out, weights = tmp_path / "out", tmp_path / PATIENT / "backbone.pth"
+    torch.save(timm.create_model("mobilenetv3_small_050").state_dict(), weights)
+    start = shutil.copytree(trained_run, tmp_path / PATIENT / "start")
+    quick, one = (*QUICK, "trainer.max_epochs=1", "trainer.steps_per_epoch=1"), tmp_path / PATIENT / "rows.yaml"
+    pretrained = {"network.options": {"encoder": "mobilenetv3_small_050", "pretrained": str(weights)}}
+    one.write_text(json.dumps({"rows": [{"name": "unet", "settings": pretrained}]}))
+    shared = [text for text in quick if not text.startswith(("trainer.max_epochs", "trainer.steps_per_epoch"))]
+    compare = ("compare", data, "-o", out / "compared", "--folds", "1", "--steps-each", "1", *shared)
+    commands = [
+        (
+            "train",
+            data,
+            "-o",
+            out / "run",
+            *quick,
+            "network.encoder=mobilenetv3_small_050",
+            f"network.pretrained={weights}",
+        ),
+        (*compare, "--networks", "unet3+", f"network.init={start}"),
+        (*(word if word != out / "compared" else out / "rows" for word in compare), "--rows", one),
+    ]
+    for command in (*commands, *commands):  # and it is the same work when it is repeated
+        done = fullscale(*command)
+        assert done.returncode == 0, done.stderr
+    for hidden in (str(tmp_path), PATIENT):
+        assert holding(out, hidden) == []
+    timm_again = fullscale("train", data, "-o", out / "more", "--config", out / "run" / "config.yaml")
+    assert "a run keeps the digest of its first weights alone; give their path" in timm_again.stderr
+    torch.save(timm.create_model("mobilenetv3_small_050").state_dict(), weights)
+    for command in (commands[0], commands[2]):
+        refused = fullscale(*command)
+        assert (refused.returncode, "choose another" in refused.stderr) == (2, True), refused.stderr
 
 
 def test_the_report_of_a_named_run_is_anonymised(fullscale: Command, trained_run: Path, tmp_path: Path) -> None:

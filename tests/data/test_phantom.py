@@ -1,6 +1,7 @@
 """Phantoms: seeded, varied, anatomically in place, and labelled as synthetic."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import nibabel as nib
@@ -9,10 +10,12 @@ import pytest
 
 from fullscale.data.checks import inspect_dataset
 from fullscale.data.layouts.find import find_dataset
-from fullscale.data.phantom import make_case, write_dataset
+from fullscale.data.phantom import Layout, make_case, write_dataset
 from fullscale.errors import UsageError
 from fullscale.geometry.orientation import axis_codes
 from fullscale.geometry.volume import Volume
+from fullscale.outputs import RECORD
+from tests.conftest import Command
 
 SMALL = {"size": 48, "slices": 24}
 
@@ -64,8 +67,48 @@ def test_a_written_set_is_recognised_whole_and_says_that_it_is_synthetic(tmp_pat
     assert "synthetic" in description["name"]
     header = nib.load(tmp_path / "set" / "imagesTr" / "phantom_000.nii.gz").header
     assert b"SYNTHETIC" in header["descrip"].item()
+
+
+@pytest.mark.parametrize("layout", ["msd", "lits"])
+def test_phantoms_are_drawn_whole_or_not_at_all_and_again_by_the_same_command(
+    layout: Layout, fullscale: Command, tmp_path: Path
+) -> None:
+    def drawn() -> dict[str, bytes]:
+        files = (path for path in folder.rglob("*") if path.is_file() and path.name != RECORD)
+        return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+    folder = tmp_path / "set"
+    with closing(write_dataset(folder, 2, layout=layout, **SMALL)) as interrupted:
+        next(interrupted)
+    assert drawn() == {}
+    command = ("phantom", folder, "--layout", layout, "--cases", 2, "--size", 32, "--slices", 8)
+    assert fullscale(*command).returncode == 0
+    first = drawn()
+    assert len(first) == (9 if layout == "msd" else 8)
+    assert fullscale(*command).returncode == 0
+    assert drawn() == first
+
+
+def test_phantoms_replace_no_file_of_someone_else(fullscale: Command, tmp_path: Path) -> None:
+    def refused(folder: Path, *more: object) -> str:
+        result = fullscale("phantom", folder, "--cases", 1, "--size", 32, "--slices", 8, *more)
+        assert result.returncode == 2
+        return result.stderr
+
+    assert fullscale("phantom", tmp_path / "set", "--cases", 1, "--size", 32, "--slices", 8).returncode == 0
+    label = tmp_path / "set" / "labelsTr" / "phantom_000.nii.gz"
+    label.write_bytes(label.read_bytes() + b"corrected")
+    assert "labelsTr is a folder whose files fullscale phantom did not write" in refused(tmp_path / "set")
+    assert "not empty: it holds dataset.json" in refused(tmp_path / "set", "--layout", "lits")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("mine")
+    assert "not empty: it holds notes.txt" in refused(tmp_path / "other")
+    with pytest.raises(UsageError, match="is a file"):
+        next(write_dataset(tmp_path / "other" / "notes.txt", 1, **SMALL))
     with pytest.raises(UsageError, match="not empty"):
         next(write_dataset(tmp_path / "set", 1, **SMALL))
+    assert label.read_bytes().endswith(b"corrected")
+    assert [path.name for path in (tmp_path / "other").iterdir()] == ["notes.txt"]
 
 
 def test_a_phantom_too_small_to_draw_is_refused() -> None:

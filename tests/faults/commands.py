@@ -54,6 +54,19 @@ class Running:
         os.kill(self.pid, with_signal)  # not yet waited for, so the number is still its own
         return self.wait()
 
+    def interrupt_after(self, seconds: float, with_signal: signal.Signals) -> "Ended":
+        """Send a signal to it and its children, as a terminal does, once it heeds signals and so many seconds later."""
+        while not self._heeds(signal.SIGTERM):
+            time.sleep(0.002)
+        time.sleep(seconds)
+        os.killpg(self.pid, with_signal)
+        return self.wait()
+
+    def _heeds(self, number: signal.Signals) -> bool:
+        """Tell whether a signal has a handler, or the process has ended."""
+        keys = dict(line.split(":\t", 1) for line in Path(f"/proc/{self.pid}/status").read_text().splitlines())
+        return "SigCgt" not in keys or keys["State"][0] == "Z" or bool(int(keys["SigCgt"], 16) >> (number - 1) & 1)
+
 
 @dataclass(frozen=True)
 class Ended:

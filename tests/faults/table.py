@@ -46,6 +46,9 @@ def page_tables(counts: dict[str, Any]) -> str:
     """Write all tables."""
     names = ["killed", "terminated", "same result", "litter"]
     lines = ["**Kills.**", *table(["command", *names], counted(parts(counts, "kill"), names))]
+    names = ["interrupted", "terminated", "done before", "litter"]
+    rows = counted(parts(counts, "signal"), names)
+    lines += ["**Ctrl-C and SIGTERM.**", *table(["command", *names], rows)] if rows else []
     names = ["refused", "done all the same", "same result", "litter"]
     for kind, title in (("full disk", "Full disk."), ("read-only", "Read-only disk."), ("64 files", "64 open files.")):
         rows = counted(parts(counts, kind), names)

@@ -35,7 +35,8 @@ class Work:
 
     Attributes:
         name: of the command.
-        words: its arguments; `{w}` is the folder, `{run}` a trained run, `{data}` and `{cache}` what they say.
+        words: its arguments; `{w}` is the folder, `{run}` a trained run, `{weights}` a folder of weights, `{data}` and
+            `{cache}` what they say.
         setup: puts into the folder what the command reads there.
         share: of the kills of a training.
     """
@@ -47,8 +48,8 @@ class Work:
 
     def arguments(self, places: Places, folder: Path) -> list[str]:
         """Return the arguments with every place filled in."""
-        run = places.pristine / "run"
-        return filled(self.words, w=folder, run=run, data=places.data, cache=places.cache)
+        run, weights = places.pristine / "run", places.pristine / "weights"
+        return filled(self.words, w=folder, run=run, weights=weights, data=places.data, cache=places.cache)
 
 
 def many_scans(places: Places, folder: Path) -> None:
@@ -72,6 +73,7 @@ def a_run(places: Places, folder: Path) -> None:
     shutil.copytree(places.pristine / "run", folder / "run")
 
 
+BENCH = ("--width", "4", "--size", "32", "--repeats", "1", "--device", "cpu")
 PREDICT = ("predict", "{run}", "{w}/scans", "-o", "{w}/masks", "--device", "cpu", "--probabilities")
 WORKS = [
     Work("train", ("train", "{data}", "-o", "{w}/run", "--cache", "{cache}", *TRAINING), share=1),
@@ -83,9 +85,31 @@ WORKS = [
     Work("predict --jobs 2", (*PREDICT, "--jobs", "2"), many_scans),
     Work("export", ("export", "{run}", "-o", "{w}/model.onnx")),
     Work("compare", COMPARE),
+    Work("phantom", ("phantom", "{w}/new", "--cases", str(SCANS), "--size", "48", "--slices", "12")),
 ]
+SCAN, MASK = "{data}/imagesTr/phantom_000.nii.gz", "{data}/labelsTr/phantom_000.nii.gz"
+FURTHER = [
+    Work("demo", ("demo", "-o", "{w}/demo", "--minutes", "0.1")),
+    Work("inspect", ("inspect", "{data}", "--jobs", "1")),
+    Work("plan", ("plan", "{data}", "-o", "{w}/plan.json", "--device", "cpu", "--jobs", "1")),
+    Work("settings", ("settings",)),
+    Work("overlay", ("overlay", SCAN, MASK, "-o", "{w}/overlay.png")),
+    Work("import-weights", ("import-weights", "{weights}/own.pth", "-o", "{w}/own.safetensors")),
+    Work("params", ("params",)),
+    Work("bench decoder", ("bench", "decoder", *BENCH, "--json", "{w}/times.json")),
+    Work("bench networks", ("bench", "networks", *BENCH, "--json", "{w}/times.json")),
+    Work("bench memory", ("bench", "memory", "--json", "{w}/memory.json")),
+    Work("bench scan", ("bench", "scan", SCAN, "--widths", "4", "--repeats", "1", "--json", "{w}/times.json")),
+    Work("train with workers", ("train", "{data}", "-o", "{w}/run", "--cache", "{cache}", *TRAINING, "data.workers=1")),
+]
+"""Commands that are interrupted besides: they write little or nothing, or never the same."""
 
 
 def works(*short: str) -> list[Work]:
-    """Return every command, or in the short form those that are named."""
+    """Return every command that writes, or in the short form those that are named."""
     return [work for work in WORKS if LONG or work.name in short]
+
+
+def all_works(*short: str) -> list[Work]:
+    """Return every command, or in the short form those that are named."""
+    return [work for work in (*WORKS, *FURTHER) if LONG or work.name in short]

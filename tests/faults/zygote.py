@@ -7,6 +7,7 @@ import gc
 import json
 import os
 import resource
+import signal
 import sys
 from typing import Any
 
@@ -23,6 +24,7 @@ def run(request: dict[str, Any]) -> None:
     from fullscale.cli import main
 
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what it puts in the background deaf to it
     for stream, number in (("stdout", 1), ("stderr", 2)):
         os.dup2(os.open(request[stream], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.environ.update(request["environment"])

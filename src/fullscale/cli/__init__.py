@@ -1,5 +1,13 @@
 """The fullscale command: one short function a verb, which parses, calls one library function and prints."""
 
-from fullscale.cli.app import main
+from fullscale.cli.stop import stopped_by_signals
 
 __all__ = ["main"]
+
+
+def main() -> None:
+    """Be the process of a command: an error, or a signal that stops it, becomes one line and an exit code."""
+    with stopped_by_signals() as stop:
+        from fullscale.cli.app import run  # here: a signal may come while this loads
+
+        run(stop)

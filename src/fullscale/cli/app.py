@@ -11,7 +11,7 @@ import typer
 from fullscale.cli import bench, compare, data, demo, evaluate, model, predict, report, train
 from fullscale.cli.logs import status_on_stderr
 from fullscale.cli.show import print_status
-from fullscale.cli.stop import INTERRUPTED, Stop, stopped_by_sigterm
+from fullscale.cli.stop import Stop
 from fullscale.errors import FullscaleError
 
 app = typer.Typer(
@@ -50,37 +50,35 @@ for module in (demo, data, train, predict, evaluate, compare, report, model):
 app.add_typer(bench.app, name="bench")
 
 
-def main() -> None:
-    """Run the command; an error becomes one line on standard error and its exit code."""
-    with stopped_by_sigterm() as stop:
-        _run(stop)
-
-
-def _run(stop: Stop) -> None:
+def run(stop: Stop) -> None:
+    """Run the command; an error becomes one line on standard error and its exit code, unless a signal stopped it."""
     try:
         with status_on_stderr():
             app(prog_name="fullscale")
-    except FullscaleError as error:
-        _fail(str(error), error.exit_code, error)
-    except KeyboardInterrupt:
-        _fail(stop.word, stop.code)
-    except SystemExit as end:
-        if end.code == INTERRUPTED:  # what typer makes of KeyboardInterrupt
-            _fail(stop.word, stop.code)
+    except BaseException as error:
+        if stop.told is None:
+            _explain(error)
         raise
-    except BrokenPipeError:
-        os._exit(0)
-    except OSError as error:  # what the machine refuses, such as one more open file, is no fault of the program
-        place = f"{error.filename}: " if error.filename else ""
-        _fail(f"{place}{error.strerror or error}", 1, error)
-    except MemoryError as error:
-        _fail(f"more memory is needed than there is ({error or 'none is left'})", 1, error)
-    except Exception as error:
-        _fail(f"unexpected {type(error).__name__}: {error} (fullscale --debug ... shows where)", 1, error)
 
 
-def _fail(text: str, code: int, error: Exception | None = None) -> None:
-    if error is not None and os.environ.get("FULLSCALE_DEBUG"):
+def _explain(error: BaseException) -> None:
+    """Say in a line what went wrong, and end; what ends the command by itself is left alone."""
+    match error:
+        case FullscaleError():
+            _fail(str(error), error.exit_code, error)
+        case BrokenPipeError():
+            os._exit(0)
+        case OSError():  # what the machine refuses, such as one more open file, is no fault of the program
+            place = f"{error.filename}: " if error.filename else ""
+            _fail(f"{place}{error.strerror or error}", 1, error)
+        case MemoryError():
+            _fail(f"more memory is needed than there is ({error or 'none is left'})", 1, error)
+        case Exception():
+            _fail(f"unexpected {type(error).__name__}: {error} (fullscale --debug ... shows where)", 1, error)
+
+
+def _fail(text: str, code: int, error: Exception) -> None:
+    if os.environ.get("FULLSCALE_DEBUG"):
         raise error
     print_status("fullscale: " + " ".join(text.split()))
     sys.stdout.flush()

@@ -19,6 +19,26 @@ if TYPE_CHECKING:
 Data = Annotated[Path, typer.Argument(help="Folder of labelled scans, or a CSV or JSON list.", show_default=False)]
 
 
+def draw_phantoms(
+    folder: Path, cases: int, seed: int, test_cases: int, layout: Literal["msd", "lits"] = "msd", **options: Any
+) -> None:
+    """Draw a data set; what an earlier drawing in the folder was killed in, or wrote, is drawn again.
+
+    Raises:
+        UsageError: the folder holds something else, or what was changed since.
+    """
+    from fullscale.data.phantom import dataset_entries, write_dataset
+    from fullscale.outputs import RECORD, claimed
+
+    single, several = dataset_entries(cases, test_cases, layout)
+    files, folders = [folder / name for name in single], [folder / name for name in several]
+    with progress_bar("drawing") as progress, claimed(files, (), "phantom", folders=folders):
+        ours = (RECORD, *single, *several)
+        drawn = write_dataset(folder, cases, seed, test_cases, layout, replaceable=ours, **options)
+        for done, (name, _) in enumerate(drawn, start=1):
+            progress(done, cases + test_cases, name)
+
+
 Settings = Annotated[
     list[str] | None,
     typer.Argument(help="Settings as for train, such as 'data.labels={1: liver, 2: liver}'.", show_default=False),
@@ -143,7 +163,7 @@ def phantom(
     seed: Annotated[int, typer.Option(help="The same seed gives the same data set.", min=0)] = 0,
 ) -> None:
     """Draw synthetic abdominal CT scans with their labels."""
-    from fullscale.data.phantom import STRUCTURES, write_dataset
+    from fullscale.data.phantom import STRUCTURES
     from fullscale.errors import UsageError
 
     chosen = (
@@ -152,9 +172,7 @@ def phantom(
     if not set(chosen or ()) <= set(STRUCTURES):
         raise UsageError(f"--structures {structures!r} must list numbers of {STRUCTURES}")
     drawn: dict[str, Any] = {"size": size, "slices": slices, "structures": chosen, "length_mm": length}
-    with progress_bar("drawing") as progress:
-        for done, (name, _) in enumerate(write_dataset(output, cases, seed, test_cases, layout, **drawn), start=1):
-            progress(done, cases + test_cases, name)
+    draw_phantoms(output, cases, seed, test_cases, layout, **drawn)
     print_status(f"{cases} synthetic scans with labels and {test_cases} test scans are in {output}")
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from fullscale.cli.data import draw_phantoms
 from fullscale.cli.progress import progress_bar
 from fullscale.cli.show import print_line, print_status, print_summary
 
@@ -23,9 +24,7 @@ def demo(
     """Draw phantoms, train a small UNet 3+, segment a scan it has not seen, and score the mask."""
     from fullscale.config.load import load_config
     from fullscale.data.discover import Scan
-    from fullscale.data.phantom import require_empty, write_dataset
     from fullscale.data.read import read_image, read_label, stem_of
-    from fullscale.files import atomic_folder
     from fullscale.inference.batch import predict_scans
     from fullscale.inference.predictor import Predictor
     from fullscale.outputs import claimed
@@ -40,11 +39,7 @@ def demo(
 
     scans, run, masks = output / "phantoms", output / "run", output / "predictions"
     if not (scans / "dataset.json").is_file():
-        require_empty(scans)
-        with progress_bar("drawing") as progress, atomic_folder(scans) as part:  # whole, or not at all
-            drawn = write_dataset(part, CASES, SEED, test_cases=1, size=SIZE, slices=SLICES)
-            for done, (name, _) in enumerate(drawn, start=1):
-                progress(done, CASES + 1, name)
+        draw_phantoms(scans, CASES, SEED, test_cases=1, size=SIZE, slices=SLICES)
     print_status(f"1. {CASES} synthetic scans with labels, and one to segment: {scans}")
     # Steps, not minutes: the model and its scores are then the same on a slow machine and on a busy one.
     per_epoch = min(steps, STEPS_PER_EPOCH)

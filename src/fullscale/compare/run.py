@@ -23,6 +23,7 @@ from fullscale.reporting.source import finished_folds
 from fullscale.runfolder import RunFolder
 from fullscale.text import without_folders
 from fullscale.training.claim import record_inputs, require_same_data
+from fullscale.training.initial_weights import digests_of_paths, without_paths
 from fullscale.training.prepare import RunInputs, find_inputs_of_views, resolve, splits_of
 from fullscale.training.request import TrainRequest
 from fullscale.training.run import train
@@ -102,7 +103,7 @@ def run_comparison(job: Job) -> list[Outcome]:
     inputs = find_inputs_of_views(request, asked)
     configs = [_resolve(row, config, of.plan) for row, config, of in zip(rows, asked, inputs, strict=True)]
     _require_folds(job, inputs[0].cases, configs[0])
-    _claim(job, inputs)
+    _claim(job, inputs, configs)
     with only_one(job.output, "comparing"):
         views = {of.plan.view.value: of for of in inputs}
         prepared = {view: of.with_prepared(job.cache) for view, of in views.items()}
@@ -140,16 +141,18 @@ def _require_folds(job: Job, cases: list[Case], config: Config) -> None:
     choose_split(splits, str(job.comparison.folds - 1))
 
 
-def _claim(job: Job, inputs: Sequence[RunInputs]) -> None:
+def _claim(job: Job, inputs: Sequence[RunInputs], configs: Sequence[Config]) -> None:
     """Write down what is compared, or find that the folder holds the same comparison.
 
     Raises:
         UsageError: it holds another one; nothing is changed.
+        DataError: weights that a row starts from cannot be read; nothing is changed.
     """
-    new = job.comparison.model_dump(mode="json")
+    digests = {path: digest for config in configs for path, digest in digests_of_paths(config).items()}
+    new = without_paths(job.comparison.model_dump(mode="json"), digests)
     file = job.output / CLAIM
     if file.is_file():
-        old = _read_claim(file)
+        old = without_paths(_read_claim(file), digests)
         changed = [key for key in new if old[key] != new[key]]
         if changed:
             raise UsageError(

@@ -52,6 +52,16 @@ def without_files(text: str, case: Case) -> str:
     return NameKey().hide(text)
 
 
+def require_apart(path: Path, outputs: Path) -> None:
+    """Refuse a key that lies in a folder of results.
+
+    Raises:
+        UsageError: it does.
+    """
+    if path.resolve().is_relative_to(outputs.resolve()):
+        raise UsageError(f"--anonymise {path}: lies in {outputs} and would go where the results go; keep it apart")
+
+
 def open_key(path: Path, names: Iterable[str], outputs: Path | None = None) -> NameKey:
     """Read a key, give numbers to the names that it lacks, and write it.
 
@@ -65,8 +75,8 @@ def open_key(path: Path, names: Iterable[str], outputs: Path | None = None) -> N
         DataError: the file is no such key.
         FullscaleError: it cannot be written.
     """
-    if outputs is not None and path.resolve().is_relative_to(outputs.resolve()):
-        raise UsageError(f"--anonymise {path}: lies in {outputs} and would go where the results go; keep it apart")
+    if outputs is not None:
+        require_apart(path, outputs)
     numbers = _read(path) if path.exists() else {}
     new = [name for name in sorted(set(names)) if name not in numbers]
     if new:

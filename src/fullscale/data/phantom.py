@@ -8,7 +8,8 @@ few HU only and must be told apart by place and shape, as in a real scan.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,9 +21,10 @@ from scipy.spatial.transform import Rotation
 
 from fullscale.data.volume_files import write_volume
 from fullscale.errors import UsageError
-from fullscale.files import write_json
+from fullscale.files import atomic_folder, atomic_path, write_json
 from fullscale.geometry.orientation import reorient
 from fullscale.geometry.volume import Affine, Volume
+from fullscale.temporary import sweep
 
 STRUCTURES = {1: "liver", 2: "spleen", 3: "right kidney", 4: "left kidney", 5: "liver tumour"}
 TUMOUR = 5
@@ -33,6 +35,7 @@ LABELLED: dict[Layout, tuple[int, ...]] = {"msd": (1, 2), "lits": (1, TUMOUR)}
 """What each layout labels when nothing else is said, keys of `STRUCTURES`."""
 LITS_TUMOUR = 2
 """Value of the tumour in a mask of LiTS."""
+DESCRIPTION = "dataset.json"
 NAME = "Phantom (synthetic)"
 NOTE = "SYNTHETIC phantom, no patient"
 
@@ -139,6 +142,7 @@ def write_dataset(
     test_cases: int = 0,
     layout: Layout = "msd",
     structures: tuple[int, ...] | None = None,
+    replaceable: Collection[str] = (),
     **options: Any,
 ) -> Iterator[tuple[str, Volume]]:
     """Write phantoms as a data set, yielding each case's name and scan as it is written.
@@ -147,41 +151,77 @@ def write_dataset(
     `segmentation-N.nii`, where 1 is liver and 2 tumour. Labels of the test cases go to `labelsTs`, which such data sets
     keep to themselves.
 
+    The folder receives all of it or nothing. It must be empty, but for entries that are `replaceable`.
+
     Raises:
-        UsageError: the folder already holds something, or "lits" is to hold other structures.
+        UsageError: the folder holds something else, or "lits" is to hold other structures.
+        OutputError: it cannot be written.
     """
-    require_empty(folder)
     structures = structures or LABELLED[layout]
     if layout == "lits" and set(structures) != set(LABELLED["lits"]):
         raise UsageError("the layout of LiTS holds liver and tumour; leave the structures out, or choose msd")
-    names = [f"phantom_{number:03d}" for number in range(cases + test_cases)]
-    for number, name in enumerate(names):
-        scan, labels = make_case(seed * 10_000 + number, structures=structures, **options)
-        if layout == "lits":
-            labels = labels.with_array(np.where(labels.array == TUMOUR, LITS_TUMOUR, labels.array).astype(np.uint8))
-        image, truth = _files(layout, name, number, test=number >= cases)
-        write_volume(folder / image, scan, description=NOTE)
-        write_volume(folder / truth, labels, description=NOTE)
-        yield name, scan
-    if layout == "msd":
-        write_json(folder / "dataset.json", _describe(names[:cases], names[cases:], structures))
+    _require_own(folder, replaceable)
+    names = [_name(number) for number in range(cases + test_cases)]
+    with _drawn_whole(folder, *dataset_entries(cases, test_cases, layout)) as part:
+        for number, name in enumerate(names):
+            scan, labels = make_case(seed * 10_000 + number, structures=structures, **options)
+            if layout == "lits":
+                labels = labels.with_array(np.where(labels.array == TUMOUR, LITS_TUMOUR, labels.array).astype(np.uint8))
+            image, truth = _files(layout, number, test=number >= cases)
+            write_volume(part(image), scan, description=NOTE)
+            write_volume(part(truth), labels, description=NOTE)
+            yield name, scan
+        if layout == "msd":
+            write_json(part(Path(DESCRIPTION)), _describe(names[:cases], names[cases:], structures))
 
 
-def require_empty(folder: Path) -> None:
-    """Refuse a folder for phantoms that holds something, or is a file.
+def dataset_entries(cases: int, test_cases: int = 0, layout: Layout = "msd") -> tuple[list[str], list[str]]:
+    """Name the files and the folders that `write_dataset` puts into its folder."""
+    files = _dataset_files(cases, test_cases, layout)
+    entries = dict.fromkeys(file.parts[0] for file in files)
+    single = [name for name in entries if Path(name) in files]
+    return single, [name for name in entries if name not in single]
+
+
+def _dataset_files(cases: int, test_cases: int, layout: Layout) -> list[Path]:
+    """List every file of a data set; the one that says what it holds comes first."""
+    pairs = (_files(layout, number, test=number >= cases) for number in range(cases + test_cases))
+    return [*([Path(DESCRIPTION)] if layout == "msd" else []), *(file for pair in pairs for file in pair)]
+
+
+@contextmanager
+def _drawn_whole(folder: Path, single: Sequence[str], several: Sequence[str]) -> Iterator[Callable[[Path], Path]]:
+    """Give each file of a data set a place from which it moves into the folder when the block ends well, first last."""
+    with ExitStack() as stack:
+        parts = {name: stack.enter_context(atomic_path(folder / name)) for name in single}
+        parts |= {name: stack.enter_context(atomic_folder(folder / name)) for name in several}
+        yield lambda file: parts[file.parts[0]].joinpath(*file.parts[1:])
+
+
+def _require_own(folder: Path, replaceable: Collection[str]) -> None:
+    """Refuse a folder for phantoms that holds something else than what may be replaced, or is a file.
 
     Raises:
         UsageError: it does.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        is_what = "is not empty" if folder.is_dir() else "is a file"
-        raise UsageError(f"{folder} {is_what}; choose another folder for the phantoms")
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is a file; choose another folder for the phantoms")
+    sweep(folder)
+    others = sorted(path.name for path in folder.iterdir() if path.name not in replaceable)
+    if others:
+        raise UsageError(f"{folder} is not empty: it holds {others[0]}; choose another folder for the phantoms")
 
 
-def _files(layout: Layout, name: str, number: int, test: bool) -> tuple[Path, Path]:
+def _name(number: int) -> str:
+    return f"phantom_{number:03d}"
+
+
+def _files(layout: Layout, number: int, test: bool) -> tuple[Path, Path]:
     """Where a case and its labels go within the folder."""
     if layout == "msd":
-        part = "Ts" if test else "Tr"
+        part, name = "Ts" if test else "Tr", _name(number)
         return Path(f"images{part}", f"{name}.nii.gz"), Path(f"labels{part}", f"{name}.nii.gz")
     if test:
         return Path(f"test-volume-{number}.nii"), Path("labelsTs", f"test-segmentation-{number}.nii")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fullscale.config.load import flatten, load_config
-from fullscale.data.anonymise import NAMELESS, NameKey, open_key
+from fullscale.data.anonymise import NAMELESS, NameKey, open_key, require_apart
 from fullscale.data.plan import read_plan
 from fullscale.errors import DataError, UsageError
 from fullscale.files import write_text
@@ -105,14 +105,17 @@ def write_report(
 
     Raises:
         DataError: there are no scores at `path`.
-        UsageError: there is no case of that name.
+        UsageError: there is no case of that name, or the key lies among the results.
         FullscaleError: the file cannot be written.
     """
     found, where = find_source(path), output or default_report(path)
+    if anonymise is not None:
+        for folder in (where.parent, *([path] if path.is_dir() else [])):
+            require_apart(anonymise, folder)
     source = replace(found, summary=located(found.summary, data, anonymise))
     key = None
     if anonymise is not None:
-        key = open_key(anonymise, [] if source.summary.anonymous else source.summary.names, where.parent)
+        key = open_key(anonymise, [] if source.summary.anonymous else source.summary.names)
         source, cases = replace(source, summary=source.summary.renamed(key)), [key.numbers.get(c, c) for c in cases]
     pictures = _pictures(source, cases, options or RenderOptions(), progress)
     if len(source.folds) > 1:

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 from torch import nn
 
+from fullscale.bundle.weights import DIGEST_OF_WEIGHTS
 from fullscale.config.load import CHOICES
 from fullscale.config.load import settings as typed_settings
 from fullscale.config.schema import Choice, Config
@@ -19,6 +20,7 @@ from fullscale.losses import LOSSES
 from fullscale.networks import NETWORKS
 from fullscale.registry import Registry
 from fullscale.training.augment import AUGMENTATIONS
+from fullscale.training.initial_weights import PRETRAINED
 from fullscale.training.optimizers import OPTIMIZERS, create_optimizer
 
 REGISTRIES: dict[str, Registry[Any]] = {
@@ -52,7 +54,11 @@ def check_choices(config: Config) -> None:
     LOSSES.create(config.loss.name, **config.loss.options)
     AUGMENTATIONS.create(config.augment.name, **config.augment.options)
     create_optimizer(config.optimizer, [nn.Parameter(torch.zeros(1))])
-    pretrained = config.network.options.get("pretrained")
+    pretrained = config.network.options.get(PRETRAINED)
+    if str(pretrained).startswith(DIGEST_OF_WEIGHTS):
+        raise UsageError(
+            f"network.pretrained={pretrained}: a run keeps the digest of its first weights alone; give their path"
+        )
     if config.network.init is not None and pretrained:
         raise UsageError(
             f"network.init={config.network.init} and network.pretrained={pretrained} both say which weights training "
@@ -63,7 +69,7 @@ def check_choices(config: Config) -> None:
 
 def untrained(options: dict[str, Any]) -> dict[str, Any]:
     """Ask for no pretrained weights: the shape of the network does not depend on them."""
-    return {option: False if option == "pretrained" else value for option, value in options.items()}
+    return {option: False if option == PRETRAINED else value for option, value in options.items()}
 
 
 def _check_network(name: str, options: dict[str, Any]) -> None:

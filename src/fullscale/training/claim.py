@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pydantic import BaseModel, model_validator
 
-from fullscale.bundle.weights import DIGEST_OF_WEIGHTS
 from fullscale.config.load import dump_yaml, flatten, load_config
-from fullscale.config.schema import Config
+from fullscale.config.schema import Config, NetworkConfig
 from fullscale.data.distribution import FactsRecord
 from fullscale.data.identity import CaseDigest
 from fullscale.data.splits import Split
@@ -21,6 +20,7 @@ from fullscale.documents import read_json, validated
 from fullscale.errors import DataError, UsageError
 from fullscale.files import locked, write_json, write_text
 from fullscale.runfolder import RunFolder
+from fullscale.training.initial_weights import digests_of_paths, without_paths
 
 if TYPE_CHECKING:
     from fullscale.training.prepare import RunInputs
@@ -99,7 +99,7 @@ def read_dataset_record(run: RunFolder) -> DatasetRecord:
     return DatasetRecord(digests, found, record.initial_weights)
 
 
-def claim(run: RunFolder, config: Config, inputs: RunInputs, splits: list[Split] | None, weights: str | None) -> None:
+def claim(run: RunFolder, config: Config, inputs: RunInputs, splits: list[Split] | None) -> None:
     """Write down what the run is, or find that the folder holds a run begun with the same settings and data.
 
     Args:
@@ -107,13 +107,16 @@ def claim(run: RunFolder, config: Config, inputs: RunInputs, splits: list[Split]
         config: with every value filled in.
         inputs: cases and plan.
         splits: the folds; None where there are none, for a training on every case.
-        weights: digest of those that training starts from, or None.
 
     Raises:
         UsageError: it holds a run of other settings, or of other weights to start from; nothing is changed.
-        DataError: scans or labels have changed since it was begun; nothing is changed.
+        DataError: scans or labels have changed since it was begun, or weights to start from cannot be read; nothing
+            is changed.
     """
-    config = _without_path(config, weights)
+    digests = digests_of_paths(config)
+    weights = None if config.network.init is None else digests[config.network.init]
+    network = NetworkConfig.model_validate(without_paths(config.network.model_dump(), digests))
+    config = config.model_copy(update={"network": network})
     with locked(run.path):
         if run.is_run:
             _require_same_settings(run, config)
@@ -166,15 +169,6 @@ def environment(config: Config) -> dict[str, Any]:
         "gpu": gpu,
         "seed": config.trainer.seed,
     }
-
-
-def _without_path(config: Config, weights: str | None) -> Config:
-    """Name the weights that training starts from by their digest, not by where they lie."""
-    if weights is None:
-        return config
-    return config.model_copy(
-        update={"network": config.network.model_copy(update={"init": f"{DIGEST_OF_WEIGHTS}{weights}"})}
-    )
 
 
 def _require_same_settings(run: RunFolder, config: Config) -> None:

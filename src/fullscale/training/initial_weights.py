@@ -11,14 +11,20 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fullscale.bundle.weights import Weights
+from fullscale.bundle.weights import DIGEST_OF_WEIGHTS, Weights, read_weights
+from fullscale.config.schema import Config
 from fullscale.errors import UsageError
 from fullscale.networks.protocol import Network
+from fullscale.networks.state_dicts import read_state_dict
+
+PRETRAINED = "pretrained"
+"""Option of a network that names weights of its backbone: a path, or whether timm's are fetched."""
 
 _log = logging.getLogger(__name__)
 
@@ -85,14 +91,36 @@ def warn_of_other_structures(weights: Weights, structures: Mapping[int, str]) ->
         )
 
 
-def state_digest(state: Mapping[str, Tensor]) -> str:
-    """Return a digest of weights that does not depend on the file they came in."""
+def state_digest(state: Mapping[str, Any]) -> str:
+    """Return a digest of weights that does not depend on the file they came in; what is no tensor does not count."""
     digest = hashlib.sha256()
-    for name in sorted(state):
+    for name in sorted(name for name, value in state.items() if isinstance(value, Tensor)):
         value = state[name].detach().cpu().contiguous()
         digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def digests_of_paths(config: Config) -> dict[str, str]:
+    """Return the digest of the weights at each path that a configuration names to start from.
+
+    Raises:
+        UsageError, DataError: there are no weights that can be read.
+    """
+    init, pretrained = config.network.init, config.network.options.get(PRETRAINED)
+    states: dict[str, Mapping[str, Any]] = {} if init is None else {init: read_weights(Path(init)).state}
+    if isinstance(pretrained, str) and Path(pretrained).exists():  # another package may take names
+        states[pretrained] = read_state_dict(pretrained)
+    return {path: state_digest(state) for path, state in states.items()}
+
+
+def without_paths(content: Any, digests: Mapping[str, str]) -> Any:
+    """Put digests in place of paths of weights, anywhere in plain values: results do not tell where these lie."""
+    if isinstance(content, dict):
+        return {key: without_paths(value, digests) for key, value in content.items()}
+    if isinstance(content, list):
+        return [without_paths(value, digests) for value in content]
+    return f"{DIGEST_OF_WEIGHTS}{digests[content]}" if isinstance(content, str) and content in digests else content
 
 
 def describe_start(weights: Weights, transfer: Transfer) -> dict[str, Any]:

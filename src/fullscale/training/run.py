@@ -38,7 +38,7 @@ from fullscale.training.claim import claim
 from fullscale.training.clock import LoaderTimes, TimedAugmentation
 from fullscale.training.datamodule import SegmentationData
 from fullscale.training.fit import fit, is_helper
-from fullscale.training.initial_weights import describe_start, start_from, state_digest, warn_of_other_structures
+from fullscale.training.initial_weights import describe_start, start_from, warn_of_other_structures
 from fullscale.training.memory import require_memory
 from fullscale.training.module import SegmentationModule
 from fullscale.training.postprocess import choose_postprocess, fold_digests, recorded_choice
@@ -88,7 +88,7 @@ def train(request: TrainRequest, inputs: RunInputs | None = None) -> Summary:
     }
     weights = None if config.network.init is None else read_weights(Path(config.network.init))
     if not is_helper():
-        claim(run, config, inputs, splits, None if weights is None else state_digest(weights.state))
+        claim(run, config, inputs, splits)
     job = _Job(request, run, config, inputs.with_prepared(request.cache, request.verify), weights)
     summary = pool_folds([_train_fold(job, run.fold(fold), split) for fold, split in chosen.items()])
     if not is_helper():

@@ -10,6 +10,7 @@ from typing import Any, get_args
 from fullscale.bundle.rules import ChosenRules
 from fullscale.bundle.store import copy_bundle, save_ensemble
 from fullscale.config.schema import Config
+from fullscale.data.anonymise import require_apart
 from fullscale.data.identity import DigestIndex
 from fullscale.data.recipe import View
 from fullscale.errors import UsageError
@@ -42,13 +43,16 @@ def train_views(request: TrainRequest, views: Sequence[View]) -> Summary:
         The scores of what was kept.
 
     Raises:
-        UsageError: a setting fits one of the views only, or a fold has no cases to choose by.
+        UsageError: a setting fits one of the views only, a fold has no cases to choose by, or the key of case names
+            lies in the run.
         DataError: the data cannot be trained on, or have changed since the run was begun.
         FullscaleError: the loss became NaN; the last good checkpoint is kept.
     """
     if ALL in request.folds:
         raise UsageError("--views needs folds that hold cases back, to choose by: --fold all holds back none")
     run = RunFolder(request.run)
+    if request.anonymise is not None:
+        require_apart(request.anonymise, run.path)
     requests = {view: replace(request, run=run.view(view).path, config=_with_view(request, view)) for view in views}
     inputs = {view: find_inputs(one) for view, one in requests.items()}
     for view, one in requests.items():
