@@ -155,3 +155,40 @@ def test_real_sets(shared_data: Path):
     assert (len(drive.cases), drive.channels, drive.problems) == (20, COLOURS, [])
     assert all(case.ignore for case in drive.cases)
     assert (len(membrane.cases), membrane.channels, membrane.problems) == (20, ("image",), [])
+
+
+def described(where: Path, **content: object) -> Path:
+    path = where / "elsewhere.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_a_description_apart_from_its_folder_says_what_colours_mean_black_too(tmp_path: Path):
+    for number in range(3):
+        image(tmp_path / f"data/image/{number}.png", colours=False)
+        mask(tmp_path / f"data/label/{number}.png")
+    path = described(tmp_path, folder="data", colours={"255": "cell", "0": "membrane"}, name="cells")
+    found = find_dataset(path)
+    assert (found.name, found.labels, found.root) == ("cells", {0: "background", 1: "cell", 2: "membrane"}, path)
+    facts = inspect_dataset(found).facts["1"]
+    assert facts.label_voxels == {1: 18, 2: 54}
+    assert [scan.name for scan in discover(path).scans] == ["0", "1", "2"]
+
+
+def test_a_table_in_the_folder_says_the_same_and_labels_may_number_the_structures(tmp_path: Path):
+    image(tmp_path / "images/a.png")
+    mask(tmp_path / "masks/a.png")
+    content = {"labels": {"background": 0, "vessel": 7}, "colours": {"#ffffff": "vessel"}}
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    assert inspect_dataset(find_dataset(tmp_path)).facts["a"].label_voxels == {0: 54, 7: 18}
+    (tmp_path / "dataset.json").write_text(json.dumps(content | {"colours": {"#ffffff": "nerve"}}))
+    with pytest.raises(DataError, match="'colours' names 'nerve', the labels are background, vessel"):
+        find_dataset(tmp_path)
+
+
+def test_a_description_of_no_folder_or_of_no_data_set_is_refused(tmp_path: Path):
+    with pytest.raises(DataError, match="'folder' is 'gone', which is no folder"):
+        find_dataset(described(tmp_path, folder="gone"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no data set found, it is empty"):
+        find_dataset(described(tmp_path, folder="empty"))

@@ -12,6 +12,7 @@ from fullscale.data.read import read_label
 from fullscale.data.volume_files import volume_stem, write_volume
 from fullscale.errors import DataError, GeometryError
 from fullscale.geometry.volume import Volume
+from fullscale.scoring.evaluate import evaluate
 
 AFFINE = np.array([[0.8, 0, 0, -30], [0, 0.9, 0, 12], [0, 0, 3, 100], [0, 0, 0, 1]])
 
@@ -80,3 +81,17 @@ def test_a_crop_is_placed_on_the_scan(tmp_path: Path, scan: Path):
     between = save(tmp_path / "b.seg.nrrd", drawn()[2:9, 3:7, 1:5], moved, NAMED)
     with pytest.raises(GeometryError, match="lie between those of the scan"):
         read_label(between, scan)
+
+
+@pytest.mark.usefixtures("scan")
+def test_a_cropped_segmentation_is_the_truth_of_masks(tmp_path: Path):
+    moved = AFFINE.copy()
+    moved[:3, 3] += AFFINE[:3, :3] @ (2, 3, 1)
+    label = save(tmp_path / "set" / "labels" / "p1.seg.nrrd", drawn()[2:9, 3:7, 1:5], moved, NAMED)
+    found = drawn()
+    found[2, 3:7, 1:4] = 0  # a quarter of the liver is missed
+    write_volume(tmp_path / "masks" / "p1.nii.gz", Volume(found, AFFINE))
+    for truth in (tmp_path / "set", label):  # the scan says where the crop lies, or the mask itself
+        summary = evaluate(tmp_path / "masks" / "p1.nii.gz" if truth == label else tmp_path / "masks", truth)
+        scores = {value: metrics["Dice"] for value, metrics in summary.cases[0].metrics.items()}
+        assert scores == {1: pytest.approx(6 / 7), 2: 1}

@@ -336,7 +336,7 @@ def _outliers(facts: list[CaseFacts], modality: str | None) -> Iterator[Problem]
 def _always_cut(facts: list[CaseFacts], labels: Mapping[int, str]) -> Iterator[Problem]:
     """Say which structures reach the border of every scan: they may go on outside."""
     for value, name in labels.items():
-        holding = [f for f in facts if value and f.label_voxels.get(value)]
+        holding = [f for f in facts if value and f.label_voxels.get(value) and f.unit == "mm"]  # images show a part
         if len(holding) >= _SAME_IN_MANY and all(value in f.at_border for f in holding):
             text = f"'{name}' reaches the border of all {len(holding)} scans that hold it"
             yield Problem(WHOLE_SET, f"{text}: it may be cut there, and its volume too small", "warning")

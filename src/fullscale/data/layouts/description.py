@@ -9,6 +9,7 @@ from typing import Any
 from fullscale.data.case import ONE_CHANNEL, WHOLE_SET, Dataset, Problem
 from fullscale.data.layouts.declared_labels import DeclaredLabels, read_labels
 from fullscale.data.layouts.rows import Row, drawn_structures, json_rows
+from fullscale.data.mask_images import read_colours
 from fullscale.documents import read_json
 from fullscale.errors import DataError
 
@@ -35,6 +36,7 @@ class Description:
         channels: names of the channels of a case, in their order.
         ending: of the names of image and label files, such as ".nii.gz" (nnU-Net), or None.
         labelled: names of the structures that were drawn in a case, for the cases of which it is said.
+        colours: name of the structure of each colour of a mask that is an image.
         notes: what is declared and not used.
     """
 
@@ -47,6 +49,7 @@ class Description:
     channels: tuple[str, ...] = (ONE_CHANNEL,)
     ending: str | None = None
     labelled: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    colours: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def dataset(self, root: Path, layout: str) -> Dataset:
@@ -54,6 +57,7 @@ class Description:
         name = self.name or root.resolve().name
         further: dict[str, Any] = {"regions": self.labels.regions, "region_order": self.labels.order}
         further |= {"ignore": self.labels.ignore, "channels": self.channels, "labelled": self.labelled}
+        further["colours"] = self.colours
         further["problems"] = [Problem(WHOLE_SET, f"dataset.json: {note}", "warning") for note in self.notes]
         return Dataset(root, layout, name, self.modality, self.labels.names, **further)
 
@@ -88,6 +92,7 @@ def read_description(path: Path) -> Description:
         test=tuple(_listed(path, test) or ()),
         ending=_ending(path, content.get("file_ending")),
         labelled=_labelled(path, content.get("labelled")),
+        colours=read_colours(content["colours"], str(path)) if "colours" in content else {},
         notes=(*labels.notes, *unused),
     )
 

@@ -27,6 +27,7 @@ from fullscale.data.layouts import (
     structure_folders,
     two_folders,
 )
+from fullscale.data.layouts.described import described_folder, with_description
 from fullscale.data.layouts.images import of_images
 from fullscale.data.layouts.rows import COLUMNS
 from fullscale.data.layouts.structure_names import with_structure_names
@@ -77,9 +78,16 @@ def recognise(path: Path) -> Dataset | None:
     Raises:
         DataError: a layout fits and what it holds cannot be used.
     """
-    layouts = LAYOUTS[1:] if path.is_dir() else LAYOUTS[:1]
-    dataset = next((found for layout in layouts if (found := layout(path)) is not None), None)
+    folder = described_folder(path)
+    dataset = _laid_out(folder or path)
+    if folder is not None:
+        dataset = with_description(dataset or find_dataset(folder), path)  # which says why there is none
     return None if dataset is None else _finish(of_images(dataset))
+
+
+def _laid_out(path: Path) -> Dataset | None:
+    layouts = LAYOUTS[1:] if path.is_dir() else LAYOUTS[:1]
+    return next((found for layout in layouts if (found := layout(path)) is not None), None)
 
 
 def _finish(dataset: Dataset) -> Dataset:

@@ -67,7 +67,10 @@ def _segment_labels(dataset: Dataset) -> dict[int, str] | None:
     for case in dataset.cases:
         for number, name in _names_of(case.label).items() if case.label else ():
             if labels.setdefault(number, name) != name:
-                raise DataError(f"{case.label}: segment {number} is {name!r}, in another case {labels[number]!r}")
+                raise DataError(
+                    f"{case.label}: segment {number} is {name!r}, in another case {labels[number]!r}; give a structure "
+                    "one number in all cases, or write one file a structure (CASE/segmentations/NAME.nii.gz)"
+                )
     return BACKGROUND | dict(sorted(labels.items())) if labels else None
 
 

@@ -1,0 +1,72 @@
+"""Masks of structures, one by one, become a label map: each voxel by the set of structures that it is in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fullscale.data.labels import LabelScheme
+from fullscale.errors import DataError
+
+Structures = frozenset[str]
+
+
+def values_by_structures(scheme: LabelScheme) -> dict[Structures, int]:
+    """Return the label value of each set of structures that a voxel may be in, by their names."""
+    return {frozenset(): 0} | {frozenset([name]): value for value, name in scheme.structures.items()}
+
+
+def label_map(
+    masks: Iterable[tuple[str, npt.NDArray[np.bool_]]],
+    shape: Sequence[int],
+    values: Mapping[Structures, int],
+    source: str = "",
+) -> npt.NDArray[Any]:
+    """Write masks of structures as one label map.
+
+    Args:
+        masks: name of each structure, and where it is, bool of `shape`; no name twice.
+        shape: of the label map.
+        values: label value of each set of structures that a voxel may be in.
+        source: where the masks are from, which begins the message of an error.
+
+    Returns:
+        Label values of `shape`, in the smallest unsigned type that holds them.
+
+    Raises:
+        DataError: voxels are in a set of structures that has no value; both are told, by names and by number.
+    """
+    sets: list[Structures] = [frozenset()]
+    index = np.zeros(shape, np.uint16)
+    for name, inside in masks:
+        _enter(name, inside, index, sets)
+    for number, held in enumerate(sets):
+        voxels = 0 if held in values else int((index == number).sum())
+        if voxels:
+            raise DataError(source + _conflict(held, voxels))
+    table = np.array([values.get(held, 0) for held in sets])
+    written: npt.NDArray[Any] = table.astype(np.min_scalar_type(int(table.max())))[index]
+    return written
+
+
+def _enter(name: str, inside: npt.NDArray[np.bool_], index: npt.NDArray[np.uint16], sets: list[Structures]) -> None:
+    """Move the voxels of a structure from the sets that they are in by now to those that have it too."""
+    before = index[inside]
+    moved = np.arange(len(sets), dtype=np.uint16)
+    for number in np.unique(before):
+        joined = sets[number] | {name}
+        if joined not in sets:
+            sets.append(joined)
+        moved[number] = sets.index(joined)
+    index[inside] = moved[before]
+
+
+def _conflict(held: Structures, voxels: int) -> str:
+    first, *others = sorted(held)
+    return (
+        f"'{first}' and '{others[0]}' overlap in {voxels} voxels, where structures are exclusive; correct one of them, "
+        "or declare regions"
+    )
