@@ -17,6 +17,7 @@ from fullscale.scoring.summary import read_summary
 from fullscale.training.request import TrainRequest
 from fullscale.training.run import train
 from tests.conftest import Command, Once
+from tests.dicom_slices import write_series
 
 SETTINGS = [
     *("network.width=4", "data.batch_size=1", "data.workers=0", "data.folds=2"),
@@ -89,3 +90,24 @@ def test_a_folder_without_one_channel_of_a_case_ends_with_its_name(
     assert done.returncode == 3
     assert "x: has no file of the channel inverse; the model takes CT, inverse" in done.stderr
     assert not (tmp_path / "masks").exists()
+
+
+def test_the_series_of_a_study_are_channels_where_they_are_named(
+    run: RunFolder, tmp_path: Path, fullscale: Command
+) -> None:
+    study = tmp_path / "study"
+    for number, name in enumerate(("AX CT", "AX other")):
+        uids = {"SeriesInstanceUID": f"1.2.3.{number}", "SOPInstanceUID": None}
+        write_series(study / name, SeriesDescription=name, RescaleIntercept=-1024 + 3 * number, **uids)
+    chosen = ("--series", "inverse=AX other", "--series", "ct=1.2.3.0")
+    done = fullscale("predict", run.path, study, "-o", tmp_path / "masks", *chosen)
+    assert done.returncode == 0, done.stderr
+    channels = {"CT": study / "AX CT", "inverse": study / "AX other"}
+    expected = Predictor.from_run(run.path, "cpu").predict(channels)
+    found = read_image(tmp_path / "masks" / "study.nii.gz")
+    np.testing.assert_array_equal(found.array, expected.array)
+    np.testing.assert_allclose(found.affine, read_image(study / "AX CT").affine, atol=1e-4)
+    done = fullscale("predict", run.path, study, "-o", tmp_path / "other", "--series", "CT=1.2.3.0")
+    assert done.returncode == 2
+    assert "--series says nothing of the channel inverse" in done.stderr
+    assert not (tmp_path / "other").exists()
