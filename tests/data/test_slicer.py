@@ -65,7 +65,7 @@ def test_layers_that_do_not_overlap_are_one_label_map(tmp_path: Path, scan: Path
     np.testing.assert_array_equal(read_label(label, scan).array, drawn())
     layers[1, 3, 4, 2] = 1
     overlapping = save(tmp_path / "b.nrrd", layers, AFFINE, [("liver", 1, 0), ("spleen", 1, 1)])
-    with pytest.raises(DataError, match=r"b.nrrd: segments 'spleen' and 'liver' overlap in 1 voxels$"):
+    with pytest.raises(DataError, match=r"b.nrrd: 'liver' and 'spleen' overlap in 1 voxels, where"):
         read_label(overlapping, scan)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,24 @@ Structures = frozenset[str]
 def values_by_structures(scheme: LabelScheme) -> dict[Structures, int]:
     """Return the label value of each set of structures that a voxel may be in, by their names."""
     return {frozenset(): 0} | {frozenset([name]): value for value, name in scheme.structures.items()}
+
+
+def unique_names(names: Mapping[int, str]) -> dict[int, str]:
+    """Return the names of segments; those of one name are told apart by their numbers."""
+    count = Counter(names.values())
+    return {number: name if count[name] == 1 else f"{name} (segment {number})" for number, name in names.items()}
+
+
+def values_of_segments(names: Mapping[int, str], scheme: LabelScheme | None) -> dict[Structures, int]:
+    """Return the label value of each set of segments: of one alone its number, of several what the regions say.
+
+    Args:
+        names: of the segments, by their numbers; no name twice.
+        scheme: whose regions say, by their names, what several segments at one place are; None says nothing of it.
+    """
+    together = {} if scheme is None else values_by_structures(scheme)
+    several = {held: value for held, value in together.items() if len(held) > 1}
+    return several | {frozenset(): 0} | {frozenset([name]): number for number, name in names.items()}
 
 
 def label_map(

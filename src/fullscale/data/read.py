@@ -165,9 +165,9 @@ def read_label(
     if volume_suffix(path) is None and is_dicom_file(path):
         from fullscale.data.dicom.seg import read_seg  # of an extra, which scans do without
 
-        return read_seg(path, None if path == image_path else _read_grid(image_path))
+        return read_seg(path, None if path == image_path else _read_grid(image_path), scheme)
     if slicer_segments(path):
-        return read_slicer(path, None if path == image_path else _read_grid(image_path))
+        return read_slicer(path, None if path == image_path else _read_grid(image_path), scheme)
     if is_picture(path):
         return read_mask_image(path, None if path == image_path else _read_grid(image_path), colours)
     return _read_label_file(path)

@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
+from fullscale.data.labels import LabelScheme
+from fullscale.data.overlaps import label_map, unique_names, values_of_segments
 from fullscale.errors import DataError, FullscaleError
 from fullscale.geometry.placing import place_labels
 from fullscale.geometry.volume import Volume
@@ -50,36 +50,32 @@ def slicer_segments(path: Path) -> list[Segment]:
     ]
 
 
-def read_slicer(path: Path, like: Volume | None) -> Volume:
+def read_slicer(path: Path, like: Volume | None, scheme: LabelScheme | None = None) -> Volume:
     """Read a segmentation of 3D Slicer as a label map of its segments' numbers.
 
     Args:
         path: the file.
         like: the grid to place it on, usually the scan's; by default its own, which is cropped to what is drawn.
+        scheme: whose regions, where they are called like the segments, may overlap.
 
     Raises:
-        DataError: it cannot be read, or its segments overlap.
+        DataError: it cannot be read, or its segments overlap and no regions say what that is.
         GeometryError: its voxels are not voxels of `like`; nothing is resampled.
     """
     try:
-        labels = _merged(path, slicer_segments(path))
+        labels = _merged(path, slicer_segments(path), scheme)
         return labels if like is None else place_labels(labels, like)
     except FullscaleError as error:
         raise type(error)(f"{path}: {error}") from error
 
 
-def _merged(path: Path, segments: list[Segment]) -> Volume:
+def _merged(path: Path, segments: list[Segment], scheme: LabelScheme | None) -> Volume:
     from fullscale.data.itk_files import read_layers  # of an extra, which finding them does without
 
     layers, affine = read_layers(path)
-    labels = np.zeros(layers.shape[1:], np.min_scalar_type(max(s.number for s in segments)))
+    names = unique_names({segment.number: segment.name for segment in segments})
     for segment in segments:
         if segment.layer >= len(layers):
             raise DataError(f"segment {segment.name!r} is said to be in layer {segment.layer}, there are {len(layers)}")
-        inside = layers[segment.layer] == segment.value
-        taken = labels[inside]
-        if taken.any():
-            other = next(s.name for s in segments if s.number == int(taken.max()))
-            raise DataError(f"segments {segment.name!r} and {other!r} overlap in {int((taken > 0).sum())} voxels")
-        labels[inside] = segment.number
-    return Volume(labels, affine)
+    masks = ((names[segment.number], layers[segment.layer] == segment.value) for segment in segments)
+    return Volume(label_map(masks, layers.shape[1:], values_of_segments(names, scheme)), affine)

@@ -21,11 +21,12 @@ from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from fullscale.data.bounds import require_room
 from fullscale.data.dicom.codes import structure_codes
-from fullscale.data.dicom.headers import is_seg, silence
+from fullscale.data.dicom.headers import is_seg, segment_names, silence
 from fullscale.data.dicom.identifiers import fill_identifiers, missing_identifiers
 from fullscale.data.dicom.series import DicomHeader
 from fullscale.data.dicom.sources import clean_sources
-from fullscale.data.labels import Algorithm
+from fullscale.data.labels import Algorithm, LabelScheme
+from fullscale.data.overlaps import label_map, unique_names, values_of_segments
 from fullscale.data.volume_files import smallest_integer_type
 from fullscale.errors import DataError, FullscaleError
 from fullscale.extras import needs
@@ -123,24 +124,25 @@ def _sources(scan: Volume, new_identifiers: bool = False) -> tuple[list[Any], li
     return sources, notes
 
 
-def read_seg(path: str | Path, like: Volume | None = None) -> Volume:
+def read_seg(path: str | Path, like: Volume | None = None, scheme: LabelScheme | None = None) -> Volume:
     """Read a DICOM SEG as a label map: the value of a voxel is its segment's number.
 
     Args:
         path: one file.
         like: the grid to place it on, usually the scan's; a segmentation that stores some of the slices only, or them
             in another order, comes out on the whole grid. By default its own grid, from its first to its last frame.
+        scheme: whose regions, where they are called like the segments, may overlap.
 
     Returns:
         Integers `[column, row, slice]` or on the axes of `like`.
 
     Raises:
-        DataError: it is no SEG, unreadable, fractional, or its segments overlap.
+        DataError: it is no SEG, unreadable, fractional, or its segments overlap and no regions say what that is.
         GeometryError: its voxels are not voxels of `like`; nothing is resampled.
     """
     path = Path(path)
     try:
-        volume = _quietly(_read_volume, path)
+        volume = _quietly(_read_volume, path, scheme)
         return volume if like is None else place_labels(volume, like)
     except FullscaleError as error:
         raise type(error)(f"{path}: {error}") from error
@@ -249,7 +251,7 @@ def _open(path: Path) -> Segmentation:
     return segread(path)
 
 
-def _read_volume(path: Path) -> Volume:
+def _read_volume(path: Path, scheme: LabelScheme | None) -> Volume:
     segmentation = _open(path)
     rows, columns, frames = (int(segmentation.get(name) or 0) for name in ("Rows", "Columns", "NumberOfFrames"))
     require_room(rows * columns * frames, path.stat().st_size, "its header")
@@ -258,10 +260,21 @@ def _read_volume(path: Path) -> Volume:
     geometry = segmentation.get_volume_geometry(allow_missing_positions=True)
     if geometry is not None:
         require_room(math.prod(geometry.spatial_shape), path.stat().st_size, "its header")
-    volume = segmentation.get_volume(combine_segments=True, allow_missing_positions=True)
-    affine = _LPS_AND_RAS @ volume.affine @ _SLICE_ROW_COLUMN
-    array = np.asarray(volume.array).transpose(2, 1, 0)
-    return Volume(array.astype(smallest_integer_type(array)), affine)
+    names = unique_names(segment_names(path))
+    values = values_of_segments(names, scheme)
+    if max(map(len, values)) > 1:  # segments may overlap
+        volume = _segment(segmentation, next(iter(names)))
+        masks = ((name, _segment(segmentation, number).array != 0) for number, name in names.items())
+        array = label_map(masks, volume.array.shape, values)
+    else:
+        volume = segmentation.get_volume(combine_segments=True, allow_missing_positions=True)
+        array = np.asarray(volume.array)
+        array = array.astype(smallest_integer_type(array))
+    return Volume(array.transpose(2, 1, 0), _LPS_AND_RAS @ volume.affine @ _SLICE_ROW_COLUMN)
+
+
+def _segment(segmentation: Segmentation, number: int) -> hd.Volume:
+    return segmentation.get_volume(segment_numbers=[number], combine_segments=True, allow_missing_positions=True)
 
 
 def _quietly(work: Any, *arguments: Any) -> Any:
