@@ -91,6 +91,11 @@ def test_masks_that_overlap_are_refused_with_their_names_and_voxels(tmp_path: Pa
     assert alone.errors == []
 
 
+def test_label_maps_that_are_called_like_scans_are_no_structures(tmp_path: Path):
+    touch(tmp_path, "p1.nii.gz", "p2.nii.gz", "segmentations/p1.nii.gz", "segmentations/p2.nii.gz")
+    assert "none of the known layouts fits" in refusal(tmp_path)
+
+
 @pytest.mark.parametrize("other", [255, 7])
 def test_any_one_number_is_inside(tmp_path: Path, other: int):
     write_case(tmp_path / "s1", liver=mask(1, 5) * np.uint8(other))

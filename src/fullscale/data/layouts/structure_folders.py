@@ -39,4 +39,7 @@ def recognise(root: Path) -> Dataset | None:
 
 
 def _is_case(folder: Path) -> bool:
-    return _TRUTH in subfolders(folder) and bool(volumes(folder))
+    """Tell a case from a folder of scans whose label maps, of equal names, lie in a folder of their own."""
+    truth = subfolders(folder).get(_TRUTH)
+    scans = {volume_stem(file) for file in volumes(folder)}
+    return truth is not None and bool(scans) and not scans & structure_files(truth).keys()
