@@ -13,10 +13,11 @@ from hypothesis.extra.numpy import arrays
 from fullscale.data.case import WHOLE_SET
 from fullscale.data.checks import Inspection, foreground_statistics, inspect_dataset
 from fullscale.data.faults import count_labels
+from fullscale.data.label_choice import LabelChoice
 from fullscale.data.layouts.find import find_dataset
 from fullscale.data.plan import make_plan
 from fullscale.data.volume_files import write_volume
-from fullscale.errors import DataError, UsageError
+from fullscale.errors import UsageError
 from fullscale.geometry.volume import Volume
 
 AFFINE = np.array([[-2.0, 0, 0, 10], [0, 3, 0, -20], [0, 0, 5, 30], [0, 0, 0, 1]])
@@ -71,29 +72,36 @@ def test_facts_of_a_case_counted_by_hand(tmp_path: Path):
 
 def test_of_structures_that_are_chosen_the_foreground_is_theirs_alone(tmp_path: Path):
     write_case(tmp_path, "a")
-    chosen, everything = inspect(tmp_path, structures={2: "spleen"}), inspect(tmp_path)
+    chosen, everything = inspect(tmp_path, choice=LabelChoice({2: "spleen"})), inspect(tmp_path)
     assert chosen.facts["a"].channels["image"].foreground.tolist() == [make_scan()[4, 4, 4]]
     assert chosen.facts == everything.facts
-    assert (chosen.labels, chosen.structures) == (everything.labels, {2: "spleen"})
+    assert (chosen.labels, chosen.scheme.structures) == (everything.labels, {2: "spleen"})
 
 
 def test_an_structure_that_the_data_do_not_have_is_refused(tmp_path: Path):
     write_case(tmp_path, "a")
     with pytest.raises(UsageError, match=r"data\.labels names 7, which .* does not have; it has 1 \(class 1\), 2"):
-        inspect(tmp_path, structures={1: "liver", 7: "kidney"})
+        inspect(tmp_path, choice=LabelChoice({1: "liver", 7: "kidney"}))
 
 
-def test_regions_are_refused_in_words_and_exclusive_structures_can_be_chosen(tmp_path: Path):
+def test_regions_are_chosen_by_the_data_set_or_exclusive_structures_by_the_settings(tmp_path: Path):
     write_case(tmp_path, "a")
     labels: Any = {"background": 0, "whole": [1, 2], "core": [2]}
-    inspection = inspect(tmp_path, labels)
-    (message,) = messages(inspection, WHOLE_SET)
-    assert "structures overlap (whole [1, 2], core [2]), which is not supported" in message
-    with pytest.raises(DataError, match=r"structures overlap .* data\.labels="):
-        make_plan(inspection)
-    chosen = inspect(tmp_path, labels, structures={1: "whole", 2: "core"})
+    declared = inspect(tmp_path, labels)
+    assert declared.errors == []
+    plan = make_plan(declared)
+    assert plan.regions.value == {"whole": (1, 2), "core": (2,)}
+    assert (plan.structures, plan.classes) == ({1: "whole", 2: "core"}, 2)
+    chosen = inspect(tmp_path, labels, choice=LabelChoice({1: "whole", 2: "core"}))
     assert chosen.errors == []
     assert make_plan(chosen).labels.value == {0: "background", 1: "whole", 2: "core"}
+    assert (make_plan(chosen).regions.value, make_plan(chosen).classes) == ({}, 3)
+    own = inspect(tmp_path, choice=LabelChoice(regions={"all": (1, 2), "small": (2,)}))
+    assert make_plan(own).structures == {1: "all", 2: "small"}
+    assert make_plan(declared).with_labels(own.choice).structures == {1: "all", 2: "small"}
+    assert make_plan(own).with_labels(chosen.choice).scheme.regions == {}
+    with pytest.raises(UsageError, match=r"data\.regions names 7, which .* does not have; it has 1"):
+        inspect(tmp_path, choice=LabelChoice(regions={"all": (1, 7)}))
 
 
 def test_a_case_that_is_labelled_for_an_unknown_structure_is_refused(tmp_path: Path):
@@ -106,7 +114,7 @@ def test_a_case_that_is_labelled_for_an_unknown_structure_is_refused(tmp_path: P
         "is labelled for 'liver', but no structure has a name: name the labels, as in data.labels={1: liver}"
     ]
     assert not nameless.facts
-    named = inspect_dataset(dataset, structures={1: "liver"})
+    named = inspect_dataset(dataset, choice=LabelChoice({1: "liver"}))
     assert messages(named, "a") == [
         "is labelled for 'livre', which is no structure of the data set; did you mean 'liver'?"
     ]
@@ -114,20 +122,24 @@ def test_a_case_that_is_labelled_for_an_unknown_structure_is_refused(tmp_path: P
     assert named.names == {0: "background", 1: "liver", 2: "class 2"}
 
 
-def test_a_value_to_ignore_is_never_trained_on_unless_it_is_called_background(tmp_path: Path):
+def test_a_value_to_ignore_is_never_a_structure_unless_it_is_called_background(tmp_path: Path):
     mask = make_mask()
     mask[0, 0, :] = 3
     write_case(tmp_path, "a", label=mask)
     labels = {"background": 0, "liver": 1, "spleen": 2, "ignore": 3}
-    for structures in (None, {1: "liver", 2: "spleen"}):
-        inspection = inspect(tmp_path, labels, structures=structures)
-        assert "label 3 is 'ignore'" in messages(inspection, WHOLE_SET)[0]
+    for named in (None, {1: "liver", 2: "spleen"}):
+        inspection = inspect(tmp_path, labels, choice=LabelChoice(named))
+        facts = inspection.facts["a"]
+        assert inspection.errors == []
         assert 3 not in inspection.labels
-        with pytest.raises(DataError, match="'ignore'"):
-            make_plan(inspection)
-    chosen = inspect(tmp_path, labels, structures={1: "liver", 2: "spleen", 3: "background"})
+        assert (facts.ignored_voxels, facts.label_voxels) == (8, {0: 336 - 25 - 8, 1: 24, 2: 1})
+        plan = make_plan(inspection)
+        assert (plan.structures, plan.ignore.value) == ({1: "liver", 2: "spleen"}, 3)
+    with pytest.raises(UsageError, match="label 3 is to be ignored, and is border as well"):
+        inspect(tmp_path, labels, choice=LabelChoice({1: "liver", 3: "border"}))
+    chosen = inspect(tmp_path, labels, choice=LabelChoice({1: "liver", 2: "spleen", 3: "background"}))
     assert chosen.errors == []
-    assert make_plan(chosen).structures == {1: "liver", 2: "spleen"}
+    assert (make_plan(chosen).structures, make_plan(chosen).ignore.value) == ({1: "liver", 2: "spleen"}, None)
     np.testing.assert_array_equal(
         np.sort(chosen.facts["a"].channels["image"].foreground),
         np.sort(make_scan()[make_mask() > 0].astype(np.float32)),

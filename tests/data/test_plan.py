@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fullscale.data.case import Case, Dataset
 from fullscale.data.checks import CaseFacts, ChannelFacts, Inspection
+from fullscale.data.label_choice import LabelChoice
 from fullscale.data.patch_plan import CPU_PATCH_VOXELS, GPU_PATCH_VOXELS, LARGEST, patch_shape
 from fullscale.data.plan import make_plan, read_plan
 from fullscale.errors import DataError
@@ -151,15 +152,15 @@ def test_one_structure_is_a_sigmoid_and_two_are_a_softmax() -> None:
 
 
 def test_structures_that_are_chosen_are_the_labels() -> None:
-    found = replace(inspection(facts("a")), structures={2: "liver", 1: "liver"})
+    found = replace(inspection(facts("a")), choice=LabelChoice({2: "liver", 1: "liver"}))
     plan = make_plan(found)
     assert plan.labels.value == {0: "background", 1: "liver", 2: "liver"}
     assert plan.labels.reason == "set by data.labels"
-    assert plan == make_plan(inspection(facts("a"))).with_labels({2: "liver", 1: "liver"})
+    assert plan == make_plan(inspection(facts("a"))).with_labels(LabelChoice({2: "liver", 1: "liver"}))
     of_none = replace(facts("a").channels["image"], foreground=np.empty(0, np.float32))
     none_there = replace(facts("a"), channels={"image": of_none})
     with pytest.raises(DataError, match=r"holds a label that data\.labels names"):
-        make_plan(replace(inspection(none_there), structures={1: "liver"}))
+        make_plan(replace(inspection(none_there), choice=LabelChoice({1: "liver"})))
 
 
 def test_an_edited_plan_reads_back_and_a_broken_one_is_refused_by_key(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fullscale.data.labels import LabelScheme
 from fullscale.data.recipe import Intensity, Recipe, image_slices, label_slices, slice_geometry
 from fullscale.errors import DataError
 from fullscale.geometry.orientation import reorient
@@ -36,11 +37,11 @@ def test_labels_come_back_to_the_voxels_they_were_cut_from(codes: str) -> None:
     labels = Volume(np.random.default_rng(5).choice([0, 2, 7], (6, 8, 5)).astype(np.uint8), np.diag([1.0, 2, 5, 1]))
     stored = reorient(labels, codes)
     geometry = slice_geometry(stored, recipe)
-    classes = label_slices(stored, geometry, {0: "background", 2: "a", 7: "b"})
+    classes = label_slices(stored, geometry, LabelScheme({0: "background", 2: "a", 7: "b"}))
     back = geometry.to_volume(np.array([0, 2, 7], dtype=np.uint8)[classes], stored)
     np.testing.assert_array_equal(back.array, stored.array)
     np.testing.assert_array_equal(back.affine, stored.affine)
-    merged = label_slices(stored, geometry, {0: "background", 2: "a", 7: "a"})
+    merged = label_slices(stored, geometry, LabelScheme({0: "background", 2: "a", 7: "a"}))
     np.testing.assert_array_equal(merged, classes > 0)
 
 

@@ -9,7 +9,7 @@ import pytest
 from fullscale.errors import DataError, GeometryError
 from fullscale.geometry.volume import Volume
 from fullscale.scoring.evaluate import evaluate, score_case
-from tests.masks import AFFINE, SHAPE, cube, write_mask, write_shifted
+from tests.masks import AFFINE, cube, write_mask, write_shifted
 
 
 def write_negative(path: Path) -> None:
@@ -75,11 +75,3 @@ def test_nothing_to_evaluate_is_one_clear_line(tmp_path: Path, predictions: str,
         write_mask(tmp_path / "strangers" / f"{name}.nii.gz")
     with pytest.raises(DataError, match=message):
         evaluate(tmp_path / predictions, tmp_path / truth)
-
-
-def test_a_truth_with_voxels_to_ignore_is_refused(tmp_path: Path) -> None:
-    write_mask(tmp_path / "d" / "imagesTr" / "a_0000.nii.gz", np.zeros(SHAPE, dtype=np.int16))
-    write_mask(tmp_path / "d" / "labelsTr" / "a.nii.gz")
-    (tmp_path / "d" / "dataset.json").write_text('{"labels": {"background": 0, "liver": 1, "ignore": 2}}')
-    with pytest.raises(DataError, match="label 2 is 'ignore'"):
-        evaluate(tmp_path / "d" / "labelsTr" / "a.nii.gz", tmp_path / "d")

@@ -34,6 +34,8 @@ class _Card(BaseModel):
     Attributes:
         labels: structure of each value in the masks that it was trained on, background included. Values that share a
             name are merged, and values without a name are background.
+        regions: values that each structure is made of, where structures overlap, in the order of the channels.
+        region_order: value that each region is written as.
         modality: what it was trained on, such as `"CT"`.
         postprocess: what is done to its masks, as validation chose it.
         provenance: data set, fold, scores, versions: for people, not read back.
@@ -43,6 +45,8 @@ class _Card(BaseModel):
 
     format: Literal[2] = 2
     labels: dict[int, str]
+    regions: dict[str, tuple[PositiveInt, ...]] = {}
+    region_order: tuple[PositiveInt, ...] = ()
     modality: str
     postprocess: tuple[PostprocessRule, ...] = ()
     provenance: dict[str, Any] = {}
@@ -53,6 +57,14 @@ class _Card(BaseModel):
         if min(labels, default=0) < 0 or not LabelScheme(labels).structures:
             raise ValueError("expected the name of at least one structure, by its value from 1")
         return labels
+
+    @model_validator(mode="after")
+    def _regions_fit(self) -> Self:
+        try:
+            _ = self.scheme
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+        return self
 
     @model_validator(mode="after")
     def _postprocess_of_its_structures(self) -> Self:
@@ -66,7 +78,7 @@ class _Card(BaseModel):
     @property
     def scheme(self) -> LabelScheme:
         """What label values and channels stand for."""
-        return LabelScheme(self.labels)
+        return LabelScheme(self.labels, self.regions, self.region_order)
 
     @property
     def structures(self) -> dict[int, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -11,7 +12,7 @@ from typing import get_args
 from fullscale.bundle.card import ModelCard
 from fullscale.bundle.store import save_bundle, write_safetensors
 from fullscale.bundle.weights import Weights, read_weights
-from fullscale.data.labels import LabelScheme
+from fullscale.data.labels import BACKGROUND, LabelScheme
 from fullscale.data.recipe import Neighbours, Recipe
 from fullscale.errors import DataError, UsageError
 from fullscale.files import atomic_path
@@ -37,7 +38,9 @@ def import_weights(source: Path, destination: Path) -> OfficialNetwork:
     return network
 
 
-def import_bundle(source: Path, folder: Path, labels: dict[int, str], recipe: Recipe, modality: str) -> ModelCard:
+def import_bundle(
+    source: Path, folder: Path, labels: LabelScheme | Mapping[int, str], recipe: Recipe, modality: str
+) -> ModelCard:
     """Write a bundle around weights, so that they predict.
 
     What the weights do not say must be known: what their channels stand for, and how their images were normalised.
@@ -45,7 +48,7 @@ def import_bundle(source: Path, folder: Path, labels: dict[int, str], recipe: Re
     Args:
         source: a file of the authors' code, or what `import_weights` made of it.
         folder: the bundle.
-        labels: name of each structure, by the value that it is to have in masks.
+        labels: name of each structure, by the value that it is to have in masks; or a scheme, of regions too.
         recipe: how a scan is brought to the network; its neighbours must fit the network's input channels.
         modality: what the network was trained on, such as "CT".
 
@@ -57,11 +60,14 @@ def import_bundle(source: Path, folder: Path, labels: dict[int, str], recipe: Re
     weights = read_weights(source)
     if weights.network is None or weights.options is None:
         raise DataError(f"{source} does not say which network its weights are of: expected a file of the authors' code")
-    weights = _with_one_logit(weights, labels)
+    scheme = LabelScheme.of(labels)
+    weights = _with_one_logit(weights, scheme)
     card = ModelCard(
         network=weights.network,
         options=weights.options,
-        labels={0: "background"} | labels,
+        labels=BACKGROUND | dict(scheme.labels),
+        regions=dict(scheme.regions),
+        region_order=scheme.order,
         recipe=recipe,
         modality=modality,
         provenance={"imported": weights.title},
@@ -90,7 +96,7 @@ def neighbours_for(in_channels: int) -> Neighbours:
     )
 
 
-def _with_one_logit(weights: Weights, labels: dict[int, str]) -> Weights:
+def _with_one_logit(weights: Weights, scheme: LabelScheme) -> Weights:
     """Turn the two channels of a network of one structure, background and structure, into the structure's logit.
 
     The softmax of two logits is the sigmoid of their difference, so the masks stay the same.
@@ -98,14 +104,14 @@ def _with_one_logit(weights: Weights, labels: dict[int, str]) -> Weights:
     Raises:
         UsageError: the network has guidance, whose gate is on each channel.
     """
-    if weights.channels != 2 or len(LabelScheme(labels).structures) != 1:
+    if weights.channels != 2 or len(scheme.structures) != 1:
         return weights
     if any(name.startswith("guidance.") for name in weights.state):
         raise UsageError(
             f"{weights.origin} has two output channels for one structure, and guidance that gates each of them, which "
             "a model of one structure cannot: only networks without guidance are taken so"
         )
-    [name] = LabelScheme(labels).structures.values()
+    [name] = scheme.structures.values()
     _log.info("its two output channels are taken for background and %s, told apart by softmax", name)
     state = {key: value[1:] - value[:1] if key.startswith("heads.") else value for key, value in weights.state.items()}
     return replace(weights, state=state, channels=1)

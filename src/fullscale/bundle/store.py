@@ -279,6 +279,8 @@ def _ensemble_card(cards: Mapping[str, ModelCard]) -> EnsembleCard:
         raise UsageError(f"the members were trained on {' and '.join(known)}: expected one modality in an ensemble")
     return EnsembleCard(
         labels=lead.labels,
+        regions=lead.regions,
+        region_order=lead.region_order,
         modality=known[0] if known else lead.modality,
         members={name: MemberRecord(network=card.network, digest=card.digest) for name, card in cards.items()},
         provenance={"dataset": lead.provenance.get("dataset")},

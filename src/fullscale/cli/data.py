@@ -60,6 +60,7 @@ def inspect(
     from fullscale.config.load import load_config
     from fullscale.data.checks import inspect_dataset
     from fullscale.data.discover import discover, summarise
+    from fullscale.data.label_choice import LabelChoice
     from fullscale.errors import DataError
 
     wishes = load_config(None, settings or []).data
@@ -70,7 +71,7 @@ def inspect(
         return
     with progress_bar("inspecting") as progress:
         dataset = replace(contents.dataset, resample_channels=wishes.resample_channels)
-        inspection = inspect_dataset(dataset, progress, jobs, wishes.labels)
+        inspection = inspect_dataset(dataset, progress, jobs, LabelChoice.of(wishes))
     beside = summarise(contents.passed_over)
     if json:
         print_json(inspection.as_dict() | {"passed_over": beside})
@@ -188,6 +189,7 @@ def plan(
     """Choose window, spacing, crop, width and batch from the data, each with its reason; edit and train with --plan."""
     from fullscale.config.load import load_config
     from fullscale.data.checks import inspect_dataset
+    from fullscale.data.label_choice import LabelChoice
     from fullscale.data.layouts.find import find_dataset
     from fullscale.files import write_text
     from fullscale.outputs import claimed
@@ -198,7 +200,7 @@ def plan(
     with claimed(written, [data], "plan", overwrite):
         with progress_bar("inspecting") as progress:
             dataset = replace(find_dataset(data), resample_channels=config.data.resample_channels)
-            inspection = inspect_dataset(dataset, progress, jobs, config.data.labels)
+            inspection = inspect_dataset(dataset, progress, jobs, LabelChoice.of(config.data))
         _print_remarks(inspection)
         chosen = plan_for(inspection, config)
         for path in written:
@@ -227,21 +229,22 @@ def prepare(
     from fullscale.config.load import load_config
     from fullscale.data.cache import cache_summary, default_cache, prepare_cases
     from fullscale.data.checks import inspect_dataset, require_trainable
+    from fullscale.data.label_choice import LabelChoice
     from fullscale.data.layouts.find import find_dataset
     from fullscale.data.plan import read_plan
     from fullscale.training.prepare import plan_for
 
     config = load_config(None, settings or [])
-    labels = config.data.labels
+    choice = LabelChoice.of(config.data)
     with progress_bar("inspecting") as progress:
         dataset = replace(find_dataset(data), resample_channels=config.data.resample_channels)
-        inspection = inspect_dataset(dataset, progress, jobs, labels)
+        inspection = inspect_dataset(dataset, progress, jobs, choice)
     _print_remarks(inspection)
     require_trainable(inspection)
-    chosen = read_plan(plan).with_labels(labels) if plan else plan_for(inspection, config)
+    chosen = read_plan(plan).with_labels(choice) if plan else plan_for(inspection, config)
     cases, where = inspection.usable_cases, cache or default_cache()
     with progress_bar("preparing") as progress:
-        prepared = prepare_cases(cases, chosen.recipe, chosen.labels.value, where, progress, verify, jobs)
+        prepared = prepare_cases(cases, chosen.recipe, chosen.scheme, where, progress, verify, jobs)
     summary = cache_summary(prepared) | {"cache": str(where)}
     if json:
         print_json(summary)

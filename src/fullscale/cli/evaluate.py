@@ -11,11 +11,13 @@ import typer
 from fullscale.cli.progress import progress_bar
 from fullscale.cli.show import (
     Anonymise,
+    Ignore,
     Jobs,
     Json,
     Labels,
     Overwrite,
-    parse_labels,
+    Regions,
+    parse_scheme,
     parse_tolerance,
     print_against,
     print_json,
@@ -24,6 +26,8 @@ from fullscale.cli.show import (
 )
 
 if TYPE_CHECKING:
+    from fullscale.data.case import Dataset
+    from fullscale.data.labels import LabelScheme
     from fullscale.scoring.summary import Failure, Summary
 
 ToleranceMm = Annotated[str, typer.Option("--tolerance-mm", help="NSD tolerance in mm: 1, or 1=3,2=1.5 by label.")]
@@ -34,6 +38,8 @@ def score_model(
     data: Annotated[Path, typer.Argument(help="Labelled scans: a data set, or a list.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for masks and scores.", show_default=False)],
     labels: Labels = None,
+    regions: Regions = None,
+    ignore: Ignore = None,
     tolerance_mm: ToleranceMm = "1",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     anonymise: Anonymise = None,
@@ -51,7 +57,7 @@ def score_model(
     from fullscale.outputs import claimed
     from fullscale.runfolder import SUMMARY
 
-    chosen, tolerance = parse_labels(labels), parse_tolerance(tolerance_mm)
+    chosen, tolerance = parse_scheme(labels, regions, ignore), parse_tolerance(tolerance_mm)
     dataset = find_dataset(data)
     if anonymise is not None:
         dataset = anonymised(dataset, anonymise, output)
@@ -62,7 +68,7 @@ def score_model(
         print_status(f"note: {len(dataset.unlabelled)} cases without labels are not scored, such as {names}")
     cases = dataset.cases
     predictor = Predictor.from_run(model, device)
-    chosen = chosen or predictor.card.labels
+    chosen = _scored_scheme(chosen or predictor.card.scheme, dataset)
     outputs = [*(mask_of(case, output) for case in cases), output / SUMMARY]
     read = [model, data, *(path for case in cases for path in case.files)]
     with claimed(outputs, read, "test", overwrite), progress_bar("testing") as progress:
@@ -91,6 +97,8 @@ def evaluate(
         Path | None, typer.Option(help="The run or bundle that made the masks: names the cases it was trained on.")
     ] = None,
     labels: Labels = None,
+    regions: Regions = None,
+    ignore: Ignore = None,
     tolerance_mm: ToleranceMm = "1",
     resample: Annotated[bool, typer.Option("--resample", help="Bring masks on other grids onto the truth's.")] = False,
     anonymise: Anonymise = None,
@@ -108,7 +116,7 @@ def evaluate(
     from fullscale.scoring.paired import compare_summaries
     from fullscale.scoring.summary import read_summary, write_summary
 
-    chosen, tolerance = parse_labels(labels), parse_tolerance(tolerance_mm)
+    chosen, tolerance = parse_scheme(labels, regions, ignore), parse_tolerance(tolerance_mm)
     where = output or (predictions / SUMMARY if predictions.is_dir() else None)
 
     def score(masks: Path) -> Summary:
@@ -137,6 +145,18 @@ def evaluate(
         if where is not None:
             print_status(f"scores: {where}")
     _fail_in_part([*summary.failures, *(other.failures if other is not None else [])])
+
+
+def _scored_scheme(scheme: LabelScheme, dataset: Dataset) -> LabelScheme:
+    """Ignore what a data set ignores, unless something else is said; refuse names of structures that do not exist."""
+    from fullscale.data.faults import unknown_structures
+    from fullscale.errors import DataError
+
+    named = scheme.ignore is not None or dataset.ignore in scheme.merged
+    scheme = scheme if named else replace(scheme, ignore=dataset.ignore)
+    for problem in unknown_structures(dataset, scheme.structures.values()):
+        raise DataError(f"{problem.case} {problem.message}")
+    return scheme
 
 
 def _renamed(summary: Summary, key: Path | None, output: Path | None) -> Summary:

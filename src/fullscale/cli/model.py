@@ -11,6 +11,7 @@ import typer
 from fullscale.cli.show import Json, Overwrite, parse_labels, print_json, print_line, print_status, table
 
 if TYPE_CHECKING:
+    from fullscale.data.labels import LabelScheme
     from fullscale.data.recipe import Intensity, Recipe
     from fullscale.networks.parameters import Cost
 
@@ -94,7 +95,7 @@ def import_weights(
             print_line(f"{card.provenance['imported']}: a model of {', '.join(card.structures.values())} in {bundle}")
 
 
-def _from_plan(plan: Path, given: Mapping[str, object]) -> tuple[dict[int, str], Recipe, str]:
+def _from_plan(plan: Path, given: Mapping[str, object]) -> tuple[LabelScheme, Recipe, str]:
     """Take structures, recipe and modality from a plan."""
     from fullscale.data.plan import read_plan
     from fullscale.errors import UsageError
@@ -103,15 +104,16 @@ def _from_plan(plan: Path, given: Mapping[str, object]) -> tuple[dict[int, str],
     if both:
         raise UsageError(f"--plan says what {both[0]} would say: give one of them, or edit {plan}")
     planned = read_plan(plan)
-    return planned.labels.value, planned.recipe, planned.modality.value
+    return planned.scheme, planned.recipe, planned.modality.value
 
 
 def _from_options(
     source: Path, labels: str | None, window: str | None, spacing_mm: float | None, modality: str | None
-) -> tuple[dict[int, str], Recipe, str]:
+) -> tuple[LabelScheme, Recipe, str]:
     """Make structures, recipe and modality of the options."""
     from fullscale.bundle.imported import neighbours_for
     from fullscale.bundle.weights import read_weights
+    from fullscale.data.labels import LabelScheme
     from fullscale.data.recipe import Recipe
     from fullscale.errors import UsageError
 
@@ -126,7 +128,7 @@ def _from_options(
         spacing_mm=spacing_mm,
         neighbours=neighbours_for(in_channels or 3),
     )
-    return chosen, recipe, modality or "unknown"
+    return LabelScheme(chosen), recipe, modality or "unknown"
 
 
 def _parse_window(text: str) -> Intensity:

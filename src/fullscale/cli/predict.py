@@ -20,8 +20,9 @@ def predict(
         Literal["nifti", "seg", "both"], typer.Option(help="nifti (a file keeps its own format), DICOM SEG, or both.")
     ] = "nifti",
     seg_type: Annotated[
-        Literal["labelmap", "binary"], typer.Option(help="Of DICOM SEG: labelmap is small, binary for older viewers.")
-    ] = "labelmap",
+        Literal["labelmap", "binary"] | None,
+        typer.Option(help="Of DICOM SEG: labelmap is small, binary for older viewers and structures that overlap."),
+    ] = None,
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Write each structure's probability too.")
     ] = False,

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from fullscale.cli.progress import progress_bar
-from fullscale.cli.show import Anonymise, Json, Labels, Overwrite, parse_labels, print_json, print_line, print_status
+from fullscale.cli.show import (
+    Anonymise,
+    Json,
+    Labels,
+    Overwrite,
+    Regions,
+    parse_scheme,
+    print_json,
+    print_line,
+    print_status,
+)
+
+if TYPE_CHECKING:
+    from fullscale.geometry.volume import Volume
 
 Palette = Annotated[
     Literal["paper", "safe"],
@@ -54,6 +67,10 @@ def overlay(
     output: Annotated[Path, typer.Option("--output", "-o", help="The PNG to write.")] = Path("overlay.png"),
     window: Annotated[str | None, typer.Option(help="Grey values from,to (HU for CT), such as -100,240.")] = None,
     labels: Labels = None,
+    regions: Regions = None,
+    ignore: Annotated[
+        str | None, typer.Option(help="What is hatched: a label value of the truth, or a mask that is 0 there.")
+    ] = None,
     slices: Annotated[int, typer.Option(help="Axial slices to show.", min=1)] = 6,
     view: Annotated[
         Literal["sheet", "axial", "coronal", "sagittal"], typer.Option(help="A contact sheet, or one slice alone.")
@@ -68,7 +85,6 @@ def overlay(
 ) -> None:
     """Draw a mask over its scan; with the truth, what was found, missed and invented."""
     from fullscale.data.discover import only_scan
-    from fullscale.data.labels import LabelScheme
     from fullscale.data.read import read_label, read_shown
     from fullscale.errors import UsageError
     from fullscale.geometry.volume import Volume, require_same_grid
@@ -79,30 +95,45 @@ def overlay(
 
     if at is not None and view == "sheet":
         raise UsageError(f"--at {at:g} is the place of one slice: say which with --view axial, coronal or sagittal")
-    names = parse_labels(labels)
-    options = RenderOptions(_window(window), names or {}, palette, contour)
-    with claimed([output], [scan, mask, truth], "overlay", overwrite):
+    scheme = parse_scheme(labels, regions)
+    names, members = ({}, {}) if scheme is None else (scheme.structures, scheme.members if scheme.regions else {})
+    options = RenderOptions(_window(window), names, palette, contour, members)
+    hidden = None if ignore is None or ignore.isdecimal() else Path(ignore)
+    with claimed([output], [scan, mask, truth, hidden], "overlay", overwrite):
         source = only_scan(scan).source
         shown = read_shown(source)
         volume = shown if isinstance(shown, Volume) else shown[0]
 
-        def read(path: Path) -> Volume:
-            scheme = LabelScheme(names or {})
-            label_map = read_label(path, source, scheme)
-            require_same_grid(volume, label_map, f"{scan} and {path}")
-            return label_map if names is None else scheme.keep(label_map)
+        def read(path: Path | None) -> Volume | None:
+            label_map = None if path is None else read_label(path, source, scheme)
+            if label_map is not None:
+                require_same_grid(volume, label_map, f"{scan} and {path}")
+            return label_map
 
-        found, real = read(mask), None if truth is None else read(truth)
+        found, real = read_label(mask, source, scheme), read(truth)
+        require_same_grid(volume, found, f"{scan} and {mask}")
+        ignored = _ignored(found if real is None else real, read(hidden), ignore)
+        if scheme is not None:
+            found, real = scheme.keep(found), None if real is None else scheme.keep(real)
         if view == "sheet":
-            figure = overlay_figure(shown, found, real, options, slices)
+            figure = overlay_figure(shown, found, real, options, slices, ignored=ignored)
         else:
             axis = {"axial": AXIAL, "coronal": CORONAL, "sagittal": SAGITTAL}[view]
-            figure = slice_figure(shown, found, real, options, axis, at)
+            figure = slice_figure(shown, found, real, options, axis, at, ignored=ignored)
         save_figure(figure, output)
     if json:
         print_json({"picture": str(output)})
     else:
         print_line(str(output))
+
+
+def _ignored(labels: Volume, hidden: Volume | None, ignore: str | None) -> Volume | None:
+    """Find what is ignored: by a value of the label map, or by a mask that is 0 there."""
+    from fullscale.data.truth import ignored_voxels
+
+    value = int(ignore) if ignore is not None and hidden is None else None
+    voxels = ignored_voxels(labels, hidden, value)
+    return None if voxels is None else labels.with_array(voxels)
 
 
 def _window(text: str | None) -> tuple[float, float] | None:

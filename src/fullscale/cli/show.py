@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +19,7 @@ from fullscale.text import printable
 
 if TYPE_CHECKING:
     from fullscale.data.checks import CaseFacts, ChannelFacts, Inspection
+    from fullscale.data.labels import LabelScheme
     from fullscale.scoring.paired import PairedEvaluation
     from fullscale.scoring.summary import Summary
     from fullscale.scoring.tables import Table as ScoreTable
@@ -50,6 +51,36 @@ Labels = Annotated[
     str | None,
     typer.Option("--labels", help="These alone, 1=liver,2=spleen or 1,2; 1=liver,2=liver is one structure."),
 ]
+
+Ignore = Annotated[
+    int | None, typer.Option("--ignore", help="Label value of which nothing is known.", min=1, show_default=False)
+]
+Regions = Annotated[
+    str | None,
+    typer.Option("--regions", help="Structures that overlap: whole=1+2+3,core=2+3; instead of --labels."),
+]
+
+
+def parse_scheme(labels: str | None, regions: str | None, ignore: int | None = None) -> LabelScheme | None:
+    """Read `--labels`, `--regions` and `--ignore`; None where none is given.
+
+    Raises:
+        UsageError: one of them is not of its form, or they contradict each other.
+    """
+    from fullscale.data.labels import LabelScheme
+    from fullscale.errors import UsageError
+
+    named = parse_labels(labels)
+    if regions is None:
+        if ignore is not None and named is None:
+            raise UsageError(f"--ignore {ignore} needs --labels or --regions, which say what is scored beside it")
+        return None if named is None else LabelScheme(named, ignore=ignore)
+    try:
+        parts = [part.partition("=") for part in regions.split(",")]
+        values = {name.strip(): tuple(int(value) for value in text.split("+")) for name, _, text in parts}
+    except ValueError as error:
+        raise UsageError(f"--regions {regions!r} is not of the form whole=1+2+3,core=2+3") from error
+    return LabelScheme(named or {}, values, ignore=ignore)
 
 
 def parse_labels(text: str | None) -> dict[int, str] | None:
@@ -156,6 +187,8 @@ def print_inspection(inspection: Inspection) -> None:
         size = SIZE[facts[0].unit]
         heads = ["value", "name", "cases", f"median {size}", f"smallest {size}", f"largest {size}"]
         table("Labels", heads, _labels(inspection))
+        for line in _known(inspection):
+            print_line(line)
     for severity in ("error", "warning"):
         found = [p for p in inspection.problems if p.severity == severity]
         if found:
@@ -164,7 +197,7 @@ def print_inspection(inspection: Inspection) -> None:
 
 def print_summary(summary: Summary, title: str) -> None:
     """Print the scores of a set of predictions: per case, then the means with the cases they stand on."""
-    from fullscale.scoring.tables import case_table, mean_table
+    from fullscale.scoring.tables import case_table, left_out, mean_table
 
     content = summary.as_dict()
     names, everything = content["labels"], content["foreground_mean"]
@@ -188,6 +221,8 @@ def print_summary(summary: Summary, title: str) -> None:
     resampled = [case["case"] for case in content["metric_per_case"] if case["resampled"]]
     if resampled:
         print_status(f"brought onto the truth's grid first: {len(resampled)} cases, such as {resampled[0]}")
+    for line in left_out(content):
+        print_status(f"note: {line}")
     for failure in content["failures"]:
         print_status(f"not scored: {failure['case']}: {failure['message']}")
 
@@ -249,6 +284,20 @@ def _labels(inspection: Inspection) -> list[tuple[Any, ...]]:
         spread = (float(np.median(ml)), min(ml), max(ml)) if ml else (None, None, None)
         rows.append((value, name, len(ml), *spread))
     return rows
+
+
+def _known(inspection: Inspection) -> Iterator[str]:
+    """Say which structures overlap, which voxels are ignored, and which structures were not drawn everywhere."""
+    for name, values in inspection.scheme.regions.items():
+        yield f"region {name}: labels {', '.join(map(str, values))}"
+    ignored = [f.ignored_voxels for f in inspection.facts.values() if f.ignored_voxels]
+    if ignored:
+        yield f"ignored: {sum(ignored)} voxels of {len(ignored)} cases, of which nothing is known"
+    cases = inspection.usable_cases
+    for k, name in enumerate(inspection.scheme.structures.values()):
+        unknown = sum(k in inspection.scheme.unknown(case.labelled) for case in cases)
+        if unknown:
+            yield f"{name}: not labelled in {unknown} of {len(cases)} cases, where it is unknown"
 
 
 def _is_number(value: Any) -> bool:

@@ -16,7 +16,15 @@ from fullscale.text import nearest
 from fullscale.training.choices import check_choices
 
 BUDGET = ("trainer.max_minutes", "trainer.clock", "trainer.max_epochs", "trainer.steps_per_epoch")
-SHARED = ("data.labels", "data.folds", "data.validation", "trainer.seed")
+SHARED = (
+    "data.labels",
+    "data.regions",
+    "data.region_order",
+    "data.ignore",
+    "data.folds",
+    "data.validation",
+    "trainer.seed",
+)
 """Settings that say what is learned and on which cases: rows that differ in one of them cannot be compared."""
 
 

@@ -75,6 +75,16 @@ class DataConfig(Section):
     resample_channels: bool = Field(
         False, description="bring channels that lie on another grid onto that of the first, by linear interpolation"
     )
+    regions: dict[str, tuple[PositiveInt, ...]] | None = Field(
+        None,
+        description="label values of each structure, where structures overlap: {whole: [1, 2], core: [2]}",
+    )
+    region_order: tuple[PositiveInt, ...] | None = Field(
+        None, description="value that each region is written as in a mask, such as [1, 2]; default one of its own"
+    )
+    ignore: PositiveInt | None = Field(
+        None, description="label value of which nothing is known: no loss, no score; default as the data set says"
+    )
     folds: PositiveInt = Field(5, description="number of cross-validation folds")
     validation: tuple[str, ...] | None = Field(
         None, description="cases that validate, as [case_1, case_2?]; all others train, as the one fold 0"
@@ -99,6 +109,15 @@ class DataConfig(Section):
         if not numbers or set(structures.values()) <= {"background"}:
             raise ValueError("expected a structure's name by label value, from 1 on, such as {1: liver, 2: liver}")
         return structures
+
+    @field_validator("regions", mode="before")
+    @classmethod
+    def _one_value_is_a_list(cls, regions: Any) -> Any:
+        if regions is None:
+            return None
+        if not isinstance(regions, dict) or not regions:
+            raise ValueError("expected the label values of each structure, such as {whole: [1, 2], core: [2]}")
+        return {name: [values] if isinstance(values, int) else values for name, values in regions.items()}
 
 
 class TrainerConfig(Section):

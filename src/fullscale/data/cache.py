@@ -26,10 +26,11 @@ import numpy.typing as npt
 
 from fullscale.data.case import Case
 from fullscale.data.identity import CaseDigest, DigestIndex, case_digest
-from fullscale.data.labels import LabelScheme
-from fullscale.data.read import read_channels, read_truth
+from fullscale.data.labels import IGNORED, LabelScheme
+from fullscale.data.read import read_channels
 from fullscale.data.recipe import Recipe, image_slices, label_slices, require_contrast, slice_geometry
 from fullscale.data.structure_files import structure_files
+from fullscale.data.truth import truth_of
 from fullscale.errors import DataError, GeometryError, OutputError
 from fullscale.geometry.volume import require_same_grid
 from fullscale.progress import Progress, ignore
@@ -64,6 +65,7 @@ class PreparedCase:
         spacing_mm: of the arrays' axes: across slices, rows, columns.
         voxels: `[S][classes]`, how many voxels of each class each slice holds.
         vanished: structures that the mask holds, and none of these voxels: they are too small for the spacing.
+        unknown: indices of the structures that were not drawn in this case.
     """
 
     id: str
@@ -71,6 +73,7 @@ class PreparedCase:
     spacing_mm: tuple[float, float, float]
     voxels: npt.NDArray[np.int64]
     vanished: tuple[str, ...] = ()
+    unknown: tuple[int, ...] = ()
 
     @property
     def image(self) -> npt.NDArray[np.float16]:
@@ -79,14 +82,14 @@ class PreparedCase:
 
     @property
     def label(self) -> npt.NDArray[np.uint8]:
-        """Class indices `[S, H, W]`."""
+        """Class indices `[S, H, W]`, `IGNORED` where nothing is known."""
         return np.load(self.folder / _LABEL, mmap_mode="r")  # type: ignore[no-any-return]
 
 
 def prepare_cases(
     cases: Sequence[Case],
     recipe: Recipe,
-    labels: Mapping[int, str],
+    labels: LabelScheme | Mapping[int, str],
     cache: Path,
     progress: Progress = ignore,
     verify: bool = False,
@@ -97,7 +100,7 @@ def prepare_cases(
     Args:
         cases: labelled cases.
         recipe: what is done to each scan.
-        labels: name of each label value, background included; values that share a name are merged.
+        labels: name of each label value, background included, values that share a name being merged; or the scheme.
         cache: folder of prepared cases, shared between runs.
         progress: told of each case that is ready.
         verify: read every file again, those of the cache too, even where size and times say that none has changed.
@@ -107,7 +110,7 @@ def prepare_cases(
         DataError: a case cannot be read, or its mask does not fit; the case is named.
     """
     index = Shared(DigestIndex(cache, verify))
-    prepare = partial(_prepare_case, recipe=recipe, labels=dict(labels), cache=cache, index=index)
+    prepare = partial(_prepare_case, recipe=recipe, scheme=LabelScheme.of(labels), cache=cache, index=index)
     with make_executor(choose_jobs(jobs, len(cases)), index) as executor:
         outcomes = map_cases(executor, prepare, cases, progress, attrgetter("id"))
         prepared = [outcome.result() for outcome in outcomes]
@@ -123,19 +126,19 @@ def prepare_cases(
 
 
 def _prepare_case(
-    case: Case, recipe: Recipe, labels: Mapping[int, str], cache: Path, index: Shared[DigestIndex]
+    case: Case, recipe: Recipe, scheme: LabelScheme, cache: Path, index: Shared[DigestIndex]
 ) -> PreparedCase:
     try:
-        folder = cache / _key(case, case_digest(case, index.value), recipe, labels)
+        folder = cache / _key(case, case_digest(case, index.value), recipe, scheme)
         if folder.is_dir():
-            prepared = _open(case, folder, index.value)
+            prepared = _open(case, folder, index.value, scheme)
             if prepared is not None:
                 return prepared
             _log.warning("case %s: its files in the cache %s are damaged, it is prepared again", case.id, cache)
             _remove(folder)
         with _new_folder(folder) as temporary:
-            _fill(temporary, case, recipe, labels)
-        prepared = _open(case, folder, index.value)
+            _fill(temporary, case, recipe, scheme)
+        prepared = _open(case, folder, index.value, scheme)
     except OSError as error:
         reason = error.strerror or f"the disk took less than it was given ({error}); is it full?"  # NumPy's own error
         raise OutputError(f"case {case.id}: cannot prepare it in {cache}: {reason}") from error
@@ -144,7 +147,7 @@ def _prepare_case(
     return prepared
 
 
-def _open(case: Case, folder: Path, index: DigestIndex) -> PreparedCase | None:
+def _open(case: Case, folder: Path, index: DigestIndex, scheme: LabelScheme) -> PreparedCase | None:
     """Open a prepared case whose files are what was written; None where they are not."""
     try:
         written = json.loads((folder / _META).read_text(encoding="utf-8"))
@@ -157,14 +160,15 @@ def _open(case: Case, folder: Path, index: DigestIndex) -> PreparedCase | None:
         return None
     a, b, c = meta["spacing_mm"]
     voxels = np.asarray(meta["voxels"], dtype=np.int64)
-    return PreparedCase(case.id, folder, (a, b, c), voxels, tuple(meta["vanished"]))
+    return PreparedCase(case.id, folder, (a, b, c), voxels, tuple(meta["vanished"]), scheme.unknown(case.labelled))
 
 
-def _fill(folder: Path, case: Case, recipe: Recipe, labels: Mapping[int, str]) -> None:
+def _fill(folder: Path, case: Case, recipe: Recipe, scheme: LabelScheme) -> None:
     if case.label is None:
         raise DataError(f"case {case.id} has no mask, so it cannot be trained on")
-    mask = read_truth(case, LabelScheme(labels))
     try:
+        truth = truth_of(case, scheme)
+        mask = truth.labels
         channels = read_channels(case.channels, resample=recipe.resample_channels)
         scan = next(iter(channels.values()))
         require_same_grid(scan, mask)
@@ -175,26 +179,32 @@ def _fill(folder: Path, case: Case, recipe: Recipe, labels: Mapping[int, str]) -
         raise GeometryError(f"case {case.id}: {error}") from error
     except DataError as error:
         raise DataError(f"case {case.id}: {error}") from error
-    label = label_slices(mask, geometry, labels)
+    label = label_slices(mask, geometry, scheme, truth.ignored)
     np.save(folder / _IMAGE, image)
     np.save(folder / _LABEL, label)
-    voxels = [np.bincount(s.ravel(), minlength=LabelScheme(labels).classes).tolist() for s in label]
+    voxels = [np.bincount(s[s != IGNORED], minlength=scheme.classes).tolist() for s in label]
     resized = (geometry.spacing_mm[i] * geometry.shape[i] / geometry.network_shape[i] for i in range(3))
     digests = {name: DigestIndex().file_digest(folder / name) for name in (_IMAGE, _LABEL)}
-    scheme = LabelScheme(labels)
-    held = np.unique(scheme.targets(np.unique(mask.array))).tolist()
-    names = list(scheme.structures.values())
-    vanished = [names[structure - 1] for structure in held if structure and not (label == structure).any()]
+    held = np.isin(np.arange(scheme.classes), scheme.targets(np.unique(mask.array)))
+    vanished = [
+        name
+        for name, of in zip(scheme.structures.values(), scheme.membership, strict=True)
+        if (held & of).any() and not (np.sum(voxels, axis=0) * of).any()
+    ]
     meta = {"spacing_mm": list(resized), "voxels": voxels, "vanished": vanished, "digests": digests}
     (folder / _META).write_text(json.dumps({"case": meta, "digest": _digest(meta)}), encoding="utf-8")
 
 
-def _key(case: Case, content: CaseDigest, recipe: Recipe, labels: Mapping[int, str]) -> str:
+def _key(case: Case, content: CaseDigest, recipe: Recipe, scheme: LabelScheme) -> str:
     """Name the folder of a prepared case; names of patients and files are no part of it, but those of structures."""
     prepared_by = recipe.model_dump(mode="json", exclude={"unit"} if recipe.unit == "mm" else None)  # as it was
-    settings = [FORMAT, prepared_by, list(LabelScheme(labels).merged.items()), content.whole]
+    settings = [FORMAT, prepared_by, list(scheme.merged.items()), content.whole]
     if case.label is not None and structure_files(case.label):
-        settings.append(sorted(labels.items()))
+        settings.append(sorted(scheme.labels.items()))
+    # What vanished is told by the names of regions; a value to ignore is part of the name only where there is one.
+    overlapping = [[name, *values] for name, values in scheme.regions.items()]
+    settings += [overlapping] if overlapping else []
+    settings += [] if scheme.ignore is None else [{"ignore": scheme.ignore}]
     return _digest(settings)
 
 

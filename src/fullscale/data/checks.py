@@ -14,13 +14,16 @@ import numpy.typing as npt
 
 from fullscale.data.anonymise import without_files
 from fullscale.data.case import WHOLE_SET, Case, Dataset, Problem
-from fullscale.data.faults import absent_labels, count_labels, faults, oddities, unknown_structures, unsupported_labels
+from fullscale.data.faults import absent_labels, count_labels, faults, oddities
 from fullscale.data.image_plan import mean_thickness
-from fullscale.data.labels import BACKGROUND, LabelScheme
-from fullscale.data.read import read_channels, read_truth
-from fullscale.errors import DataError, GeometryError, UsageError
+from fullscale.data.label_choice import LabelChoice, declared_values, wrong_labels
+from fullscale.data.labels import LabelScheme
+from fullscale.data.outliers import SAME_IN_MANY, always_cut, outliers
+from fullscale.data.read import read_channels, read_label, read_truth
+from fullscale.data.truth import ignored_voxels
+from fullscale.errors import DataError, GeometryError
 from fullscale.geometry.orientation import axis_codes
-from fullscale.geometry.units import LENGTH, Unit
+from fullscale.geometry.units import Unit
 from fullscale.geometry.volume import Volume
 from fullscale.progress import Progress, ignore
 from fullscale.text import without_folders
@@ -32,10 +35,6 @@ FOREGROUND_SAMPLES = 10_000
 PERCENTILES = (0.5, 50.0, 99.5)
 
 _PERCENTILE_SAMPLES = 1_000_000
-_LABELS_NAMED = 8
-_FAR_SPACING = 8.0
-_SAME_IN_MANY = 3
-"""Cases with one and the same warning from which it is said of the data set, once."""
 _SEED = 0
 
 
@@ -81,6 +80,8 @@ class CaseFacts:
         at_border: label values that have a voxel at a border of the scan, where the structure may be cut.
         unit: what `spacing_mm` and `label_ml` are counted in.
         thickness: of a single image, pixels across its thinnest class on average; see `mean_thickness`.
+        ignored_voxels: voxels of which nothing is known; none of the above counts them, but for the intensities of a
+            channel as a whole.
     """
 
     case: str
@@ -93,6 +94,7 @@ class CaseFacts:
     at_border: tuple[int, ...] = ()
     unit: Unit = "mm"
     thickness: float | None = None
+    ignored_voxels: int = 0
 
     @property
     def holds_structure(self) -> bool:
@@ -117,14 +119,23 @@ class Inspection:
         labels: name of each label value, background included: as declared, else those found ("class 1").
         facts: by name, of every case that can be used.
         problems: of the layout and of the cases, in the order of the cases.
-        structures: name of each label value to segment, background not included, where they were chosen.
+        choice: what the settings say of labels.
     """
 
     dataset: Dataset
     labels: dict[int, str]
     facts: dict[str, CaseFacts]
     problems: list[Problem]
-    structures: dict[int, str] | None = None
+    choice: LabelChoice = field(default_factory=LabelChoice)
+
+    @property
+    def scheme(self) -> LabelScheme:
+        """What is segmented.
+
+        Raises:
+            UsageError: regions, their order and the value to ignore do not fit together.
+        """
+        return self.choice.scheme(self.dataset, self.labels)
 
     @property
     def usable_cases(self) -> list[Case]:
@@ -134,7 +145,7 @@ class Inspection:
     @property
     def names(self) -> dict[int, str]:
         """Name of each label value, background included: as it was chosen, else as `labels` has it."""
-        return self.labels | (self.structures or {})
+        return self.labels | dict(self.choice.labels or {})
 
     @property
     def remarks(self) -> list[str]:
@@ -213,7 +224,7 @@ def pooled_statistics(channels: list[ChannelFacts]) -> dict[str, float] | None:
 
 
 def inspect_dataset(
-    dataset: Dataset, progress: Progress = ignore, jobs: int | None = 1, structures: dict[int, str] | None = None
+    dataset: Dataset, progress: Progress = ignore, jobs: int | None = 1, choice: LabelChoice | None = None
 ) -> Inspection:
     """Read every labelled case once, and collect its facts and problems.
 
@@ -221,45 +232,48 @@ def inspect_dataset(
         dataset: what `find_dataset` found.
         progress: told after each case.
         jobs: processes that share the cases; None as the machine allows.
-        structures: name of each label value to segment, as `data.labels` sets it; default all but background.
+        choice: what the settings say of labels; default all that the data set has.
 
     Returns:
         Facts of the cases that can be used, problems of all.
 
     Raises:
-        UsageError: the data do not have one of the structures.
+        UsageError: the data do not have one of the structures, or the settings contradict each other.
     """
+    choice = choice or LabelChoice()
     facts: dict[str, CaseFacts] = {}
-    dataset = dataset.with_chosen(structures)
-    strangers = list(unknown_structures(dataset, structures))
-    problems = [*dataset.problems, *unsupported_labels(dataset, structures), *strangers]
-    further = {} if dataset.ignore is None else {dataset.ignore: "ignore"}
-    declared = None if dataset.labels is None else dataset.labels | further
-    chosen = None if structures is None else [value for value, name in structures.items() if name != BACKGROUND[0]]
-    resample = dataset.resample_channels
-    work = partial(inspect_case, declared=declared, structures=chosen, resample=resample)
+    dataset = dataset.with_chosen(choice.labels)
+    problems = list(dataset.problems)
+    sought = choice.scheme(dataset, dataset.labels or {})
+    every = choice.source is None and not sought.regions
+    chosen = None if every else sorted({value for values in sought.members.values() for value in values})
+    declared = declared_values(dataset, sought.ignore)
+    work = partial(
+        inspect_case,
+        declared=declared,
+        structures=chosen,
+        ignore=sought.ignore,
+        resample=dataset.resample_channels,
+    )
     with make_executor(choose_jobs(jobs, len(dataset.cases))) as executor:
         for outcome in map_cases(executor, work, dataset.cases, progress, attrgetter("id")):
             failure, case = outcome.failure(), outcome.item.id
             found, case_problems = (None, [Problem(case, failure)]) if failure is not None else outcome.result()
             problems += case_problems
-            if found is not None and case not in {problem.case for problem in strangers}:
+            if found is not None:
                 facts[case] = found
     present = {value for case_facts in facts.values() for value in case_facts.label_voxels}
     labels = dataset.labels or {0: "background", **{v: f"class {v}" for v in sorted(present - {0})}}
     if facts:
+        choice.require_in(labels, dataset)
+        wrong = wrong_labels(dataset, choice, labels, {case: held.label_voxels for case, held in facts.items()})
+        facts = {case: held for case, held in facts.items() if case not in {problem.case for problem in wrong}}
+        problems += wrong
+    if facts:
         problems += absent_labels(labels, present)
-        problems += _outliers(list(facts.values()), dataset.modality)
-        problems += _always_cut(list(facts.values()), labels)
-    unknown = set(structures or {}) - set(labels | further)
-    if unknown and facts:
-        known = [f"{value} ({name})" for value, name in labels.items() if value]
-        more = f" and {len(known) - _LABELS_NAMED} more" if len(known) > _LABELS_NAMED else ""
-        raise UsageError(
-            f"data.labels names {min(unknown)}, which {dataset.name} does not have; it has "
-            f"{', '.join(known[:_LABELS_NAMED])}{more}"
-        )
-    return Inspection(dataset, labels, facts, _once(problems), structures)
+        problems += outliers(list(facts.values()), dataset.modality)
+        problems += always_cut(list(facts.values()), labels)
+    return Inspection(dataset, labels, facts, _once(problems), choice)
 
 
 def _once(problems: list[Problem]) -> list[Problem]:
@@ -268,7 +282,7 @@ def _once(problems: list[Problem]) -> list[Problem]:
     listed: dict[tuple[str, str], Problem] = {}
     for problem in problems:
         count = same[problem.message]
-        if count < _SAME_IN_MANY or problem.severity == "error":
+        if count < SAME_IN_MANY or problem.severity == "error":
             listed[problem.case, problem.message] = problem
         else:
             text = f"{count} cases, such as {problem.case}: {problem.message}"
@@ -280,6 +294,7 @@ def inspect_case(
     case: Case,
     declared: dict[int, str] | None = None,
     structures: Collection[int] | None = None,
+    ignore: int | None = None,
     resample: bool = False,
 ) -> tuple[CaseFacts | None, list[Problem]]:
     """Read one labelled case; its facts are None where an error speaks against using it.
@@ -288,15 +303,18 @@ def inspect_case(
         case: with its label.
         declared: name of each label value that the data set says it has.
         structures: the label values to segment; default all but 0.
+        ignore: the label value of which nothing is known.
         resample: bring channels on other grids onto that of the first.
     """
     problems: list[Problem] = []
     images: dict[str, Volume] = {}
-    label = None
+    label = ignored = None
     try:
         images = read_channels(case.channels, resample=resample)
         scheme = None if declared is None else LabelScheme(declared)
         label = read_truth(case, scheme) if case.label is not None else None
+        view = read_label(case.ignore, case.first) if case.ignore is not None else None
+        ignored = None if label is None else ignored_voxels(label, view, ignore)
     except (DataError, GeometryError) as error:
         problems.append(Problem(case.id, str(error)))
     if images and label is not None:
@@ -307,7 +325,7 @@ def inspect_case(
         problems += [Problem(case.id, text, "warning") for text in odd]
     if not images or label is None or any(problem.severity == "error" for problem in problems):
         return None, problems
-    return _facts(case.id, images, label, structures), problems
+    return _facts(case.id, images, label, structures, ignored), problems
 
 
 def _each(images: Mapping[str, Volume], say: Callable[[Volume], Iterable[str]]) -> Iterator[str]:
@@ -318,34 +336,17 @@ def _each(images: Mapping[str, Volume], say: Callable[[Volume], Iterable[str]]) 
     yield from (f"{name}: {text}" for name, said in texts.items() for text in said if text not in everywhere)
 
 
-def _outliers(facts: list[CaseFacts], modality: str | None) -> Iterator[Problem]:
-    """Say which cases are unlike the others, as a wrong unit or a wrong scale makes them."""
-    typical = np.median([f.spacing_mm for f in facts], axis=0)
-    for f in facts:
-        ratio = max(max(a / b, b / a) for a, b in zip(f.spacing_mm, typical, strict=True))
-        if ratio > _FAR_SPACING:
-            spacings = (" x ".join(f"{mm:.4g}" for mm in three) for three in (f.spacing_mm, typical))
-            text = "its spacing is {} {unit}, most have about {}; is it right?".format(*spacings, unit=LENGTH[f.unit])
-            yield Problem(f.case, text, "warning")
-        [*others, channel] = f.channels.values()
-        if (modality or "").upper() == "CT" and not others and channel.intensity_min >= 0:
-            text = f"declared as CT, but its lowest voxel is {channel.intensity_min:g}, where air has -1000 HU"
-            yield Problem(f.case, f"{text}; is an offset or a scale left?", "warning")
-
-
-def _always_cut(facts: list[CaseFacts], labels: Mapping[int, str]) -> Iterator[Problem]:
-    """Say which structures reach the border of every scan: they may go on outside."""
-    for value, name in labels.items():
-        holding = [f for f in facts if value and f.label_voxels.get(value) and f.unit == "mm"]  # images show a part
-        if len(holding) >= _SAME_IN_MANY and all(value in f.at_border for f in holding):
-            text = f"'{name}' reaches the border of all {len(holding)} scans that hold it"
-            yield Problem(WHOLE_SET, f"{text}: it may be cut there, and its volume too small", "warning")
-
-
-def _facts(name: str, images: Mapping[str, Volume], label: Volume, structures: Collection[int] | None) -> CaseFacts:
+def _facts(
+    name: str,
+    images: Mapping[str, Volume],
+    label: Volume,
+    structures: Collection[int] | None,
+    ignored: npt.NDArray[np.bool_] | None,
+) -> CaseFacts:
     rng = np.random.default_rng(_SEED)
-    voxels = count_labels(label.array)
-    inside = label.array != 0 if structures is None else np.isin(label.array, list(structures))
+    voxels = count_labels(label.array if ignored is None else label.array[~ignored])
+    known = label.array if ignored is None else np.where(ignored, 0, label.array)
+    inside = known != 0 if structures is None else np.isin(known, list(structures))
     first = next(iter(images.values()))
     return CaseFacts(
         case=name,
@@ -355,9 +356,10 @@ def _facts(name: str, images: Mapping[str, Volume], label: Volume, structures: C
         label_voxels=voxels,
         label_ml={value: count * first.voxel_ml for value, count in voxels.items() if value != 0},
         channels={channel: _channel_facts(image, inside, rng) for channel, image in images.items()},
-        at_border=_at_border(label.array),
+        at_border=_at_border(known),
         unit=first.unit,
-        thickness=mean_thickness(np.squeeze(label.array, 2)) if label.shape[2] == 1 else None,
+        thickness=mean_thickness(np.squeeze(known, 2)) if label.shape[2] == 1 else None,
+        ignored_voxels=0 if ignored is None else int(ignored.sum()),
     )
 
 

@@ -13,11 +13,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fullscale.data.case import Dataset
+from fullscale.data.case import Case, Dataset
 from fullscale.data.dicom.headers import NOT_DICOM, PassedOver, is_dicom_file, read_slices
 from fullscale.data.dicom.store import is_hidden, is_zip, study_files, zip_files
+from fullscale.data.faults import unknown_structures
 from fullscale.data.identity import content_files
 from fullscale.data.image_files import is_picture
+from fullscale.data.label_choice import LabelChoice
+from fullscale.data.labels import LabelScheme
 from fullscale.data.layouts.find import find_dataset, recognise
 from fullscale.data.layouts.folders import without_previews
 from fullscale.data.read import label_name, stem_of
@@ -157,21 +160,28 @@ class LabelMaps:
     Attributes:
         files: each by the name of its case.
         images: the scan of each case, where it is known.
-        labels: name of each label that a data set declares, background left out.
+        cases: what is known of each, where they are of cases.
+        scheme: what a data set declares of its labels.
         data: the data set, or the folder that they lie in.
         single: whether the path is one label map itself, not a folder of them.
     """
 
     files: dict[str, Path]
     images: dict[str, Path] = field(default_factory=dict)
-    labels: dict[int, str] = field(default_factory=dict)
+    cases: dict[str, Case] = field(default_factory=dict)
+    scheme: LabelScheme = field(default_factory=lambda: LabelScheme({}))
     data: Path | None = None
     single: bool = False
 
     def named_like(self, other: LabelMaps) -> LabelMaps:
         """Return a single label map, and its scan, under the name of another single one."""
-        files = dict(zip(other.files, self.files.values(), strict=True))
-        return replace(self, files=files, images=dict(zip(files, self.images.values(), strict=False)))
+        [name] = other.files
+        return replace(
+            self,
+            files=dict(zip([name], self.files.values(), strict=True)),
+            images=dict(zip([name], self.images.values(), strict=False)),
+            cases=dict(zip([name], self.cases.values(), strict=False)),
+        )
 
 
 def only_scan(path: str | Path) -> Scan:
@@ -202,17 +212,22 @@ def find_label_maps(path: str | Path) -> LabelMaps:
         return LabelMaps({name: path}, data=path.parent, single=True)
     dataset = recognise(path)
     if dataset is None:
-        return LabelMaps(_label_maps_in(path) if path.is_dir() else _labels_of(find_dataset(path)), data=path)
-    if dataset.ignore is not None:
-        raise DataError(f"{path}: label {dataset.ignore} is 'ignore', voxels of which nothing is known: not supported")
-    images = {case.id: case.first for case in dataset.cases}
-    labels = {value: name for value, name in (dataset.labels or {}).items() if value != 0}
-    found = _labels_of(dataset)
-    return LabelMaps(found, images, labels, dataset.root, single=found == {path.parent.name: path})
+        if not path.is_dir():
+            return replace(label_maps_of({case.id: case for case in find_dataset(path).cases}), data=path)
+        return LabelMaps(_label_maps_in(path), data=path)
+    scheme = LabelChoice().scheme(dataset, dataset.labels or {})
+    for problem in unknown_structures(dataset, ()) if scheme.structures else ():
+        raise DataError(f"{path}: {problem.case} {problem.message}")
+    found = label_maps_of({case.id: case for case in dataset.cases})
+    single = found.files == {path.parent.name: path}
+    return replace(found, scheme=scheme, data=dataset.root, single=single)
 
 
-def _labels_of(dataset: Dataset) -> dict[str, Path]:
-    return {case.id: case.label for case in dataset.cases if case.label is not None}
+def label_maps_of(cases: Mapping[str, Case]) -> LabelMaps:
+    """List the label maps of cases by their names, with what is known of each; cases without one are left out."""
+    labelled = {name: case for name, case in cases.items() if case.label is not None}
+    files = {name: case.label for name, case in labelled.items() if case.label is not None}
+    return LabelMaps(files, {name: case.first for name, case in labelled.items()}, labelled)
 
 
 def _label_maps_in(folder: Path) -> dict[str, Path]:

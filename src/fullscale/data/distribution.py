@@ -166,12 +166,11 @@ def _measures(percentiles: Mapping[str, Any], shape: Any, spacing_mm: Any, orien
 
 def _structure_ml(label_ml: Mapping[Any, float], scheme: LabelScheme) -> dict[str, float]:
     """Add up the volumes of the label values that are one structure."""
-    found = dict.fromkeys(scheme.structures.values(), 0.0)
-    for value, ml in label_ml.items():
-        written = scheme.merged.get(int(value), 0)
-        if written:
-            found[scheme.structures[written]] += float(ml)
-    return found
+    by_value = {int(value): float(ml) for value, ml in label_ml.items()}
+    return {
+        name: sum((by_value[value] for value in by_value if value in scheme.members[written]), 0.0)
+        for written, name in scheme.structures.items()
+    }
 
 
 def _join(one: Mapping[str, Span], other: Mapping[str, Span]) -> dict[str, Span]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -55,21 +55,14 @@ def oddities(image: Volume) -> Iterator[str]:
         yield f"the scan has one slice only (shape {image.shape})"
 
 
-def unsupported_labels(dataset: Dataset, structures: dict[int, str] | None) -> Iterator[Problem]:
-    """Say which declared labels cannot be trained on as they are, and how to choose others."""
-    if dataset.regions and structures is None:
-        overlapping = ", ".join(f"{name} {list(values)}" for name, values in dataset.regions.items())
-        text = f"structures overlap ({overlapping}), which is not supported; choose exclusive ones by their values"
-        yield Problem(WHOLE_SET, f"{text}, such as data.labels={{1: liver, 2: tumour}}")
-    if dataset.ignore is not None and dataset.ignore not in (structures or {}):
-        text = f"label {dataset.ignore} is 'ignore', voxels of which nothing is known; training without them is not"
-        remedy = f"count them as background by {dataset.ignore}: background in data.labels, or complete the masks"
-        yield Problem(WHOLE_SET, f"{text} supported: {remedy}")
+def unknown_structures(dataset: Dataset, chosen: Iterable[str]) -> Iterator[Problem]:
+    """Say which cases are labelled for a structure that does not exist; they cannot be used.
 
-
-def unknown_structures(dataset: Dataset, structures: dict[int, str] | None) -> Iterator[Problem]:
-    """Say which cases are labelled for a structure that the data set does not have; they cannot be used."""
-    known = {*(dataset.labels or {}).values(), *dataset.regions, *(structures or {}).values()} - {BACKGROUND[0]}
+    Args:
+        dataset: with the structures that it declares.
+        chosen: names of the structures that are segmented.
+    """
+    known = {*(dataset.labels or {}).values(), *dataset.regions, *chosen} - {BACKGROUND[0]}
     for case in dataset.cases:
         strange = next((name for name in case.labelled or () if name not in known), None)
         if strange is not None and known:

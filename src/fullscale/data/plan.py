@@ -6,7 +6,7 @@ A plan is JSON that a person reads and edits: change a `value`, and train with `
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 from pydantic import (
@@ -20,16 +20,16 @@ from pydantic import (
 
 from fullscale.data.checks import CaseFacts, ChannelFacts, Inspection, require_trainable
 from fullscale.data.image_plan import ImageFacts, is_image, plan_images
+from fullscale.data.label_choice import LabelChoice
+from fullscale.data.label_plan import NO_ORDER, NO_REGIONS, Choice, changed_labels, plan_labels
 from fullscale.data.labels import LabelScheme
 from fullscale.data.patch_plan import patch_shape, why_slices
 from fullscale.data.recipe import Intensity, Neighbours, Recipe, Spacing, View
 from fullscale.data.sides import safe_mirrors
 from fullscale.data.upright import extent_mm, in_plane, median_grid
 from fullscale.documents import read_model
-from fullscale.errors import DataError
+from fullscale.errors import UsageError
 from fullscale.geometry.units import Unit
-
-T = TypeVar("T")
 
 DEEPEST_STRIDE = 16
 CPU_SIDE = 192
@@ -48,15 +48,6 @@ BYTES_PER_VOXEL = 18_600
 the backward pass and halved for the type."""
 
 
-class Choice(BaseModel, Generic[T]):
-    """A value and why it was chosen."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    value: T
-    reason: str
-
-
 class Plan(BaseModel):
     """What the data suggest.
 
@@ -64,6 +55,9 @@ class Plan(BaseModel):
         dataset: its name.
         modality: `"CT"` (intensities are HU), `"MRI"` or `"unknown"`.
         labels: values in the masks and their names, background first; values that share a name are merged.
+        regions: label values of each structure, where structures overlap; they alone are segmented then.
+        region_order: value that each region is written as; empty is one of its own.
+        ignore: label value of which nothing is known, or null.
         intensity: clipping and normalisation, of each channel by its name where there are several.
         view: whether the network is shown slices, or patches of three dimensions.
         spacing_mm: voxel size that scans are resized to, in plane or along three axes; null keeps each scan's own.
@@ -82,6 +76,9 @@ class Plan(BaseModel):
     dataset: str
     modality: Choice[str]
     labels: Choice[dict[int, str]]
+    regions: Choice[dict[str, tuple[PositiveInt, ...]]] = NO_REGIONS
+    region_order: Choice[tuple[PositiveInt, ...]] = NO_ORDER
+    ignore: Choice[PositiveInt | None] = Choice(value=None, reason="every voxel is known")
     intensity: Choice[Intensity | dict[str, Intensity]]
     view: Choice[View] = Choice(value="slices", reason="a plan of an earlier version")
     spacing_mm: Choice[Spacing | None]
@@ -103,6 +100,10 @@ class Plan(BaseModel):
 
     @model_validator(mode="after")
     def _of_one_view(self) -> Plan:
+        try:
+            _ = self.scheme
+        except UsageError as error:
+            raise ValueError(str(error)) from error
         require_patch_size(self.patch_size.value, self.view.value)
         Recipe.model_validate(self._recipe_values())
         return self
@@ -121,7 +122,7 @@ class Plan(BaseModel):
     @property
     def scheme(self) -> LabelScheme:
         """What the values of the masks mean, and how a network's channels stand for them."""
-        return LabelScheme(self.labels.value)
+        return LabelScheme(self.labels.value, self.regions.value, self.region_order.value, self.ignore.value)
 
     @property
     def structures(self) -> dict[int, str]:
@@ -133,9 +134,15 @@ class Plan(BaseModel):
         """Channels of the network's output."""
         return self.scheme.channels
 
-    def with_labels(self, labels: dict[int, str] | None) -> Plan:
-        """Return the plan with other structures by value, background apart; None changes nothing."""
-        return self if labels is None else self.model_copy(update={"labels": _chosen(labels)})
+    def with_labels(self, choice: LabelChoice) -> Plan:
+        """Return the plan with what the settings say of labels; what they leave open stays.
+
+        Raises:
+            UsageError: it does not fit what stays.
+        """
+        changed = self.model_copy(update=changed_labels(choice))
+        _ = changed.scheme
+        return changed
 
 
 def require_patch_size(patch_size: tuple[int, ...], view: View) -> None:
@@ -176,16 +183,16 @@ def make_plan(inspection: Inspection, gpu_gib: float | None = None, view: View |
     common: dict[str, Any] = {
         "dataset": inspection.dataset.name,
         "modality": modality,
-        "labels": _labels(inspection),
+        **plan_labels(inspection),
         "intensity": _intensities(modality.value, facts),
         "view": chosen_view,
         "resample_channels": _resampling(inspection),
         "width": _width(gpu_gib, chosen_view.value),
     }
     if all(is_image(f.shape) for f in facts) and chosen_view.value == "slices":
-        return Plan(**common, **_for_images(facts, gpu_gib, common))
+        return Plan(**common, **_for_images(facts, gpu_gib, inspection.scheme, common["width"].value))
     if chosen_view.value == "patches":
-        return Plan(**common, **_for_patches(facts, gpu_gib, LabelScheme(common["labels"].value)))
+        return Plan(**common, **_for_patches(facts, gpu_gib, inspection.scheme))
     spacing = _spacing(facts, gpu_gib)
     patch = _patch_size(facts, spacing.value, gpu_gib)
     return Plan(
@@ -212,15 +219,16 @@ def _view(facts: list[CaseFacts], gpu_gib: float | None, wanted: View | None) ->
     return Choice(value="patches", reason="voxels are about as long as wide, and the scans have many slices")
 
 
-def _for_images(facts: list[CaseFacts], gpu_gib: float | None, common: dict[str, Any]) -> dict[str, Choice[Any]]:
+def _for_images(
+    facts: list[CaseFacts], gpu_gib: float | None, scheme: LabelScheme, width: int
+) -> dict[str, Choice[Any]]:
     """Choose for single images."""
-    structures = LabelScheme(common["labels"].value).structures
     images = [ImageFacts(*in_plane(f), f.unit, f.thickness) for f in facts]
-    found = plan_images(images, structures.values(), on_cpu=gpu_gib is None)
+    found = plan_images(images, scheme.structures.values(), on_cpu=gpu_gib is None)
     patch = _patch_size(facts, found.choices["spacing_mm"][0], gpu_gib, found.pixel)
     return {name: Choice(value=value, reason=reason) for name, (value, reason) in found.choices.items()} | {
         "patch_size": patch,
-        "batch_size": _batch_size(patch.value, common["width"].value, gpu_gib),
+        "batch_size": _batch_size(patch.value, width, gpu_gib),
     }
 
 
@@ -274,21 +282,6 @@ def _modality(inspection: Inspection, facts: list[CaseFacts]) -> Choice[str]:
     if lowest <= -500:
         return Choice(value="CT", reason=f"not declared; the scans reach {lowest:.0f}, as air does in HU")
     return Choice(value="unknown", reason=f"not declared, and the lowest voxels ({lowest:.0f}) are not air in HU")
-
-
-def _labels(inspection: Inspection) -> Choice[dict[int, str]]:
-    labels = {0: "background"} | inspection.labels
-    if len(labels) < 2 or not any(f.holds_structure for f in inspection.facts.values()):
-        sought = "a label other than 0" if inspection.structures is None else "a label that data.labels names"
-        raise DataError(f"no mask of {inspection.dataset.name} holds {sought}: there is nothing to learn")
-    if inspection.structures is not None:
-        return _chosen(inspection.structures)
-    source = "declared by the data set" if inspection.dataset.labels else "found in the masks; give them names here"
-    return Choice(value=dict(sorted(labels.items())), reason=source)
-
-
-def _chosen(structures: dict[int, str]) -> Choice[dict[int, str]]:
-    return Choice(value={0: "background"} | dict(sorted(structures.items())), reason="set by data.labels")
 
 
 def _intensities(modality: str, facts: list[CaseFacts]) -> Choice[Intensity | dict[str, Intensity]]:

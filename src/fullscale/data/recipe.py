@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, PositiveFloat, model_validator
 
 from fullscale.data.case import ONE_CHANNEL
-from fullscale.data.labels import LabelScheme
+from fullscale.data.labels import IGNORED, LabelScheme
 from fullscale.errors import DataError
 from fullscale.geometry.orientation import Reorientation, reorientation
 from fullscale.geometry.resample import resize_label_volume, resize_volume
@@ -239,12 +239,22 @@ def require_contrast(image: npt.NDArray[Any], channels: Mapping[str, Volume], re
             )
 
 
-def label_slices(mask: Volume, geometry: SliceGeometry, labels: Mapping[int, str]) -> npt.NDArray[np.uint8]:
-    """Cut and resize a label volume: class indices uint8 `[S, H, W]`.
+def label_slices(
+    mask: Volume, geometry: SliceGeometry, scheme: LabelScheme, ignored: npt.NDArray[np.bool_] | None = None
+) -> npt.NDArray[np.uint8]:
+    """Cut and resize a label volume: class indices uint8 `[S, H, W]`, `IGNORED` where nothing is known.
 
     Values that share a name are merged; values that have no name become background.
+
+    Args:
+        mask: label volume.
+        geometry: of the scan.
+        scheme: what the values stand for.
+        ignored: bool, of the mask's shape, voxels of which nothing is known.
     """
-    classes = LabelScheme(labels).targets(_slices(mask, geometry))
+    classes = scheme.targets(_slices(mask, geometry))
+    if ignored is not None:
+        classes[_slices(mask.with_array(ignored), geometry)] = IGNORED
     return np.ascontiguousarray(resize_label_volume(classes, geometry.network_shape))
 
 

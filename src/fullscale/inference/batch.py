@@ -46,12 +46,12 @@ class OutputOptions:
 
     Attributes:
         format: "nifti" (a scan's own format where it is a file), "seg" (DICOM SEG, of DICOM scans alone), or "both".
-        seg_type: "labelmap" or "binary"; see `write_seg`.
+        seg_type: "labelmap" or "binary"; see `write_seg`. None is the first, or where structures overlap the second.
         probabilities: each structure's probability too, beside the mask, never as SEG.
     """
 
     format: MaskFormat = "nifti"
-    seg_type: Literal["labelmap", "binary"] = "labelmap"
+    seg_type: Literal["labelmap", "binary"] | None = None
     probabilities: bool = False
 
 
@@ -289,10 +289,8 @@ def _predict(
         labels, soft = predictor.predict_probabilities(channels)
     else:
         labels = predictor.predict(channels)
-    result.structure_ml = {
-        structure: float((labels.array == value).sum() * labels.voxel_ml)
-        for value, structure in predictor.card.structures.items()
-    }
+    voxels = predictor.card.scheme.voxels(labels.array)
+    result.structure_ml = {structure: float(count * labels.voxel_ml) for structure, count in voxels.items()}
     result.unit = labels.unit
     strange += strange_volumes(result.structure_ml, trained, labels.unit)
     if strange:
@@ -312,7 +310,8 @@ def _predict(
         labels = _with_identifiers(result, labels, _copy_of(output, found.name))
         from fullscale.data.dicom.seg import write_seg
 
-        write_seg(result.segmentation, labels, predictor.card.structures, predictor.card.algorithm, options.seg_type)
+        card = predictor.card
+        write_seg(result.segmentation, labels, card.scheme, card.algorithm, options.seg_type)
 
 
 def mask_suffix(scan: Path) -> str:
@@ -339,7 +338,7 @@ def _can_be_seg(
     try:
         from fullscale.data.dicom.seg import require_sources  # of an extra, which other formats do without
 
-        result.notes += require_sources(scan, card.structures, card.algorithm, options.seg_type, dicom.fix_identifiers)
+        result.notes += require_sources(scan, card.scheme, card.algorithm, options.seg_type, dicom.fix_identifiers)
     except DataError as error:
         if options.format == "seg":
             raise

@@ -8,7 +8,7 @@ structure, in a few bytes a voxel of it besides the mask.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,11 +41,19 @@ class CaseMasks:
         prediction: label values `[X, Y, Z]`, as the model decided them.
         truth: label values of the same shape.
         voxel_ml: volume of a voxel.
+        ignored: voxels of which nothing is known, of the same shape; the truth is background there.
+        unknown: values of the structures that were not drawn.
     """
 
     prediction: Labels
     truth: Labels
     voxel_ml: float
+    ignored: npt.NDArray[np.bool_] | None = None
+    unknown: tuple[int, ...] = ()
+
+    def known(self, mask: npt.NDArray[np.bool_], box: Box = ()) -> npt.NDArray[np.bool_]:
+        """Take out of a mask, that of a box, what is ignored."""
+        return mask if self.ignored is None else mask & ~self.ignored[box]
 
 
 def apply_rules(labels: Labels, voxel_ml: float, scheme: LabelScheme, rules: Iterable[PostprocessRule]) -> Labels:
@@ -59,7 +67,8 @@ def apply_rules(labels: Labels, voxel_ml: float, scheme: LabelScheme, rules: Ite
 
     Returns:
         A new array of the same type. Voxels of a structure become background, or background within it becomes it; no
-        voxel changes from one structure to another.
+        voxel changes from one structure to another. Of regions, what a rule takes out of one is left to the regions
+        that it does not contain; see `LabelScheme.without`.
 
     Raises:
         UsageError: a rule names a structure that the scheme does not know.
@@ -70,20 +79,21 @@ def apply_rules(labels: Labels, voxel_ml: float, scheme: LabelScheme, rules: Ite
     if unknown:
         raise UsageError(f"a rule of post-processing is for {unknown[0]!r}: expected one of {', '.join(values)}")
     boxes, all_parts = structure_boxes(labels, scheme), None
+    members = scheme.members
     for rule in rules:
         value = values[rule.structure]
         if rule.action == "fill_holes" or value not in boxes:
             continue
         if rule.action == "keep_largest_of_all":
-            all_parts = all_parts or Parts.of_all(labels, boxes)
+            all_parts = all_parts or Parts.of_all(labels, scheme, boxes)
             parts = all_parts
         else:
-            parts = Parts.of(labels, value, boxes[value])
-        _drop(done, value, parts, parts.dropped_by(rule, voxel_ml))
+            parts = Parts.of(labels, members[value], boxes[value])
+        _drop(done, scheme.without(value), parts, parts.dropped_by(rule, voxel_ml))
     filled = {values[rule.structure] for rule in rules if rule.action == "fill_holes"}
     for value, box in sorted(structure_boxes(done, scheme).items(), key=_size_of_box):
         if value in filled:  # a hole within a tumour within a liver is the tumour's: it comes first
-            holes = Holes(done, value, box)
+            holes = Holes(done, members[value], box)
             done[box][holes.voxels] = value
     return done
 
@@ -91,7 +101,24 @@ def apply_rules(labels: Labels, voxel_ml: float, scheme: LabelScheme, rules: Ite
 def structure_boxes(labels: Labels, scheme: LabelScheme) -> dict[int, Box]:
     """Return the box around each structure that the mask holds, by its value."""
     found = ndimage.find_objects(labels)
-    return {value: found[value - 1] for value in scheme.structures if value <= len(found) and found[value - 1]}
+    boxes: dict[int, Box] = {}
+    for structure, values in scheme.members.items():
+        parts = [found[value - 1] for value in values if value <= len(found) and found[value - 1]]
+        if parts:
+            boxes[structure] = _around(parts)
+    return boxes
+
+
+def _around(boxes: Collection[Box]) -> Box:
+    """Return the box around several."""
+    sides = zip(*boxes, strict=True)
+    return tuple(slice(min(s.start for s in side), max(s.stop for s in side)) for side in sides)
+
+
+def _is_of(labels: Labels, values: Sequence[int]) -> npt.NDArray[np.bool_]:
+    """Say which voxels have one of these values."""
+    inside: npt.NDArray[np.bool_] = labels == values[0] if len(values) == 1 else np.isin(labels, values)
+    return inside
 
 
 class Parts:
@@ -107,16 +134,15 @@ class Parts:
         self.index, self.number = ndimage.label(mask, structure=_CORNERS)
 
     @classmethod
-    def of(cls, labels: Labels, value: int, box: Box) -> Parts:
+    def of(cls, labels: Labels, values: Sequence[int], box: Box) -> Parts:
         """Part one structure."""
-        return cls(labels[box] == value, box)
+        return cls(_is_of(labels[box], values), box)
 
     @classmethod
-    def of_all(cls, labels: Labels, boxes: dict[int, Box]) -> Parts:
+    def of_all(cls, labels: Labels, scheme: LabelScheme, boxes: dict[int, Box]) -> Parts:
         """Part all structures together."""
-        sides = zip(*boxes.values(), strict=True)
-        box = tuple(slice(min(s.start for s in side), max(s.stop for s in side)) for side in sides)
-        return cls(np.stack([np.isin(plane, list(boxes)) for plane in labels[box]]), box)
+        box = _around(boxes.values())
+        return cls(np.stack([np.isin(plane, scheme.atoms) for plane in labels[box]]), box)
 
     def voxels(self, where: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.int64]:
         """Count the voxels of each part, from part 1 on; only those of a mask `where` of the box, if it is given."""
@@ -136,17 +162,17 @@ class Holes:
 
     Args:
         labels: the whole mask.
-        value: of the structure.
+        values: of the structure.
         box: around the structure.
 
     Attributes:
         voxels: bool, within the box.
     """
 
-    def __init__(self, labels: Labels, value: int, box: Box) -> None:
+    def __init__(self, labels: Labels, values: Sequence[int], box: Box) -> None:
         self.box = box
         inside = labels[box]
-        outside = np.pad(inside != value, 1, constant_values=True)  # so that all that lies outside is one part
+        outside = np.pad(~_is_of(inside, values), 1, constant_values=True)  # so that all that lies outside is one part
         index, _ = ndimage.label(outside, structure=_FACES)
         enclosed = index[1:-1, 1:-1, 1:-1] > 1  # the padding comes first, so that the outside is part 1
         self.voxels: npt.NDArray[np.bool_] = enclosed & (inside == 0)
@@ -162,8 +188,8 @@ def choose_rules(
 
     Of the rules that leave parts of a structure out, the one with the highest mean Dice is kept, if it raises the mean
     by more than `margin` and makes no more cases worse than better. Then the same is asked of filling its holes. A case
-    that neither mask nor truth holds the structure in is not counted. One whose false structure goes away entirely
-    counts as 1 from then on.
+    that neither mask nor truth holds the structure in is not counted, nor is one in which the structure was not drawn.
+    One whose false structure goes away entirely counts as 1 from then on. What is ignored counts nowhere.
 
     Args:
         cases: each gives its masks when it is called, which is twice; one case is in memory at a time.
@@ -193,20 +219,23 @@ def _after_dropping(
 ) -> dict[PostprocessRule, Change]:
     """Return what each rule changes; all of it follows from how many voxels of each part are right."""
     boxes = structure_boxes(case.prediction, scheme)
-    together = Parts.of_all(case.prediction, boxes) if boxes else None
+    together = Parts.of_all(case.prediction, scheme, boxes) if boxes else None
     changes: dict[PostprocessRule, Change] = {}
     for value, name in scheme.structures.items():
-        mine = [rule for rule in rules if rule.structure == name]
-        in_truth = int((case.truth == value).sum())
+        mine = [rule for rule in rules if rule.structure == name and value not in case.unknown]
+        values = scheme.members[value]
+        in_truth = int(_is_of(case.truth, values).sum())
         if value not in boxes:
             changes |= {rule: (0.0, 0.0) for rule in mine if in_truth}
             continue
-        alone = Parts.of(case.prediction, value, boxes[value])
+        alone = Parts.of(case.prediction, values, boxes[value])
         for rule in mine:
             parts = together if together is not None and rule.action == "keep_largest_of_all" else alone
-            predicted = case.prediction[parts.box] == value
+            predicted = case.known(_is_of(case.prediction[parts.box], values), parts.box)
             voxels = parts.voxels(predicted)
-            right = parts.voxels(predicted & (case.truth[parts.box] == value))
+            if not voxels.sum() + in_truth:
+                continue
+            right = parts.voxels(predicted & _is_of(case.truth[parts.box], values))
             kept = ~_dropped(rule, parts.voxels(), case.voxel_ml)
             before, after = (_dice(right[k].sum(), voxels[k].sum(), in_truth) for k in (np.s_[:], kept))
             changes[rule] = before, after
@@ -222,15 +251,17 @@ def _after_filling(
     changes: dict[PostprocessRule, Change] = {}
     for rule in rules:
         value = values[rule.structure]
-        truth, mask = case.truth == value, labels == value
+        members = scheme.members[value]
+        truth, mask = _is_of(case.truth, members), case.known(_is_of(labels, members))
         right, predicted, in_truth = int((truth & mask).sum()), int(mask.sum()), int(truth.sum())
-        if not predicted + in_truth:
+        if value in case.unknown or not predicted + in_truth:
             continue
         before = after = _dice(right, predicted, in_truth)
         if value in boxes:
-            holes = Holes(labels, value, boxes[value])
+            holes = Holes(labels, members, boxes[value])
             gained = int((truth[holes.box] & holes.voxels).sum())
-            after = _dice(right + gained, predicted + int(holes.voxels.sum()), in_truth)
+            filled = int(case.known(holes.voxels, holes.box).sum())
+            after = _dice(right + gained, predicted + filled, in_truth)
         changes[rule] = before, after
     return changes
 
@@ -266,11 +297,20 @@ def _dropped(rule: PostprocessRule, voxels: npt.NDArray[np.int64], voxel_ml: flo
     return dropped
 
 
-def _drop(labels: Labels, value: int, parts: Parts, dropped: npt.NDArray[np.bool_]) -> None:
-    """Turn the dropped parts into background, as far as they are of the structure; plane by plane."""
+def _drop(labels: Labels, becomes: Mapping[int, int], parts: Parts, dropped: npt.NDArray[np.bool_]) -> None:
+    """Turn what is dropped into what is left without the structure, as far as it is of the structure; plane by plane.
+
+    Args:
+        labels: changed in place.
+        becomes: the value that each value of the structure becomes.
+        parts: of the structure, or of all together.
+        dropped: whether each part is.
+    """
     table = np.concatenate([[False], dropped])
     for plane, index in zip(labels[parts.box], parts.index, strict=True):
-        plane[table[index] & (plane == value)] = 0
+        before, gone = plane.copy(), table[index]
+        for value, left in becomes.items():
+            plane[gone & (before == value)] = left
 
 
 def _size_of_box(structure: tuple[int, Box]) -> int:

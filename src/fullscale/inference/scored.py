@@ -14,14 +14,14 @@ from fullscale.data.case import Case
 from fullscale.data.identity import DigestIndex, case_digest
 from fullscale.data.image_files import is_picture
 from fullscale.data.labels import LabelScheme
-from fullscale.data.read import read_truth
+from fullscale.data.truth import truth_of
 from fullscale.data.volume_files import write_volume
 from fullscale.errors import DataError
 from fullscale.files import require_inside, safe_name
 from fullscale.inference.batch import jobs_of, mask_suffix
 from fullscale.inference.guided import predict_guided
 from fullscale.inference.predictor import Predictor
-from fullscale.metrics.presence import GuidedScores, score_guided
+from fullscale.metrics.presence import GuidedScores, Known, score_guided
 from fullscale.metrics.surface import TOLERANCE_MM, Tolerance
 from fullscale.progress import Progress, ignore
 from fullscale.runfolder import SUMMARY
@@ -35,7 +35,7 @@ def predict_and_score(
     predictor: Predictor,
     folder: Path,
     cases: Sequence[Case],
-    labels: Mapping[int, str],
+    labels: LabelScheme | Mapping[int, str],
     tolerance_mm: Tolerance = TOLERANCE_MM,
     progress: Progress = ignore,
     jobs: int | None = 1,
@@ -49,7 +49,7 @@ def predict_and_score(
         predictor: the model; with guidance, its gate is scored too.
         folder: for the masks and the scores.
         cases: scans with their truth.
-        labels: name of each value in the truth; values that share a name are merged.
+        labels: name of each value in the truth, values that share a name being merged; or the scheme.
         tolerance_mm: of the surface Dice.
         progress: told of each case that is segmented.
         jobs: processes that share the cases; None as the machine allows, one on a GPU.
@@ -68,7 +68,8 @@ def predict_and_score(
     failures: list[Failure] = []
     done: dict[str, Case] = {}
     shared = Shared(predictor)
-    segment = partial(_segment, predictor=shared, folder=folder, labels=dict(labels))
+    scheme = LabelScheme.of(labels)
+    segment = partial(_segment, predictor=shared, folder=folder, scheme=scheme)
     with make_executor(jobs_of(predictor, jobs, len(cases)), shared) as executor:
         for outcome in map_cases(executor, segment, cases, progress, attrgetter("id")):
             failure = outcome.failure()
@@ -80,7 +81,7 @@ def predict_and_score(
     if not done:
         first = failures[0] if failures else Failure("-", "there are no labelled cases")
         raise DataError(f"none of {len(cases)} cases could be segmented, such as {first.case}: {first.message}")
-    summary = evaluate(folder, done, labels, tolerance_mm, jobs=jobs)
+    summary = evaluate(folder, done, scheme, tolerance_mm, jobs=jobs)
     members = [member.card for member in predictor.members]
     model = scored_model(predictor.card, members, list(done.values()), index or DigestIndex())
     every_failure = [*failures, *summary.failures]
@@ -105,13 +106,13 @@ def mask_of(case: Case, folder: Path) -> Path:
     return require_inside(folder, folder / f"{safe_name(case.id)}{suffix}")
 
 
-def _segment(case: Case, predictor: Shared[Predictor], folder: Path, labels: Mapping[int, str]) -> list[GuidedScores]:
+def _segment(case: Case, predictor: Shared[Predictor], folder: Path, scheme: LabelScheme) -> list[GuidedScores]:
     """Write the mask of one case, and return what its gate does where there is one."""
     mask, guided = predict_guided(predictor.value, dict(case.channels))
     write_volume(mask_of(case, folder), mask)
     if guided is None:
         return []
     assert case.label is not None
-    scheme = LabelScheme(labels)
-    truth = scheme.merge(read_truth(case, scheme))
-    return [score_guided(case.id, guided, truth, list(predictor.value.card.structures))]
+    truth = truth_of(case, scheme)
+    known = Known(scheme.members if scheme.regions else None, truth.ignored, truth.unknown)
+    return [score_guided(case.id, guided, truth.labels, list(predictor.value.card.structures), known)]

@@ -1,8 +1,9 @@
 """Segmentation losses, made by name. Knows torch and the registry only; torch is loaded with the first loss.
 
 Every loss is a module called `loss(logits [B, C, *size], target [B, *size]) -> scalar`; size is H W of slices or D H W
-of patches. One class is sigmoid with a target of 0 and 1, more are softmax with background as class 0. The arithmetic
-is float32 at least, whatever the logits are, and float64 where they are float64. A loss made of several has
+of patches. One class is sigmoid with a target of 0 and 1, more are softmax with background as class 0. Structures that
+may overlap are independent channels, each a sigmoid, whose target is `[B, C, *size]` of 0 and 1. The arithmetic is
+float32 at least, whatever the logits are, and float64 where they are float64. A loss made of several has
 `parts(logits, target)`, by name.
 """
 
@@ -14,6 +15,9 @@ from fullscale.registry import Registry
 
 if TYPE_CHECKING:
     from torch import nn
+
+IGNORED = 255
+"""Stands in class indices for a voxel of which nothing is known. `SupervisedLoss` shows none of them to a loss."""
 
 LOSSES: Registry[nn.Module] = Registry(
     kind="loss",

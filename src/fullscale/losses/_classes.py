@@ -20,13 +20,16 @@ def foreground(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         logits: `[B, C, *size]`: one class takes the sigmoid, more take the softmax and then lose the background.
-        target: `[B, *size]` class indices.
+        target: `[B, *size]` class indices; or of independent channels, each of which takes the sigmoid and is a
+            foreground class, `[B, C, *size]` of 0 and 1.
 
     Raises:
         UsageError: see `check_segmentation`.
     """
     check_segmentation(logits, target)
     logits = at_least_float32(logits)
+    if target.ndim == logits.ndim:
+        return logits.sigmoid(), target.to(logits.dtype)
     if logits.shape[1] == 1:
         return logits.sigmoid(), (target == 1).unsqueeze(1).to(logits.dtype)
     classes = torch.arange(1, logits.shape[1], device=target.device)
@@ -37,14 +40,16 @@ def foreground(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 def log_probability_of_truth(logits: Tensor, target: Tensor) -> Tensor:
     """Return the log-probability of each pixel's true class, `[B, *size]`, finite for any finite logits.
 
+    Of independent channels it is that of each channel's truth, `[B, C, *size]`.
+
     Raises:
         UsageError: see `check_segmentation`.
     """
     check_segmentation(logits, target)
     logits = at_least_float32(logits)
-    if logits.shape[1] == 1:
+    if logits.shape[1] == 1 or target.ndim == logits.ndim:
         sign = 2 * target.to(logits.dtype) - 1
-        return F.logsigmoid(sign * logits.squeeze(1))
+        return F.logsigmoid(sign * (logits if target.ndim == logits.ndim else logits.squeeze(1)))
     return logits.log_softmax(dim=1).gather(1, target.long().unsqueeze(1)).squeeze(1)
 
 
@@ -60,7 +65,7 @@ def check_segmentation(logits: Tensor, target: Tensor) -> None:
 
     Raises:
         UsageError: logits are not `[B, C, *size]` of 2 or 3 axes, the target is not a whole-number `[B, *size]` of the
-            same size, or it holds a value that is no class.
+            same size or, of independent channels, `[B, C, *size]`, or it holds a value that is no class.
     """
     if logits.ndim not in (4, 5) or logits.shape[1] < 1:
         raise UsageError(
@@ -68,16 +73,16 @@ def check_segmentation(logits: Tensor, target: Tensor) -> None:
             "[batch, classes, depth, height, width]"
         )
     batch, classes, *size = logits.shape
-    if target.shape != (batch, *size):
+    if target.shape not in ((batch, *size), logits.shape):
         raise UsageError(
             f"target has shape {list(target.shape)}: expected {[batch, *size]} for logits "
-            f"{list(logits.shape)}, class indices without a channel axis"
+            f"{list(logits.shape)}, class indices without a channel axis; or their shape, 0 and 1 of each channel"
         )
     if target.is_floating_point() or target.is_complex():
         raise UsageError(f"target is {target.dtype}: expected class indices of a whole-number type")
     if target.device.type == "cpu" and target.numel() > 0 and not torch.compiler.is_compiling():
         low, high = (int(value) for value in target.aminmax())
-        last = max(1, classes - 1)
+        last = 1 if target.ndim == logits.ndim else max(1, classes - 1)
         if low < 0 or high > last:
             raise UsageError(f"target holds values from {low} to {high}: expected 0 to {last} for {classes} class(es)")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,9 @@ from fullscale.errors import DataError, GeometryError, UsageError
 
 Scores = dict[str, float | None]
 """Scores by name; None where a score is not defined."""
+
+Members = Mapping[int, Sequence[int]]
+"""Every value that a structure is made of, by the value that stands for it; of itself alone where it is not listed."""
 
 _DIAGONAL = math.inf
 _EMPTY_MASK_SCORES: dict[tuple[bool, bool], tuple[float | None, ...]] = {
@@ -75,13 +78,21 @@ class Counts:
         return counts | {"n_pred": self.n_pred, "n_ref": self.n_ref}
 
 
-def overlap_counts(prediction: npt.NDArray[Any], reference: npt.NDArray[Any], labels: Iterable[int]) -> list[Counts]:
+def overlap_counts(
+    prediction: npt.NDArray[Any],
+    reference: npt.NDArray[Any],
+    labels: Iterable[int],
+    members: Members | None = None,
+    ignored: npt.NDArray[np.bool_] | None = None,
+) -> list[Counts]:
     """Count true and false positives and negatives of every class in one pass.
 
     Args:
         prediction: label map of any shape, integers or booleans, 0 for background.
         reference: the truth, of the same shape.
         labels: values of the classes, from 1; voxels of any other value belong to none of them.
+        members: values of the classes that are made of several, and may overlap.
+        ignored: voxels that are left out, of the same shape.
 
     Returns:
         The counts of each class, in the order of `labels`.
@@ -95,15 +106,22 @@ def overlap_counts(prediction: npt.NDArray[Any], reference: npt.NDArray[Any], la
     _require_comparable(prediction, reference, wanted)
     if not wanted:
         return []
-    classes = np.unique(wanted)
-    table = _confusion(prediction, reference, classes)
+    parts = members_of(wanted, members)
+    classes = np.unique([value for part in parts for value in part])
+    table = _confusion(prediction, reference, classes, ignored)
+    voxels = prediction.size - (0 if ignored is None else int(np.count_nonzero(ignored)))
     counts = []
-    for label in wanted:
-        k = int(np.searchsorted(classes, label))
-        tp = int(table[k, k])
+    for part in parts:
+        k = np.searchsorted(classes, part)
+        tp = int(table[np.ix_(k, k)].sum())
         fp, fn = int(table[k].sum()) - tp, int(table[:, k].sum()) - tp
-        counts.append(Counts(tp, fp, fn, prediction.size - tp - fp - fn))
+        counts.append(Counts(tp, fp, fn, voxels - tp - fp - fn))
     return counts
+
+
+def members_of(labels: Iterable[int], members: Members | None) -> list[Sequence[int]]:
+    """List the values that each class is made of."""
+    return [(members or {}).get(label, (label,)) for label in labels]
 
 
 def overlap_scores(counts: Counts) -> Scores:
@@ -172,13 +190,18 @@ def _require_comparable(prediction: npt.NDArray[Any], reference: npt.NDArray[Any
 
 
 def _confusion(
-    prediction: npt.NDArray[Any], reference: npt.NDArray[Any], classes: npt.NDArray[Any]
+    prediction: npt.NDArray[Any],
+    reference: npt.NDArray[Any],
+    classes: npt.NDArray[Any],
+    ignored: npt.NDArray[np.bool_] | None,
 ) -> npt.NDArray[np.intp]:
     """Count voxels by predicted and true class; the last row and column stand for every other value.
 
     Voxels that are background in both are left out.
     """
     either = (prediction != 0) | (reference != 0)
+    if ignored is not None:
+        either &= ~ignored
     n = len(classes) + 1
     cells = class_index(prediction[either], classes) * n + class_index(reference[either], classes)
     return np.bincount(cells, minlength=n * n).reshape(n, n)

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fullscale.geometry.volume import Volume, require_same_grid
-from fullscale.metrics.overlap import Scores, overlap_counts
-from fullscale.metrics.slices import slice_scores, slice_voxels
+from fullscale.metrics.overlap import Members, Scores, overlap_counts
+from fullscale.metrics.slices import known_slices, slice_scores, slice_voxels
 
 CONFUSION = ("present_found", "present_missed", "absent_invented", "absent_found")
 """Slices by what they hold and what guidance predicted: present and predicted present, and so on."""
@@ -46,8 +46,23 @@ class GuidedScores:
     metrics: dict[int, dict[str, Scores]]
 
 
+@dataclass(frozen=True)
+class Known:
+    """What is known of a case, beyond its label map.
+
+    Attributes:
+        members: values of the structures that are made of several.
+        ignored: voxels of which nothing is known, of the shape of the label map.
+        unknown: labels of the structures that were not drawn.
+    """
+
+    members: Members | None = None
+    ignored: npt.NDArray[np.bool_] | None = None
+    unknown: Sequence[int] = ()
+
+
 def presence_confusion(
-    predicted_present: npt.NDArray[np.bool_], reference: Volume, labels: Sequence[int]
+    predicted_present: npt.NDArray[np.bool_], reference: Volume, labels: Sequence[int], known: Known | None = None
 ) -> dict[int, Scores]:
     """Count for each label the slices by what they hold and what guidance said; see `CONFUSION`.
 
@@ -55,16 +70,20 @@ def presence_confusion(
         predicted_present: `[S, labels]`, from feet to head.
         reference: the truth.
         labels: values of the classes, in the order of `predicted_present`.
+        known: what is known of the truth; a slice that is not known whole is counted where it holds the structure.
     """
-    held = slice_voxels(reference, labels) > 0
+    known = known or Known()
+    held, whole = slice_voxels(reference, labels, known.members) > 0, known_slices(reference, known.ignored)
     counts: dict[int, Scores] = {}
     for label, here, told in zip(labels, held.T, predicted_present.T, strict=True):
-        cells = (here & told, here & ~told, ~here & told, ~here & ~told)
+        cells = (here & told, here & ~told, whole & ~here & told, whole & ~here & ~told)
         counts[label] = {name: int(cell.sum()) for name, cell in zip(CONFUSION, cells, strict=True)}
     return counts
 
 
-def score_guided(case: str, guided: Guided, reference: Volume, labels: Sequence[int]) -> GuidedScores:
+def score_guided(
+    case: str, guided: Guided, reference: Volume, labels: Sequence[int], known: Known | None = None
+) -> GuidedScores:
     """Score one case with and without the gate, and what guidance said of its slices.
 
     Args:
@@ -72,15 +91,22 @@ def score_guided(case: str, guided: Guided, reference: Volume, labels: Sequence[
         guided: what the network made of it.
         reference: the truth.
         labels: values of the classes, in the order of `guided.predicted_present`.
+        known: what is known of the truth; the numbers of a structure that was not drawn are None.
 
     Raises:
         GeometryError: the truth lies on another grid.
     """
     require_same_grid(guided.gated, reference, "prediction and truth")
-    presence = presence_confusion(guided.predicted_present, reference, labels)
-    sides = {"gated": _scores(guided.gated, reference, labels), "ungated": _scores(guided.ungated, reference, labels)}
-    parts = {label: {side: scores[label] for side, scores in sides.items()} for label in labels}
-    return GuidedScores(case, {label: parts[label] | {"presence": presence[label]} for label in labels})
+    known = known or Known()
+    parts = {
+        "gated": _scores(guided.gated, reference, labels, known),
+        "ungated": _scores(guided.ungated, reference, labels, known),
+        "presence": presence_confusion(guided.predicted_present, reference, labels, known),
+    }
+    by_label = {label: {part: scores[label] for part, scores in parts.items()} for label in labels}
+    for label in known.unknown:
+        by_label[label] = {part: dict.fromkeys(scores) for part, scores in by_label[label].items()}
+    return GuidedScores(case, by_label)
 
 
 def guidance_summary(cases: Sequence[GuidedScores], labels: Mapping[int, str]) -> dict[str, Any]:
@@ -96,9 +122,9 @@ def guidance_summary(cases: Sequence[GuidedScores], labels: Mapping[int, str]) -
     }
 
 
-def _scores(prediction: Volume, reference: Volume, labels: Sequence[int]) -> dict[int, Scores]:
-    counts = overlap_counts(prediction.array, reference.array, labels)
-    slices = slice_scores(prediction, reference, labels)
+def _scores(prediction: Volume, reference: Volume, labels: Sequence[int], known: Known) -> dict[int, Scores]:
+    counts = overlap_counts(prediction.array, reference.array, labels, known.members, known.ignored)
+    slices = slice_scores(prediction, reference, labels, known.members, known.ignored)
     scores: dict[int, Scores] = {}
     for label, count in zip(labels, counts, strict=True):
         scores[label] = {"Dice": count.dice, "FP": count.fp, "FN": count.fn} | slices[label]

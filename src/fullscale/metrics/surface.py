@@ -21,6 +21,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from fullscale.errors import UsageError
+from fullscale.metrics.overlap import Members, members_of
 
 Mask = npt.NDArray[np.bool_]
 Box = tuple[slice, slice, slice]
@@ -76,16 +77,21 @@ def surface_voxels(mask: Mask) -> Mask:
     return mask & ~inner
 
 
-def joint_boxes(prediction: npt.NDArray[Any], reference: npt.NDArray[Any], labels: Iterable[int]) -> dict[int, Box]:
+def joint_boxes(
+    prediction: npt.NDArray[Any], reference: npt.NDArray[Any], labels: Iterable[int], members: Members | None = None
+) -> dict[int, Box]:
     """Find for each label the smallest box that holds its voxels in both label maps `[X, Y, Z]`.
 
-    Each map is passed through once for all labels. A label in neither has no box.
+    Each map is passed through once for all labels. A label in neither has no box; one that is made of several values
+    has one around all of them.
     """
     wanted = list(labels)
-    found = [_boxes(prediction, wanted), _boxes(reference, wanted)]
+    values = members_of(wanted, members)
+    every = sorted({value for part in values for value in part})
+    found = [_boxes(prediction, every), _boxes(reference, every)]
     boxes: dict[int, Box] = {}
-    for label in wanted:
-        parts = [part[label] for part in found if label in part]
+    for label, of_it in zip(wanted, values, strict=True):
+        parts = [part[value] for part in found for value in of_it if value in part]
         if parts:
             x, y, z = (
                 slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*parts, strict=True)

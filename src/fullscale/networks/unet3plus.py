@@ -45,7 +45,8 @@ class UNet3Plus(nn.Module):
 
     Args:
         in_channels: channels of the image or volume.
-        classes: 1 for sigmoid; more for softmax with background as class 0.
+        classes: 1 for sigmoid; more for softmax with background as class 0; or of structures that overlap, a sigmoid
+            for each and no background.
         spatial_dims: 2 for images `[B, C, H, W]`, 3 for volumes `[B, C, D, H, W]`.
         encoder: "plain", the paper's, or the name of a timm backbone, for images; see `encoders.create_encoder`.
         width: channels of the finest level of the plain encoder; they double with each further level.
@@ -65,6 +66,8 @@ class UNet3Plus(nn.Module):
         max_width: the most channels that a level of the encoder gets.
         fusion: "paper"; "reduce": each map is reduced to S channels before it is brought up; "sum": maps are convolved
             to the channels of the level and added. In these two a decoded map has the channels of its level.
+        structures: how many guidance speaks of: `classes` where none of them is background, as of structures that
+            overlap; default all but the background.
 
     Raises:
         UsageError: an impossible number, an encoder or strides that do not fit, an unknown word, gate_in_training
@@ -90,6 +93,7 @@ class UNet3Plus(nn.Module):
         downsampling: Downsampling = "pool",
         max_width: int | None = None,
         fusion: Fusion = "paper",
+        structures: int | None = None,
     ) -> None:
         super().__init__()
         require_positive(in_channels=in_channels, classes=classes, width=width, skip_channels=skip_channels)
@@ -124,7 +128,9 @@ class UNet3Plus(nn.Module):
         supervised = decoded if deep_supervision else decoded[:1]
         self.heads = nn.ModuleList(create_head(source, classes, spatial_dims) for source in supervised)
         self.num_supervised = len(self.heads)
-        structures = count_structures(classes)
+        structures = count_structures(classes) if structures is None else structures
+        if structures not in (classes, count_structures(classes)):
+            raise UsageError(f"structures is {structures}: expected {classes}, or one less for a background")
         self.guidance = Guidance(encoded[-1], structures, spatial_dims) if classification_guided else None
         initialise(self.decoders)
         initialise(self.heads)

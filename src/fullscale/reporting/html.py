@@ -35,6 +35,7 @@ from fullscale.scoring.tables import (
     VOLUMES,
     Table,
     case_table,
+    left_out,
     mean_table,
     metric_cell,
     name_cell,
@@ -162,7 +163,7 @@ def render(source: Source, pictures: Sequence[Picture], key: NameKey | None = No
         guidance=_guidance(content),
         pictures=pictures,
         training=_training(source) if source.is_run else None,
-        notes=reservations(source),
+        notes=[*reservations(source), *left_out(content)],
     )
     return sealed(page)
 
@@ -195,6 +196,8 @@ def chosen_cases(source: Source, wanted: Sequence[str]) -> dict[str, CaseScores]
 
 def _pictures(source: Source, wanted: Sequence[str], options: RenderOptions, progress: Progress) -> dict[str, Picture]:
     chosen = chosen_cases(source, wanted)
+    if source.scheme.regions:
+        options = replace(options, names=source.scheme.structures, members=source.scheme.members)
     pictures = {}
     for done, (what, case) in enumerate(chosen.items(), start=1):
         title = case.case if what.startswith("chosen") else f"{what.capitalize()}: {case.case}"
@@ -204,7 +207,8 @@ def _pictures(source: Source, wanted: Sequence[str], options: RenderOptions, pro
         )
         title = f"{title} (Dice: {dice})"
         try:
-            figure = overlay_figure(*read_case(source, case), options)
+            shown = read_case(source, case)
+            figure = overlay_figure(shown.scan, shown.mask, shown.truth, options, ignored=shown.ignored)
         except DataError as error:
             pictures[case.case] = Picture(title, None, str(error))
         else:

@@ -40,6 +40,9 @@ def located(summary: Summary, data: Path | None = None, key: Path | None = None)
         found = known.get(case.case)
         if found is None or found.label is None:
             return case
-        return replace(case, image_file=found.first.absolute(), reference_file=found.label.absolute())
+        ignore = None if found.ignore is None else found.ignore.absolute()
+        return replace(
+            case, image_file=found.first.absolute(), reference_file=found.label.absolute(), ignore_file=ignore
+        )
 
     return replace(summary, cases=[with_files(case) for case in summary.cases])

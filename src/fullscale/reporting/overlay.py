@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _FILL, _OUTLINE = 0.42, 0.95
 _TILE_INCHES = 3.0
+_HATCH, _HATCH_OPACITY = "////", 0.4
 
 
 def overlay_figure(
@@ -31,13 +32,15 @@ def overlay_figure(
     options: RenderOptions | None = None,
     slices: int = 6,
     title: str | None = None,
+    ignored: Volume | None = None,
 ) -> Figure:
     """Draw a mask over its scan: axial slices across the structures from head to foot, one coronal and one sagittal.
 
     Whatever orientation is stored, patient right is on the left of the image and anterior (coronal and sagittal:
     superior) at the top; pixels have their true proportions. Letters name the directions, numbers the position of the
     slice in mm from the scanner's origin. With the truth: true positives purple, false negatives yellow, false
-    positives green. Without: a colour for each label. An image alone is drawn twice: as it is, and under its mask.
+    positives green. Without: a colour for each label. Structures that overlap are outlines, those of the truth dashed.
+    An image alone is drawn twice: as it is, and under its mask.
 
     Args:
         scan: voxels `[X, Y, Z]`; or three of them, shown as red, green and blue.
@@ -46,12 +49,13 @@ def overlay_figure(
         options: window, names, colours.
         slices: how many axial ones at most.
         title: over the picture.
+        ignored: voxels of which nothing is known, not 0, on the same grid; they are hatched.
 
     Raises:
         GeometryError: the grids differ.
         UsageError: fewer than one slice is wanted.
     """
-    scene = build_scene(scan, mask, truth, options or RenderOptions(), slices)
+    scene = build_scene(scan, mask, truth, options or RenderOptions(), slices, ignored)
     return _draw_image(scene, title) if scene.is_image else _draw(scene, title)
 
 
@@ -63,6 +67,7 @@ def slice_figure(
     view: int = AXIAL,
     at_mm: float | None = None,
     title: str | None = None,
+    ignored: Volume | None = None,
 ) -> Figure:
     """Draw one slice, by default the one that holds most of the structures; see `overlay_figure`.
 
@@ -75,12 +80,13 @@ def slice_figure(
         at_mm: place of the slice, from the scanner's origin toward head, front or right as in RAS; the nearest is
             drawn.
         title: over the picture.
+        ignored: voxels of which nothing is known, not 0, on the same grid; they are hatched.
 
     Raises:
         GeometryError: the grids differ.
         UsageError: the scan has no slice at that place.
     """
-    scene = build_scene(scan, mask, truth, options or RenderOptions(), 1)
+    scene = build_scene(scan, mask, truth, options or RenderOptions(), 1, ignored)
     position = scene.fullest(view) if at_mm is None else scene.nearest(view, at_mm)
     side = 2.2 * _TILE_INCHES
     figure, borders = _sheet(scene, side, side * _steepness(scene, view), title)
@@ -105,7 +111,7 @@ def _draw_image(scene: Scene, title: str | None) -> Figure:
     side = 2 * _TILE_INCHES
     figure, borders = _sheet(scene, 2 * side, side * _steepness(scene, AXIAL), title)
     grid = figure.add_gridspec(1, 2, wspace=0.01, **borders)
-    bare = replace(scene, kinds=np.zeros_like(scene.kinds))
+    bare = replace(scene, kinds=np.zeros_like(scene.kinds), outlines=[], ignored=None)
     for column, shown in enumerate((bare, scene)):
         _draw_slice(figure.add_subplot(grid[0, column]), shown, AXIAL, 0, marks=())
     return figure
@@ -119,8 +125,10 @@ def _steepness(scene: Scene, view: int) -> float:
 
 def _sheet(scene: Scene, width: float, height: float, title: str | None) -> tuple[Figure, dict[str, float]]:
     """Start a figure with room for pictures of so many inches between its title and its legend; give their borders."""
-    in_a_row = max(1, int(10 * width / (6 + max(map(len, [*scene.names, ""])))))
-    top, bottom = (0.42 if title else 0.08), 0.22 + 0.2 * math.ceil(min(len(scene.names), MOST_NAMED) / in_a_row)
+    names = [name for _, name in _named(scene)]
+    in_a_row = max(1, int(10 * width / (6 + max(map(len, [*names, ""])))))
+    shown = min(len(names), MOST_NAMED) + (2 if scene.outlines else 0) + (scene.ignored is not None)
+    top, bottom = (0.42 if title else 0.08), 0.22 + 0.2 * math.ceil(shown / in_a_row)
     full = height + top + bottom
     figure = new_figure((width, full), BACKGROUND)
     _legend(figure, scene, in_a_row)
@@ -142,6 +150,7 @@ def _draw_slice(axes: Axes, scene: Scene, view: int, position: int, marks: Seque
     axes.imshow(_paint(kinds, scene.colours, fill, fill if scene.is_image else _OUTLINE), extent=extent)
     if scene.is_image:
         _trace(axes, kinds, scene.colours, extent)
+    _draw_further(axes, scene, view, position)
     for mark in marks:
         level = height - (mark + 0.5) * scene.spacing_mm[AXIAL]
         axes.plot((0.965 * width, width), (level, level), color=INK, linewidth=0.8)
@@ -164,6 +173,30 @@ def _trace(axes: Axes, kinds: Kinds, colours: Sequence[str], extent: tuple[float
         inside = kinds == kind
         if inside.any() and not inside.all() and min(inside.shape) > 1:
             axes.contour(across, down, inside.astype(float), levels=[0.5], colors=[colour], linewidths=0.5)
+
+
+def _draw_further(axes: Axes, scene: Scene, view: int, position: int) -> None:
+    """Outline the structures that overlap, and hatch what is ignored."""
+    for outline in scene.outlines:
+        for mask, style in ((outline.found, "solid"), (outline.truth, "dashed")):
+            if mask is not None:
+                shown = _around(_upright(mask, view, position), scene.extent_mm(view))
+                axes.contour(*shown, levels=[0.5], colors=[outline.colour], linestyles=[style], linewidths=1.2)
+    if scene.ignored is not None:
+        shown = _around(_upright(scene.ignored, view, position), scene.extent_mm(view))
+        hatched = axes.contourf(*shown, levels=[0.5, 1.5], colors="none", hatches=[_HATCH])
+        hatched.set(edgecolor=(INK, _HATCH_OPACITY), linewidth=0.0)
+
+
+def _around(
+    mask: npt.NDArray[np.bool_], extent: tuple[float, float]
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+    """Place the voxels of a slice for a contour, with a margin of nothing around it that closes what it cuts."""
+    rows, columns = mask.shape
+    width, height = extent
+    x = (np.arange(-1, columns + 1) + 0.5) * width / columns
+    y = (np.arange(-1, rows + 1) + 0.5) * height / rows
+    return x, y, np.pad(mask.astype(float), 1)
 
 
 def _upright(array: npt.NDArray[Any], view: int, position: int) -> npt.NDArray[Any]:
@@ -216,15 +249,26 @@ def _scale_bar(axes: Axes, width: float, height: float, unit: str) -> None:
     _annotate(axes, (right - length / 2) / width, 0.06, f"{length:g} {unit}", ha="center", va="bottom")
 
 
+def _named(scene: Scene) -> list[tuple[str, str]]:
+    """List colour and name of all that is painted or outlined."""
+    outlined = [(outline.colour, outline.name) for outline in scene.outlines]
+    return [*zip(scene.colours, scene.names, strict=True), *outlined]
+
+
 def _legend(figure: Figure, scene: Scene, in_a_row: int) -> None:
+    from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    handles = [Patch(color=colour, label=name) for colour, name in zip(scene.colours, scene.names, strict=True)]
+    handles: list[Any] = [Patch(color=colour, label=name) for colour, name in _named(scene)]
     if len(handles) > MOST_NAMED:
         rest = Patch(color="none", label=f"and {len(handles) - MOST_NAMED + 1} more")
         handles = [*handles[: MOST_NAMED - 1], rest]
     if not handles:
         handles = [Patch(color="none", label="the mask is empty")]
+    if any(outline.truth is not None for outline in scene.outlines):
+        handles += [Line2D([], [], color=INK, label="mask"), Line2D([], [], color=INK, ls="dashed", label="truth")]
+    if scene.ignored is not None:
+        handles.append(Patch(facecolor="none", edgecolor=INK, hatch=_HATCH, label="ignored"))
     style = {"frameon": False, "labelcolor": INK, "fontsize": 9, "columnspacing": 1.2, "handlelength": 1.2}
     figure.legend(handles=handles, loc="lower left", ncols=min(len(handles), in_a_row), **style)
     grey = "{} from {:.4g} to {:.4g}".format("colours" if scene.scan.ndim == 4 else "grey", *scene.limits)

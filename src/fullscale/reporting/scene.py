@@ -37,6 +37,7 @@ class RenderOptions:
         names: name of each label, for the legend.
         palette: the paper's colours, or `safe`, told apart with any kind of colour vision.
         contour: outlines alone instead of translucent areas with their outline.
+        members: values of each label that is made of several, where labels overlap; these are drawn as outlines.
 
     Raises:
         UsageError: the window is empty.
@@ -46,6 +47,7 @@ class RenderOptions:
     names: Mapping[int, str] = field(default_factory=dict)
     palette: PaletteName = "paper"
     contour: bool = False
+    members: Mapping[int, Sequence[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.window is not None and not self.window[0] < self.window[1]:
@@ -54,10 +56,21 @@ class RenderOptions:
 
 
 @dataclass(frozen=True)
+class Outline:
+    """A structure that may overlap others, `[X, Y, Z]` as the scene; the truth is None where it is not shown."""
+
+    colour: str
+    name: str
+    found: npt.NDArray[np.bool_]
+    truth: npt.NDArray[np.bool_] | None
+
+
+@dataclass(frozen=True)
 class Scene:
     """Scan and painting, `[X, Y, Z]` toward left, posterior and superior, with what places them.
 
-    A scan in colours is `[X, Y, Z, 3]`. An image alone is shown whole, as it is stored, without directions.
+    A scan in colours is `[X, Y, Z, 3]`. An image alone is shown whole, as it is stored, without directions. Structures
+    that overlap are outlines and not painted; what is ignored is hatched.
     """
 
     scan: npt.NDArray[Any]
@@ -70,6 +83,8 @@ class Scene:
     contour: bool
     axial: list[int]
     unit: Unit = "mm"
+    outlines: list[Outline] = field(default_factory=list)
+    ignored: npt.NDArray[np.bool_] | None = None
 
     @property
     def is_image(self) -> bool:
@@ -110,7 +125,12 @@ class Scene:
 
 
 def build_scene(
-    scan: Volume | Sequence[Volume], mask: Volume, truth: Volume | None, options: RenderOptions, slices: int
+    scan: Volume | Sequence[Volume],
+    mask: Volume,
+    truth: Volume | None,
+    options: RenderOptions,
+    slices: int,
+    ignored: Volume | None = None,
 ) -> Scene:
     """Turn scan and masks upright, paint them, and choose the axial slices; three scans are red, green and blue.
 
@@ -123,14 +143,24 @@ def build_scene(
     channels = [scan] if isinstance(scan, Volume) else list(scan)
     for channel in channels:
         require_same_grid(channel, mask, "scan and mask")
-    if truth is not None:
-        require_same_grid(channels[0], truth, "scan and truth")
+    for what, other in (("truth", truth), ("what is ignored", ignored)):
+        if other is not None:
+            require_same_grid(channels[0], other, f"scan and {what}")
     volume, labels = reorient(channels[0], "LPS"), reorient(mask, "LPS").array
     shown = volume.array if len(channels) == 1 else np.stack([reorient(c, "LPS").array for c in channels], axis=-1)
-    if truth is None:
+    real = None if truth is None else reorient(truth, "LPS").array
+    outlines = _outlines(labels, real, options)
+    colours: list[str] = []
+    legend: list[str] = []
+    if outlines:
+        kinds = _any_of(outlines)
+    elif real is None:
         kinds, colours, legend = _label_kinds(labels, options)
     else:
-        kinds, colours, legend = _agreement_kinds(labels, reorient(truth, "LPS").array, options)
+        kinds, colours, legend = _agreement_kinds(labels, real, options)
+    hidden = None if ignored is None else reorient(ignored, "LPS").array != 0
+    if hidden is not None and not outlines:
+        kinds = np.where(hidden, 0, kinds)
     axial = _axial_positions(kinds != 0, slices)
     return Scene(
         scan=shown,
@@ -143,7 +173,30 @@ def build_scene(
         contour=options.contour,
         axial=axial,
         unit=volume.unit,
+        outlines=outlines,
+        ignored=hidden,
     )
+
+
+def _outlines(labels: npt.NDArray[Any], truth: npt.NDArray[Any] | None, options: RenderOptions) -> list[Outline]:
+    """Find the structures that overlap, in the order of their names; none where labels are exclusive."""
+    if not options.members:
+        return []
+    colours = cycle(PALETTES[options.palette].labels)
+    return [
+        Outline(
+            *(colour, options.names.get(label, f"label {label}"), np.isin(labels, values)),
+            None if truth is None else np.isin(truth, values),
+        )
+        for colour, (label, values) in zip(colours, options.members.items(), strict=False)
+    ]
+
+
+def _any_of(outlines: Sequence[Outline]) -> Kinds:
+    """Say where anything is outlined."""
+    parts = [part for outline in outlines for part in (outline.found, outline.truth) if part is not None]
+    kinds: Kinds = np.logical_or.reduce(parts).astype(np.uint16)
+    return kinds
 
 
 def _label_kinds(labels: npt.NDArray[Any], options: RenderOptions) -> tuple[Kinds, list[str], list[str]]:

@@ -7,12 +7,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fullscale.bundle.card import CARD, SHORT, read_card
 from fullscale.data.labels import LabelScheme
 from fullscale.data.plan import read_plan
 from fullscale.data.read import read_label, read_shown
+from fullscale.data.truth import known_truth
 from fullscale.documents import read_json, read_text, read_yaml, validated
 from fullscale.errors import DataError
 from fullscale.geometry.volume import Volume
@@ -53,7 +54,7 @@ class Source:
         summary: the scores; of a run with several folds, those of all folds together.
         folds: each fold whose scores are in, by its name; none for an evaluation.
         records: every fold that has scores, those that are left out of `folds` too.
-        labels: name of each value in the masks; values that share a name are merged.
+        scheme: what the values in the masks stand for.
         against: the comparison with other masks as `evaluate --against` wrote it; empty where there is none.
     """
 
@@ -61,7 +62,7 @@ class Source:
     summary: Summary
     folds: dict[str, FoldFolder] = field(default_factory=dict)
     records: list[FoldRecord] = field(default_factory=list)
-    labels: dict[int, str] = field(default_factory=dict)
+    scheme: LabelScheme = field(default_factory=lambda: LabelScheme({}))
     against: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -132,7 +133,7 @@ def pool_folds(parts: Sequence[Summary]) -> Summary:
     """
     if len(parts) == 1:
         return parts[0]
-    if any(part.labels != parts[0].labels for part in parts):
+    if any((part.labels, part.regions) != (parts[0].labels, parts[0].regions) for part in parts):
         raise DataError("the folds were scored on different labels; repeat fullscale train for each fold")
     return Summary(
         labels=parts[0].labels,
@@ -142,12 +143,14 @@ def pool_folds(parts: Sequence[Summary]) -> Summary:
         guidance=[scores for part in parts for scores in part.guidance],
         data=parts[0].data,
         anonymous=parts[0].anonymous,
+        regions=parts[0].regions,
+        ignore=parts[0].ignore,
     )
 
 
 def _evaluation(file: Path) -> Source:
     summary = read_summary(file)
-    return Source(file, summary, labels=summary.labels, against=_against(file, summary))
+    return Source(file, summary, scheme=summary.scheme, against=_against(file, summary))
 
 
 def _against(file: Path, summary: Summary) -> dict[str, Any]:
@@ -167,12 +170,20 @@ def _run(run: RunFolder, records: list[FoldRecord]) -> Source:
     pooled = [record for record in own if record.fold.name != ALL] or own
     together = pool_folds([record.summary for record in pooled])
     folds = {record.fold.name: record.fold for record in pooled}
-    labels = read_plan(run.plan).labels.value if run.plan.is_file() else together.labels
-    structures = {value: name for value, name in labels.items() if value != 0}
-    return Source(run.path, together, folds, records, structures)
+    scheme = read_plan(run.plan).scheme if run.plan.is_file() else together.scheme
+    return Source(run.path, together, folds, records, scheme)
 
 
-def read_case(source: Source, case: CaseScores) -> tuple[Volume | list[Volume], Volume, Volume]:
+class CaseVolumes(NamedTuple):
+    """What a picture of a case shows; `ignored` are the voxels of which the truth says nothing, or None."""
+
+    scan: Volume | list[Volume]
+    mask: Volume
+    truth: Volume
+    ignored: Volume | None
+
+
+def read_case(source: Source, case: CaseScores) -> CaseVolumes:
     """Read scan, mask and truth of a case, with the structures that were scored.
 
     Raises:
@@ -187,9 +198,12 @@ def read_case(source: Source, case: CaseScores) -> tuple[Volume | list[Volume], 
         if file is None or not file.exists():
             raise DataError(f"the {what} is no longer at {file or case.prediction_file}")
     assert mask is not None
-    scheme = LabelScheme(source.labels)
-    found, real = (scheme.keep(read_label(file, case.image_file, scheme)) for file in (mask, case.reference_file))
-    return read_shown(case.image_file), found, real
+    found, real = (read_label(file, case.image_file, source.scheme) for file in (mask, case.reference_file))
+    view = None if case.ignore_file is None else read_label(case.ignore_file, case.image_file)
+    truth = known_truth(real, source.scheme, view)
+    ignored = None if truth.ignored is None else truth.labels.with_array(truth.ignored)
+    keep = source.scheme.keep
+    return CaseVolumes(read_shown(case.image_file), keep(found), keep(truth.labels), ignored)
 
 
 def read_curves(fold: FoldFolder) -> list[dict[str, float]]:

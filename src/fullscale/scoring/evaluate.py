@@ -14,18 +14,28 @@ import numpy as np
 import numpy.typing as npt
 
 from fullscale.data.case import Case
-from fullscale.data.discover import LabelMaps, find_label_maps
+from fullscale.data.discover import LabelMaps, find_label_maps, label_maps_of
 from fullscale.data.labels import LabelScheme
 from fullscale.data.layouts.find import find_dataset
 from fullscale.data.read import label_name, read_label
+from fullscale.data.truth import known_truth, truth_of
 from fullscale.data.volume_files import volume_suffix
 from fullscale.errors import DataError, GeometryError
 from fullscale.files import safe_name
 from fullscale.geometry.orientation import axis_codes
 from fullscale.geometry.resample import resample_labels
 from fullscale.geometry.volume import Volume, describe_mismatch
-from fullscale.metrics.overlap import Scores, empty_mask_scores, overlap_counts, overlap_scores, unscored, volume_scores
-from fullscale.metrics.slices import slice_scores, unscored_slices
+from fullscale.metrics.overlap import (
+    Members,
+    Scores,
+    empty_mask_scores,
+    members_of,
+    overlap_counts,
+    overlap_scores,
+    unscored,
+    volume_scores,
+)
+from fullscale.metrics.slices import SLICES, slice_scores, unscored_slices
 from fullscale.metrics.surface import (
     TOLERANCE_MM,
     Tolerance,
@@ -39,7 +49,7 @@ from fullscale.metrics.surface import (
     voxel_axes,
 )
 from fullscale.progress import Progress, ignore
-from fullscale.scoring.summary import CaseScores, Failure, Summary
+from fullscale.scoring.summary import METRICS, CaseScores, Failure, Summary
 from fullscale.work.executor import make_executor, map_cases
 from fullscale.work.machine import choose_jobs
 
@@ -49,6 +59,7 @@ class _Pair:
     prediction: Path
     reference: Path
     image: Path | None
+    case: Case | None = None
 
     def grid_of(self, mask: Path) -> Path:
         """Where a mask that stores a few slices only lies: on the scan, or on the other mask."""
@@ -72,8 +83,12 @@ def score_arrays(
     labels: Iterable[int],
     surface: bool = True,
     tolerance_mm: Tolerance = TOLERANCE_MM,
+    members: Members | None = None,
+    ignored: npt.NDArray[np.bool_] | None = None,
 ) -> dict[int, Scores]:
     """Score a label map against the truth, both on one grid.
+
+    An ignored voxel counts nowhere. For distances it is outside of both masks, whatever they hold there.
 
     Args:
         prediction: integers `[X, Y, Z]`.
@@ -82,6 +97,8 @@ def score_arrays(
         labels: values of the classes, from 1.
         surface: False leaves out HD95, ASSD and NSD, which take most of the time.
         tolerance_mm: of the surface Dice.
+        members: values of the classes that are made of several, and may overlap.
+        ignored: voxels of which nothing is known, of the same shape.
 
     Returns:
         For each label the scores named in `METRICS`; an empty mask scores as `POLICY` says.
@@ -94,13 +111,17 @@ def score_arrays(
     wanted, axes = list(labels), voxel_axes(spacing_mm)
     if prediction.flags.f_contiguous and reference.flags.f_contiguous:  # walk through memory in its order
         prediction, reference, axes = prediction.T, reference.T, axes[:, ::-1]
-    counts = dict(zip(wanted, overlap_counts(prediction, reference, wanted), strict=True))
+        ignored = None if ignored is None else ignored.T
+    counts = dict(zip(wanted, overlap_counts(prediction, reference, wanted, members, ignored), strict=True))
+    if ignored is not None:
+        prediction, reference = (np.where(ignored, 0, array) for array in (prediction, reference))
     voxel_ml = abs(float(np.linalg.det(axes))) / 1000
     diagonal = diagonal_mm(prediction.shape, axes)
     scores = {label: empty_mask_scores(count, diagonal, surface) for label, count in counts.items()}
     both = [label for label in wanted if scores[label] is None]
-    for label, box in joint_boxes(prediction, reference, both if surface else []).items():
-        distances = surface_distances(prediction[box] == label, reference[box] == label, axes)
+    for label, box in joint_boxes(prediction, reference, both if surface else [], members).items():
+        found, real = (_is_of(array[box], label, members) for array in (prediction, reference))
+        distances = surface_distances(found, real, axes)
         within = nsd(distances, tolerance_of(label, tolerance_mm))
         scores[label] = {"HD95": hd95(distances), "ASSD": assd(distances), "NSD": within}
     for label in both:
@@ -111,8 +132,20 @@ def score_arrays(
     }
 
 
+def _is_of(array: npt.NDArray[Any], label: int, members: Members | None) -> npt.NDArray[np.bool_]:
+    """Say which voxels are of a class."""
+    [values] = members_of([label], members)
+    inside: npt.NDArray[np.bool_] = array == values[0] if len(values) == 1 else np.isin(array, values)
+    return inside
+
+
 def score_case(
-    prediction: Volume, reference: Volume, labels: Iterable[int], tolerance_mm: Tolerance = TOLERANCE_MM
+    prediction: Volume,
+    reference: Volume,
+    labels: Iterable[int],
+    tolerance_mm: Tolerance = TOLERANCE_MM,
+    members: Members | None = None,
+    ignored: npt.NDArray[np.bool_] | None = None,
 ) -> dict[int, Scores]:
     """Score a label map against the truth; see `score_arrays`, and `SLICES` for the slices without a structure.
 
@@ -126,15 +159,16 @@ def score_case(
             f"{_grid(reference)}); score it on the truth's grid with --resample, or bring it there yourself"
         )
     axes, wanted = reference.affine[:3, :3], list(labels)
-    scores = score_arrays(prediction.array, reference.array, axes, wanted, tolerance_mm=tolerance_mm)
-    slices = slice_scores(prediction, reference, wanted)
+    further: dict[str, Any] = {"tolerance_mm": tolerance_mm, "members": members, "ignored": ignored}
+    scores = score_arrays(prediction.array, reference.array, axes, wanted, **further)
+    slices = slice_scores(prediction, reference, wanted, members, ignored)
     return {label: scores[label] | slices[label] for label in wanted}
 
 
 def evaluate(
     predictions: str | Path,
     references: str | Path | Mapping[str, Case],
-    labels: Mapping[int, str] | None = None,
+    labels: LabelScheme | Mapping[int, str] | None = None,
     tolerance_mm: Tolerance = TOLERANCE_MM,
     progress: Progress = ignore,
     resample: bool = False,
@@ -150,7 +184,9 @@ def evaluate(
         predictions: a label map, or a folder of them.
         references: a label map, a folder of them, a data set that `find_dataset` knows, or the cases by name.
         labels: name of each label to score, any other counting as background; values that share a name are merged,
-            scored as the lowest. By default every label that the data set declares and every one that occurs.
+            scored as the lowest; or a scheme, of regions or with a value to ignore. By default every structure that
+            the data set declares and, where they do not overlap, every label that occurs. Whatever is given, a value
+            that the data set ignores is ignored unless it is named.
         tolerance_mm: of the surface Dice.
         progress: told of each case that is scored.
         resample: bring predictions on other grids onto the truth's (nearest neighbour) instead of refusing them; the
@@ -166,9 +202,10 @@ def evaluate(
         UsageError: a label has no tolerance, or is below 1.
     """
     pairs, failures, truth = _pairs(Path(predictions), references)
-    known = dict(truth.labels if labels is None else labels)
-    names = LabelScheme(known).structures
-    score = partial(_score_pair, known=known, open_ended=labels is None, tolerance_mm=tolerance_mm, resample=resample)
+    scheme = _scheme(labels, truth)
+    names = scheme.structures
+    open_ended = labels is None and not scheme.regions
+    score = partial(_score_pair, scheme=scheme, open_ended=open_ended, tolerance_mm=tolerance_mm, resample=resample)
     scored: list[_Scored] = []
     with make_executor(choose_jobs(jobs, len(pairs))) as executor:
         for outcome in map_cases(executor, score, sorted(pairs.items()), progress, itemgetter(0)):
@@ -181,29 +218,51 @@ def evaluate(
     if not scored:
         last = failures[-1]
         raise DataError(f"none of {len(pairs)} cases could be scored, such as {last.case}: {last.message}")
-    return replace(_summary(scored, failures, names, tolerance_mm), data=truth.data)
+    names = names if scheme.regions else dict(sorted(names.items()))
+    summary = _summary(scored, failures, names, tolerance_mm)
+    return replace(summary, data=truth.data, regions=dict(scheme.regions), ignore=scheme.ignore)
+
+
+def _scheme(labels: LabelScheme | Mapping[int, str] | None, truth: LabelMaps) -> LabelScheme:
+    """Say what is scored, and which value is ignored."""
+    if labels is None:
+        return truth.scheme
+    chosen = LabelScheme.of(labels)
+    named = chosen.ignore is not None or truth.scheme.ignore in chosen.merged
+    return chosen if named else replace(chosen, ignore=truth.scheme.ignore)
 
 
 def _score_pair(
-    item: tuple[str, _Pair], known: Mapping[int, str], open_ended: bool, tolerance_mm: Tolerance, resample: bool
+    item: tuple[str, _Pair], scheme: LabelScheme, open_ended: bool, tolerance_mm: Tolerance, resample: bool
 ) -> _Scored:
     """Read and score one case; where the labels are open-ended, with those that occur in it beside the known ones."""
     name, pair = item
-    files = (pair.prediction, pair.reference)
-    scheme = LabelScheme(known)
-    prediction, reference = (scheme.merge(read_label(file, pair.grid_of(file), scheme)) for file in files)
+    prediction = scheme.merge(read_label(pair.prediction, pair.grid_of(pair.prediction), scheme))
+    if pair.case is None:
+        truth = known_truth(read_label(pair.reference, pair.grid_of(pair.reference), scheme), scheme)
+    else:
+        truth = truth_of(pair.case, scheme)
+    reference = truth.labels
     moved = resample and describe_mismatch(prediction, reference) is not None
     prediction = resample_labels(prediction, reference) if moved else prediction
-    found = _new_labels(prediction, reference, known) if open_ended else {}
-    scores = score_case(prediction, reference, scheme.structures | found, tolerance_mm)
+    found = _new_labels(prediction, reference, scheme.labels) if open_ended else {}
+    known = [label for label in scheme.structures | found if label not in truth.unknown]
+    members = scheme.members if scheme.regions else None
+    scores = score_case(prediction, reference, known, tolerance_mm, members, truth.ignored)
+    scores |= {label: dict.fromkeys((*METRICS, *SLICES)) for label in truth.unknown}
     image = None if pair.image is None else pair.image.absolute()
-    case = CaseScores(name, scores, pair.prediction.absolute(), pair.reference.absolute(), image, moved)
-    return _Scored(case, unscored(reference.array.size) | unscored_slices(reference), found)
+    case = CaseScores(
+        *(name, scores, pair.prediction.absolute(), pair.reference.absolute(), image, moved),
+        unknown=truth.unknown,
+        ignored_voxels=truth.ignored_voxels,
+        ignore_file=None if pair.case is None or pair.case.ignore is None else pair.case.ignore.absolute(),
+    )
+    voxels = reference.array.size - truth.ignored_voxels
+    return _Scored(case, unscored(voxels) | unscored_slices(reference), found)
 
 
 def _summary(scored: list[_Scored], failures: list[Failure], names: dict[int, str], tolerance_mm: Tolerance) -> Summary:
     """Give every case every label: what occurs in other cases only is empty in truth and prediction here."""
-    names = dict(sorted(names.items()))
     cases = [
         replace(one.case, metrics={label: one.case.metrics.get(label) or one.nothing for label in names})
         for one in scored
@@ -244,7 +303,8 @@ def _pairs(
             "name each prediction like its case"
         )
     pairs = {
-        case: _Pair(given.files[name], truth.files[case], truth.images.get(case)) for name, case in matched.items()
+        case: _Pair(given.files[name], truth.files[case], truth.images.get(case), truth.cases.get(case))
+        for name, case in matched.items()
     }
     failures = [Failure(name, f"{given.files[name]}: has no truth") for name in given.files.keys() - matched.keys()]
     if not given.single:
@@ -256,9 +316,7 @@ def _pairs(
 def _truth(references: str | Path | Mapping[str, Case]) -> LabelMaps:
     """List the true label map of each case, with its scan where that is known."""
     if isinstance(references, Mapping):
-        labelled = {name: case for name, case in references.items() if case.label is not None}
-        files = {name: case.label for name, case in labelled.items() if case.label is not None}
-        return LabelMaps(files, {name: case.first for name, case in labelled.items()})
+        return label_maps_of(references)
     found = find_label_maps(references)
     if not found.files:
         find_dataset(references)  # which says why there is none

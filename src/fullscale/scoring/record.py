@@ -43,6 +43,9 @@ class CaseRecord(BaseModel):
     reference_file: Path
     image_file: Path | None = None
     resampled: bool = False
+    unknown: tuple[Label, ...] = ()
+    ignored_voxels: int = 0
+    ignore_file: Path | None = None
 
 
 class GuidedRecord(BaseModel):
@@ -71,6 +74,8 @@ class SummaryRecord(BaseModel):
     data: str | None = None
     masks: str | None = None
     anonymous: bool = False
+    regions: dict[str, tuple[Label, ...]] = {}
+    ignore: Label | None = None
 
     def require_whole(self, metrics: Sequence[str], source: str) -> None:
         """Refuse a case that lacks a label or a number.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fullscale.data.anonymise import NameKey
+from fullscale.data.labels import LabelScheme
 from fullscale.data.places import find_place, place_of, remember_place
 from fullscale.documents import read_json, validated
 from fullscale.errors import DataError
@@ -33,7 +34,10 @@ METRICS = (
 )
 """What is scored: HD95 and ASSD in mm, volumes in ml, TP to n_ref in voxels, the others from 0 to 1."""
 
-_COUNTED = ("cases", "cases_with_structure", "true_negative_cases", "missed_cases", "false_positive_cases")
+_COUNTED = (
+    *("cases", "cases_with_structure", "true_negative_cases", "missed_cases", "false_positive_cases"),
+    "unknown_cases",
+)
 
 _WITH_INTERVAL = ("Dice", "IoU", "Precision", "Recall", "HD95", "ASSD", "NSD")
 _SPREAD = ("Dice", "NSD", "HD95")
@@ -51,6 +55,9 @@ class CaseScores:
         reference_file: against what.
         image_file: the scan, where it is known; pictures need it.
         resampled: whether the prediction was brought onto the truth's grid first.
+        unknown: labels that were not drawn in this case; their scores are None, and no mean counts them.
+        ignored_voxels: voxels of which the truth says nothing, and which no score counts.
+        ignore_file: the mask that says which, such as a field of view, where there is one.
     """
 
     case: str
@@ -59,6 +66,9 @@ class CaseScores:
     reference_file: Path
     image_file: Path | None = None
     resampled: bool = False
+    unknown: tuple[int, ...] = ()
+    ignored_voxels: int = 0
+    ignore_file: Path | None = None
 
     def mean(self, metric: str) -> float | None:
         """Average a metric over the labels that are scored in this case; None where none is."""
@@ -103,6 +113,8 @@ class Summary:
             beside the scores: none of these are of masks that the rules went over.
         data: the data set or the folder that the truth is from, where there is one.
         anonymous: whether cases are called by numbers, so that files of the data must not be named either.
+        regions: values of each structure, by its name, where structures overlap.
+        ignore: value of the voxels of which the truth says nothing, or None.
     """
 
     labels: dict[int, str]
@@ -114,6 +126,14 @@ class Summary:
     postprocess: dict[str, Any] | None = None
     data: Path | None = None
     anonymous: bool = False
+    regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    ignore: int | None = None
+
+    @property
+    def scheme(self) -> LabelScheme:
+        """What the values in the masks stand for."""
+        written = {name: label for label, name in self.labels.items()}
+        return LabelScheme(self.labels, self.regions, tuple(written[name] for name in self.regions), self.ignore)
 
     def renamed(self, key: NameKey) -> Summary:
         """Return the scores under the numbers of a key in place of the cases' names."""
@@ -160,14 +180,14 @@ class Summary:
         A case is scored where truth or prediction holds the structure (`cases`); recall and the relative volume error
         are means over `cases_with_structure`. `true_negative_cases` are left out. Of the scored cases,
         `missed_cases` have an empty prediction and `false_positive_cases` an empty truth. The counts of
-        `SLICES` are sums over all cases.
+        `SLICES` are sums over all cases. Cases in which the structure was not drawn (`unknown_cases`) count nowhere.
         """
-        rows = [case.metrics[label] for case in self.cases]
+        rows = self._known(label)
         scored = [row for row in rows if row["Dice"] is not None]
         held = [(bool(row["n_ref"]), bool(row["n_pred"])) for row in rows]
         counts = (
             *(len(scored), sum(reference for reference, _ in held), len(rows) - len(scored)),
-            *(held.count((True, False)), held.count((False, True))),
+            *(held.count((True, False)), held.count((False, True)), len(self.cases) - len(rows)),
         )
         means = {name: _mean(row[name] for row in scored) for name in METRICS}
         sums: Scores = {name: sum(row[name] or 0 for row in rows) for name in SLICES}
@@ -177,6 +197,10 @@ class Summary:
         """Intervals (95 %, bootstrapped over cases) of the means of one label; None for fewer than two cases."""
         rows = [case.metrics[label] for case in self.cases]
         return {name: _interval(row[name] for row in rows if row["Dice"] is not None) for name in _WITH_INTERVAL}
+
+    def _known(self, label: int) -> list[Scores]:
+        """Return the scores of a label in the cases in which it was drawn."""
+        return [case.metrics[label] for case in self.cases if label not in case.unknown]
 
     def foreground_interval(self) -> dict[str, list[float] | None]:
         """Intervals of the means over the classes, where every case scores every class; None elsewhere.
@@ -232,10 +256,15 @@ class Summary:
                     "reference_file": self._in_data(case, case.reference_file),
                     "image_file": None if case.image_file is None else self._in_data(case, case.image_file),
                     "resampled": case.resampled,
+                    "unknown": list(case.unknown),
+                    "ignored_voxels": case.ignored_voxels,
+                    "ignore_file": None if case.ignore_file is None else self._in_data(case, case.ignore_file),
                 }
                 for case in self.cases
             ],
             "labels": {str(label): name for label, name in self.labels.items()},
+            "regions": {name: list(values) for name, values in self.regions.items()},
+            "ignore": self.ignore,
             "tolerance_mm": {str(label): tolerance for label, tolerance in self.tolerance_mm.items()},
             "policy": POLICY,
             "failures": [
@@ -292,6 +321,8 @@ def read_summary(path: str | Path) -> Summary:
         postprocess=record.postprocess,
         data=data,
         anonymous=record.anonymous,
+        regions=record.regions,
+        ignore=record.ignore,
     )
 
 
@@ -305,6 +336,9 @@ def _case(record: CaseRecord, data: Path | None, masks: Path | None) -> CaseScor
         folder / record.reference_file,
         None if record.image_file is None else folder / record.image_file,
         record.resampled,
+        record.unknown,
+        record.ignored_voxels,
+        None if record.ignore_file is None else folder / record.ignore_file,
     )
 
 

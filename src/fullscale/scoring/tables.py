@@ -107,6 +107,26 @@ def mean_table(content: Mapping[str, Any], metrics: Sequence[str] = BRIEF) -> Ta
     return table
 
 
+def left_out(content: Mapping[str, Any]) -> list[str]:
+    """Say what the scores do not count because the truth says nothing of it, a line each.
+
+    Args:
+        content: of a summary, as in summary.json.
+    """
+    lines = []
+    for label, mean in content["mean"].items():
+        if mean["unknown_cases"]:
+            all_cases = len(content["metric_per_case"])
+            lines.append(
+                f"{content['labels'][label]} was not labelled in {mean['unknown_cases']} of {all_cases} cases, which "
+                "are not scored for it"
+            )
+    ignored = [case["ignored_voxels"] for case in content["metric_per_case"] if case["ignored_voxels"]]
+    if ignored:
+        lines.append(f"{sum(ignored)} voxels of {len(ignored)} cases are ignored: no score counts them")
+    return lines
+
+
 def paired_table(paired: Mapping[str, Any], names: Mapping[int, str]) -> Table:
     """Make a row for each class of a paired evaluation, and one for all of them.
 

@@ -32,7 +32,8 @@ class Augmentation(Protocol):
         Args:
             image: `[C, H, W]`, neighbouring slices as channels, or `[C, D, H, W]`, a patch; normalised to about mean 0
                 and deviation 1.
-            label: `[H, W]` or `[D, H, W]`, class indices, 0 for the background.
+            label: `[H, W]` or `[D, H, W]`, class indices, 0 for the background, 255 for a voxel of which nothing is
+                known, which is moved like a class.
             seed: of all random numbers; nothing else may decide.
 
         Returns:

@@ -45,7 +45,7 @@ class SegmentationData(lightning.LightningDataModule):
         self.workers = workers
         self.times = times
 
-    def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
         """Batches of crops; Lightning tells the sampler the epoch."""
         sampler = CropSampler(self.batch_size * self.steps_per_epoch, *self._share())
         return DataLoader(

@@ -8,15 +8,16 @@ from typing import Any
 
 import lightning
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from fullscale.config.schema import OptimizerConfig
 from fullscale.data.cache import PreparedCase
-from fullscale.data.labels import LabelScheme
+from fullscale.data.labels import IGNORED, LabelScheme
 from fullscale.errors import FullscaleError
 from fullscale.inference.runtimes.torch import TorchRuntime
-from fullscale.losses.supervision import SupervisedLoss, SupervisedTerms, presence_of
+from fullscale.losses.supervision import SupervisedLoss, SupervisedTerms
 from fullscale.metrics.overlap import overlap_counts
 from fullscale.networks.protocol import Network, SegmentationOutput
 from fullscale.training.optimizers import create_optimizer
@@ -55,11 +56,15 @@ class SegmentationModule(lightning.LightningModule):
         self.validation = list(validation)
         self.dice_by_case: dict[str, list[float]] = {}
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
-        """One batch of images `[B, C, H, W]` and class indices `[B, H, W]`, or of three dimensions."""
-        image, target = batch
+    def training_step(self, batch: tuple[Tensor, ...], _: int) -> Tensor:
+        """One batch of images `[B, C, H, W]` and class indices `[B, H, W]`, or of three dimensions.
+
+        Where not every structure was drawn in every case, whether it was follows, `[B, structures]`.
+        """
+        image, target, *rest = batch
+        known = rest[0] if rest else None
         output = self.network(image)
-        loss: SupervisedTerms = self.loss(output, target)
+        loss: SupervisedTerms = self.loss(output, target, known)
         if not torch.isfinite(loss.total):
             raise FullscaleError(
                 f"the loss became {loss.total.item()} at step {self.global_step}; the last good checkpoint is kept. "
@@ -68,18 +73,20 @@ class SegmentationModule(lightning.LightningModule):
         self._log("loss", loss.total)
         if isinstance(output, SegmentationOutput) and output.presence is not None:
             predicted_present = output.presence.argmax(dim=-1).bool()
-            truth = presence_of(target, output.logits[0].shape[1])
-            self._log("presence_accuracy", (predicted_present == truth).float().mean())
+            truth, told = self.loss.presence_of(target, known, output.logits[0].shape[1])
+            right = ((predicted_present == truth) & told).float().sum()
+            self._log("presence_accuracy", right / told.sum().clamp_min(1))
             self._log("presence_loss", loss.presence)
         return loss.total
 
     def validation_step(self, index: int, _: int) -> None:
-        """One whole case: Dice of each structure on the grid that the network sees."""
+        """One whole case: Dice of each structure on the grid that the network sees, as far as the truth is known."""
         case = self.validation[index]
         runtime = TorchRuntime(self.network)
         logits = self.view.maps(runtime.logits, case.image, runtime.device)
         predicted = np.concatenate([self.scheme.decide(batch).to(torch.uint8).cpu().numpy() for batch in logits])
-        self.dice_by_case[case.id] = dice_per_class(predicted, case.label, len(self.scheme.structures))
+        dice = dice_per_structure(predicted, case.label, self.scheme.membership)
+        self.dice_by_case[case.id] = [math.nan if k in case.unknown else score for k, score in enumerate(dice)]
 
     def on_validation_epoch_start(self) -> None:
         """Forget the scores of the epoch before."""
@@ -110,7 +117,16 @@ class SegmentationModule(lightning.LightningModule):
         return {case: dice for share in shares for case, dice in share.items()}
 
 
-def dice_per_class(predicted: Any, truth: Any, structures: int) -> list[float]:
-    """Dice of each foreground class of two class-index arrays; NaN where both are empty."""
-    counts = overlap_counts(predicted, np.asarray(truth), range(1, structures + 1))
+def dice_per_structure(predicted: Any, truth: Any, membership: npt.NDArray[np.bool_]) -> list[float]:
+    """Dice of each structure of two class-index arrays, where the truth is known; NaN where both are empty.
+
+    Args:
+        predicted: class indices.
+        truth: likewise, `IGNORED` where nothing is known.
+        membership: `[structures, classes]` whether each structure is made of each class.
+    """
+    truth = np.asarray(truth)
+    ignored = truth == IGNORED
+    members = {k: np.flatnonzero(of).tolist() for k, of in enumerate(membership, start=1)}
+    counts = overlap_counts(predicted, truth, list(members), members, ignored if ignored.any() else None)
     return [math.nan if count.dice is None else count.dice for count in counts]

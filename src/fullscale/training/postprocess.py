@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from fullscale.bundle.card import CARD, read_card
 from fullscale.bundle.rules import ChosenRules
+from fullscale.data.case import Case
 from fullscale.data.labels import LabelScheme
 from fullscale.data.read import read_label
+from fullscale.data.truth import truth_of
 from fullscale.errors import DataError
 from fullscale.inference.postprocess import CaseMasks, choose_rules
 from fullscale.runfolder import ALL, FoldFolder, RunFolder
@@ -29,24 +31,26 @@ def recorded_choice(run: RunFolder, folds: Sequence[FoldFolder]) -> ChosenRules 
     return chosen if chosen is not None and chosen.members == fold_digests(folds) else None
 
 
-def choose_postprocess(folds: Sequence[FoldFolder], labels: Mapping[int, str]) -> ChosenRules | None:
+def choose_postprocess(folds: Sequence[FoldFolder], scheme: LabelScheme, known: Sequence[Case]) -> ChosenRules | None:
     """Choose rules on the validation masks that the models of the folds have made.
 
     Args:
         folds: finished ones.
-        labels: name of each value in the truth; values that share a name are merged.
+        scheme: what the values in the truth stand for.
+        known: the cases of the run, with what is known of each.
 
     Returns:
         None where there is nothing to look at: no case was held back, or a mask or truth is gone, which is logged.
     """
     held_back = [fold for fold in folds if fold.name != ALL]
-    scheme, members = LabelScheme(labels), fold_digests(folds)
+    members, by_id = fold_digests(folds), {case.id: case for case in known}
     cases = [(fold, case) for fold in held_back for case in read_summary(fold.summary).cases if not case.resampled]
     if not cases:
         return None
     _log.info("choosing post-processing on the masks of %d validation cases", len(cases))
     try:
-        rules = choose_rules([partial(_read, scheme, fold, case) for fold, case in cases], scheme)
+        read = [partial(_read, scheme, fold, case, by_id.get(case.case)) for fold, case in cases]
+        rules = choose_rules(read, scheme)
     except DataError as error:
         _log.warning("no post-processing is chosen: %s", error)
         return None
@@ -62,7 +66,7 @@ def fold_digests(folds: Sequence[FoldFolder]) -> dict[str, str]:
     return {fold.path.name: read_card(fold.bundle / CARD).digest for fold in folds}
 
 
-def _read(scheme: LabelScheme, fold: FoldFolder, case: CaseScores) -> CaseMasks:
+def _read(scheme: LabelScheme, fold: FoldFolder, case: CaseScores, known: Case | None) -> CaseMasks:
     """Read the mask of a case, wherever the run lies by now, and its truth.
 
     Raises:
@@ -70,7 +74,10 @@ def _read(scheme: LabelScheme, fold: FoldFolder, case: CaseScores) -> CaseMasks:
     """
     image = case.reference_file if case.image_file is None else case.image_file
     mask = fold.validation / Path(case.prediction_file).name
-    found, truth = (scheme.keep(read_label(file, image, scheme)) for file in (mask, case.reference_file))
-    if found.shape != truth.shape:
-        raise DataError(f"{mask} has shape {found.shape}, its truth {truth.shape}")
-    return CaseMasks(found.array, truth.array, truth.voxel_ml)
+    if known is None:
+        raise DataError(f"{case.case} is not among the cases of the run any more")
+    found, truth = scheme.keep(read_label(mask, image, scheme)), truth_of(known, scheme)
+    real = scheme.keep(truth.labels)
+    if found.shape != real.shape:
+        raise DataError(f"{mask} has shape {found.shape}, its truth {real.shape}")
+    return CaseMasks(found.array, real.array, real.voxel_ml, truth.ignored, truth.unknown)

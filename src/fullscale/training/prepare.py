@@ -16,6 +16,7 @@ from fullscale.data.cache import PreparedCase, prepare_cases
 from fullscale.data.case import Case, Dataset
 from fullscale.data.checks import Inspection, inspect_dataset, require_trainable
 from fullscale.data.identity import CaseDigest, DigestIndex, case_digest
+from fullscale.data.label_choice import LabelChoice
 from fullscale.data.layouts.find import find_dataset
 from fullscale.data.plan import Plan, make_plan, read_plan, require_patch_size
 from fullscale.data.recipe import View
@@ -70,7 +71,7 @@ class RunInputs:
         if self.prepared:
             return self
         _log.info("preparing %d cases in %s", len(self.cases), cache)
-        prepared = prepare_cases(self.cases, self.plan.recipe, self.plan.labels.value, cache, verify=verify)
+        prepared = prepare_cases(self.cases, self.plan.recipe, self.plan.scheme, cache, verify=verify)
         return replace(self, prepared={case.id: case for case in prepared})
 
 
@@ -130,8 +131,8 @@ def _as_begun(
     request: TrainRequest, dataset: Dataset, run: RunFolder, views: Sequence[View | None]
 ) -> tuple[list[Case], dict[View | None, Plan], dict[str, Any]]:
     plan = read_plan(run.plan)
-    labels = request.config.data.labels
-    if request.plan is not None and read_plan(request.plan).with_labels(labels) != plan:
+    choice = LabelChoice.of(request.config.data)
+    if request.plan is not None and read_plan(request.plan).with_labels(choice) != plan:
         raise UsageError(f"{request.run} was begun with another plan than {request.plan}; choose another folder")
     record = read_dataset_record(run)
     by_id = {case.id: case for case in dataset.cases}
@@ -149,12 +150,12 @@ def _as_begun(
 def _inspect_and_plan(
     request: TrainRequest, dataset: Dataset, wishes: Mapping[View | None, Config]
 ) -> tuple[list[Case], dict[View | None, Plan], dict[str, Any]]:
-    labels = request.config.data.labels
+    choice = LabelChoice.of(request.config.data)
     edited = read_plan(request.plan) if request.plan else None
     resample = request.config.data.resample_channels or (edited is not None and edited.resample_channels.value)
     dataset = replace(dataset, resample_channels=resample)
     _log.info("inspecting %d cases of %s", len(dataset.cases), dataset.name)
-    inspection = inspect_dataset(dataset, structures=labels)
+    inspection = inspect_dataset(dataset, choice=choice)
     for remark in inspection.remarks:
         _log.warning("%s: %s", dataset.name, remark)
     if inspection.errors and not request.drop_bad_cases:
@@ -165,7 +166,7 @@ def _inspect_and_plan(
         )
     require_trainable(inspection)
     plans = {
-        view: edited.with_labels(labels) if edited else plan_for(inspection, config) for view, config in wishes.items()
+        view: edited.with_labels(choice) if edited else plan_for(inspection, config) for view, config in wishes.items()
     }
     return inspection.usable_cases, plans, inspection.as_record(anonymous=request.anonymise is not None)
 
@@ -240,6 +241,8 @@ def _network_options(config: Config, plan: Plan) -> dict[str, Any]:
     suggested = plan.network.value | {"width": width}
     planned = {word: suggested.get(word, width) for word in PLANNED if word in known}
     planned |= {word: value for word, value in suggested.items() if word in known}
+    if plan.scheme.regions and "structures" in known:
+        planned["structures"] = plan.classes  # no channel of theirs is background
     return filled_options(config, "network") | planned | given
 
 

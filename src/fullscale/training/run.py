@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
+import torch
 
 from fullscale.bundle.card import ModelCard
 from fullscale.bundle.rules import ChosenRules
@@ -117,9 +119,22 @@ def _train_fold(job: _Job, fold: FoldFolder, split: Split) -> Summary:
 
 
 def _name_unseen(job: _Job, fold: FoldFolder, split: Split) -> None:
-    """Say which structures no training case of a fold holds: the network cannot learn them."""
-    held = sum(job.inputs.prepared[case].voxels.sum(axis=0) for case in split["train"])
-    unseen = [name for name, count in zip(job.inputs.plan.structures.values(), held[1:], strict=True) if not count]
+    """Say which structures no training case of a fold holds: the network cannot learn them.
+
+    Raises:
+        DataError: one was not even drawn in any of them, so that nothing tells it from the background.
+    """
+    scheme, cases = job.inputs.plan.scheme, [job.inputs.prepared[case] for case in split["train"]]
+    for k, name in enumerate(scheme.structures.values()):
+        if all(k in case.unknown for case in cases):
+            elsewhere = [case.id for case in job.inputs.prepared.values() if k not in case.unknown]
+            raise DataError(
+                f"fold {fold.name}: no training case is labelled for {name!r}, but {elsewhere[0]} that is held back: "
+                "choose other folds in splits.json, or leave it out with data.labels"
+            )
+    held = np.sum([case.voxels.sum(axis=0) for case in cases], axis=0)
+    counts = (scheme.membership * held).sum(axis=1)
+    unseen = [name for name, count in zip(scheme.structures.values(), counts, strict=True) if not count]
     if unseen:
         _log.warning(
             "fold %s: no training case holds %s; it will not be found. Choose other folds in splits.json, or "
@@ -136,9 +151,10 @@ def _module(job: _Job, card: ModelCard, split: Split) -> SegmentationModule:
         warn_of_other_structures(job.weights, plan.structures)
         card.provenance["started_from"] = describe_start(job.weights, start_from(network, job.weights))
     loss = create_loss(config.loss.name, **config.loss.options)
+    regions = torch.from_numpy(plan.scheme.membership) if plan.scheme.regions else None
     return SegmentationModule(
         network,
-        SupervisedLoss(loss, config.loss.level_weights, config.loss.presence_weight),
+        SupervisedLoss(loss, config.loss.level_weights, config.loss.presence_weight, regions),
         config.optimizer,
         plan.scheme,
         view_of(card),
@@ -162,6 +178,7 @@ def _data(job: _Job, split: Split, validation_cases: int) -> SegmentationData:
         config.data.foreground_fraction,
         TimedAugmentation(AUGMENTATIONS.create(config.augment.name, **config.augment.options), times),
         config.trainer.seed,
+        structures=len(job.inputs.plan.structures),
     )
     return SegmentationData(crops, validation_cases, batch, steps, workers, times)
 
@@ -173,6 +190,8 @@ def _card(job: _Job, fold: FoldFolder, split: Split) -> ModelCard:
         options=untrained(config.network.options),
         package=NETWORKS.package(config.network.name),
         labels=plan.labels.value,
+        regions=plan.scheme.regions,
+        region_order=plan.scheme.order,
         recipe=plan.recipe,
         tile_size=_tile_size(config),
         mirrors=_mirrors(config),
@@ -243,12 +262,12 @@ def _score(job: _Job, fold: FoldFolder, split: Split) -> None:
     held_back = [case for case in job.inputs.cases if case.id in split["val"]]
     _log.info("fold %s: predicting %d validation cases", fold.name, len(held_back))
     predictor = Predictor.from_run(fold.path, device=job.config.trainer.device)
-    labels, index = job.inputs.plan.labels.value, DigestIndex(job.request.cache)
+    scheme, index = job.inputs.plan.scheme, DigestIndex(job.request.cache)
     predict_and_score(
         predictor,
         fold.validation,
         held_back,
-        labels,
+        scheme,
         index=index,
         data=job.inputs.root,
         anonymous=job.inputs.anonymous,
@@ -262,7 +281,7 @@ def _postprocess(job: _Job) -> None:
     """
     folds = _members(job.run)
     if recorded_choice(job.run, folds) is None:
-        chosen = choose_postprocess(folds, job.inputs.plan.labels.value)
+        chosen = choose_postprocess(folds, job.inputs.plan.scheme, job.inputs.cases)
         if chosen is not None:
             _renew(job.run, chosen)
 

@@ -106,7 +106,7 @@ def _postprocess(run: RunFolder, kept: RunFolder, request: TrainRequest, inputs:
     """Return what helps the masks of what is kept: as it is recorded there or here, or chosen now."""
     folds = [kept.fold(fold) for fold in request.folds]
     known = recorded_choice(kept, folds) or recorded_choice(run, folds)
-    return known or choose_postprocess(folds, inputs.plan.labels.value)
+    return known or choose_postprocess(folds, inputs.plan.scheme, inputs.cases)
 
 
 def _score_together(
@@ -121,12 +121,12 @@ def _score_together(
         held_back = [case for case in inputs.cases if case.id in split["val"]]
         _log.info("fold %s: predicting %d validation cases with all views", fold, len(held_back))
         predictor = Predictor.from_run(together.path, device=config.trainer.device)
-        index, labels = DigestIndex(request.cache), inputs.plan.labels.value
+        index, scheme = DigestIndex(request.cache), inputs.plan.scheme
         predict_and_score(
             predictor,
             together.validation,
             held_back,
-            labels,
+            scheme,
             index=index,
             data=inputs.root,
             anonymous=inputs.anonymous,

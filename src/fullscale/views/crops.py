@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
@@ -32,8 +33,11 @@ class Crop(NamedTuple):
     column: int
 
 
-class CropDataset(Dataset[tuple[Tensor, Tensor]]):
+class CropDataset(Dataset[tuple[Tensor, ...]]):
     """Images and class indices of one size; any index is valid.
+
+    Where structures are unknown in some of the cases, a crop has a third part: whether each structure was drawn, bool
+    `[structures]`.
 
     Args:
         cases: prepared training cases.
@@ -44,6 +48,7 @@ class CropDataset(Dataset[tuple[Tensor, Tensor]]):
             voxel of it. The others are cut anywhere.
         augment: changes a crop, see `Augment`.
         seed: of the whole series of crops.
+        structures: how many there are; of a set of cases in which all were drawn it does not matter.
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class CropDataset(Dataset[tuple[Tensor, Tensor]]):
         foreground_fraction: float,
         augment: Augment,
         seed: int,
+        structures: int = 0,
     ) -> None:
         self.cases = list(cases)
         self.patch_size = patch_size
@@ -64,13 +70,18 @@ class CropDataset(Dataset[tuple[Tensor, Tensor]]):
         counts = [case.voxels for case in self.cases]
         self.slices = np.array([(c, s) for c, n in enumerate(counts) for s in range(len(n))])
         present = np.concatenate(counts) > 0
+        known = np.ones((len(self.cases), structures), dtype=bool)
+        for row, case in zip(known, self.cases, strict=True):
+            row[list(case.unknown)] = False
+        self.known = None if known.all() else torch.from_numpy(known)
         self.slices_with = {k: self.slices[present[:, k]] for k in range(1, present.shape[1]) if present[:, k].any()}
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
         rng = np.random.default_rng([self.seed, index])
         crop = self.draw(rng)
         image, label = self.cut(crop)
-        return self.augment(image, label, int(rng.integers(2**31)))
+        changed = self.augment(image, label, int(rng.integers(2**31)))
+        return changed if self.known is None else (*changed, self.known[crop.case])
 
     def draw(self, rng: np.random.Generator) -> Crop:
         """Choose a slice and a place in it; for a patch, slices around that one."""

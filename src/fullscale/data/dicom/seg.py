@@ -28,7 +28,7 @@ from fullscale.data.dicom.sources import clean_sources
 from fullscale.data.labels import Algorithm, LabelScheme
 from fullscale.data.overlaps import label_map, unique_names, values_of_segments
 from fullscale.data.volume_files import smallest_integer_type
-from fullscale.errors import DataError, FullscaleError
+from fullscale.errors import DataError, FullscaleError, UsageError
 from fullscale.extras import needs
 from fullscale.files import atomic_path
 from fullscale.geometry.placing import place_labels
@@ -50,40 +50,42 @@ _SLICE_ROW_COLUMN = np.eye(4)[[2, 1, 0, 3]]
 def write_seg(
     path: str | Path,
     labels: Volume,
-    structures: Mapping[int, str],
+    structures: LabelScheme | Mapping[int, str],
     algorithm: Algorithm,
-    seg_type: SegType = "labelmap",
+    seg_type: SegType | None = None,
 ) -> None:
     """Write a label map as DICOM SEG of the DICOM series that it lies on.
 
     Args:
         path: where to, usually ending in .dcm; missing folders are made.
         labels: `[column, row, slice]`, its header that of the series (`DicomHeader`), as `read_series` gives it.
-        structures: value and name of each segment. A labelmap numbers segments by value; binary segments are
-            numbered from 1 in the order of the values, as the standard demands.
+        structures: value and name of each segment, or a scheme. A labelmap numbers segments by value; binary segments
+            are numbered from 1 in the order of the values, as the standard demands; regions in their own order.
         algorithm: what made the label map.
-        seg_type: "labelmap" (one small RLE compressed volume) or "binary" (uncompressed bits, for older viewers).
+        seg_type: "labelmap" (one small RLE compressed volume) or "binary" (uncompressed bits, for older viewers and
+            for segments that overlap); None is the first where it can be.
 
     Attributes of the scan that are not valid are left empty; `require_sources` says which.
 
     Raises:
         DataError: the labels do not come from a DICOM series, or its identifiers are blank; there is no other value
             in the labels than those of the structures.
+        UsageError: a labelmap is asked for of structures that overlap.
         FullscaleError: writing failed.
     """
     path = Path(path)
     sources, _ = _sources(labels)
     _avoid_gdcm()
-    segmentation = _quietly(_segmentation, labels, sources, structures, algorithm, seg_type)
+    segmentation = _quietly(_segmentation, labels, sources, LabelScheme.of(structures), algorithm, seg_type)
     with atomic_path(path) as temporary:
         segmentation.save_as(temporary)
 
 
 def require_sources(
     scan: Volume,
-    structures: Mapping[int, str],
+    structures: LabelScheme | Mapping[int, str],
     algorithm: Algorithm,
-    seg_type: SegType = "labelmap",
+    seg_type: SegType | None = None,
     new_identifiers: bool = False,
 ) -> list[str]:
     """Make sure, before any work, that a DICOM SEG of this scan can be written, by making one of an empty slice.
@@ -104,7 +106,7 @@ def require_sources(
     sources, notes = _sources(scan, new_identifiers)
     one = Volume(np.zeros((*scan.shape[:2], 1), np.uint8), scan.affine)
     _avoid_gdcm()
-    _quietly(_segmentation, one, sources, structures, algorithm, seg_type)
+    _quietly(_segmentation, one, sources, LabelScheme.of(structures), algorithm, seg_type)
     return notes
 
 
@@ -157,16 +159,17 @@ def _avoid_gdcm() -> None:
 def _segmentation(
     labels: Volume,
     sources: Sequence[Any],
-    structures: Mapping[int, str],
+    scheme: LabelScheme,
     algorithm: Algorithm,
-    seg_type: SegType,
+    wanted: SegType | None,
 ) -> Segmentation:
-    values = sorted(structures)
+    seg_type = wanted or ("binary" if scheme.regions else "labelmap")
+    if scheme.regions and seg_type == "labelmap":
+        raise UsageError("a label map cannot hold structures that overlap: write them as binary segments")
+    structures = scheme.structures
+    values = list(structures) if scheme.regions else sorted(structures)
     numbers = values if seg_type == "labelmap" else list(range(1, len(values) + 1))
-    array = _numbered(labels.array, dict(zip(values, numbers, strict=True)))
-    affine = _LPS_AND_RAS @ labels.affine @ _SLICE_ROW_COLUMN
-    frame_of_reference = sources[0].FrameOfReferenceUID
-    volume = hd.Volume(array.transpose(2, 1, 0), affine, "PATIENT", frame_of_reference_uid=frame_of_reference)
+    volume = _volume(labels, scheme, dict(zip(values, numbers, strict=True)), sources[0].FrameOfReferenceUID)
     segmentation = Segmentation(
         source_images=sources,
         pixel_array=volume,
@@ -191,12 +194,35 @@ def _segmentation(
     return segmentation
 
 
-def _numbered(array: npt.NDArray[Any], number_of: Mapping[int, int]) -> npt.NDArray[Any]:
-    """Write each label's value as its segment's number."""
+def _volume(labels: Volume, scheme: LabelScheme, numbers: Mapping[int, int], frame_of_reference: str) -> hd.Volume:
+    """Make the voxels of the segments: one array of their numbers or, of segments that overlap, one of bits for each.
+
+    Args:
+        labels: label map.
+        scheme: what its values stand for.
+        numbers: of the segments, by the values that structures are written as.
+        frame_of_reference: of the scan.
+    """
+    affine = _LPS_AND_RAS @ labels.affine @ _SLICE_ROW_COLUMN
+    place = {"coordinate_system": "PATIENT", "frame_of_reference_uid": frame_of_reference}
+    if not scheme.regions:
+        return hd.Volume(_numbered(labels.array, numbers).transpose(2, 1, 0), affine, **place)
+    _require_known(labels.array, {0, *scheme.atoms})
+    parts = [np.isin(labels.array, scheme.members[value]).transpose(2, 1, 0) for value in numbers]
+    channels = {hd.ChannelDescriptor("SegmentNumber"): list(numbers.values())}
+    return hd.Volume(np.stack(parts, axis=-1).astype(np.uint8), affine, **place, channels=channels)
+
+
+def _require_known(array: npt.NDArray[Any], known: set[int]) -> None:
     found = {int(value) for k in range(array.shape[2]) for value in np.unique(array[:, :, k])}
-    strange = sorted(found - {0, *number_of})
+    strange = sorted(found - known)
     if strange:
         raise DataError(f"the labels hold the values {strange[:5]}, which name no structure")
+
+
+def _numbered(array: npt.NDArray[Any], number_of: Mapping[int, int]) -> npt.NDArray[Any]:
+    """Write each label's value as its segment's number."""
+    _require_known(array, {0, *number_of})
     stored = np.min_scalar_type(max(number_of.values()))
     if all(value == number for value, number in number_of.items()):
         return array.astype(stored, copy=False)
