@@ -13,7 +13,7 @@ from fullscale.bench.decoder import bench_decoder
 from fullscale.bench.measure import ROOFLINE_SIDE, Timing, alternate, in_fresh_process, roofline_gflops
 from fullscale.bench.networks import bench_networks
 from fullscale.bench.peak import peak_mib, resident_peak_mib
-from fullscale.bench.workload import Workload
+from fullscale.bench.workload import Workload, freeze
 from fullscale.errors import FullscaleError, UsageError
 from fullscale.networks import create_network, list_networks, network_options
 from fullscale.networks.protocol import Network
@@ -117,7 +117,19 @@ def test_a_network_is_measured_with_the_encoder_that_it_comes_with() -> None:
 
 
 @pytest.mark.slow
-def test_a_scan_is_segmented_in_every_runtime(fullscale: Command, phantoms: Path, tmp_path: Path) -> None:
+def test_what_is_compiled_with_frozen_weights_computes_the_same() -> None:
+    torch.manual_seed(0)
+    network, image = create_network("unet", 1, 1, width=2).eval(), torch.randn(1, 1, 16, 16)
+    with torch.inference_mode():
+        torch.testing.assert_close(freeze(network)(image), network(image), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_scan_is_segmented_in_every_runtime(
+    fullscale: Command, phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Traced, and not compiled: that takes a minute, and the test above does it.
+    monkeypatch.setattr("fullscale.bench.scan.freeze", partial(torch.compile, backend="eager"))
     scan, output = phantoms / "imagesTs" / "phantom_006.nii.gz", tmp_path / "scan.json"
     done = fullscale("bench", "scan", scan, "--widths", "2", "--json", output)
     assert done.returncode == 0, done.stderr
