@@ -73,6 +73,16 @@ def test_the_report_of_a_run_answers_in_order_and_asks_for_nothing(run: Path) ->
     assert "counts as a true negative" in page.words
 
 
+def test_the_report_says_what_is_done_to_the_masks_afterwards_and_what_it_gave(run: Path) -> None:
+    file = run / "bundle" / "model.json"
+    card = json.loads(file.read_text())
+    evidence = {"dice_before": 0.81, "dice_after": 0.83, "cases": 2, "better": 2, "worse": 0}
+    rules = [{"structure": "liver", "action": "keep_largest", "evidence": evidence}]
+    for given, words in (([], "no post-processing helped"), (rules, "liver: largest part kept (Dice 0.8100 to 0.8300")):
+        file.write_text(json.dumps(card | {"postprocess": given}))
+        assert words in Page(write_report(run).report).words
+
+
 def test_every_number_of_its_tables_stands_in_summary_json(run: Path) -> None:
     page = Page(write_report(run).report)
     known = numbers_in(json.loads((run / "fold_0" / "validation" / "summary.json").read_text()))

@@ -22,7 +22,7 @@ from fullscale.reporting.charts import Point, colour_of, line_chart, scatter_cha
 from fullscale.reporting.figures import figure_png
 from fullscale.reporting.located import located
 from fullscale.reporting.overlay import overlay_figure
-from fullscale.reporting.provenance import fold_rows, reservations
+from fullscale.reporting.provenance import fold_rows, reservations, rules_of_masks
 from fullscale.reporting.scene import RenderOptions
 from fullscale.reporting.seal import sealed
 from fullscale.reporting.source import Source, find_source, read_case, read_curves, read_record
@@ -295,6 +295,7 @@ def _training(source: Source) -> dict[str, Any]:
     packages = environment.pop("packages", None)
     return {
         "folds": fold_rows(source),
+        "rules": rules_of_masks(run),
         "curves": {name: _curves(read_curves(fold)) for name, fold in source.folds.items()},
         "settings": {key: _plain(value) for key, value in settings.items()},
         "plan": [(k, _plain(v["value"]), v["reason"]) for k, v in plan.items() if isinstance(v, dict)],

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from fullscale.bundle.card import SHORT
+from fullscale.bundle.card import CARD, SHORT, read_card
 from fullscale.reporting.source import Source
+from fullscale.runfolder import RunFolder
 
 
 def fold_rows(source: Source) -> list[list[str]]:
@@ -29,3 +30,13 @@ def reservations(source: Source) -> list[str]:
             f"{', ...' if len(model.trained_on) > 5 else ''}): their scores say nothing of new scans."
         )
     return notes
+
+
+def rules_of_masks(run: RunFolder) -> list[str]:
+    """Say what the model of a run does to its masks after they are decided, and what that gave on validation.
+
+    Raises:
+        DataError: its card cannot be read.
+    """
+    card = run.bundle / CARD
+    return [rule.describe() for rule in read_card(card).postprocess] if card.is_file() else []
