@@ -154,13 +154,15 @@ def safe_name(name: str) -> str:
     reserved, overlong or empty name is changed too. What was changed ends in a digest of the name, so that different
     names stay different.
     """
-    shown = "".join("_" if c in _UNSAFE or not c.isprintable() else c for c in name).strip(" ")
-    shown = shown.encode("utf-8", "replace")[:LONGEST_NAME].decode("utf-8", "ignore").rstrip(". ")
+    shown = "".join("_" if c in _UNSAFE or not c.isprintable() else c for c in name).strip(" ").rstrip(". ")
     if shown.startswith(".") or shown.split(".")[0].lower() in _RESERVED or not shown:
         shown = f"_{shown.lstrip('.')}"
-    if shown == name:
+    if shown == name and len(name.encode()) <= LONGEST_NAME:
         return name
-    return f"{shown}-{hashlib.blake2b(name.encode('utf-8', 'surrogatepass'), digest_size=4).hexdigest()}"
+    digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=4).hexdigest()
+    # With its digest it is no longer than the longest: what is safe is safe again.
+    room = LONGEST_NAME - len(digest) - 1
+    return f"{shown.encode('utf-8', 'replace')[:room].decode('utf-8', 'ignore')}-{digest}"
 
 
 def require_inside(folder: Path, path: Path) -> Path:
