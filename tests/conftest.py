@@ -5,6 +5,7 @@ needs it, and found by the others.
 """
 
 import atexit
+import gc
 import os
 import shutil
 import subprocess
@@ -60,6 +61,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     chosen = set(kept.values())
     config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
     items[:] = kept.values()
+
+
+def pytest_collection_finish() -> None:
+    """Leave the libraries and the tests themselves out of every later search for garbage: it is half a second each."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Let the libraries be taken down in their order."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

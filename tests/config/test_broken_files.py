@@ -43,19 +43,19 @@ def read_recipe(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("read", "texts"),
-    [(load_config, [dump_yaml(load_config(None, ["network.width=4"]))]), (read_recipe, RECIPES)],
+    ("read", "texts", "files"),
+    [(load_config, [dump_yaml(load_config(None, ["network.width=4"]))], 150), (read_recipe, RECIPES, 45)],
     ids=["configuration", "recipe"],
 )
 def test_a_broken_file_is_read_or_refused_in_one_line(
-    read: Callable[[Path], object], texts: list[str], tmp_path: Path
+    read: Callable[[Path], object], texts: list[str], files: int, tmp_path: Path
 ) -> None:
     rng, path, refusals = random.Random(0), tmp_path / "some.yaml", []
-    for _ in range(150):
+    for _ in range(files):
         path.write_text(broken(rng.choice(texts), rng))
         try:
             read(path)
         except FullscaleError as error:
             refusals.append(str(error))
-    assert len(refusals) > 50
+    assert len(refusals) > files // 3
     assert [line for line in refusals if str(path) not in line or "\n" in line] == []

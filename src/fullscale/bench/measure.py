@@ -53,15 +53,21 @@ def alternate(
         warmup: rounds before, not timed.
     """
     runs: dict[Name, list[float]] = {name: [] for name in tasks}
-    for round_ in range(warmup + repeats):
-        for name, task in tasks.items():
-            synchronise(device)
-            start = time.perf_counter()
-            task()
-            synchronise(device)
-            if round_ >= warmup:
-                runs[name].append(time.perf_counter() - start)
-            gc.collect()
+    was_frozen = gc.get_freeze_count() > 0
+    gc.freeze()  # what is here already is not searched again after every task
+    try:
+        for round_ in range(warmup + repeats):
+            for name, task in tasks.items():
+                synchronise(device)
+                start = time.perf_counter()
+                task()
+                synchronise(device)
+                if round_ >= warmup:
+                    runs[name].append(time.perf_counter() - start)
+                gc.collect()
+    finally:
+        if not was_frozen:
+            gc.unfreeze()
     return {name: Timing(tuple(seconds)) for name, seconds in runs.items()}
 
 
