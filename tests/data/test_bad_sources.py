@@ -132,7 +132,7 @@ BAD: dict[Callable[[Path], Path], tuple[str, ...]] = {
     names_and_values_are_numbers: ("dataset.json: which of the labels", "Both are numbers"),
     a_mask_has_values_between: ("in b: ", "labels are whole numbers, found 0.5 in 20 voxels"),
     a_mask_holds_an_undeclared_value: ("in b: labels [3, 6] are not among the declared [0, 1, 2]",),
-    two_masks_overlap: ("in b: ", "'liver' and 'spleen' overlap in 60 voxels"),
+    two_masks_overlap: ("in b: ", "60 voxels are in 'liver' and 'spleen', where structures are exclusive"),
     a_column_is_misspelt: ("cases.csv: the column 'labeled' is not known; did you mean 'labelled'?",),
     what_is_ignored_is_missing: ("in b: ", "view/b.nii.gz: no such file, the list names it"),
 }

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fullscale.data.checks import inspect_dataset
+from fullscale.data.labels import LabelScheme
 from fullscale.data.layouts.find import find_dataset
 from fullscale.data.read import read_label
 from fullscale.data.volume_files import volume_stem, write_volume
@@ -65,7 +66,9 @@ def test_layers_that_do_not_overlap_are_one_label_map(tmp_path: Path, scan: Path
     np.testing.assert_array_equal(read_label(label, scan).array, drawn())
     layers[1, 3, 4, 2] = 1
     overlapping = save(tmp_path / "b.nrrd", layers, AFFINE, [("liver", 1, 0), ("spleen", 1, 1)])
-    with pytest.raises(DataError, match=r"b.nrrd: 'liver' and 'spleen' overlap in 1 voxels, where"):
+    with pytest.raises(
+        DataError, match=r"b.nrrd: 1 voxels are in 'liver' and 'spleen', where structures are exclusive"
+    ):
         read_label(overlapping, scan)
 
 
@@ -95,3 +98,13 @@ def test_a_cropped_segmentation_is_the_truth_of_masks(tmp_path: Path):
         summary = evaluate(tmp_path / "masks" / "p1.nii.gz" if truth == label else tmp_path / "masks", truth)
         scores = {value: metrics["Dice"] for value, metrics in summary.cases[0].metrics.items()}
         assert scores == {1: pytest.approx(6 / 7), 2: 1}
+
+
+def test_segments_overlap_where_regions_say_what_that_is(tmp_path: Path, scan: Path):
+    layers = np.stack([drawn() == 1, drawn() == 1]).astype(np.uint8)
+    layers[1, 2:4] = 0  # the tumour is half of the liver
+    label = save(tmp_path / "a.seg.nrrd", layers, AFFINE, [("liver", 1, 0), ("tumour", 1, 1)])
+    scheme = LabelScheme({}, {"liver": (1, 2), "tumour": (2,)})
+    expected = (drawn() == 1).astype(np.uint8)
+    expected[4:6] *= 2
+    np.testing.assert_array_equal(read_label(label, scan, scheme).array, expected)

@@ -11,6 +11,7 @@ from fullscale.data.cache import prepare_cases
 from fullscale.data.case import WHOLE_SET
 from fullscale.data.checks import inspect_dataset
 from fullscale.data.identity import DigestIndex, case_digest
+from fullscale.data.label_choice import LabelChoice
 from fullscale.data.labels import LabelScheme
 from fullscale.data.layouts.find import find_dataset
 from fullscale.data.plan import make_plan
@@ -62,13 +63,13 @@ def test_structures_have_values_in_the_order_of_their_names(tmp_path: Path):
 def test_values_are_those_that_are_chosen_by_name(tmp_path: Path):
     write_case(tmp_path / "s1")
     dataset = find_dataset(tmp_path / "s1")  # one case by itself
-    inspection = inspect_dataset(dataset, structures={1: "liver", 7: "spleen"})
+    inspection = inspect_dataset(dataset, choice=LabelChoice({1: "liver", 7: "spleen"}))
     assert inspection.facts["s1"].label_voxels == {0: 960 - 140, 1: 80, 7: 60}
     assert make_plan(inspection, view="slices").labels.value == {0: "background", 1: "liver", 7: "spleen"}
     with pytest.raises(UsageError, match=r"data\.labels names 'livre', of which s1 has no file; did you mean 'liver'"):
-        inspect_dataset(dataset, structures={1: "livre"})
+        inspect_dataset(dataset, choice=LabelChoice({1: "livre"}))
     with pytest.raises(UsageError, match="names 'liver' twice"):
-        inspect_dataset(dataset, structures={1: "liver", 2: "liver"})
+        inspect_dataset(dataset, choice=LabelChoice({1: "liver", 2: "liver"}))
 
 
 def test_a_structure_without_a_file_in_a_case_is_not_labelled_in_it(tmp_path: Path):
@@ -86,8 +87,11 @@ def test_masks_that_overlap_are_refused_with_their_names_and_voxels(tmp_path: Pa
     write_case(tmp_path / "s1", spleen=mask(4, 9))
     (problem,) = inspect_dataset(find_dataset(tmp_path)).errors
     assert problem.case == "s1"
-    assert "'aorta' and 'spleen' overlap in 40 voxels" in problem.message
-    alone = inspect_dataset(find_dataset(tmp_path), structures={1: "spleen"})
+    assert problem.message == (
+        f"{tmp_path / 's1' / 'segmentations'}: 40 voxels are in 'aorta' and 'spleen', where structures are exclusive; "
+        "correct the masks, or let structures overlap by data.regions={aorta: [1, 3], spleen: [2, 3]}"
+    )
+    alone = inspect_dataset(find_dataset(tmp_path), choice=LabelChoice({1: "spleen"}))
     assert alone.errors == []
 
 
@@ -177,3 +181,36 @@ def test_predictions_are_scored_against_masks(tmp_path: Path):
     assert {label: one["Dice"] for label, one in scores.metrics.items()} == {1: 1, 2: 1}
     [scores] = evaluate(tmp_path / "out", case.parent).cases  # by the order of names, 1 is the aorta and 3 the spleen
     assert {label: one["Dice"] for label, one in scores.metrics.items()} == {1: 0, 2: 1, 3: 0}
+
+
+REGIONS = {"liver": (1, 2), "tumour": (2,)}
+
+
+def test_masks_may_overlap_as_regions_do(tmp_path: Path):
+    write_case(tmp_path / "s1", tumour=mask(2, 3))
+    dataset = find_dataset(tmp_path)
+    inspection = inspect_dataset(dataset, choice=LabelChoice(regions=REGIONS))
+    assert inspection.errors == []
+    assert inspection.facts["s1"].label_voxels == {0: 960 - 80, 1: 60, 2: 20}
+    plan = make_plan(inspection, view="slices")
+    [prepared] = prepare_cases(dataset.cases, plan.recipe, plan.scheme, tmp_path / "cache")
+    assert prepared.voxels.sum(axis=0).tolist()[1:] == [60, 20]
+    with pytest.raises(UsageError, match=r"data\.regions names 'lung', of which .* has no file"):
+        inspect_dataset(dataset, choice=LabelChoice(regions={"lung": (1,)}))
+
+
+def test_regions_of_masks_without_a_value_are_refused(tmp_path: Path):
+    write_case(tmp_path / "s1", tumour=mask(4, 6))
+    (problem,) = inspect_dataset(find_dataset(tmp_path), choice=LabelChoice(regions=REGIONS)).errors
+    assert "20 voxels are in 'tumour' and nothing else, which no label value of the regions stands" in problem.message
+    apart = {"liver": (1, 3), "tumour": (2, 3)}
+    inspection = inspect_dataset(find_dataset(tmp_path), choice=LabelChoice(regions=apart))
+    assert inspection.facts["s1"].label_voxels == {0: 960 - 100, 1: 60, 2: 20, 3: 20}
+
+
+def test_a_dataset_json_may_declare_the_regions_of_masks(tmp_path: Path):
+    write_case(tmp_path / "s1", tumour=mask(2, 3))
+    content = {"labels": {"background": 0, "liver": [1, 2], "tumour": 2}, "regions_class_order": [1, 2]}
+    (tmp_path / "dataset.json").write_text(json.dumps(content))
+    inspection = inspect_dataset(find_dataset(tmp_path))
+    assert inspection.facts["s1"].label_voxels == {0: 960 - 80, 1: 60, 2: 20}

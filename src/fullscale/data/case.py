@@ -113,22 +113,27 @@ class Dataset:
     resample_channels: bool = False
     named_by_files: bool = False
 
-    def with_chosen(self, labels: Mapping[int, str] | None) -> Dataset:
+    def with_chosen(
+        self, labels: Mapping[int, str] | None, regions: Mapping[str, tuple[int, ...]] | None = None
+    ) -> Dataset:
         """Give the structures of `named_by_files` the values that are chosen; any other data set stays as it is.
 
         Raises:
             UsageError: a name is that of no structure, or is given twice.
         """
-        if labels is None or not self.named_by_files or self.labels is None:
+        if not self.named_by_files or self.labels is None or (labels is None and regions is None):
             return self
-        names = [name for name in labels.values() if name != self.labels[0]]
+        setting = "data.labels" if regions is None else "data.regions"
+        names = list(regions or [name for name in (labels or {}).values() if name != self.labels[0]])
         for name in names:
             if name not in self.labels.values():
                 others = [known for value, known in self.labels.items() if value]
-                raise UsageError(f"data.labels names '{name}', of which {self.name} has no file{nearest(name, others)}")
+                raise UsageError(f"{setting} names '{name}', of which {self.name} has no file{nearest(name, others)}")
             if names.count(name) > 1:
-                raise UsageError(f"data.labels names '{name}' twice, but its labels are one file a structure")
-        return replace(self, labels={0: self.labels[0], **labels})
+                raise UsageError(f"{setting} names '{name}' twice, but its labels are one file a structure")
+        if regions is not None:
+            return replace(self, labels=None, regions=dict(regions))
+        return replace(self, labels={0: self.labels[0], **(labels or {})})
 
     def add(self, case: Case) -> None:
         """Take in a case, among the labelled ones if it has a label."""

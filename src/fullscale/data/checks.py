@@ -242,7 +242,7 @@ def inspect_dataset(
     """
     choice = choice or LabelChoice()
     facts: dict[str, CaseFacts] = {}
-    dataset = dataset.with_chosen(choice.labels)
+    dataset = dataset.with_chosen(choice.labels, choice.regions)
     problems = list(dataset.problems)
     sought = choice.scheme(dataset, dataset.labels or {})
     every = choice.source is None and not sought.regions
@@ -254,6 +254,7 @@ def inspect_dataset(
         structures=chosen,
         ignore=sought.ignore,
         resample=dataset.resample_channels,
+        regions=sought if sought.regions else None,
     )
     with make_executor(choose_jobs(jobs, len(dataset.cases))) as executor:
         for outcome in map_cases(executor, work, dataset.cases, progress, attrgetter("id")):
@@ -296,6 +297,7 @@ def inspect_case(
     structures: Collection[int] | None = None,
     ignore: int | None = None,
     resample: bool = False,
+    regions: LabelScheme | None = None,
 ) -> tuple[CaseFacts | None, list[Problem]]:
     """Read one labelled case; its facts are None where an error speaks against using it.
 
@@ -305,13 +307,14 @@ def inspect_case(
         structures: the label values to segment; default all but 0.
         ignore: the label value of which nothing is known.
         resample: bring channels on other grids onto that of the first.
+        regions: what values stand for where structures may overlap.
     """
     problems: list[Problem] = []
     images: dict[str, Volume] = {}
     label = ignored = None
     try:
         images = read_channels(case.channels, resample=resample)
-        scheme = None if declared is None else LabelScheme(declared)
+        scheme = regions if regions is not None or declared is None else LabelScheme(declared)
         label = read_truth(case, scheme) if case.label is not None else None
         view = read_label(case.ignore, case.first) if case.ignore is not None else None
         ignored = None if label is None else ignored_voxels(label, view, ignore)

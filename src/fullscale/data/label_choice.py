@@ -72,12 +72,12 @@ class LabelChoice:
 
         Args:
             labels: name of each value that it has.
-            dataset: whose value to ignore may be named too.
+            dataset: whose value to ignore, and those of its regions, may be named too.
 
         Raises:
             UsageError: the settings name another; it is told, with those that there are.
         """
-        unknown = self.asked - {*labels, dataset.ignore}
+        unknown = self.asked - {*labels, dataset.ignore, *(v for values in dataset.regions.values() for v in values)}
         if unknown:
             where = "data.labels" if min(unknown) in (self.labels or {}) else "data.regions"
             known = [f"{value} ({name})" for value, name in labels.items() if value]

@@ -17,7 +17,11 @@ Structures = frozenset[str]
 
 def values_by_structures(scheme: LabelScheme) -> dict[Structures, int]:
     """Return the label value of each set of structures that a voxel may be in, by their names."""
-    return {frozenset(): 0} | {frozenset([name]): value for value, name in scheme.structures.items()}
+    values = {frozenset[str](): 0}
+    for atom in (*scheme.order, *scheme.atoms):
+        held = frozenset(name for written, name in scheme.structures.items() if atom in scheme.members[written])
+        values.setdefault(held, atom)
+    return values
 
 
 def unique_names(names: Mapping[int, str]) -> dict[int, str]:
@@ -27,15 +31,14 @@ def unique_names(names: Mapping[int, str]) -> dict[int, str]:
 
 
 def values_of_segments(names: Mapping[int, str], scheme: LabelScheme | None) -> dict[Structures, int]:
-    """Return the label value of each set of segments: of one alone its number, of several what the regions say.
+    """Return the label value of each set of segments: what regions of their names say, else of one alone its number.
 
     Args:
         names: of the segments, by their numbers; no name twice.
-        scheme: whose regions say, by their names, what several segments at one place are; None says nothing of it.
+        scheme: whose regions say what segments of their names are; None says nothing of it.
     """
-    together = {} if scheme is None else values_by_structures(scheme)
-    several = {held: value for held, value in together.items() if len(held) > 1}
-    return several | {frozenset(): 0} | {frozenset([name]): number for number, name in names.items()}
+    numbers = {frozenset([name]): number for number, name in names.items()}
+    return numbers | (values_by_structures(scheme) if scheme is not None and scheme.regions else {frozenset(): 0})
 
 
 def label_map(
@@ -65,7 +68,7 @@ def label_map(
     for number, held in enumerate(sets):
         voxels = 0 if held in values else int((index == number).sum())
         if voxels:
-            raise DataError(source + _conflict(held, voxels))
+            raise DataError(f"{source}{voxels} voxels {_conflict(sorted(held), max(map(len, values)) > 1)}")
     table = np.array([values.get(held, 0) for held in sets])
     written: npt.NDArray[Any] = table.astype(np.min_scalar_type(int(table.max())))[index]
     return written
@@ -83,9 +86,13 @@ def _enter(name: str, inside: npt.NDArray[np.bool_], index: npt.NDArray[np.uint1
     index[inside] = moved[before]
 
 
-def _conflict(held: Structures, voxels: int) -> str:
-    first, *others = sorted(held)
+def _conflict(held: list[str], overlap: bool) -> str:
+    """Say what is wrong with a set of structures, where others may or may not overlap."""
+    names = " and ".join(f"'{name}'" for name in held)
+    if overlap:
+        return f"are in {names} and nothing else, which no label value of the regions stands for; correct the masks"
+    regions = ", ".join(f"{name}: [{number}, {len(held) + 1}]" for number, name in enumerate(held, start=1))
     return (
-        f"'{first}' and '{others[0]}' overlap in {voxels} voxels, where structures are exclusive; correct one of them, "
-        "or declare regions"
+        f"are in {names}, where structures are exclusive; correct the masks, or let structures overlap by "
+        f"data.regions={{{regions}}}"
     )

@@ -15,7 +15,7 @@ from fullscale.data.dicom.headers import is_seg, segment_names
 from fullscale.data.dicom.identifiers import write_with_identifiers
 from fullscale.data.dicom.seg import read_seg, write_seg
 from fullscale.data.dicom.series import read_series
-from fullscale.data.labels import Algorithm
+from fullscale.data.labels import Algorithm, LabelScheme
 from fullscale.data.layouts.find import find_dataset
 from fullscale.data.read import read_label
 from fullscale.data.volume_files import write_volume
@@ -315,3 +315,11 @@ def test_masks_in_either_format_are_scored_alike(tmp_path: Path):
     assert 0 < by_seg.cases[0].metrics[1]["Dice"] < 1
     alone = evaluate(tmp_path / "nifti" / "case1.nii.gz", root / "labels" / "case1.dcm", STRUCTURES)
     assert alone.cases[0].metrics[1]["Dice"] == by_seg.cases[1].metrics[1]["Dice"]
+
+
+def test_regions_that_overlap_come_back_from_a_segmentation(tmp_path: Path):
+    scan = write_scan(tmp_path / "scan", ORIENTATIONS["supine"])
+    scheme = LabelScheme({}, {"whole": (4, 7), "core": (7,)})
+    drawn = scheme.values(draw(scan.shape))
+    write_seg(tmp_path / "a.dcm", scan.with_array(drawn), scheme, ALGORITHM)
+    np.testing.assert_array_equal(read_label(tmp_path / "a.dcm", tmp_path / "scan", scheme).array, drawn)
