@@ -92,6 +92,8 @@ def train(request: TrainRequest, inputs: RunInputs | None = None) -> Summary:
     if not is_helper():
         claim(run, config, inputs, splits)
     job = _Job(request, run, config, inputs.with_prepared(request.cache, request.verify), weights)
+    for fold, split in chosen.items() if not is_helper() else ():
+        _name_unseen(job, run.fold(fold), split)
     summary = pool_folds([_train_fold(job, run.fold(fold), split) for fold, split in chosen.items()])
     if not is_helper():
         _postprocess(job)
@@ -108,7 +110,6 @@ def _train_fold(job: _Job, fold: FoldFolder, split: Split) -> Summary:
         fit(fold, job.config, module, data, job.request.progress)
         return Summary({}, {})
     with only_one(fold.path, "training"):
-        _name_unseen(job, fold, split)
         checkpoint = fit(fold, job.config, module, data, job.request.progress)
         if not _is_done(job.run, fold, checkpoint):
             _hand_over(job.run, fold, checkpoint, module, card)
