@@ -14,7 +14,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from fullscale.geometry.units import LENGTH, SIZE
+from fullscale.geometry.units import LENGTH, SIZE, Unit
 from fullscale.text import printable
 
 if TYPE_CHECKING:
@@ -206,10 +206,11 @@ def print_summary(summary: Summary, title: str) -> None:
         print_scores(f"{title}, per case", per_case)
     print_scores(title, mean_table(content))
     empty = ", ".join(f"{everything[f'{kind}_cases']} {kind.replace('_', ' ')}" for kind in _EMPTY)
-    print_line(f"Distances in mm. Structures: {empty}; a missed one scores Dice 0 and the volume's diagonal.")
-    print_line(_slices_line("Slices without the structure", everything))
+    unit, whole = LENGTH[summary.unit], "volume" if summary.unit == "mm" else "image"
+    print_line(f"Distances in {unit}. Structures: {empty}; a missed one scores Dice 0 and the {whole}'s diagonal.")
+    print_line(_slices_line("Slices without the structure", everything, summary.unit))
     for label, scores in content.get("guidance", {}).get("classes", {}).items():
-        print_line(_slices_line(f"  {names[label]}, without the gate of the guidance", scores["ungated"]))
+        print_line(_slices_line(f"  {names[label]}, without the gate of the guidance", scores["ungated"], summary.unit))
     for label, mean in content["mean"].items():
         if not mean["cases_with_structure"] and mean["cases"]:
             print_status(f"{names[label]}: in no truth, but in {mean['false_positive_cases']} of the predictions")
@@ -242,9 +243,10 @@ def print_against(compared: PairedEvaluation, names: Mapping[int, str], title: s
         )
 
 
-def _slices_line(title: str, scores: Mapping[str, Any]) -> str:
+def _slices_line(title: str, scores: Mapping[str, Any], unit: Unit) -> str:
     without, invented = scores["slices_without_structure"], scores["false_positive_slices"]
-    return f"{title}: {without}; {invented} of them got some of it, {scores['false_positive_slices_ml']:.1f} ml in all."
+    size = f"{scores['false_positive_slices_ml']:.1f} {SIZE[unit]}"
+    return f"{title}: {without}; {invented} of them got some of it, {size} in all."
 
 
 def _ranges(facts: list[CaseFacts]) -> list[tuple[str, ...]]:

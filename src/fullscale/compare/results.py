@@ -12,6 +12,7 @@ import torch
 from fullscale.compare.comparison import Comparison
 from fullscale.compare.run import Outcome
 from fullscale.errors import DataError
+from fullscale.geometry.units import Unit
 from fullscale.networks import create_network
 from fullscale.networks.kernels.forms import set_form
 from fullscale.networks.parameters import count_macs
@@ -86,6 +87,7 @@ class Results:
         budget: of each row and fold, in words.
         folds: trained of each row.
         lines: in the order of the rows.
+        unit: what lengths are counted in.
     """
 
     dataset: str
@@ -93,6 +95,7 @@ class Results:
     budget: str
     folds: int
     lines: list[Line]
+    unit: Unit = "mm"
 
     @property
     def failed(self) -> list[Line]:
@@ -138,6 +141,7 @@ def gather(comparison: Comparison, outcomes: Sequence[Outcome]) -> Results:
         budget=comparison.budget,
         folds=comparison.folds,
         lines=[replace(line, against_reference=compared.get(line.name)) for line in lines],
+        unit=outcomes[0].inputs.plan.recipe.unit,
     )
 
 

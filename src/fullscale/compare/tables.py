@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fullscale.compare.results import Line, Results, Score
 from fullscale.files import write_json, write_text
-from fullscale.scoring.tables import METRICS, NOTHING, number_cell
+from fullscale.scoring.tables import METRICS, NOTHING, head_of, number_cell
 
 RESULTS = ("results.json", "results.md", "results.tex", "results.csv")
 """Names of the files that hold the table."""
@@ -29,8 +29,8 @@ def header(results: Results) -> list[str]:
         "network",
         *costs,
         *(f"Dice {structure}" for structure in structures),
-        METRICS["HD95"].head,
-        METRICS["NSD"].head,
+        head_of("HD95", results.unit),
+        head_of("NSD", results.unit),
         f"against {results.reference}",
     ]
 

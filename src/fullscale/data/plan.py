@@ -39,8 +39,7 @@ PAPER_SIDE = 320
 PAPER_WIDTH = 64
 PATCH_WIDTH = 32
 LEAN = {"normalization": "instance", "downsampling": "stride", "fusion": "reduce", "skip_channels": 8}
-"""The form of UNet 3+ that learns most per minute in three dimensions, and of images on a CPU; docs/results.md has the
-figures."""
+"""The form of UNet 3+ that learns most per minute in three dimensions, and of images on a CPU (docs/results.md)."""
 MAX_BATCH = 32
 MOSTLY_EMPTY = 0.75
 """Part of a scan that is 0, as around a brain that was cut out, from which 0 no longer counts in its statistics."""
@@ -227,9 +226,7 @@ def _for_images(
     images = [ImageFacts(*in_plane(f), f.unit, f.thickness) for f in facts]
     found = plan_images(images, scheme.structures.values(), on_cpu=gpu_gib is None)
     patch = _patch_size(facts, found.choices["spacing_mm"][0], gpu_gib, found.pixel)
-    lean = Choice[dict[str, Any]](
-        value=LEAN, reason="a step of the lean form takes a tenth of the processor time of the paper's"
-    )
+    lean = Choice[dict[str, Any]](value=LEAN, reason="a step takes a tenth of the processor time of the paper's form")
     own = Choice[dict[str, Any]](value={}, reason="a GPU: the network's own")
     return {name: Choice(value=value, reason=reason) for name, (value, reason) in found.choices.items()} | {
         "network": lean if gpu_gib is None else own,

@@ -15,6 +15,7 @@ from fullscale.data.anonymise import NAMELESS, NameKey, open_key, require_apart
 from fullscale.data.plan import read_plan
 from fullscale.errors import DataError, UsageError
 from fullscale.files import write_text
+from fullscale.geometry.units import LENGTH, SIZE
 from fullscale.metrics.overlap import POLICY
 from fullscale.metrics.presence import CONFUSION
 from fullscale.progress import Progress, ignore
@@ -35,6 +36,7 @@ from fullscale.scoring.tables import (
     VOLUMES,
     Table,
     case_table,
+    head_of,
     left_out,
     mean_table,
     metric_cell,
@@ -152,13 +154,14 @@ def render(source: Source, pictures: Sequence[Picture], key: NameKey | None = No
         labels=_coloured(source.summary.labels.values()),
         policy=POLICY,
         version=version("fullscale"),
+        length=LENGTH[source.summary.unit],
         means=mean_table(content, SCORES),
         volumes=mean_table(content, VOLUMES),
         against=paired_table(source.against, source.summary.labels) if source.against else None,
         spread=_spread(content),
         per_case=_per_case(source),
         dice=strip_chart(_points(source, lambda s: s["Dice"]), "Dice of each case"),
-        size=scatter_chart(_points(source, lambda s: s["reference_volume_ml"]), "true volume in ml", "Dice"),
+        size=scatter_chart(_points(source, lambda s: s["reference_volume_ml"]), _true_size(content), "Dice"),
         slices=_slices(content),
         guidance=_guidance(content),
         pictures=pictures,
@@ -225,11 +228,15 @@ def _title(source: Source, nameless: bool) -> str:
     return NAMELESS if nameless and by_folder else str(named or folder.name)
 
 
+def _true_size(content: dict[str, Any]) -> str:
+    return f"true {'volume' if content['unit'] == 'mm' else 'size'} in {SIZE[content['unit']]}"
+
+
 def _spread(content: dict[str, Any]) -> Table:
     table = Table(["class", "score", "lowest", "quarter", "median", "three quarters", "highest"])
     for label, metrics in content["spread"].items():
         for metric, values in metrics.items():
-            head, form = METRICS[metric]
+            head, form = head_of(metric, content["unit"]), METRICS[metric].form
             table.rows.append(
                 [name_cell(content["labels"][label]), name_cell(head), *(number_cell(v, form) for v in values.values())]
             )
@@ -256,7 +263,9 @@ def _points(source: Source, x: Callable[[dict[str, float | None]], float | None]
 
 
 def _slices(content: dict[str, Any]) -> Table:
-    table = Table(["class", "slices", "without the structure", "of these got some of it", "ml there"])
+    table = Table(
+        ["class", "slices", "without the structure", "of these got some of it", f"{SIZE[content['unit']]} there"]
+    )
     for label, scores in content["mean"].items():
         counts = [
             number_cell(scores[name], "d") for name in ("slices", "slices_without_structure", "false_positive_slices")
@@ -271,7 +280,7 @@ def _guidance(content: dict[str, Any]) -> dict[str, Table] | None:
     if not classes:
         return None
     presence = Table(["class", *_CONFUSION])
-    heads = ["Dice", "false positive voxels", "missed voxels", "empty slices hit", "ml there"]
+    heads = ["Dice", "false positive voxels", "missed voxels", "empty slices hit", f"{SIZE[content['unit']]} there"]
     gate = Table(["class", "gate", *heads])
     for label, parts in classes.items():
         name = content["labels"][label]

@@ -145,6 +145,7 @@ def pool_folds(parts: Sequence[Summary]) -> Summary:
         anonymous=parts[0].anonymous,
         regions=parts[0].regions,
         ignore=parts[0].ignore,
+        unit=parts[0].unit,
     )
 
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from fullscale.data.case import Case
 from fullscale.data.discover import LabelMaps, find_label_maps, label_maps_of
+from fullscale.data.image_files import is_picture
 from fullscale.data.labels import LabelScheme
 from fullscale.data.layouts.find import find_dataset
 from fullscale.data.read import label_name, read_label
@@ -24,6 +25,7 @@ from fullscale.errors import DataError, GeometryError
 from fullscale.files import safe_name
 from fullscale.geometry.orientation import axis_codes
 from fullscale.geometry.resample import resample_labels
+from fullscale.geometry.units import LENGTH, PER_SIZE, Unit
 from fullscale.geometry.volume import Volume, describe_mismatch
 from fullscale.metrics.overlap import (
     Members,
@@ -64,16 +66,21 @@ class _Pair:
     def grid_of(self, mask: Path) -> Path:
         """Where a mask that stores a few slices only lies: on the scan, or on the other mask."""
         other = self.reference if mask == self.prediction else self.prediction
-        return self.image or (other if volume_suffix(other) else mask)
+        beside = is_picture(other) and mask == self.prediction  # pixels are as large as those of the truth
+        return self.image or (other if beside or (volume_suffix(other) and not is_picture(other)) else mask)
 
 
 @dataclass(frozen=True)
 class _Scored:
-    """A case, what a label scores in it that occurs nowhere in it, and the labels it holds that had no name."""
+    """A case, what a label scores in it that occurs nowhere in it, and the labels it holds that had no name.
+
+    The unit is what its lengths and sizes are counted in.
+    """
 
     case: CaseScores
     nothing: Scores
     found: dict[int, str]
+    unit: Unit
 
 
 def score_arrays(
@@ -85,6 +92,7 @@ def score_arrays(
     tolerance_mm: Tolerance = TOLERANCE_MM,
     members: Members | None = None,
     ignored: npt.NDArray[np.bool_] | None = None,
+    unit: Unit = "mm",
 ) -> dict[int, Scores]:
     """Score a label map against the truth, both on one grid.
 
@@ -99,6 +107,7 @@ def score_arrays(
         tolerance_mm: of the surface Dice.
         members: values of the classes that are made of several, and may overlap.
         ignored: voxels of which nothing is known, of the same shape.
+        unit: what the spacing and the tolerance are counted in.
 
     Returns:
         For each label the scores named in `METRICS`; an empty mask scores as `POLICY` says.
@@ -115,7 +124,7 @@ def score_arrays(
     counts = dict(zip(wanted, overlap_counts(prediction, reference, wanted, members, ignored), strict=True))
     if ignored is not None:
         prediction, reference = (np.where(ignored, 0, array) for array in (prediction, reference))
-    voxel_ml = abs(float(np.linalg.det(axes))) / 1000
+    voxel_ml = abs(float(np.linalg.det(axes))) / PER_SIZE[unit]
     diagonal = diagonal_mm(prediction.shape, axes)
     scores = {label: empty_mask_scores(count, diagonal, surface) for label, count in counts.items()}
     both = [label for label in wanted if scores[label] is None]
@@ -160,6 +169,7 @@ def score_case(
         )
     axes, wanted = reference.affine[:3, :3], list(labels)
     further: dict[str, Any] = {"tolerance_mm": tolerance_mm, "members": members, "ignored": ignored}
+    further["unit"] = reference.unit
     scores = score_arrays(prediction.array, reference.array, axes, wanted, **further)
     slices = slice_scores(prediction, reference, wanted, members, ignored)
     return {label: scores[label] | slices[label] for label in wanted}
@@ -213,8 +223,12 @@ def evaluate(
             if failure is not None:
                 failures.append(Failure(outcome.name, failure))
                 continue
-            scored.append(outcome.result())
-            names |= scored[-1].found
+            found = outcome.result()
+            if scored and found.unit != scored[0].unit:
+                failures.append(Failure(outcome.name, _other_unit(found.unit, scored[0])))
+                continue
+            scored.append(found)
+            names |= found.found
     if not scored:
         last = failures[-1]
         raise DataError(f"none of {len(pairs)} cases could be scored, such as {last.case}: {last.message}")
@@ -258,7 +272,7 @@ def _score_pair(
         ignore_file=None if pair.case is None or pair.case.ignore is None else pair.case.ignore.absolute(),
     )
     voxels = reference.array.size - truth.ignored_voxels
-    return _Scored(case, unscored(voxels) | unscored_slices(reference), found)
+    return _Scored(case, unscored(voxels) | unscored_slices(reference), found, reference.unit)
 
 
 def _summary(scored: list[_Scored], failures: list[Failure], names: dict[int, str], tolerance_mm: Tolerance) -> Summary:
@@ -268,12 +282,21 @@ def _summary(scored: list[_Scored], failures: list[Failure], names: dict[int, st
         for one in scored
     ]
     tolerances = {label: tolerance_of(label, tolerance_mm) for label in names}
-    return Summary(names, tolerances, cases, sorted(failures, key=lambda failure: failure.case))
+    failures = sorted(failures, key=lambda failure: failure.case)
+    return Summary(names, tolerances, cases, failures, unit=scored[0].unit)
+
+
+def _other_unit(unit: Unit, first: _Scored) -> str:
+    return (
+        f"its lengths are in {LENGTH[unit]}, those of {first.case.case} in {LENGTH[first.unit]}: means over both say "
+        "nothing; score them apart"
+    )
 
 
 def _grid(volume: Volume) -> str:
     spacing = " x ".join(f"{step:.6g}" for step in volume.spacing_mm)
-    return f"{' x '.join(map(str, volume.shape))} voxels of {spacing} mm, stored {axis_codes(volume.affine)}"
+    shape, unit = " x ".join(map(str, volume.shape)), LENGTH[volume.unit]
+    return f"{shape} voxels of {spacing} {unit}, stored {axis_codes(volume.affine)}"
 
 
 def _new_labels(prediction: Volume, reference: Volume, names: Mapping[int, str]) -> dict[int, str]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, StrictFloat, StrictInt
 
 from fullscale.errors import DataError
+from fullscale.geometry.units import Unit
 from fullscale.metrics.presence import CONFUSION
 from fullscale.metrics.slices import SLICES
 
@@ -76,6 +77,7 @@ class SummaryRecord(BaseModel):
     anonymous: bool = False
     regions: dict[str, tuple[Label, ...]] = {}
     ignore: Label | None = None
+    unit: Unit = "mm"
 
     def require_whole(self, metrics: Sequence[str], source: str) -> None:
         """Refuse a case that lacks a label or a number.

@@ -15,6 +15,7 @@ from fullscale.data.places import find_place, place_of, remember_place
 from fullscale.documents import read_json, validated
 from fullscale.errors import DataError
 from fullscale.files import write_json
+from fullscale.geometry.units import Unit
 from fullscale.metrics.overlap import POLICY, Scores
 from fullscale.metrics.presence import GuidedScores, guidance_summary
 from fullscale.metrics.slices import SLICES
@@ -32,7 +33,9 @@ METRICS = (
         "volume_error_percent",
     ),
 )
-"""What is scored: HD95 and ASSD in mm, volumes in ml, TP to n_ref in voxels, the others from 0 to 1."""
+"""What is scored: HD95 and ASSD in mm, volumes in ml, TP to n_ref in voxels, the others from 0 to 1.
+
+Of images, lengths are mm or pixels, and what is called a volume is an area in mm² or pixels: see `Summary.unit`."""
 
 _COUNTED = (
     *("cases", "cases_with_structure", "true_negative_cases", "missed_cases", "false_positive_cases"),
@@ -115,6 +118,7 @@ class Summary:
         anonymous: whether cases are called by numbers, so that files of the data must not be named either.
         regions: values of each structure, by its name, where structures overlap.
         ignore: value of the voxels of which the truth says nothing, or None.
+        unit: what lengths and sizes are counted in.
     """
 
     labels: dict[int, str]
@@ -126,6 +130,7 @@ class Summary:
     postprocess: dict[str, Any] | None = None
     data: Path | None = None
     anonymous: bool = False
+    unit: Unit = "mm"
     regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
     ignore: int | None = None
 
@@ -273,6 +278,7 @@ class Summary:
             "data": None if self.data is None else place_of(self.data),
             "masks": None if self.masks is None else place_of(self.masks),
             "anonymous": self.anonymous,
+            "unit": self.unit,
             "model": None if self.model is None else vars(self.model),
         }
         content |= {} if self.postprocess is None else {"postprocess": self.postprocess}
@@ -323,6 +329,7 @@ def read_summary(path: str | Path) -> Summary:
         anonymous=record.anonymous,
         regions=record.regions,
         ignore=record.ignore,
+        unit=record.unit,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from fullscale.geometry.units import LENGTH, SIZE, Unit
 from fullscale.scoring.summary import Summary
 
 NOTHING = "-"
@@ -13,7 +14,7 @@ NOTHING = "-"
 
 
 class Column(NamedTuple):
-    """How a metric is headed and written."""
+    """How a metric is headed and written; the head leaves room for the units of lengths and sizes."""
 
     head: str
     form: str
@@ -25,11 +26,11 @@ METRICS = {
     "Precision": Column("precision", ".3f"),
     "Recall": Column("recall", ".3f"),
     "NSD": Column("NSD", ".3f"),
-    "HD95": Column("HD95 mm", ".2f"),
-    "ASSD": Column("ASSD mm", ".2f"),
-    "volume_ml": Column("ml", ".1f"),
-    "reference_volume_ml": Column("true ml", ".1f"),
-    "absolute_volume_error_ml": Column("error ml", ".1f"),
+    "HD95": Column("HD95 {length}", ".2f"),
+    "ASSD": Column("ASSD {length}", ".2f"),
+    "volume_ml": Column("{size}", ".1f"),
+    "reference_volume_ml": Column("true {size}", ".1f"),
+    "absolute_volume_error_ml": Column("error {size}", ".1f"),
 }
 """Every metric that a table may show."""
 
@@ -37,6 +38,11 @@ VOLUMES = ("volume_ml", "reference_volume_ml", "absolute_volume_error_ml")
 SCORES = tuple(name for name in METRICS if name not in VOLUMES)
 BRIEF = ("Dice", "NSD", "HD95", "ASSD", "volume_ml", "reference_volume_ml")
 """The metrics that fit beside each other everywhere."""
+
+
+def head_of(metric: str, unit: Unit) -> str:
+    """Name a column, with what it is counted in."""
+    return METRICS[metric].head.format(length=LENGTH[unit], size=SIZE[unit])
 
 
 class Cell(NamedTuple):
@@ -81,7 +87,7 @@ def metric_cell(scores: Mapping[str, Any], metric: str, intervals: Mapping[str, 
 
 def case_table(summary: Summary) -> Table:
     """Make a row for each case and class: what a scan looks like in numbers."""
-    table = Table(["case", "class", *(METRICS[metric].head for metric in BRIEF), "empty slices hit"])
+    table = Table(["case", "class", *(head_of(metric, summary.unit) for metric in BRIEF), "empty slices hit"])
     for case in summary.cases:
         for label, scores in case.metrics.items():
             cells = [metric_cell(scores, metric) for metric in BRIEF]
@@ -97,7 +103,7 @@ def mean_table(content: Mapping[str, Any], metrics: Sequence[str] = BRIEF) -> Ta
         content: of a summary, as in summary.json.
         metrics: keys of `METRICS`.
     """
-    table = Table(["class", "cases", *(METRICS[metric].head for metric in metrics)])
+    table = Table(["class", "cases", *(head_of(metric, content["unit"]) for metric in metrics)])
     rows = [(content["labels"][k], scores, content["interval"][k]) for k, scores in content["mean"].items()]
     if len(rows) > 1:
         rows.append(("mean of the classes", content["foreground_mean"], content["foreground_interval"]))
