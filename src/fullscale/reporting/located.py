@@ -42,7 +42,12 @@ def located(summary: Summary, data: Path | None = None, key: Path | None = None)
             return case
         ignore = None if found.ignore is None else found.ignore.absolute()
         return replace(
-            case, image_file=found.first.absolute(), reference_file=found.label.absolute(), ignore_file=ignore
+            case,
+            image_file=found.first.absolute(),
+            reference_file=found.label.absolute(),
+            ignore_file=ignore,
+            mask_files=tuple(file.absolute() for file in found.masks),
+            colours=found.colours,
         )
 
     return replace(summary, cases=[with_files(case) for case in summary.cases])

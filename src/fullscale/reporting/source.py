@@ -5,14 +5,15 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from fullscale.bundle.card import CARD, SHORT, read_card
+from fullscale.data.case import Case
 from fullscale.data.labels import LabelScheme
 from fullscale.data.plan import read_plan
-from fullscale.data.read import read_label, read_shown
+from fullscale.data.read import read_label, read_shown, read_truth
 from fullscale.data.truth import known_truth
 from fullscale.documents import read_json, read_text, read_yaml, validated
 from fullscale.errors import DataError
@@ -199,7 +200,9 @@ def read_case(source: Source, case: CaseScores) -> CaseVolumes:
         if file is None or not file.exists():
             raise DataError(f"the {what} is no longer at {file or case.prediction_file}")
     assert mask is not None
-    found, real = (read_label(file, case.image_file, source.scheme) for file in (mask, case.reference_file))
+    found = read_label(mask, case.image_file, source.scheme)
+    truth_files = Case.of_image(case.case, case.image_file, case.reference_file)
+    real = read_truth(replace(truth_files, masks=case.mask_files, colours=case.colours), source.scheme)
     view = None if case.ignore_file is None else read_label(case.ignore_file, case.image_file)
     truth = known_truth(real, source.scheme, view)
     ignored = None if truth.ignored is None else truth.labels.with_array(truth.ignored)

@@ -270,6 +270,8 @@ def _score_pair(
         unknown=truth.unknown,
         ignored_voxels=truth.ignored_voxels,
         ignore_file=None if pair.case is None or pair.case.ignore is None else pair.case.ignore.absolute(),
+        mask_files=() if pair.case is None else tuple(file.absolute() for file in pair.case.masks),
+        colours=None if pair.case is None else pair.case.colours,
     )
     voxels = reference.array.size - truth.ignored_voxels
     return _Scored(case, unscored(voxels) | unscored_slices(reference), found, reference.unit)

@@ -47,6 +47,8 @@ class CaseRecord(BaseModel):
     unknown: tuple[Label, ...] = ()
     ignored_voxels: int = 0
     ignore_file: Path | None = None
+    mask_files: tuple[Path, ...] = ()
+    colours: dict[str, int] | None = None
 
 
 class GuidedRecord(BaseModel):

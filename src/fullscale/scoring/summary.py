@@ -61,6 +61,8 @@ class CaseScores:
         unknown: labels that were not drawn in this case; their scores are None, and no mean counts them.
         ignored_voxels: voxels of which the truth says nothing, and which no score counts.
         ignore_file: the mask that says which, such as a field of view, where there is one.
+        mask_files: further masks of the truth, where it is several images.
+        colours: what the colours of the truth stand for, where it is an image; see `Case.colours`.
     """
 
     case: str
@@ -72,6 +74,8 @@ class CaseScores:
     unknown: tuple[int, ...] = ()
     ignored_voxels: int = 0
     ignore_file: Path | None = None
+    mask_files: tuple[Path, ...] = ()
+    colours: Mapping[str, int] | None = None
 
     def mean(self, metric: str) -> float | None:
         """Average a metric over the labels that are scored in this case; None where none is."""
@@ -264,6 +268,8 @@ class Summary:
                     "unknown": list(case.unknown),
                     "ignored_voxels": case.ignored_voxels,
                     "ignore_file": None if case.ignore_file is None else self._in_data(case, case.ignore_file),
+                    "mask_files": [self._in_data(case, file) for file in case.mask_files],
+                    "colours": case.colours,
                 }
                 for case in self.cases
             ],
@@ -346,6 +352,8 @@ def _case(record: CaseRecord, data: Path | None, masks: Path | None) -> CaseScor
         record.unknown,
         record.ignored_voxels,
         None if record.ignore_file is None else folder / record.ignore_file,
+        tuple(folder / file for file in record.mask_files),
+        record.colours,
     )
 
 
