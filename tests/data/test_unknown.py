@@ -74,6 +74,14 @@ def test_a_field_of_view_leaves_out_what_lies_outside(tmp_path: Path):
     assert prepared.vanished == ()
 
 
+def test_the_plan_says_where_the_unknown_is_said(tmp_path: Path):
+    inside = np.ones(SHAPE, np.uint8)
+    inside[0] = 0
+    beside = make_plan(inspect(tmp_path, a_case(tmp_path, ignore=view_of(tmp_path, inside)), labels=TWO)).ignore
+    assert (beside.value, "a mask beside the image says it in 1 of 1 cases" in beside.reason) == (None, True)
+    assert "no label value" in make_plan(inspect(tmp_path, a_case(tmp_path), labels=TWO)).ignore.reason
+
+
 def test_a_value_and_a_field_of_view_are_ignored_together(tmp_path: Path):
     mask, inside = make_mask(), np.ones(SHAPE, np.uint8)
     mask[0], inside[-1] = 9, 0

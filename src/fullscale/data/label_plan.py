@@ -52,6 +52,9 @@ def plan_labels(inspection: Inspection) -> dict[str, Choice[Any]]:
     if scheme.ignore is not None:
         why = declared if choice.ignore is None else "set by data.ignore"
         further["ignore"] = Choice(value=scheme.ignore, reason=why)
+    elif beside := sum(case.ignore is not None for case in inspection.dataset.cases):
+        why = f"no label value is; a mask beside the image says it in {beside} of {len(inspection.dataset.cases)} cases"
+        further["ignore"] = Choice(value=None, reason=why)
     return made | further
 
 

@@ -78,7 +78,7 @@ class Plan(BaseModel):
     labels: Choice[dict[int, str]]
     regions: Choice[dict[str, tuple[PositiveInt, ...]]] = NO_REGIONS
     region_order: Choice[tuple[PositiveInt, ...]] = NO_ORDER
-    ignore: Choice[PositiveInt | None] = Choice(value=None, reason="every voxel is known")
+    ignore: Choice[PositiveInt | None] = Choice(value=None, reason="no label value stands for the unknown")
     intensity: Choice[Intensity | dict[str, Intensity]]
     view: Choice[View] = Choice(value="slices", reason="a plan of an earlier version")
     spacing_mm: Choice[Spacing | None]
