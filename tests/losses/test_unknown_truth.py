@@ -199,3 +199,11 @@ def test_a_target_that_the_regions_do_not_know_is_refused(target, message):
     loss = SupervisedLoss(create_loss("dice"), regions=REGIONS if target.ndim == 3 else None)
     with pytest.raises(UsageError, match=message):
         loss(torch.zeros(1, 2, 4, 4), target.long())
+
+
+def test_a_step_without_content_has_a_loss_of_every_kind_of_truth():
+    meta = {"device": "meta"}
+    target, known = torch.zeros(2, 4, 4, dtype=torch.long, **meta), torch.ones(2, 2, dtype=torch.bool, **meta)
+    for channels, regions in ((3, None), (2, torch.ones(2, 3, dtype=torch.bool))):
+        output = SegmentationOutput([torch.zeros(2, channels, 4, 4, **meta)], torch.zeros(2, 2, 2, **meta))
+        assert SupervisedLoss(create_loss("ce+dice"), regions=regions)(output, target, known).total.shape == ()

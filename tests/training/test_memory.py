@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from fullscale.config.load import load_config
+from fullscale.data.label_choice import LabelChoice
 from fullscale.data.plan import Plan
 from fullscale.errors import UsageError
-from fullscale.training.memory import require_memory, step_bytes
+from fullscale.training.memory import require_memory, step_bytes, step_seconds
 from fullscale.training.prepare import resolve
 
 pytestmark = pytest.mark.whole
@@ -42,6 +43,7 @@ MEASURE = """
 import json, sys
 from fullscale.bench.peak import resident_peak_mib
 from fullscale.config.load import load_config
+from fullscale.data.label_choice import LabelChoice
 from fullscale.data.plan import Plan
 from fullscale.training.memory import step_seconds
 from fullscale.training.prepare import resolve
@@ -63,6 +65,17 @@ def test_the_count_is_near_what_a_step_takes(plan: Plan, name: str) -> None:
     taken = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout) * 2**20
     assert counted is not None
     assert 0.5 * taken < counted < 1.15 * taken
+
+
+def test_a_step_of_regions_is_counted_and_measured_too() -> None:
+    regions = {"whole": [1, 2], "core": [2]}
+    plan = FLAT.model_copy(
+        update={"labels": FLAT.labels.model_copy(update={"value": {0: "background", 1: "shell", 2: "core"}})}
+    ).with_labels(LabelChoice(regions={name: tuple(values) for name, values in regions.items()}))
+    settings = ["trainer.device=cpu", "data.patch_size=[32,32]", "data.batch_size=2", "network.width=2"]
+    config = resolve(load_config(None, settings), plan)
+    assert (step_bytes(config, plan) or 0) > 0
+    assert step_seconds(config, plan) > 0
 
 
 def test_what_does_not_fit_is_refused_with_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,14 +68,19 @@ def truth_of(target: Tensor, known: Tensor | None, regions: Tensor | None) -> Tr
         UsageError: the target holds a class that the regions do not know.
     """
     ignored = target == IGNORED
-    some_ignored = bool(ignored.any())
+    some_ignored = holds(ignored)
     target = target.masked_fill(ignored, 0) if some_ignored else target
-    unknown = None if known is None or bool(known.all()) else ~known
+    unknown = ~known if known is not None and holds(~known) else None
     if regions is not None:
         target = _channels_of(target, regions)
     if unknown is not None:
         target = _without(target, unknown, independent=regions is not None)
     return Truth(target, ignored.unsqueeze(1) if some_ignored else None, unknown)
+
+
+def holds(mask: Tensor) -> bool:
+    """Say whether a bool tensor holds anything; one without content, of which only the cost is asked, does not."""
+    return not mask.is_meta and bool(mask.any())
 
 
 def presence_of(target: Tensor, classes: int, regions: Tensor | None = None) -> Tensor:

@@ -14,9 +14,11 @@ from torch import nn
 from fullscale.bundle.weights import DIGEST_OF_WEIGHTS
 from fullscale.config.load import CHOICES
 from fullscale.config.load import settings as typed_settings
-from fullscale.config.schema import Choice, Config
+from fullscale.config.schema import Choice, Config, LossConfig
+from fullscale.data.labels import LabelScheme
 from fullscale.errors import UsageError
 from fullscale.losses import LOSSES
+from fullscale.losses.supervision import SupervisedLoss
 from fullscale.networks import NETWORKS
 from fullscale.registry import Registry
 from fullscale.training.augment import AUGMENTATIONS
@@ -95,6 +97,13 @@ def filled_options(config: Config, section: str) -> dict[str, Any]:
     choice: Choice = getattr(config, section)
     options = REGISTRIES[section].options(choice.name)
     return {name: _plain(p.default) for name, p in options.items() if _is_plain(p.default)} | choice.options
+
+
+def supervised_loss(config: LossConfig, scheme: LabelScheme) -> SupervisedLoss:
+    """Make the loss of a configuration, for what the channels of a scheme stand for."""
+    regions = torch.from_numpy(scheme.membership) if scheme.regions else None
+    loss = LOSSES.create(config.name, **config.options)
+    return SupervisedLoss(loss, config.level_weights, config.presence_weight, regions)
 
 
 def setting_rows(config: Config) -> Iterator[tuple[str, Any, str]]:

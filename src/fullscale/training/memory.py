@@ -14,11 +14,9 @@ from fullscale.config.schema import Config
 from fullscale.data.plan import Plan
 from fullscale.errors import UsageError
 from fullscale.inference.runtimes.torch import choose_device
-from fullscale.losses import create_loss
-from fullscale.losses.supervision import SupervisedLoss
 from fullscale.networks import create_network
 from fullscale.networks.protocol import Network
-from fullscale.training.choices import untrained
+from fullscale.training.choices import supervised_loss, untrained
 from fullscale.training.fit import FULL, choose_precision
 from fullscale.training.live import MIB, parameters_and_buffers, peak_mib
 from fullscale.training.optimizers import create_optimizer
@@ -40,7 +38,7 @@ def step_bytes(config: Config, plan: Plan) -> int | None:
         plan: of the data.
 
     Returns:
-        Bytes; None for a network that cannot be run without content.
+        Bytes; None for a network or a loss that cannot be run without content.
     """
     try:
         network, optimizer, step = _training_step(config, plan, META)
@@ -48,7 +46,7 @@ def step_bytes(config: Config, plan: Plan) -> int | None:
         state = [value for entry in optimizer.state.values() for value in entry.values() if torch.is_tensor(value)]
         there = [*parameters_and_buffers(network), *state]
         peak = round(peak_mib(step, there) * MIB)
-    except (NotImplementedError, RuntimeError):  # somebody's own network, which looks at the content
+    except (NotImplementedError, RuntimeError):  # somebody's own network or loss, which looks at the content
         return None
     if _precision(config, plan) == FULL:
         return peak
@@ -78,7 +76,7 @@ def _training_step(
         ).train()
         image = torch.randn(batch, plan.recipe.in_channels, *patch)
         target = torch.zeros(batch, *patch, dtype=torch.long)
-    loss = SupervisedLoss(create_loss(config.loss.name, **config.loss.options), config.loss.level_weights)
+    loss = supervised_loss(config.loss, plan.scheme).to(device)
     optimizer = create_optimizer(config.optimizer, network.parameters())
 
     def step() -> float | None:

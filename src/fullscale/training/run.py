@@ -11,7 +11,6 @@ from typing import Any
 
 import lightning
 import numpy as np
-import torch
 
 from fullscale.bundle.card import ModelCard
 from fullscale.bundle.rules import ChosenRules
@@ -26,8 +25,6 @@ from fullscale.errors import DataError
 from fullscale.files import locked, only_one
 from fullscale.inference.predictor import Predictor, view_of
 from fullscale.inference.scored import predict_and_score
-from fullscale.losses import create_loss
-from fullscale.losses.supervision import SupervisedLoss
 from fullscale.networks import NETWORKS, create_network
 from fullscale.reporting.source import finished_folds, pool_folds
 from fullscale.runfolder import ALL, FoldFolder, RunFolder
@@ -35,7 +32,7 @@ from fullscale.scoring.summary import Summary, read_summary, write_summary
 from fullscale.text import first_line
 from fullscale.training.augment import AUGMENTATIONS
 from fullscale.training.checkpoints import read_checkpoint
-from fullscale.training.choices import untrained
+from fullscale.training.choices import supervised_loss, untrained
 from fullscale.training.claim import claim
 from fullscale.training.clock import LoaderTimes, TimedAugmentation
 from fullscale.training.datamodule import SegmentationData
@@ -151,11 +148,9 @@ def _module(job: _Job, card: ModelCard, split: Split) -> SegmentationModule:
     if job.weights is not None:
         warn_of_other_structures(job.weights, plan.structures)
         card.provenance["started_from"] = describe_start(job.weights, start_from(network, job.weights))
-    loss = create_loss(config.loss.name, **config.loss.options)
-    regions = torch.from_numpy(plan.scheme.membership) if plan.scheme.regions else None
     return SegmentationModule(
         network,
-        SupervisedLoss(loss, config.loss.level_weights, config.loss.presence_weight, regions),
+        supervised_loss(config.loss, plan.scheme),
         config.optimizer,
         plan.scheme,
         view_of(card),
