@@ -12,6 +12,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fullscale.networks.kernels.winograd import (
     POINTS,
+    TAPS,
+    A,
+    B,
+    G,
     _convolve,
     _groups,
     _weight_gradient,
@@ -134,3 +138,10 @@ def test_a_tensor_of_monai_is_convolved_like_any_other():
     assert relative_error(found, expected) < 1e-12
     (ours,), (theirs,) = (torch.autograd.grad(y.square().sum(), weight) for y in (found, expected))
     assert relative_error(ours, theirs) < 1e-12
+
+
+def test_the_matrices_have_content_wherever_they_are_made():
+    """A model is built without content, on the device "meta", and that may be when this module is first imported."""
+    with torch.device("meta"):
+        matrices = cook_toom(POINTS, TAPS)
+    assert all(torch.equal(torch.kron(one, one), known) for one, known in zip(matrices, (A, G, B), strict=True))

@@ -66,8 +66,10 @@ def cook_toom(points: tuple[Fraction, ...], taps: int) -> tuple[Tensor, Tensor, 
         data.append([*_polynomial(others), Fraction(0)])
     weight.append([Fraction(power == taps - 1) for power in range(taps)])
     data.append(_polynomial(points))
+    # On the CPU wherever a network is built: this module may be first imported while one is built without content.
     a, g, b = (
-        torch.tensor([[float(v) for v in row] for row in rows], dtype=torch.float64) for rows in (result, weight, data)
+        torch.tensor([[float(v) for v in row] for row in rows], dtype=torch.float64, device="cpu")
+        for rows in (result, weight, data)
     )
     return a, g, b
 
