@@ -23,7 +23,7 @@ PASSING = re.compile(r"(elapsed_s|processor_s|step_s|augmentation_share|created|
 """Keys of JSON that tell the time of a run, or what depends on it, and those that stand for a place."""
 UNSTEADY = (
     *(".lock", ".digests", ".fullscale.jsonl", ".places", "progress.png"),
-    *("results.csv", "results.md", "results.png"),
+    *("results.csv", "results.md", "results.tex", "results.png"),
 )
 """Files that tell the time of a run, or when others were written."""
 

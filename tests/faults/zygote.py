@@ -31,14 +31,8 @@ def run(request: dict[str, Any]) -> None:
     if request["files"]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (request["files"], request["files"]))
     sys.argv = ["fullscale", *request["arguments"]]
-    try:
-        main()
-        code: Any = 0
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    main()
+    sys.exit()  # with all that the end of an interpreter does
 
 
 def serve() -> None:
@@ -55,10 +49,7 @@ def serve() -> None:
         else:
             answer = os.fork()
             if answer == 0:
-                try:
-                    run(request)
-                finally:
-                    os._exit(99)  # whatever happens, the copy must not go on as the one that starts commands
+                run(request)
         sys.stdout.write(f"{answer}\n")
         sys.stdout.flush()
 

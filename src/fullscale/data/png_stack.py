@@ -34,7 +34,7 @@ def read_png_stack(folder: str | Path, like: Volume) -> Volume:
         raise DataError(f"{folder}: PNG masks belong to a DICOM series, but the image was not read from one")
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder of PNG masks")
-    masks = [f for f in folder.iterdir() if f.suffix.lower() == ".png" and not f.name.startswith(".")]
+    masks = png_masks(folder)
     files = like.header.files
     if len(masks) != len(files):
         raise DataError(f"{folder}: holds {len(masks)} PNG masks for {len(files)} DICOM slices, expected one for each")
@@ -43,6 +43,11 @@ def read_png_stack(folder: str | Path, like: Volume) -> Volume:
     for path, k in zip(sorted(masks, key=name_order), slice_by_name, strict=True):
         array[:, :, k] = _read_png(path, (like.shape[1], like.shape[0]))
     return like.with_array(array)
+
+
+def png_masks(folder: Path) -> list[Path]:
+    """List the PNG files of a folder, hidden ones left out."""
+    return [f for f in folder.iterdir() if f.suffix.lower() == ".png" and not f.name.startswith(".")]
 
 
 def name_order(path: Path) -> list[Any]:

@@ -17,7 +17,7 @@ from fullscale.data.image_files import holds_colours, image_grid, is_picture, re
 from fullscale.data.labels import LabelScheme
 from fullscale.data.mask_images import Colours, read_mask_image, unite
 from fullscale.data.nifti import stored_step
-from fullscale.data.png_stack import read_png_stack
+from fullscale.data.png_stack import png_masks, read_png_stack
 from fullscale.data.slicer import read_slicer, slicer_segments
 from fullscale.data.structure_files import read_structures, structure_files
 from fullscale.data.volume_files import read_frames, read_volume, smallest_integer_type, volume_stem, volume_suffix
@@ -161,6 +161,8 @@ def read_label(
     if structure_files(path):
         return read_structures(path, scheme, _read_label_file)
     if path.is_dir():
+        if not png_masks(path):
+            raise DataError(f"{path}: holds no mask; give a file, a folder of PNG masks, or one of a file a structure")
         return read_png_stack(path, read_series_grid(image_path))
     if volume_suffix(path) is None and is_dicom_file(path):
         from fullscale.data.dicom.seg import read_seg  # of an extra, which scans do without

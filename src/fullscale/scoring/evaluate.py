@@ -323,8 +323,9 @@ def _pairs(
         truth = truth.named_like(given)
     matched = _match(given.files, truth.files)
     if not matched:
+        where = "" if isinstance(references, Mapping) else f" ({references})"
         raise DataError(
-            f"nothing to evaluate: {predictions} holds {_some(given.files)}, the truth {_some(truth.files)}; "
+            f"nothing to evaluate: {predictions} holds {_some(given.files)}, the truth {_some(truth.files)}{where}; "
             "name each prediction like its case"
         )
     pairs = {

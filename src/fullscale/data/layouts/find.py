@@ -76,8 +76,10 @@ def recognise(path: Path) -> Dataset | None:
     """Recognise a data set by its layout, or return None where none of the known ones fits.
 
     Raises:
-        DataError: a layout fits and what it holds cannot be used.
+        DataError: a layout fits and what it holds cannot be used, or the path is a pipe, a device or the like.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise DataError(f"{path}: is neither a file nor a folder; give the folder of a data set, or a file of scans")
     folder = described_folder(path)
     dataset = _laid_out(folder or path)
     if folder is not None:
