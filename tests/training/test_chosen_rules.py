@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fullscale.bundle.card import CARD, read_card
 from fullscale.bundle.rules import ChosenRules, Evidence, PostprocessRule
@@ -153,3 +154,23 @@ def test_a_card_may_hold_rules_for_its_own_structures_alone_and_need_hold_none(r
     earlier = read_card(file)
     assert earlier.postprocess == ()
     assert earlier.digest == read_card(run.fold(0).bundle / CARD).digest
+
+
+def test_masks_of_images_are_looked_at_in_a_run_whose_cases_have_numbers_for_names(
+    cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        mask = np.zeros((32, 32), np.uint8)
+        mask[8:20, 6 + number : 20] = 255
+        grey = (mask // 4 + rng.integers(0, 60, mask.shape)).astype(np.uint8)
+        for folder, pixels in (("images", grey), ("masks", mask)):
+            (tmp_path / "set" / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / "set" / folder / f"{number}.png")
+
+    config = load_config(None, [*QUICK, "trainer.max_epochs=1"])
+    run = RunFolder(tmp_path / "run")
+    train(TrainRequest(tmp_path / "set", run.path, config=config, cache=cache, anonymise=tmp_path / "key.csv"))
+
+    assert "no post-processing is chosen" not in caplog.text
+    assert read_summary(run.summary).postprocess is not None

@@ -72,11 +72,10 @@ def _read(scheme: LabelScheme, fold: FoldFolder, case: CaseScores, known: Case |
     Raises:
         DataError: a file is gone, or the two are not of one shape.
     """
-    image = case.reference_file if case.image_file is None else case.image_file
     mask = fold.validation / Path(case.prediction_file).name
     if known is None:
         raise DataError(f"{case.case} is not among the cases of the run any more")
-    found, truth = scheme.keep(read_label(mask, image, scheme)), truth_of(known, scheme)
+    found, truth = scheme.keep(read_label(mask, known.first, scheme)), truth_of(known, scheme)
     real = scheme.keep(truth.labels)
     if found.shape != real.shape:
         raise DataError(f"{mask} has shape {found.shape}, its truth {real.shape}")
