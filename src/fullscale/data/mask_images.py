@@ -53,7 +53,8 @@ def read_mask_image(
     elif array is None:
         raise DataError(
             f"{path}: is a mask in colours ({_some_colours(pixels.array)}), which no table gives a meaning: say in "
-            'dataset.json which are which, as "colours": {"#ff0000": "vessel"}'
+            'dataset.json which are which, as "colours": {"#ff0000": "vessel"}, and give the data '
+            "set to evaluate, not its folder of masks"
         )
     else:
         labels = array
@@ -181,5 +182,6 @@ def _written(code: int) -> str:
 
 
 def _some_colours(array: npt.NDArray[Any]) -> str:
-    named = [_written(code) for code in np.unique(_codes(array))[: _NAMED + 1].tolist()]
+    codes = np.unique(_codes(array))[: _NAMED + 1].tolist()
+    named = [_written(code) if code < 0 else "#" + f"{code:02x}" * 3 for code in codes]
     return ", ".join(named[:_NAMED]) + (" ..." if len(named) > _NAMED else "")
