@@ -91,6 +91,19 @@ def test_every_network_exports(name: str, format: str, trained_run: Path, tmp_pa
 
 
 @traces
+def test_a_model_of_regions_exports(trained_run: Path, tmp_path: Path) -> None:
+    regions = {"whole": (1, 2), "core": (2,)}
+    before = read_card(trained_run / "bundle" / "model.json")
+    card = before.model_copy(update={"regions": regions, "region_order": (1, 2), "postprocess": ()})
+    torch.manual_seed(0)
+    save_bundle(tmp_path / "bundle", card, card.build().state_dict())
+    done = export_model(tmp_path / "bundle", tmp_path / "m.onnx")
+    assert all(case.difference <= LOGIT_TOLERANCE for case in done.cases)
+    read, _ = open_exported(tmp_path / "m.onnx")
+    assert read.scheme.regions == regions
+
+
+@traces
 def test_a_model_that_differs_from_pytorch_is_not_written(
     trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
