@@ -251,6 +251,7 @@ def test_never_waits_for_a_value_from_the_device(name, classes):
         logits = torch.zeros(2, classes, 48, 48, device="cuda", requires_grad=True)
         presence = torch.zeros(2, max(1, classes - 1), 2, device="cuda")
         target = torch.zeros(2, 48, 48, dtype=torch.long, device="cuda")
-        terms = SupervisedLoss(create_loss(name))(SegmentationOutput([logits] * 2, presence), target)
+        known = torch.ones(2, max(1, classes - 1), dtype=torch.bool, device="cuda")
+        terms = SupervisedLoss(create_loss(name))(SegmentationOutput([logits] * 2, presence), target, known)
         assert terms.total.device.type == "cuda"
         assert all(part.device.type == "cuda" for part in terms.parts.values())

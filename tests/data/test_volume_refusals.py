@@ -207,7 +207,8 @@ def test_interrupted_writing_leaves_the_old_file_and_nothing_else(tmp_path: Path
 @pytest.mark.parametrize(
     ("name", "array", "says"),
     [
-        ("a.png", np.zeros((2, 2, 2), np.uint8), "'.png' is not a volume file"),
+        ("a.webp", np.zeros((2, 2, 2), np.uint8), "'.webp' is not a volume file"),
+        ("a.png", np.zeros((2, 2, 2), np.uint8), "a PNG holds one slice of whole numbers; write .tif"),
         ("a.mhd", np.zeros((2, 2, 2), np.uint8), "write .mha or .nrrd"),
         ("a.nii.gz", np.zeros((2, 2, 2), np.complex64), "complex64"),
         ("a.nii.gz", np.zeros((2, 0, 2), np.uint8), "shape (2, 0, 2)"),

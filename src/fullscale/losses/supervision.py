@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from fullscale.errors import UsageError
 from fullscale.losses._classes import at_least_float32
-from fullscale.losses.truth import holds, known_presence, presence_of, truth_of
+from fullscale.losses.truth import known_presence, may_hold, presence_of, truth_of
 
 PRESENCE_WEIGHT = 0.1
 """Weight of the loss of presence beside that of the segmentation, unless another is given."""
@@ -174,7 +174,7 @@ def presence_loss(presence: Tensor, truth: Tensor, known: Tensor | None = None) 
     if presence.shape != (*truth.shape, 2):
         raise UsageError(f"presence has shape {list(presence.shape)}: expected {[*truth.shape, 2]}")
     logits, wanted = at_least_float32(presence).flatten(0, 1), truth.long().flatten()
-    if known is None or not holds(~known):
+    if known is None or not may_hold(~known):
         return F.cross_entropy(logits, wanted)
     total = F.cross_entropy(logits, wanted.masked_fill(~known.flatten(), -100), ignore_index=-100, reduction="sum")
     return total / known.sum().clamp_min(1)

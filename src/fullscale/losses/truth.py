@@ -21,8 +21,8 @@ class Truth:
 
     Attributes:
         target: class indices `[B, *size]`, or of independent channels `[B, C, *size]`; what is not known is background.
-        ignored: `[B, 1, *size]` voxels of which nothing is known, or None where there are none.
-        unknown: `[B, S]` structures that nobody drew in an image, or None where all were.
+        ignored: `[B, 1, *size]` voxels of which nothing is known, or None where there are certainly none.
+        unknown: `[B, S]` structures that nobody drew in an image, or None where certainly all were.
     """
 
     target: Tensor
@@ -68,9 +68,9 @@ def truth_of(target: Tensor, known: Tensor | None, regions: Tensor | None) -> Tr
         UsageError: the target holds a class that the regions do not know.
     """
     ignored = target == IGNORED
-    some_ignored = holds(ignored)
+    some_ignored = may_hold(ignored)
     target = target.masked_fill(ignored, 0) if some_ignored else target
-    unknown = ~known if known is not None and holds(~known) else None
+    unknown = ~known if known is not None and may_hold(~known) else None
     if regions is not None:
         target = _channels_of(target, regions)
     if unknown is not None:
@@ -78,9 +78,12 @@ def truth_of(target: Tensor, known: Tensor | None, regions: Tensor | None) -> Tr
     return Truth(target, ignored.unsqueeze(1) if some_ignored else None, unknown)
 
 
-def holds(mask: Tensor) -> bool:
-    """Say whether a bool tensor holds anything; one without content, of which only the cost is asked, does not."""
-    return not mask.is_meta and bool(mask.any())
+def may_hold(mask: Tensor) -> bool:
+    """Say whether a bool tensor may hold anything: it is looked at on the CPU only, where that costs no wait.
+
+    One without content, of which only the cost is asked, holds nothing.
+    """
+    return not mask.is_meta and (mask.device.type != "cpu" or bool(mask.any()))
 
 
 def presence_of(target: Tensor, classes: int, regions: Tensor | None = None) -> Tensor:
