@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fullscale.data.case import WHOLE_SET, Case
 from fullscale.data.channels import join_channels, read_scan
@@ -213,6 +214,15 @@ def test_loose_files_are_put_together_by_number_or_by_name(tmp_path: Path) -> No
     folder = loose(tmp_path / "f", "p1/flair.nii.gz", "p1/t1c.nii.gz", "p2/t1c.nii.gz", "p2/flair.nii.gz")
     assert [scan.name for scan in join_channels(folder, ("FLAIR", "T1c"))] == ["p1", "p2"]
     assert join_channels(numbered, ("image",)) == numbered
+
+
+def test_an_image_in_colours_is_for_a_model_of_colours_alone(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4), (9, 5, 2)).save(tmp_path / "a.png")
+    scan = Scan("a", tmp_path / "a.png")
+    for colours in (("red", "green", "blue"), ("R", "G", "B")):
+        assert list(join_channels([scan], colours)[0].channels) == list(colours)
+    with pytest.raises(DataError, match=r"a\.png: is in colours; the model takes T1, T2, FLAIR: give a file for each"):
+        join_channels([scan], ("T1", "T2", "FLAIR"))
 
 
 def test_a_scan_without_a_channel_is_refused(tmp_path: Path) -> None:

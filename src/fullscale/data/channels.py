@@ -51,9 +51,14 @@ def join_channels(scans: Sequence[Scan], channels: Sequence[str], by_series: boo
 
 
 def _place(scan: Scan, channels: Sequence[str]) -> tuple[str, str] | None:
-    """Say of a loose file which case and which channel it is; None of a NIfTI or an image that may hold all of them."""
+    """Say of a loose file which case and which channel it is; None of a NIfTI or an image that may hold all of them.
+
+    Of an image in colours it is told by the names of the channels: red, green and blue, or R, G and B.
+    """
     if holds_colours(scan.path):
-        return None
+        if [channel[:1].lower() for channel in channels] == ["r", "g", "b"]:
+            return None
+        raise DataError(f"{scan.path}: is in colours; the model takes {', '.join(channels)}: give a file for each")
     numbered = _NUMBERED.match(scan.name)
     if numbered is not None and int(numbered[2]) < len(channels):
         return numbered[1], channels[int(numbered[2])]
