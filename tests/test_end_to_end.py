@@ -182,8 +182,9 @@ def wait_for(condition: object, process: "subprocess.Popen[str]", seconds: float
         time.sleep(0.05)
 
 
+# kill -9 and Ctrl-C come at random moments in tests/faults.
 @pytest.mark.slow
-@pytest.mark.parametrize("ending", [signal.SIGKILL, *ENDINGS])
+@pytest.mark.parametrize("ending", [signal.SIGTERM])
 def test_a_run_that_is_ended_goes_on_with_the_same_command(
     fullscale: Command, phantoms: Path, cache: Path, tmp_path: Path, ending: signal.Signals
 ) -> None:
