@@ -23,23 +23,22 @@ def build(case: str, in_channels: int = 3, classes: int = 3) -> Network:
 
 
 @every_case
-@pytest.mark.parametrize("classes", [1, 3])
-def test_logits_have_the_size_of_the_image(case, classes):
+def test_logits_have_the_size_of_the_image(case):
     dims = build(case).spatial_dims
-    for size in (*checks.SIZES[dims], {2: (16, 97), 3: (16, 9, 35)}[dims]):
-        checks.check_sizes(maker(case), classes, size)
+    checks.check_sizes(maker(case), 1, {2: (16, 97), 3: (16, 9, 35)}[dims])
+    for size in checks.SIZES[dims]:
+        checks.check_sizes(maker(case), 3, size)
 
 
 @every_case
-@pytest.mark.parametrize("in_channels", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("in_channels", [1, 4])
 def test_any_number_of_channels_is_taken(case, in_channels):
     checks.check_channels(maker(case), in_channels)
 
 
 @every_case
-@pytest.mark.parametrize("classes", [1, 3])
-def test_batch_members_do_not_know_each_other_in_evaluation(case, classes):
-    checks.check_batch(maker(case), classes)
+def test_batch_members_do_not_know_each_other_in_evaluation(case):
+    checks.check_batch(maker(case), 3)
 
 
 @every_case
