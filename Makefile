@@ -6,13 +6,14 @@ READY := $(VENV)/.ready
 # One process a core; a worker that is done takes tests from another.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
-.PHONY: help venv demo fmt lint types check quick test faults gpu map clean
+.PHONY: help venv demo fmt lint types check quick test all faults gpu map clean
 
 help:
 	@echo "make venv   set up .venv with the pinned versions"
 	@echo "make demo   draw phantoms, train a small UNet 3+, segment a scan it has not seen, score it"
 	@echo "make quick  lint, types, and the first case of each small test: for every save"
-	@echo "make test   set up, lint, types, all tests"
+	@echo "make test   set up, lint, types, all tests but the longest"
+	@echo "make all    the same with the longest: every network exported and measured, the demo"
 	@echo "make faults kill, fill disks, break files, and count (an hour; KILLS=5 FILES=10 SCANS=40 for a short one)"
 	@echo "make gpu    on a GPU: its tests and the benchmarks in 2D and 3D, in under ten minutes, into benchmarks/"
 	@echo "make fmt    format the code"
@@ -46,6 +47,9 @@ quick: check
 	$(PYTEST) --quick
 
 test: check
+	$(PYTEST) -m "not long"
+
+all: check
 	$(PYTEST)
 
 # Its counts stand in docs/reliability.md. One process: what is timed, killed and measured has the machine to itself.

@@ -56,6 +56,7 @@ def test_the_roofline_is_a_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert roofline_gflops(CPU, torch.float32, repeats=1) > 1
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("_peaks_here")
 def test_the_decoder_benchmark_says_what_it_compared() -> None:
     print_status: list[str] = []
@@ -100,6 +101,7 @@ def _small_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fullscale.bench.workload.create_network", create)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("_peaks_here", "_small_encoders")
 def test_every_network_is_measured() -> None:
     result = bench_networks(replace(SMALL, batch=2), repeats=1)
@@ -109,6 +111,7 @@ def test_every_network_is_measured() -> None:
         assert row["training_step_s"] > 0
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("_peaks_here")
 def test_a_network_is_measured_with_the_encoder_that_it_comes_with() -> None:
     [row] = bench_networks(replace(SMALL, batch=2), repeats=1, names=["deeplabv3+"])["networks"]
@@ -116,6 +119,7 @@ def test_a_network_is_measured_with_the_encoder_that_it_comes_with() -> None:
     assert row["parameters"] == sum(parameter.numel() for parameter in network.parameters())
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_what_is_compiled_with_frozen_weights_computes_the_same() -> None:
     torch.manual_seed(0)
@@ -125,6 +129,7 @@ def test_what_is_compiled_with_frozen_weights_computes_the_same() -> None:
         torch.testing.assert_close(freeze(network)(image), network(image), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_scan_is_segmented_in_every_runtime(
     fullscale: Command, phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -9,6 +9,7 @@ from fullscale.cli.demo import CASES
 from tests.conftest import Command
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.whole
 def test_the_demo_ends_with_a_mask_its_scores_and_its_picture(fullscale: Command, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ def compared(fullscale: Command, name: str, data: Path, cache: Path, output: Pat
     return content
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_liver_of_lits(fullscale: Command, tmp_path: Path, cache: Path) -> None:
     list(write_dataset(tmp_path / "lits", 31, layout="lits", size=32, slices=5))
@@ -43,6 +44,7 @@ def test_the_liver_of_lits(fullscale: Command, tmp_path: Path, cache: Path) -> N
     assert plan["labels"]["value"] == {"0": "background", "1": "liver", "2": "liver"}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_spleen_of_the_decathlon(fullscale: Command, tmp_path: Path, cache: Path) -> None:
     list(write_dataset(tmp_path / "spleen", 5, structures=(2,), size=32, slices=8))

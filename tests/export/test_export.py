@@ -78,6 +78,7 @@ ELSEWHERE = ("unet3+", "deeplabv2", "deeplabv3")
 
 
 # ONNX is made of a program of torch.export, so that one more network as such a program is enough.
+@pytest.mark.long
 @traces
 @pytest.mark.parametrize(
     ("name", "format"),

@@ -27,6 +27,7 @@ def settled(name: str, options: dict[str, Any]) -> Any:
     return network.eval()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("format", ["onnx", "torch"])
 @pytest.mark.parametrize(("name", "options"), [("unet3+", PAPER), ("unet3+", REDUCED), ("strided-unet", {})])
