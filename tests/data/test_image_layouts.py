@@ -175,6 +175,25 @@ def test_a_description_apart_from_its_folder_says_what_colours_mean_black_too(tm
     assert [scan.name for scan in discover(path).scans] == ["0", "1", "2"]
 
 
+def test_a_description_apart_says_all_that_one_in_the_folder_would(tmp_path: Path):
+    for name in ("a", "b"):
+        image(tmp_path / f"data/images/{name}.png", colours=False)
+        mask(tmp_path / f"data/labels/{name}.png")
+    content = {
+        "labels": {"background": 0, "whole": [1, 2], "core": [2], "ignore": 9},
+        "regions_class_order": [1, 2],
+        "labelled": {"b": ["whole"]},
+        "overwrite_image_reader_writer": "SimpleITKIO",
+    }
+    apart = find_dataset(described(tmp_path, folder="data", **content))
+    (tmp_path / "data/dataset.json").write_text(json.dumps(content))
+    inside = find_dataset(tmp_path / "data")
+    for found in (apart, inside):
+        assert (found.regions, found.region_order, found.ignore) == ({"whole": (1, 2), "core": (2,)}, (1, 2), 9)
+        assert [case.labelled for case in found.cases] == [None, ("whole",)]
+        assert any("'overwrite_image_reader_writer'" in problem.message for problem in found.problems)
+
+
 def test_a_table_in_the_folder_says_the_same_and_labels_may_number_the_structures(tmp_path: Path):
     image(tmp_path / "images/a.png")
     mask(tmp_path / "masks/a.png")

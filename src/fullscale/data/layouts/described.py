@@ -43,14 +43,14 @@ def with_description(dataset: Dataset, path: Path) -> Dataset:
     description = read_description(path)
     if description.channels != Description().channels and description.channels != dataset.channels:
         raise DataError(f"{path}: names channels, which is understood in a dataset.json in the folder itself")
-    said: dict[str, Any] = {
-        "name": description.name or path.stem,
-        "modality": description.modality,
-        "labels": description.labels.names,
-        "regions": description.labels.regions,
-        "order": description.labels.order,
-        "ignore": description.labels.ignore,
-        "labelled": description.labelled,
-        "colours": description.colours,
-    }
-    return replace(dataset, root=path, **{name: value for name, value in said.items() if value})
+    found = replace(
+        dataset,
+        root=path,
+        cases=[],
+        unlabelled=[],
+        problems=[*dataset.problems, *description.problems(path.name)],
+        **{"name": path.stem} | description.said,
+    )
+    for case in (*dataset.cases, *dataset.unlabelled):
+        found.add(case)
+    return found

@@ -52,14 +52,30 @@ class Description:
     colours: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
+    @property
+    def said(self) -> dict[str, Any]:
+        """What it says of a data set, by the attributes of `Dataset`; what it leaves open is not among it."""
+        facts = {
+            "name": self.name,
+            "modality": self.modality,
+            "labels": self.labels.names,
+            "regions": self.labels.regions,
+            "region_order": self.labels.order,
+            "ignore": self.labels.ignore,
+            "labelled": self.labelled,
+            "colours": self.colours,
+        }
+        return {attribute: value for attribute, value in facts.items() if value}
+
     def dataset(self, root: Path, layout: str) -> Dataset:
         """Start a data set with what is declared; its name is the folder's where none is."""
-        name = self.name or root.resolve().name
-        further: dict[str, Any] = {"regions": self.labels.regions, "region_order": self.labels.order}
-        further |= {"ignore": self.labels.ignore, "channels": self.channels, "labelled": self.labelled}
-        further["colours"] = self.colours
-        further["problems"] = [Problem(WHOLE_SET, f"dataset.json: {note}", "warning") for note in self.notes]
-        return Dataset(root, layout, name, self.modality, self.labels.names, **further)
+        open_ended: dict[str, Any] = {"name": root.resolve().name, "modality": None, "labels": None}
+        problems = self.problems("dataset.json")
+        return Dataset(root, layout, **open_ended | self.said, channels=self.channels, problems=problems)
+
+    def problems(self, source: str) -> list[Problem]:
+        """Tell what is declared and not used, and where."""
+        return [Problem(WHOLE_SET, f"{source}: {note}", "warning") for note in self.notes]
 
 
 def beside(root: Path) -> Description:
