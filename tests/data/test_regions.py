@@ -133,3 +133,10 @@ def test_the_settings_choose_before_the_data_set():
     assert one == LabelScheme({0: "background", 4: "enhancing", 9: "background"})
     two = LabelChoice(regions={"a": (1, 2), "b": (2,)}, ignore=7).scheme(declared, {})
     assert (two.regions, two.order, two.ignore) == ({"a": (1, 2), "b": (2,)}, (1, 2), 7)
+
+
+def test_a_value_that_a_data_set_ignores_is_ignored_unless_something_else_is_said():
+    assert LabelScheme({1: "liver"}).ignoring(9).ignore == 9
+    assert LabelScheme({1: "liver"}).ignoring(None).ignore is None
+    assert LabelScheme({1: "liver"}, ignore=5).ignoring(9).ignore == 5
+    assert LabelScheme({1: "liver", 9: "spleen"}).ignoring(9).ignore is None

@@ -12,6 +12,8 @@ from fullscale.cli.progress import progress_bar
 from fullscale.cli.show import Jobs, Json, Overwrite, print_json, print_status, table
 
 if TYPE_CHECKING:
+    from fullscale.config.schema import DataConfig
+    from fullscale.data.case import Dataset
     from fullscale.data.checks import Inspection
     from fullscale.data.dicom.series import SeriesInfo
     from fullscale.data.discover import Contents, Scan
@@ -58,9 +60,7 @@ def inspect(
     """
     from fullscale.cli.show import print_inspection
     from fullscale.config.load import load_config
-    from fullscale.data.checks import inspect_dataset
     from fullscale.data.discover import discover, summarise
-    from fullscale.data.label_choice import LabelChoice
     from fullscale.errors import DataError
 
     wishes = load_config(None, settings or []).data
@@ -69,9 +69,7 @@ def inspect(
     if contents.dataset is None:
         _inspect_scans(contents, json)
         return
-    with progress_bar("inspecting") as progress:
-        dataset = replace(contents.dataset, resample_channels=wishes.resample_channels)
-        inspection = inspect_dataset(dataset, progress, jobs, LabelChoice.of(wishes))
+    inspection = _inspect_as(wishes, contents.dataset, jobs)
     beside = summarise(contents.passed_over)
     if json:
         print_json(inspection.as_dict() | {"passed_over": beside})
@@ -188,8 +186,6 @@ def plan(
 ) -> None:
     """Choose window, spacing, crop, width and batch from the data, each with its reason; edit and train with --plan."""
     from fullscale.config.load import load_config
-    from fullscale.data.checks import inspect_dataset
-    from fullscale.data.label_choice import LabelChoice
     from fullscale.data.layouts.find import find_dataset
     from fullscale.files import write_text
     from fullscale.outputs import claimed
@@ -198,9 +194,7 @@ def plan(
 
     config, written = load_config(None, [f"trainer.device={device}", *(settings or [])]), [output] if output else []
     with claimed(written, [data], "plan", overwrite):
-        with progress_bar("inspecting") as progress:
-            dataset = replace(find_dataset(data), resample_channels=config.data.resample_channels)
-            inspection = inspect_dataset(dataset, progress, jobs, LabelChoice.of(config.data))
+        inspection = _inspect_as(config.data, find_dataset(data), jobs)
         _print_remarks(inspection)
         chosen = plan_for(inspection, config)
         for path in written:
@@ -228,20 +222,17 @@ def prepare(
     """Prepare every case ahead of training (train does it by itself)."""
     from fullscale.config.load import load_config
     from fullscale.data.cache import cache_summary, default_cache, prepare_cases
-    from fullscale.data.checks import inspect_dataset, require_trainable
+    from fullscale.data.checks import require_trainable
     from fullscale.data.label_choice import LabelChoice
     from fullscale.data.layouts.find import find_dataset
     from fullscale.data.plan import read_plan
     from fullscale.training.prepare import plan_for
 
     config = load_config(None, settings or [])
-    choice = LabelChoice.of(config.data)
-    with progress_bar("inspecting") as progress:
-        dataset = replace(find_dataset(data), resample_channels=config.data.resample_channels)
-        inspection = inspect_dataset(dataset, progress, jobs, choice)
+    inspection = _inspect_as(config.data, find_dataset(data), jobs)
     _print_remarks(inspection)
     require_trainable(inspection)
-    chosen = read_plan(plan).with_labels(choice) if plan else plan_for(inspection, config)
+    chosen = read_plan(plan).with_labels(LabelChoice.of(config.data)) if plan else plan_for(inspection, config)
     cases, where = inspection.usable_cases, cache or default_cache()
     with progress_bar("preparing") as progress:
         prepared = prepare_cases(cases, chosen.recipe, chosen.scheme, where, progress, verify, jobs)
@@ -253,6 +244,16 @@ def prepare(
             f"{summary['cases']} cases, {summary['slices']} slices, {summary['bytes'] / 2**20:.1f} MiB in "
             f"{summary['cache']}"
         )
+
+
+def _inspect_as(wishes: DataConfig, dataset: Dataset, jobs: int | None) -> Inspection:
+    """Inspect a data set for what the settings ask of its labels and channels."""
+    from fullscale.data.checks import inspect_dataset
+    from fullscale.data.label_choice import LabelChoice
+
+    with progress_bar("inspecting") as progress:
+        asked = replace(dataset, resample_channels=wishes.resample_channels)
+        return inspect_dataset(asked, progress, jobs, LabelChoice.of(wishes))
 
 
 def _print_remarks(inspection: Inspection) -> None:

@@ -152,8 +152,7 @@ def _scored_scheme(scheme: LabelScheme, dataset: Dataset) -> LabelScheme:
     from fullscale.data.faults import unknown_structures
     from fullscale.errors import DataError
 
-    named = scheme.ignore is not None or dataset.ignore in scheme.merged
-    scheme = scheme if named else replace(scheme, ignore=dataset.ignore)
+    scheme = scheme.ignoring(dataset.ignore)
     for problem in unknown_structures(dataset, scheme.structures.values()):
         raise DataError(f"{problem.case} {problem.message}")
     return scheme

@@ -104,15 +104,13 @@ def overlay(
         shown = read_shown(source)
         volume = shown if isinstance(shown, Volume) else shown[0]
 
-        def read(path: Path | None) -> Volume | None:
-            label_map = None if path is None else read_label(path, source, scheme)
-            if label_map is not None:
-                require_same_grid(volume, label_map, f"{scan} and {path}")
+        def read(path: Path) -> Volume:
+            label_map = read_label(path, source, scheme)
+            require_same_grid(volume, label_map, f"{scan} and {path}")
             return label_map
 
-        found, real = read_label(mask, source, scheme), read(truth)
-        require_same_grid(volume, found, f"{scan} and {mask}")
-        ignored = _ignored(found if real is None else real, read(hidden), ignore)
+        found, real = read(mask), None if truth is None else read(truth)
+        ignored = _ignored(found if real is None else real, None if hidden is None else read(hidden), ignore)
         if scheme is not None:
             found, real = scheme.keep(found), None if real is None else scheme.keep(real)
         if view == "sheet":

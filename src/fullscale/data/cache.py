@@ -197,8 +197,7 @@ def _fill(folder: Path, case: Case, recipe: Recipe, scheme: LabelScheme) -> None
 
 def _key(case: Case, content: CaseDigest, recipe: Recipe, scheme: LabelScheme) -> str:
     """Name the folder of a prepared case; names of patients and files are no part of it, but those of structures."""
-    prepared_by = recipe.model_dump(mode="json", exclude={"unit"} if recipe.unit == "mm" else None)  # as it was
-    settings = [FORMAT, prepared_by, list(scheme.merged.items()), content.whole]
+    settings = [FORMAT, recipe.model_dump(mode="json"), list(scheme.merged.items()), content.whole]
     if case.label is not None and structure_files(case.label):
         settings.append(sorted(scheme.labels.items()))
     # What vanished is told by the names of regions; a value to ignore is part of the name only where there is one.

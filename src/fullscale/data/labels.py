@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import and_
 from typing import Any, Literal
@@ -204,6 +204,11 @@ class LabelScheme:
             atom: max((a for a in held if held[a] <= left[atom]), key=lambda a: len(held[a]), default=0)
             for atom in sorted(taken)
         }
+
+    def ignoring(self, value: int | None) -> LabelScheme:
+        """Ignore a value, as a data set says, unless the scheme ignores another or the value has a name in it."""
+        named = self.ignore is not None or value in self.merged
+        return self if named else replace(self, ignore=value)
 
     def unknown(self, labelled: Iterable[str] | None) -> tuple[int, ...]:
         """Return the indices of the structures that are not among those drawn in a case; None means that all are."""

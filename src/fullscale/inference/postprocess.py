@@ -8,7 +8,7 @@ structure, in a few bytes a voxel of it besides the mask.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,8 @@ from scipy import ndimage
 from fullscale.bundle.rules import Evidence, PostprocessRule
 from fullscale.data.labels import LabelScheme
 from fullscale.errors import UsageError
+from fullscale.metrics.overlap import is_of
+from fullscale.metrics.surface import Box, around, boxes_of
 
 MARGIN = 0.001
 """By how much a rule must raise the mean Dice of its structure to be kept."""
@@ -30,7 +32,6 @@ _FACES = ndimage.generate_binary_structure(3, 1)
 _CORNERS = ndimage.generate_binary_structure(3, 3)
 
 Labels = npt.NDArray[np.integer]
-Box = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class CaseMasks:
     ignored: npt.NDArray[np.bool_] | None = None
     unknown: tuple[int, ...] = ()
 
-    def known(self, mask: npt.NDArray[np.bool_], box: Box = ()) -> npt.NDArray[np.bool_]:
+    def known(self, mask: npt.NDArray[np.bool_], box: Box | tuple[()] = ()) -> npt.NDArray[np.bool_]:
         """Take out of a mask, that of a box, what is ignored."""
         return mask if self.ignored is None else mask & ~self.ignored[box]
 
@@ -100,25 +101,7 @@ def apply_rules(labels: Labels, voxel_ml: float, scheme: LabelScheme, rules: Ite
 
 def structure_boxes(labels: Labels, scheme: LabelScheme) -> dict[int, Box]:
     """Return the box around each structure that the mask holds, by its value."""
-    found = ndimage.find_objects(labels)
-    boxes: dict[int, Box] = {}
-    for structure, values in scheme.members.items():
-        parts = [found[value - 1] for value in values if value <= len(found) and found[value - 1]]
-        if parts:
-            boxes[structure] = _around(parts)
-    return boxes
-
-
-def _around(boxes: Collection[Box]) -> Box:
-    """Return the box around several."""
-    sides = zip(*boxes, strict=True)
-    return tuple(slice(min(s.start for s in side), max(s.stop for s in side)) for side in sides)
-
-
-def _is_of(labels: Labels, values: Sequence[int]) -> npt.NDArray[np.bool_]:
-    """Say which voxels have one of these values."""
-    inside: npt.NDArray[np.bool_] = labels == values[0] if len(values) == 1 else np.isin(labels, values)
-    return inside
+    return boxes_of([labels], scheme.structures, scheme.members)
 
 
 class Parts:
@@ -136,12 +119,12 @@ class Parts:
     @classmethod
     def of(cls, labels: Labels, values: Sequence[int], box: Box) -> Parts:
         """Part one structure."""
-        return cls(_is_of(labels[box], values), box)
+        return cls(is_of(labels[box], values), box)
 
     @classmethod
     def of_all(cls, labels: Labels, scheme: LabelScheme, boxes: dict[int, Box]) -> Parts:
         """Part all structures together."""
-        box = _around(boxes.values())
+        box = around(boxes.values())
         return cls(np.stack([np.isin(plane, scheme.atoms) for plane in labels[box]]), box)
 
     def voxels(self, where: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.int64]:
@@ -172,7 +155,7 @@ class Holes:
     def __init__(self, labels: Labels, values: Sequence[int], box: Box) -> None:
         self.box = box
         inside = labels[box]
-        outside = np.pad(~_is_of(inside, values), 1, constant_values=True)  # so that all that lies outside is one part
+        outside = np.pad(~is_of(inside, values), 1, constant_values=True)  # so that all that lies outside is one part
         index, _ = ndimage.label(outside, structure=_FACES)
         enclosed = index[1:-1, 1:-1, 1:-1] > 1  # the padding comes first, so that the outside is part 1
         self.voxels: npt.NDArray[np.bool_] = enclosed & (inside == 0)
@@ -224,18 +207,18 @@ def _after_dropping(
     for value, name in scheme.structures.items():
         mine = [rule for rule in rules if rule.structure == name and value not in case.unknown]
         values = scheme.members[value]
-        in_truth = int(_is_of(case.truth, values).sum())
+        in_truth = int(is_of(case.truth, values).sum())
         if value not in boxes:
             changes |= {rule: (0.0, 0.0) for rule in mine if in_truth}
             continue
         alone = Parts.of(case.prediction, values, boxes[value])
         for rule in mine:
             parts = together if together is not None and rule.action == "keep_largest_of_all" else alone
-            predicted = case.known(_is_of(case.prediction[parts.box], values), parts.box)
+            predicted = case.known(is_of(case.prediction[parts.box], values), parts.box)
             voxels = parts.voxels(predicted)
             if not voxels.sum() + in_truth:
                 continue
-            right = parts.voxels(predicted & _is_of(case.truth[parts.box], values))
+            right = parts.voxels(predicted & is_of(case.truth[parts.box], values))
             kept = ~_dropped(rule, parts.voxels(), case.voxel_ml)
             before, after = (_dice(right[k].sum(), voxels[k].sum(), in_truth) for k in (np.s_[:], kept))
             changes[rule] = before, after
@@ -252,7 +235,7 @@ def _after_filling(
     for rule in rules:
         value = values[rule.structure]
         members = scheme.members[value]
-        truth, mask = _is_of(case.truth, members), case.known(_is_of(labels, members))
+        truth, mask = is_of(case.truth, members), case.known(is_of(labels, members))
         right, predicted, in_truth = int((truth & mask).sum()), int(mask.sum()), int(truth.sum())
         if value in case.unknown or not predicted + in_truth:
             continue

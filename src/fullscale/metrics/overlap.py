@@ -124,6 +124,12 @@ def members_of(labels: Iterable[int], members: Members | None) -> list[Sequence[
     return [(members or {}).get(label, (label,)) for label in labels]
 
 
+def is_of(array: npt.NDArray[Any], values: Sequence[int]) -> npt.NDArray[np.bool_]:
+    """Say which voxels of a label map have one of these values."""
+    inside: npt.NDArray[np.bool_] = array == values[0] if len(values) == 1 else np.isin(array, values)
+    return inside
+
+
 def overlap_scores(counts: Counts) -> Scores:
     """Dice, IoU, precision and recall of two masks of which neither is empty."""
     return {

@@ -12,7 +12,7 @@ costs nothing, and grids whose axes are not at right angles (gantry tilt) are me
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -85,19 +85,27 @@ def joint_boxes(
     Each map is passed through once for all labels. A label in neither has no box; one that is made of several values
     has one around all of them.
     """
+    return boxes_of([prediction, reference], labels, members)
+
+
+def boxes_of(maps: Sequence[npt.NDArray[Any]], labels: Iterable[int], members: Members | None = None) -> dict[int, Box]:
+    """Find for each label the smallest box that holds its voxels in all label maps `[X, Y, Z]`; see `joint_boxes`."""
     wanted = list(labels)
     values = members_of(wanted, members)
     every = sorted({value for part in values for value in part})
-    found = [_boxes(prediction, every), _boxes(reference, every)]
+    found = [_boxes(array, every) for array in maps]
     boxes: dict[int, Box] = {}
     for label, of_it in zip(wanted, values, strict=True):
         parts = [part[value] for part in found for value in of_it if value in part]
         if parts:
-            x, y, z = (
-                slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*parts, strict=True)
-            )
-            boxes[label] = (x, y, z)
+            boxes[label] = around(parts)
     return boxes
+
+
+def around(boxes: Iterable[Box]) -> Box:
+    """Return the smallest box around several."""
+    x, y, z = (slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*boxes, strict=True))
+    return x, y, z
 
 
 def surface_distances(prediction: Mask, reference: Mask, spacing_mm: npt.ArrayLike) -> SurfaceDistances:

@@ -13,8 +13,8 @@ from fullscale.bundle.card import CARD, SHORT, read_card
 from fullscale.data.case import Case
 from fullscale.data.labels import LabelScheme
 from fullscale.data.plan import read_plan
-from fullscale.data.read import read_label, read_shown, read_truth
-from fullscale.data.truth import known_truth
+from fullscale.data.read import read_label, read_shown
+from fullscale.data.truth import truth_of
 from fullscale.documents import read_json, read_text, read_yaml, validated
 from fullscale.errors import DataError
 from fullscale.geometry.volume import Volume
@@ -201,10 +201,9 @@ def read_case(source: Source, case: CaseScores) -> CaseVolumes:
             raise DataError(f"the {what} is no longer at {file or case.prediction_file}")
     assert mask is not None
     found = read_label(mask, case.image_file, source.scheme)
-    truth_files = Case.of_image(case.case, case.image_file, case.reference_file)
-    real = read_truth(replace(truth_files, masks=case.mask_files, colours=case.colours), source.scheme)
-    view = None if case.ignore_file is None else read_label(case.ignore_file, case.image_file)
-    truth = known_truth(real, source.scheme, view)
+    files = Case.of_image(case.case, case.image_file, case.reference_file)
+    files = replace(files, masks=case.mask_files, colours=case.colours, ignore=case.ignore_file)
+    truth = truth_of(files, source.scheme)
     ignored = None if truth.ignored is None else truth.labels.with_array(truth.ignored)
     keep = source.scheme.keep
     return CaseVolumes(read_shown(case.image_file), keep(found), keep(truth.labels), ignored)

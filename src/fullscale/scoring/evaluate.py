@@ -31,6 +31,7 @@ from fullscale.metrics.overlap import (
     Members,
     Scores,
     empty_mask_scores,
+    is_of,
     members_of,
     overlap_counts,
     overlap_scores,
@@ -129,7 +130,8 @@ def score_arrays(
     scores = {label: empty_mask_scores(count, diagonal, surface) for label, count in counts.items()}
     both = [label for label in wanted if scores[label] is None]
     for label, box in joint_boxes(prediction, reference, both if surface else [], members).items():
-        found, real = (_is_of(array[box], label, members) for array in (prediction, reference))
+        [values] = members_of([label], members)
+        found, real = (is_of(array[box], values) for array in (prediction, reference))
         distances = surface_distances(found, real, axes)
         within = nsd(distances, tolerance_of(label, tolerance_mm))
         scores[label] = {"HD95": hd95(distances), "ASSD": assd(distances), "NSD": within}
@@ -139,13 +141,6 @@ def score_arrays(
         label: (scores[label] or {}) | count.as_scores() | volume_scores(count, voxel_ml)
         for label, count in counts.items()
     }
-
-
-def _is_of(array: npt.NDArray[Any], label: int, members: Members | None) -> npt.NDArray[np.bool_]:
-    """Say which voxels are of a class."""
-    [values] = members_of([label], members)
-    inside: npt.NDArray[np.bool_] = array == values[0] if len(values) == 1 else np.isin(array, values)
-    return inside
 
 
 def score_case(
@@ -241,9 +236,7 @@ def _scheme(labels: LabelScheme | Mapping[int, str] | None, truth: LabelMaps) ->
     """Say what is scored, and which value is ignored."""
     if labels is None:
         return truth.scheme
-    chosen = LabelScheme.of(labels)
-    named = chosen.ignore is not None or truth.scheme.ignore in chosen.merged
-    return chosen if named else replace(chosen, ignore=truth.scheme.ignore)
+    return LabelScheme.of(labels).ignoring(truth.scheme.ignore)
 
 
 def _score_pair(
