@@ -20,11 +20,12 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = {
     "backbones": ("timm", "torchvision", "segmentation_models_pytorch", "huggingface_hub"),
     "dicom": ("highdicom", "pylibjpeg", "openjpeg", "rle", "jpeg_ls", "_CharLS", "imagecodecs"),
+    "tiff": ("tifffile", "imagecodecs"),
     "itk": ("SimpleITK",),
     "export": ("onnx", "onnxscript", "onnxruntime"),
     "tensorboard": ("tensorboard",),
 }
-"""Modules that come with each extra and with nothing else."""
+"""Modules that come with each extra, and with none of the plain installation."""
 
 HIDE = """
 from importlib.machinery import PathFinder

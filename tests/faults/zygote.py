@@ -31,7 +31,10 @@ def run(request: dict[str, Any]) -> None:
     if request["files"]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (request["files"], request["files"]))
     sys.argv = ["fullscale", *request["arguments"]]
-    main()
+    try:
+        main()
+    finally:
+        gc.unfreeze()  # or what is bound to C++ would be reported as leaked
     sys.exit()  # with all that the end of an interpreter does
 
 

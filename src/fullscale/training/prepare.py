@@ -17,6 +17,7 @@ from fullscale.data.case import Case, Dataset
 from fullscale.data.checks import Inspection, inspect_dataset, require_trainable
 from fullscale.data.identity import CaseDigest, DigestIndex, case_digest
 from fullscale.data.label_choice import LabelChoice
+from fullscale.data.labels import BACKGROUND
 from fullscale.data.layouts.find import find_dataset
 from fullscale.data.plan import Plan, make_plan, read_plan, require_patch_size
 from fullscale.data.recipe import View
@@ -165,10 +166,25 @@ def _inspect_and_plan(
             "them (fullscale inspect lists all), or train without these cases with --drop-bad-cases"
         )
     require_trainable(inspection)
-    plans = {
-        view: edited.with_labels(choice) if edited else plan_for(inspection, config) for view, config in wishes.items()
-    }
+    if edited is not None:
+        edited = edited.with_labels(choice)
+        _require_said_labels(edited, dataset, choice)
+    plans = {view: edited or plan_for(inspection, config) for view, config in wishes.items()}
     return inspection.usable_cases, plans, inspection.as_record(anonymous=request.anonymise is not None)
+
+
+def _require_said_labels(plan: Plan, dataset: Dataset, choice: LabelChoice) -> None:
+    """Refuse an edited plan that would train as structures what the data set ignores, or as exclusive what overlaps.
+
+    Raises:
+        UsageError: it would, and neither the settings nor the plan decide otherwise.
+    """
+    remedy = f"was not given to the plan; make the plan anew with fullscale plan {dataset.root}, or set"
+    is_background = dataset.ignore is not None and plan.labels.value.get(dataset.ignore) == BACKGROUND[0]
+    if dataset.ignore is not None and plan.ignore.value is None and not is_background:
+        raise UsageError(f"the 'ignore' label {dataset.ignore} of {dataset.name} {remedy} data.ignore")
+    if dataset.regions and not plan.regions.value and choice.labels is None:
+        raise UsageError(f"that structures overlap in {dataset.name} {remedy} data.regions")
 
 
 def plan_for(inspection: Inspection, config: Config) -> Plan:
