@@ -43,7 +43,7 @@ HOME = {
     "nibabel": ["data/nifti.py"],
     "SimpleITK": ["data/itk_files.py"],
     "pydicom": ["data/dicom/"],
-    "imagecodecs": ["data/dicom/jpeg_lossless.py"],
+    "imagecodecs": ["data/dicom/jpeg_lossless.py", "data/wide_png.py"],
     "PIL": ["data/image_files.py", "data/png_stack.py", "data/tiff.py"],
     "tifffile": ["data/tiff.py"],
     "highdicom": ["data/dicom/seg.py"],

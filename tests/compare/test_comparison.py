@@ -24,6 +24,35 @@ def test_a_row_of_one_name_is_that_network_and_settings_are_laid_over_each_other
     assert comparison.budget == "500 steps each"
 
 
+def test_a_mapping_of_options_leaves_those_that_stand_beside_it() -> None:
+    common = {"network.encoder": "resnet18", "network.options": {"width": 4, "skip_channels": 4}}
+    row = {"network.pretrained": False, "network.options": {"width": 8}, "network": {"name": "unet3+"}}
+    comparison = load_comparison(None, rows=[{"name": "a", "settings": row}], steps_each=4, settings=common)
+    network = comparison.config(comparison.rows[0]).network
+    assert network.name == "unet3+"
+    assert network.options == {"encoder": "resnet18", "width": 8, "skip_channels": 4, "pretrained": False}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"network.encoder": "plain", "network.options": {"encoder": "resnet18"}}, "network.encoder is given twice"),
+        ({"network.options.width": 4, "network": {"width": 4}}, "network.width is given twice, .* by network:"),
+        ({"trainer": {"max_minutes": 3}}, "row a: trainer.max_minutes is the budget"),
+        ({"data": {"folds": 2}}, "row a: data.folds must be the same for all rows"),
+    ],
+)
+def test_a_mapping_says_nothing_that_a_single_setting_may_not(settings: dict[str, object], message: str) -> None:
+    rows = [{"name": "a", "settings": {"network.name": "unet", **settings} if "network" not in settings else settings}]
+
+    def configure() -> None:
+        comparison = load_comparison(None, rows=rows, steps_each=4)
+        comparison.config(comparison.rows[0])
+
+    with pytest.raises(UsageError, match=message):
+        configure()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

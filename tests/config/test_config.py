@@ -71,6 +71,14 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, text: str) -
         load_config(tmp_path / "absent.yaml")
 
 
+def test_a_mapping_on_the_command_line_changes_what_it_names_and_leaves_the_rest(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("network: {width: 4, encoder: plain}")
+    config = load_config(tmp_path / "run.yaml", ["network.levels=3", "network={name: unet3+, options: {width: 8}}"])
+    assert config.network.options == {"encoder": "plain", "levels": 3, "width": 8}
+    labels = load_config(None, ["data.labels={1: liver}", "data.labels={2: spleen}"]).data.labels
+    assert labels == {2: "spleen"}, "a setting whose value is a mapping is one value"
+
+
 @pytest.mark.parametrize("override", ["network.width=8", "network.options.width=8", "network.options={width: 8}"])
 def test_an_option_may_be_written_short_and_the_last_word_counts(tmp_path: Path, override: str) -> None:
     assert load_config(None, [override]).network.options == {"width": 8}

@@ -1,6 +1,7 @@
 """2D images, against imageio and tifffile, which read them by other code."""
 
 import struct
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from PIL import Image
 
 from fullscale.data.image_files import image_channels, image_grid, image_pages, read_pixels
 from fullscale.data.volume_files import read_frames, read_volume, write_volume
-from fullscale.errors import DataError
+from fullscale.errors import DataError, UsageError
 from fullscale.geometry.volume import Volume
 
 RNG = np.random.default_rng(0)
@@ -89,14 +90,53 @@ def test_colours_in_planes_are_the_same_colours(tmp_path: Path):
     np.testing.assert_array_equal(colours(tmp_path / "a.tif")[0], WIDE_RGB)
 
 
-def test_a_png_of_16_bits_keeps_them_in_grey_and_says_where_it_does_not(tmp_path: Path):
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in WIDE)
-    (tmp_path / "a.png").write_bytes(png(30, 20, 16, 0, rows))
-    np.testing.assert_array_equal(grey(tmp_path / "a.png")[0], WIDE)
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in WIDE_RGB)
-    (tmp_path / "b.png").write_bytes(png(30, 20, 16, 2, rows))
-    np.testing.assert_array_equal(colours(tmp_path / "b.png")[0], WIDE_RGB >> 8)
-    assert "its colours of 16 bits are read as 8" in read_pixels(tmp_path / "b.png").notes
+def wide_png(array: np.ndarray, kind: int) -> bytes:
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
+    return png(array.shape[1], array.shape[0], 16, kind, rows)
+
+
+def test_a_png_of_16_bits_keeps_them_with_colours_and_alpha_too(tmp_path: Path):
+    for kind, array, shown in (
+        (0, WIDE, WIDE),
+        (2, WIDE_RGB, WIDE_RGB),
+        (4, np.dstack([WIDE, WIDE_RGB[..., 0]]), WIDE),
+        (6, np.dstack([WIDE_RGB, WIDE]), WIDE_RGB),
+    ):
+        (tmp_path / "a.png").write_bytes(wide_png(array, kind))
+        pixels = read_pixels(tmp_path / "a.png")
+        np.testing.assert_array_equal(pixels.array[0], shown)
+        assert pixels.array.dtype == np.uint16
+        assert (pixels.notes, pixels.alpha is None) == (
+            (("its alpha channel is left out",), False) if kind > 2 else ((), True)
+        )
+        assert image_grid(tmp_path / "a.png").shape == (30, 20, 1)
+    np.testing.assert_array_equal(pixels.alpha, WIDE[None])
+    assert len(read_frames(tmp_path / "a.png", 3)) == 3
+
+
+def test_a_png_of_16_bits_in_colours_that_is_damaged_or_cut_short_is_refused(tmp_path: Path):
+    content = bytearray(wide_png(WIDE_RGB, 2))
+    (tmp_path / "a.png").write_bytes(content[: len(content) // 2])
+    assert "cannot be read" in refusal(tmp_path / "a.png")
+    content[len(content) // 2] ^= 1
+    (tmp_path / "a.png").write_bytes(content)
+    assert "cannot be read" in refusal(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(("suffix", "module"), [("png", "imagecodecs"), ("tif", "tifffile")])
+def test_without_the_extra_one_line_says_what_to_install(
+    tmp_path: Path, suffix: str, module: str, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "png":
+        path.write_bytes(wide_png(WIDE_RGB, 2))
+    else:
+        tifffile.imwrite(path, WIDE_RGB, photometric="rgb")
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UsageError) as caught:
+        read_pixels(path)
+    assert str(caught.value).startswith(f"{path}: {suffix.upper() if suffix == 'png' else 'TIFF'} files of")
+    assert str(caught.value).endswith(f"need {module}: pip install 'fullscale[tiff]'")
 
 
 def test_pages_are_slices_and_must_be_alike(tmp_path: Path):
@@ -163,6 +203,36 @@ def test_exif_orientation_turns_an_image_upright(tmp_path: Path, turn: int, suff
     stored.save(path, exif=exif, **({"compression": "tiff_lzw"} if suffix == "tif" else {"quality": 100}))
     np.testing.assert_allclose(grey(path)[0].astype(int), upright, atol=3 if suffix == "jpg" else 0)
     assert image_grid(path).shape == (upright.shape[1], upright.shape[0], 1)
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("kind", ["grey", "float", "colours", "planes", "png"])
+def test_images_of_more_than_8_bits_are_turned_upright_with_their_pixels(tmp_path: Path, turn: int, kind: str):
+    upright = {"grey": WIDE, "float": WIDE.astype(np.float32) / 7}.get(kind, WIDE_RGB)
+    mirrored = {1: upright, 2: upright[:, ::-1], 3: upright[::-1, ::-1], 4: upright[::-1]}
+    mirrored |= {5: upright.swapaxes(0, 1), 6: np.rot90(upright, 1), 8: np.rot90(upright, -1)}
+    mirrored |= {7: upright[::-1, ::-1].swapaxes(0, 1)}
+    stored = np.ascontiguousarray(mirrored[turn])
+    path = tmp_path / ("a.png" if kind == "png" else "a.tif")
+    if kind == "png":
+        exif = Image.Exif()
+        exif[274] = turn
+        content, chunk = wide_png(stored, 2), exif.tobytes()[6:]
+        inner = b"eXIf" + chunk
+        whole = struct.pack(">I", len(chunk)) + inner + struct.pack(">I", zlib.crc32(inner))
+        path.write_bytes(content[:33] + whole + content[33:])
+    else:
+        further = {"photometric": "minisblack"} if stored.ndim == 2 else {"photometric": "rgb"}
+        if kind == "planes":
+            stored, further = np.ascontiguousarray(np.moveaxis(stored, -1, 0)), further | {"planarconfig": "separate"}
+        size = {"resolution": (20000, 10000), "resolutionunit": 3}
+        tifffile.imwrite(path, stored, extratags=[(274, "H", 1, turn, True)], **further, **size)
+    np.testing.assert_array_equal(read_pixels(path).array[0], upright)
+    grid = image_grid(path)
+    assert grid.shape == (30, 20, 1)
+    if kind != "png":
+        across = (0.0005, 0.001) if turn < 5 else (0.001, 0.0005)  # the stored rows are columns from 5 on
+        np.testing.assert_allclose(grid.spacing_mm[:2], across)
 
 
 def test_an_uncompressed_tiff_on_its_side_is_refused_for_pillow_scrambles_it(tmp_path: Path):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from fullscale.data.case import Case
@@ -86,6 +87,21 @@ def test_colours_are_looked_up_in_a_table(tmp_path: Path):
             read_mask_image(path)
         with pytest.raises(DataError, match=r"1 colours that are in no table, such as #00ff10, in 1 pixels"):
             read_mask_image(path, colours={"#ff0000": 2})
+
+
+def test_colours_of_16_bits_are_looked_up_by_the_8_that_they_stand_for(tmp_path: Path):
+    colours = {"#ff0000": 1, "#00ff00": 2}
+    for step, expected in ((257, [0, 1, 2]), (1, [0, 1, 2])):
+        drawn = np.zeros((4, 6, 3), np.uint16)
+        drawn[0, 0], drawn[1, 1] = (255 * step, 0, 0), (0, 255 * step, 0)
+        tifffile.imwrite(tmp_path / "a.tif", drawn, photometric="rgb")
+        mask = read_mask_image(tmp_path / "a.tif", colours=colours)
+        assert np.unique(mask.array).tolist() == expected
+        assert mask.array[1, 1, 0] == 2
+    drawn[0, 0] = (40000, 0, 0)
+    tifffile.imwrite(tmp_path / "a.tif", drawn, photometric="rgb")
+    with pytest.raises(DataError, match="colours of more than 8 bits"):
+        read_mask_image(tmp_path / "a.tif", colours=colours)
 
 
 def test_black_can_be_a_structure(tmp_path: Path):

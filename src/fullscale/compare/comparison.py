@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator, model_validator
 
-from fullscale.config.load import configure, read_yaml
+from fullscale.config.load import configure, flat_settings, read_yaml
 from fullscale.config.schema import Config, Section
 from fullscale.errors import UsageError
 from fullscale.networks import NETWORKS, list_networks
@@ -44,6 +44,11 @@ class Row(Section):
     def _from_a_name(cls, values: Any) -> Any:
         return {"name": values} if isinstance(values, str) else values
 
+    @field_validator("settings")
+    @classmethod
+    def _said_once(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        return flat_settings(settings)
+
 
 class Comparison(Section):
     """Rows that are trained on the same cases, splits, seed and budget.
@@ -67,6 +72,11 @@ class Comparison(Section):
     clock: Literal["wall", "processor"] = "wall"
     validate_every: PositiveInt = 250
     settings: dict[str, Any] = Field({})
+
+    @field_validator("settings")
+    @classmethod
+    def _said_once(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        return flat_settings(settings)
 
     @field_validator("rows")
     @classmethod

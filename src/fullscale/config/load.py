@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,24 @@ def flatten(config: Config) -> dict[str, Any]:
     for section, fields in config.model_dump(mode="json").items():
         for name, value in (fields | fields.pop("options", {})).items():
             flat[f"{section}.{name}"] = value
+    return flat
+
+
+def flat_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of which some are mappings, as `network: {width: 8}`, each by its own dotted key.
+
+    Raises:
+        ValueError: a setting is given twice, in which there is no order.
+    """
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        path = key.split(".")
+        inside = isinstance(value, dict) and _holds_settings(path)
+        parts = flat_settings({f"{key}.{name}": v for name, v in value.items()}) if inside else {_short(path): value}
+        for single, one in parts.items():
+            if single in flat:
+                raise ValueError(f"{single} is given twice, the second time by {key}: leave one out")
+            flat[single] = one
     return flat
 
 
@@ -128,6 +146,10 @@ def _assign(values: dict[str, Any], key: str, value: Any) -> None:
     if len(path) > 1 and _is_option(*path[:2]):
         path.insert(1, "options")
     *sections, name = path
+    if isinstance(value, dict) and _holds_settings(path):
+        for inner, setting in value.items():  # what else the section has stays
+            _assign(values, f"{'.'.join(path)}.{inner}", setting)
+        return
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
@@ -136,6 +158,18 @@ def _assign(values: dict[str, Any], key: str, value: Any) -> None:
         values.pop(name, None)  # null is automatic, as for every other setting
     else:
         values[name] = value
+
+
+def _holds_settings(path: Sequence[str]) -> bool:
+    """Tell a section, or the options of one, from a setting whose value is a mapping."""
+    return path[0] in Config.model_fields and (len(path) == 1 or (path[0] in CHOICES and path[1:] == ["options"]))
+
+
+def _short(path: Sequence[str]) -> str:
+    """Return the dotted key of a setting; an option stands beside the fields of its section."""
+    if len(path) == 3 and path[1] == "options" and _is_option(path[0], path[2]):
+        return f"{path[0]}.{path[2]}"
+    return ".".join(path)
 
 
 def _is_option(section: str, name: str) -> bool:

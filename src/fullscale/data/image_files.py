@@ -23,8 +23,9 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from fullscale.data.bounds import require_room
 from fullscale.data.case import ONE_CHANNEL
-from fullscale.data.tiff import TiffPages, read_wide, tiff_pages
-from fullscale.errors import DataError, OutputError
+from fullscale.data.tiff import SIDEWAYS, TiffPages, is_wide, read_wide, tiff_pages, turned
+from fullscale.data.wide_png import is_wide_png, read_wide_png
+from fullscale.errors import DataError, FullscaleError, OutputError
 from fullscale.files import atomic_path
 from fullscale.geometry.units import Unit
 from fullscale.geometry.volume import Volume
@@ -39,8 +40,6 @@ COLOURS = ("red", "green", "blue")
 """Names of the channels of a colour image."""
 ALPHA = "its alpha channel is left out"
 
-_SIDEWAYS = 5
-"""From this EXIF orientation on, rows and columns are exchanged."""
 _GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N", "F"}
 _COLOUR = {"RGB", "RGBA", "RGBa", "RGBX", "YCbCr"}
 _WITH_ALPHA = {"LA", "La", "RGBA", "RGBa", "PA"}
@@ -164,6 +163,8 @@ def read_pixels(path: str | Path) -> Pixels:
     """
     path = Path(path)
     with _opened(path) as image:
+        if isinstance(image, PngImageFile) and is_wide_png(path):
+            return _wide_png(path, image)
         if not isinstance(image, TiffImageFile):
             return _read_page(image, 0)
         pages = tiff_pages(image)
@@ -173,6 +174,13 @@ def read_pixels(path: str | Path) -> Pixels:
         if len(kinds) > 1:
             raise DataError(f"has pages of {' and of '.join(kinds)}: expected slices of one size and type")
         return _stack(read, pages)
+
+
+def _wide_png(path: Path, image: PngImageFile) -> Pixels:
+    array, alpha = read_wide_png(path)
+    turn = image.getexif().get(ExifTags.Base.Orientation, 1)
+    hidden = None if alpha is None else turned(alpha, turn)[None]
+    return Pixels(turned(array, turn)[None], alpha=hidden, notes=() if alpha is None else (ALPHA,))
 
 
 def _stack(pages: list[Pixels], tiff: TiffPages) -> Pixels:
@@ -233,9 +241,9 @@ def _opened(path: Path) -> Iterator[ImageFile]:
             with Image.open(path) as image:
                 _require_known(image, path)
                 yield image
-    except DataError as error:
+    except FullscaleError as error:
         text = str(error)
-        raise DataError(text if text.startswith(f"{path}:") else f"{path}: {text}") from error
+        raise type(error)(text if text.startswith(f"{path}:") else f"{path}: {text}") from error
     except Image.DecompressionBombError as error:
         raise DataError(f"{path}: {one_line(error)}; cut it into tiles, if it is what it says") from error
     except Exception as error:
@@ -251,7 +259,8 @@ def _require_known(image: ImageFile, path: Path) -> None:
     if isinstance(image, GifImageFile | PngImageFile) and image.n_frames > 1:
         raise DataError(f"is an animation of {image.n_frames} pictures, expected one")
     turn = image.getexif().get(ExifTags.Base.Orientation, 1) if isinstance(image, TiffImageFile) else 1
-    if turn >= _SIDEWAYS and image.info.get("compression") == "raw":  # Pillow 13 mixes up its rows without a word
+    raw = image.info.get("compression") == "raw" and not (isinstance(image, TiffImageFile) and is_wide(image))
+    if turn >= SIDEWAYS and raw:  # Pillow 13 mixes up its rows without a word
         raise DataError(
             f"lies on its side (orientation {turn}) and is not compressed, which is not read; save it upright"
         )
@@ -267,7 +276,7 @@ def _is_grey(image: ImageFile) -> bool:
 
 def _lies_on_its_side(image: ImageFile) -> bool:
     """Tell whether rows and columns of the header change places; those of a TIFF have done so when it is opened."""
-    return not isinstance(image, TiffImageFile) and image.getexif().get(ExifTags.Base.Orientation, 1) >= _SIDEWAYS
+    return not isinstance(image, TiffImageFile) and image.getexif().get(ExifTags.Base.Orientation, 1) >= SIDEWAYS
 
 
 def _read_page(image: ImageFile, page: int) -> Pixels:
@@ -283,12 +292,4 @@ def _read_page(image: ImageFile, page: int) -> Pixels:
         notes.append(ALPHA)
     if mode in ("1", "P", "PA", "LA", "La") or (mode in _COLOUR and mode != "RGB"):
         upright = upright.convert("L" if is_grey else "RGB")
-    if isinstance(image, PngImageFile) and image.mode in _COLOUR and _png_bits(image) == 16:
-        notes.append("its colours of 16 bits are read as 8")
     return Pixels(np.asarray(upright)[None], alpha=alpha, notes=tuple(notes))
-
-
-def _png_bits(image: PngImageFile) -> int:
-    """Read the bits of a sample from a PNG's first chunk: Pillow reads colours of 16 as 8 and does not say so."""
-    with open(image.filename, "rb") as stream:
-        return stream.read(25)[24]

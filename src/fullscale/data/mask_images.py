@@ -49,7 +49,7 @@ def read_mask_image(
     _require_opaque(path, pixels)
     array = _greys(pixels)
     if colours is not None:
-        labels = _looked_up(path, pixels.array if array is None else array, colours)
+        labels = _looked_up(path, _eight_bits(path, pixels.array) if array is None else array, colours)
     elif array is None:
         raise DataError(
             f"{path}: is a mask in colours ({_some_colours(pixels.array)}), which no table gives a meaning: say in "
@@ -123,6 +123,16 @@ def _greys(pixels: Pixels) -> npt.NDArray[Any] | None:
     if array.dtype == np.uint16 and array.max() == widest and np.isin(array, (0, widest)).all():
         return np.where(array > 0, np.uint8(WHITE), np.uint8(0))
     return array
+
+
+def _eight_bits(path: Path, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Bring colours of 16 bits to the 8 of a table; those between two of these are refused."""
+    step = np.iinfo(np.uint16).max // WHITE
+    if array.dtype == np.uint8 or array.max() <= WHITE:
+        return array
+    if array.dtype != np.uint16 or (array % step).any():
+        raise DataError(f"{path}: has colours of more than 8 bits, which #rrggbb cannot name; save it with 8")
+    return (array // step).astype(np.uint8)
 
 
 def _require_label_values(path: Path, array: npt.NDArray[Any]) -> None:

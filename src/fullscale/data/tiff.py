@@ -15,6 +15,9 @@ from PIL.TiffImagePlugin import TiffImageFile
 from fullscale.errors import DataError
 from fullscale.extras import needs
 
+SIDEWAYS = 5
+"""From this orientation on, rows and columns are exchanged."""
+
 _SUBFILE, _BITS, _DESCRIPTION, _ORIENTATION, _SAMPLES = 254, 258, 270, 274, 277
 _X, _Y, _PLANAR, _UNIT = 282, 283, 284, 296
 _REDUCED, _PLANES = 1, 2
@@ -59,6 +62,8 @@ def tiff_pages(image: TiffImageFile) -> TiffPages:
     left_out = image.tell() + 1 - len(numbers)
     image.seek(0)
     spacing, notes = _spacing(image)
+    if spacing is not None and int(_tag(image, _ORIENTATION) or 1) >= SIDEWAYS:
+        spacing = (spacing[0], spacing[2], spacing[1])  # the file speaks of its columns as they are stored
     if left_out:
         notes = (*notes, f"previews of lower resolution are left out: {left_out}")
     return TiffPages(tuple(numbers), spacing, notes)
@@ -78,13 +83,11 @@ def read_wide(path: Path, image: TiffImageFile, numbers: Sequence[int]) -> list[
     Raises:
         DataError: a pixel has another number of values than 1, 3, or 4 with alpha; or the file is cut short.
     """
-    samples, bits = int(_tag(image, _SAMPLES) or 1), _tag(image, _BITS) or (8,)
-    if (max(bits) if isinstance(bits, tuple) else int(bits)) <= 8:
+    if not is_wide(image):
         return None
+    samples = int(_tag(image, _SAMPLES) or 1)
     if samples not in (1, 3, 4):
         raise DataError(f"has {samples} values a pixel, expected 1, or 3 for colours")
-    if int(_tag(image, _ORIENTATION) or 1) != 1:
-        raise DataError(f"is turned (orientation {_tag(image, _ORIENTATION)}), which is read of 8 bits only")
     with needs("tiff", "TIFF files of more than 8 bits"):
         import tifffile
     size = path.stat().st_size
@@ -96,7 +99,23 @@ def read_wide(path: Path, image: TiffImageFile, numbers: Sequence[int]) -> list[
         arrays = [page.asarray() for page in pages]
     if samples > 1 and int(_tag(image, _PLANAR) or 1) == _PLANES:
         arrays = [np.moveaxis(array, 0, -1) for array in arrays]
-    return [array[..., :3] if samples > 1 else array for array in arrays]
+    turn = int(_tag(image, _ORIENTATION) or 1)
+    return [turned(array[..., :3] if samples > 1 else array, turn) for array in arrays]
+
+
+def is_wide(image: TiffImageFile) -> bool:
+    """Tell whether an open TIFF has more than 8 bits a value."""
+    bits = _tag(image, _BITS) or (8,)
+    return (max(bits) if isinstance(bits, tuple) else int(bits)) > 8
+
+
+def turned(array: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
+    """Turn pixels `[H, W, ...]` as an orientation of EXIF and TIFF says (TIFF 6.0, Orientation)."""
+    if orientation >= SIDEWAYS:
+        array = array.swapaxes(0, 1)
+    rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else 1)
+    columns = slice(None, None, -1 if orientation in (2, 3, 6, 7) else 1)
+    return np.ascontiguousarray(array[rows, columns])
 
 
 def _spacing(image: TiffImageFile) -> tuple[tuple[float, float, float] | None, tuple[str, ...]]:
