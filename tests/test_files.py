@@ -9,13 +9,14 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import IO, Any
 
 import pytest
+import torch
 
 from fullscale import files
 from fullscale.errors import FullscaleError
-from fullscale.files import atomic_folder, atomic_path
+from fullscale.files import atomic_folder, atomic_path, for_library
 from fullscale.temporary import OLD, WRITING, beside, sweep
 
 
@@ -158,7 +159,7 @@ def renamed(path: Path, pid: int) -> Path:
 KILLED = """
 import os, sys
 from pathlib import Path
-from fullscale.files import atomic_folder, atomic_path
+from fullscale.files import atomic_folder, atomic_path, for_library
 from fullscale.temporary import OLD, WRITING, beside, sweep
 with atomic_path(Path(sys.argv[1]) / "x.nii.gz") as file, atomic_folder(Path(sys.argv[1]) / "bundle") as folder:
     (folder / "half").write_text("half")
@@ -196,3 +197,26 @@ def test_an_overlong_name_fails_before_the_work_and_a_long_one_does_not(tmp_path
     write_file(tmp_path / ("n" * 247 + ".nii.gz"))
     with pytest.raises(FullscaleError, match="File name too long"), atomic_path(tmp_path / ("n" * 300)):
         raise AssertionError("the work began")
+
+
+def save_state(file: IO[bytes]) -> None:
+    torch.save({"weight": torch.zeros(100_000), "bias": torch.zeros(3)}, file)
+
+
+def export_program(file: IO[bytes]) -> None:
+    torch.export.save(torch.export.export(torch.nn.Linear(300, 300), (torch.zeros(1, 300),)), file)
+
+
+@pytest.mark.parametrize("save", [save_state, export_program])
+def test_a_library_that_writes_onto_a_full_disk_ends_in_the_fault_of_the_disk(
+    save: Callable[[IO[bytes]], None],
+) -> None:
+    with pytest.raises(OSError, match="No space left on device"), for_library(Path("/dev/full")) as file:
+        save(file)
+
+
+def test_what_a_library_writes_is_what_it_would_have_written_itself(tmp_path: Path) -> None:
+    with for_library(tmp_path / "given.pt") as file:
+        save_state(file)
+    given = torch.load(tmp_path / "given.pt", weights_only=True)
+    assert {name: value.shape for name, value in given.items()} == {"weight": (100_000,), "bias": (3,)}

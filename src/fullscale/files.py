@@ -8,8 +8,9 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import RawIOBase
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from filelock import BaseFileLock, FileLock, Timeout
 
@@ -77,6 +78,40 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
             if old.exists() and not folder.exists():
                 os.replace(old, folder)
         _remove(temporary, old)
+
+
+class _Patient(RawIOBase):
+    """Takes every byte; what the file below refuses is remembered."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__()
+        self._file = file
+        self.refused: OSError | None = None
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        if self.refused is None:
+            try:
+                self._file.write(content)
+            except OSError as error:
+                self.refused = error
+        return memoryview(content).nbytes
+
+
+@contextmanager
+def for_library(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file for a library whose own writer does not say why it failed, or ends the process as torch's may.
+
+    Raises:
+        OSError: what the disk refused, once the library is done.
+    """
+    with path.open("wb") as file:
+        patient = _Patient(file)
+        yield cast(IO[bytes], patient)
+        if patient.refused is not None:
+            raise patient.refused
 
 
 def _remove(*folders: Path) -> None:

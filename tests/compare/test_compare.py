@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -83,6 +84,20 @@ def test_the_same_command_again_trains_nothing_and_another_one_is_refused(
 
 
 @trains
+@trains
+def test_a_comparison_killed_before_a_run_was_closed_closes_it_when_it_is_repeated(
+    compared: Path, fullscale: Command, phantoms: Path, cache: Path
+) -> None:
+    run = compared / "unet"
+    whole = (run / "summary.json").read_bytes()
+    shutil.rmtree(run / "bundle")
+    (run / "summary.json").unlink()
+    again = fullscale(*HEAD, phantoms, *SETTINGS, "--cache", cache, "-o", compared)
+    assert again.returncode == 0, again.stderr
+    assert (run / "summary.json").read_bytes() == whole
+    assert (run / "bundle").is_dir()
+
+
 def test_a_row_that_fails_is_told_and_the_others_are_done(phantoms: Path, cache: Path, tmp_path: Path) -> None:
     diverging = {"network.name": "unet", "optimizer.learning_rate": 1e30, "optimizer.warmup_steps": 0}
     quick = dict(map(parse_override, SETTINGS))

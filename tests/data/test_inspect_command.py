@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
 
 from fullscale.cli.data import inspect, prepare
 from fullscale.data.discover import only_scan
@@ -66,3 +68,64 @@ def test_every_command_on_a_list_says_which_columns_it_does_not_know(
     with caplog.at_level("WARNING"):
         find_inputs(TrainRequest(listed, tmp_path / "run", cache=tmp_path / "cache"))
     assert said in caplog.text
+
+
+def write_plain(path: Path, array: np.ndarray) -> None:
+    write_volume(path, Volume(array, np.diag([1.0, 2.0, 3.0, 1.0])))
+
+
+@pytest.fixture
+def loose(tmp_path: Path) -> Path:
+    """A folder of four volumes: one is whole, one cut short, one holds NaN, and one is whole and odd."""
+    values = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
+    write_plain(tmp_path / "whole.nii.gz", values)
+    write_plain(tmp_path / "cut.nii.gz", values)
+    (tmp_path / "cut.nii.gz").write_bytes((tmp_path / "whole.nii.gz").read_bytes()[:-20])
+    write_plain(tmp_path / "nan.nrrd", np.where(values == 7, np.nan, values))
+    write_plain(tmp_path / "odd.mha", (values > 50).astype(np.int16))
+    return tmp_path
+
+
+def test_a_broken_volume_among_others_is_named_with_its_fault(loose: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    inspect(loose, jobs=1)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "whole whole.nii.gz 1 3 x 4 x 5 1 x 2 x 3 mm RAS" in shown
+    errors, warnings = shown[shown.index("Errors (2)") :].split("Warnings (1)")
+    assert "cut.nii.gz" in errors
+    assert "1 of 60 voxels of the image are NaN or infinite" in errors
+    assert "odd the image holds 2 different values only" in warnings
+
+
+def test_json_tells_of_each_volume_what_it_holds_or_why_not(loose: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    inspect(loose, json=True, jobs=1)
+    scans = {scan["name"]: scan for scan in json.loads(capsys.readouterr().out)["scans"]}
+    assert scans["whole"]["shape"] == [3, 4, 5]
+    assert scans["whole"]["spacing_mm"] == [1, 2, 3]
+    assert [name for name, scan in scans.items() if scan["problem"]] == ["cut", "nan"]
+    assert scans["cut"]["shape"] is None
+    assert str(loose / "cut.nii.gz") in scans["cut"]["problem"]
+
+
+def test_volumes_of_which_none_can_be_used_are_refused(loose: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("whole.nii.gz", "odd.mha"):
+        (loose / name).unlink()
+    with pytest.raises(DataError, match=r"no scan of .* can be used as it is: .*cut\.nii\.gz: cannot be read"):
+        inspect(loose, jobs=1)
+    assert "Errors (2)" in capsys.readouterr().out
+    with pytest.raises(DataError, match=r"cut\.nii\.gz"):
+        inspect(loose / "cut.nii.gz", json=True)
+
+
+def test_a_volume_of_channels_and_a_colour_image_are_read_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = nib.Nifti1Image(np.arange(120, dtype=np.int16).reshape(3, 4, 5, 2), np.eye(4))
+    nib.save(frames, tmp_path / "channels.nii")
+    inspect(tmp_path / "channels.nii", json=True)
+    [scan] = json.loads(capsys.readouterr().out)["scans"]
+    assert (scan["channels"], scan["shape"], scan["problem"]) == (2, [3, 4, 5], None)
+    colours = np.random.default_rng(0).integers(0, 255, (8, 9, 3), dtype=np.uint8)
+    Image.fromarray(colours).save(tmp_path / "colours.png")
+    inspect(tmp_path / "colours.png", json=True)
+    [scan] = json.loads(capsys.readouterr().out)["scans"]
+    assert (scan["channels"], scan["shape"], scan["unit"]) == (3, [9, 8, 1], "px")

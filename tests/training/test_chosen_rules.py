@@ -21,8 +21,9 @@ from fullscale.inference.predictor import Predictor
 from fullscale.runfolder import RunFolder
 from fullscale.scoring.summary import read_summary
 from fullscale.training import postprocess
+from fullscale.training.prepare import find_inputs
 from fullscale.training.request import TrainRequest
-from fullscale.training.run import train
+from fullscale.training.run import close_run, train
 from tests.conftest import QUICK, Command
 
 EVIDENCE = Evidence(dice_before=0.5, dice_after=0.75, cases=7, better=5, worse=1)
@@ -92,6 +93,21 @@ def test_it_is_chosen_once(run: RunFolder, phantoms: Path, cache: Path, monkeypa
     summary["postprocess"]["members"]["fold_0"] = "another model"
     run.summary.write_text(json.dumps(summary))
     assert postprocess.recorded_choice(run, [run.fold(0)]) is None
+
+
+def test_a_run_that_was_killed_after_its_last_scores_is_closed_as_it_would_have_been(
+    run: RunFolder, trained_run: Path, phantoms: Path, cache: Path
+) -> None:
+    shutil.rmtree(run.bundle)
+    run.summary.unlink()
+    inputs = find_inputs(TrainRequest(phantoms, run.path, config=load_config(None, QUICK), cache=cache))
+    close_run(run, inputs)
+    whole = RunFolder(trained_run)
+    assert json.loads(run.summary.read_text()) == json.loads(whole.summary.read_text())
+    assert (run.bundle / CARD).read_bytes() == (whole.bundle / CARD).read_bytes()
+    written = run.summary.stat().st_mtime_ns
+    close_run(run, inputs)
+    assert run.summary.stat().st_mtime_ns == written
 
 
 def test_a_mask_that_is_gone_is_said_and_stops_nothing(

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from fullscale.config.schema import DataConfig
     from fullscale.data.case import Dataset
     from fullscale.data.checks import Inspection
+    from fullscale.data.dicom.headers import PassedOver
     from fullscale.data.dicom.series import SeriesInfo
     from fullscale.data.discover import Contents, Scan
+    from fullscale.data.loose import VolumeInfo
 
 Data = Annotated[Path, typer.Argument(help="Folder of labelled scans, or a CSV or JSON list.", show_default=False)]
 
@@ -56,7 +58,7 @@ def inspect(
     """Tell what a folder of scans holds, and every problem in it.
 
     Recognises the layouts that the documentation lists, and lists of cases. Of a DICOM study, a folder or a zip, it
-    lists the series.
+    lists the series by their headers; a volume file it reads whole.
     """
     from fullscale.cli.show import print_inspection
     from fullscale.config.load import load_config
@@ -67,7 +69,7 @@ def inspect(
     with progress_bar("looking") as progress:
         contents = discover(data, progress)
     if contents.dataset is None:
-        _inspect_scans(contents, json)
+        _inspect_scans(contents, json, jobs)
         return
     inspection = _inspect_as(wishes, contents.dataset, jobs)
     beside = summarise(contents.passed_over)
@@ -81,30 +83,26 @@ def inspect(
         raise DataError(f"no case of {data} can be used for training")
 
 
-def _inspect_scans(contents: Contents, json: bool) -> None:
-    """List loose scans, and of each DICOM study the series."""
-    from fullscale.data.dicom.series import SeriesListing, list_series, unreadable_series
+def _inspect_scans(contents: Contents, json: bool, jobs: int | None) -> None:
+    """List loose scans: what each volume file holds, and of each DICOM study the series."""
     from fullscale.data.discover import summarise
+    from fullscale.data.loose import look_at_volumes
     from fullscale.data.volume_files import volume_suffix
     from fullscale.errors import DataError
 
-    def listing_of(scan: Scan) -> SeriesListing:
-        try:
-            return list_series(scan.source)
-        except DataError as error:
-            return SeriesListing([unreadable_series(str(error))], [])
-
-    volumes = [scan for scan in contents.scans if volume_suffix(scan.path) and not scan.files]
-    listings = {scan.name: listing_of(scan) for scan in contents.scans if scan not in volumes}
-    series = [(name, one) for name, listing in listings.items() for one in listing.series]
-    beside = [*contents.passed_over, *(file for listing in listings.values() for file in listing.passed_over)]
+    with progress_bar("reading") as progress:
+        files = [scan for scan in contents.scans if volume_suffix(scan.path) and not scan.files]
+        volumes = look_at_volumes(files, progress, jobs)
+    series, passed_over = _list_studies([scan for scan in contents.scans if scan not in files])
+    beside = [*contents.passed_over, *passed_over]
     if not contents.scans:
         lines = summarise(beside)[:3] or ["it is empty"]
         raise DataError(f"{contents.path}: no data set found and no scan: {'; '.join(lines)}")
     if json:
+        looked = {scan.name: vars(info) for scan, info in volumes}
         content = {
             "study": str(contents.path),
-            "scans": [{"name": scan.name, "path": str(scan.path)} for scan in contents.scans],
+            "scans": [{"name": s.name, "path": str(s.path)} | looked.get(s.name, {}) for s in contents.scans],
             "series": [{"scan": name} | vars(one) for name, one in series],
             "passed_over": [{"path": str(file.path), "reason": file.reason} for file in beside],
         }
@@ -113,14 +111,36 @@ def _inspect_scans(contents: Contents, json: bool) -> None:
         _print_scans(contents, volumes, series)
         for line in summarise(beside):
             print_status(f"note: {line}")
-    if series and not volumes and all(one.problem for _, one in series):
-        raise DataError(f"no series of {contents.path} can be read as it is: {series[0][1].problem}")
+    problems = [*(info.problem for _, info in volumes), *(one.problem for _, one in series)]
+    broken = [problem for problem in problems if problem]
+    if len(broken) == len(problems):
+        what = "scan" if volumes else "series"
+        raise DataError(f"no {what} of {contents.path} can be used as it is: {broken[0]}")
 
 
-def _print_scans(contents: Contents, volumes: list[Scan], series: list[tuple[str, SeriesInfo]]) -> None:
+def _list_studies(studies: list[Scan]) -> tuple[list[tuple[str, SeriesInfo]], list[PassedOver]]:
+    """List the series of DICOM studies, each with the name of its scan, and the files that belong to none."""
+    from fullscale.data.dicom.series import SeriesListing, list_series, unreadable_series
+    from fullscale.errors import DataError
+
+    def listing_of(scan: Scan) -> SeriesListing:
+        try:
+            return list_series(scan.source)
+        except DataError as error:
+            return SeriesListing([unreadable_series(str(error))], [])
+
+    listings = {scan.name: listing_of(scan) for scan in studies}
+    series = [(name, one) for name, listing in listings.items() for one in listing.series]
+    return series, [file for listing in listings.values() for file in listing.passed_over]
+
+
+def _print_scans(
+    contents: Contents, volumes: list[tuple[Scan, VolumeInfo]], series: list[tuple[str, SeriesInfo]]
+) -> None:
+    from fullscale.cli.show import print_volumes
+
     typer.echo(f"{contents.path}: no data set of scans with labels; scans: {len(contents.scans)}")
-    if volumes:
-        table("Volume files", ["scan", "file"], [(scan.name, str(scan.path)) for scan in volumes])
+    print_volumes(volumes, contents.path)
     rows = [
         (
             name,

@@ -19,7 +19,9 @@ from fullscale.text import printable
 
 if TYPE_CHECKING:
     from fullscale.data.checks import CaseFacts, ChannelFacts, Inspection
+    from fullscale.data.discover import Scan
     from fullscale.data.labels import LabelScheme
+    from fullscale.data.loose import VolumeInfo
     from fullscale.scoring.paired import PairedEvaluation
     from fullscale.scoring.summary import Summary
     from fullscale.scoring.tables import Table as ScoreTable
@@ -193,6 +195,33 @@ def print_inspection(inspection: Inspection) -> None:
         found = [p for p in inspection.problems if p.severity == severity]
         if found:
             table(f"{severity.capitalize()}s ({len(found)})", ["case", "problem"], [(p.case, p.message) for p in found])
+
+
+def print_volumes(volumes: Sequence[tuple[Scan, VolumeInfo]], root: Path) -> None:
+    """Print what `look_at_volumes` found below a path, and apart from it what is wrong with each and what is odd."""
+
+    def line(numbers: Sequence[float] | None) -> str:
+        return " x ".join(f"{number:.4g}" for number in numbers or ()) or "-"
+
+    heads = ["scan", "file", "channels", "size in voxels", "spacing", "axes"]
+    rows = [
+        (
+            scan.name,
+            str(scan.path.relative_to(root)) if scan.path != root else root.name,
+            info.channels or "-",
+            line(info.shape),
+            f"{line(info.spacing_mm)} {LENGTH[info.unit]}" if info.spacing_mm else "-",
+            info.orientation or "-",
+        )
+        for scan, info in volumes
+    ]
+    if rows:
+        table("Volume files", heads, rows)
+    errors = [(scan.name, info.problem) for scan, info in volumes if info.problem]
+    warnings = [(scan.name, remark) for scan, info in volumes for remark in info.remarks]
+    for what, found in (("Errors", errors), ("Warnings", warnings)):
+        if found:
+            table(f"{what} ({len(found)})", ["scan", "problem"], found)
 
 
 def print_summary(summary: Summary, title: str) -> None:

@@ -26,7 +26,7 @@ from fullscale.training.claim import record_inputs, require_same_data
 from fullscale.training.initial_weights import digests_of_paths, without_paths
 from fullscale.training.prepare import RunInputs, find_inputs_of_views, resolve, splits_of
 from fullscale.training.request import TrainRequest
-from fullscale.training.run import train
+from fullscale.training.run import close_run, train
 from fullscale.work.executor import make_executor, map_cases
 
 CLAIM = "comparison.json"
@@ -185,6 +185,7 @@ def _train(job: Job, training: tuple[Outcome, int]) -> None:
     outcome, fold = training
     if RunFolder(outcome.run).fold(fold) in finished_folds(RunFolder(outcome.run)):
         _log.info("%s: done already", _name(training))
+        close_run(RunFolder(outcome.run), outcome.inputs)
         return
     _log.info("%s: %s", _name(training), job.comparison.budget)
     config = job.comparison.config(outcome.row)

@@ -25,12 +25,7 @@ def faults(image: Volume, label: Volume, declared: dict[int, str] | None) -> Ite
     mismatch = describe_mismatch(image, label)
     if mismatch is not None:
         yield f"image and label lie on different grids: {mismatch}"
-    if image.array.dtype.kind == "f":
-        broken = int(image.array.size - np.isfinite(image.array).sum())
-        if broken:
-            yield f"{broken} of {image.array.size} voxels of the image are NaN or infinite; repair the file"
-    if image.array.min() == image.array.max():
-        yield f"every voxel of the image is {image.array.flat[0]:g}: there is nothing to see"
+    yield from image_faults(image)
     present = sorted(count_labels(label.array))
     if len(present) > _MOST_LABELS:
         yield f"the label map holds {len(present)} different values; is it an image?"
@@ -41,6 +36,16 @@ def faults(image: Volume, label: Volume, declared: dict[int, str] | None) -> Ite
         yield "image and label are the same; is the label map given as the scan?"
     elif present[0] < 0:
         yield f"labels {[value for value in present if value < 0]} are negative, expected 0, 1, 2 ..."
+
+
+def image_faults(image: Volume) -> Iterator[str]:
+    """Say why an image cannot be used, whatever its label."""
+    if image.array.dtype.kind == "f":
+        broken = int(image.array.size - np.isfinite(image.array).sum())
+        if broken:
+            yield f"{broken} of {image.array.size} voxels of the image are NaN or infinite; repair the file"
+    if image.array.min() == image.array.max():
+        yield f"every voxel of the image is {image.array.flat[0]:g}: there is nothing to see"
 
 
 def oddities(image: Volume) -> Iterator[str]:

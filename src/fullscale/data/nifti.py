@@ -38,21 +38,27 @@ def read_nifti(path: Path) -> Volume:
     return Volume(array, header.get_best_affine(), header, notes)
 
 
-def read_nifti_frames(path: Path, frames: int) -> list[Volume]:
+def read_nifti_frames(path: Path, frames: int | None) -> list[Volume]:
     """Read the volumes that lie along the fourth axis of a file.
+
+    Args:
+        path: of the file.
+        frames: how many there must be; None where any number will do, one too.
 
     Raises:
         DataError: there is another number of them.
     """
 
     def four_dimensions(shape: tuple[int, ...]) -> tuple[int, ...]:
+        if frames is None:
+            return shape if len(shape) == 4 and shape[3] > 1 else (*three_dimensions(shape), 1)
         if len(shape) != 4 or shape[3] != frames:
             raise DataError(f"has shape {shape}, expected {frames} channels along a fourth axis")
         return shape
 
     header, array, notes = _read(path, four_dimensions)
     header.set_data_shape(array.shape[:3])
-    return [Volume(array[..., k], header.get_best_affine(), header, notes) for k in range(frames)]
+    return [Volume(array[..., k], header.get_best_affine(), header, notes) for k in range(array.shape[3])]
 
 
 def _read(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fullscale.data.image_files import PICTURES, read_colours, read_grey, write_picture
+from fullscale.data.image_files import PICTURES, holds_colours, read_colours, read_grey, write_picture
 from fullscale.data.nifti import HEADER_ERRORS, read_nifti, read_nifti_frames, save_nifti
 from fullscale.errors import DataError, FullscaleError, OutputError
 from fullscale.files import atomic_path
@@ -89,6 +89,21 @@ def read_frames(path: str | Path, frames: int) -> list[Volume]:
         )
     with _naming(path, suffix):
         return read_nifti_frames(path, frames)
+
+
+def read_every_frame(path: str | Path) -> list[Volume]:
+    """Read all channels that one file holds, however many: one, those of a fourth axis, or the colours of an image.
+
+    Raises:
+        DataError: see `read_volume`.
+        GeometryError: see `read_volume`.
+    """
+    path = Path(path)
+    suffix = _require_suffix(path)
+    if suffix in NIFTI_SUFFIXES:
+        with _naming(path, suffix):
+            return read_nifti_frames(path, None)
+    return read_colours(path) if holds_colours(path) else [read_volume(path)]
 
 
 @contextmanager

@@ -45,6 +45,7 @@ def write_onnx(network: nn.Module, spatial_dims: int, in_channels: int, path: Pa
 
     Raises:
         FullscaleError: it cannot be exported.
+        OSError: the file cannot be written.
     """
     batch, *sides = EXAMPLE[spatial_dims]
     free = {0: "batch"} | dict(enumerate(LAYERS[spatial_dims].axes, 2))
@@ -63,6 +64,8 @@ def write_onnx(network: nn.Module, spatial_dims: int, in_channels: int, path: Pa
             node.metadata_props.clear()  # lines and paths of the code that was traced
         program.model.metadata_props[CARD_DIGEST] = digest
         program.save(path, external_data=False)
+    except OSError:
+        raise
     except Exception as error:
         raise FullscaleError(f"the network cannot be exported by ONNX: {first_line(error)}") from error
     return OnnxRuntime(path).logits

@@ -9,6 +9,7 @@ from torch import nn
 
 from fullscale.errors import FullscaleError
 from fullscale.export.parity import Answer, Size
+from fullscale.files import for_library
 from fullscale.inference.runtimes.onnx import CARD_DIGEST
 from fullscale.text import first_line
 
@@ -32,6 +33,7 @@ def write_program(network: nn.Module, spatial_dims: int, in_channels: int, path:
 
     Raises:
         FullscaleError: it cannot be exported.
+        OSError: the file cannot be written.
     """
     batch, *sides = EXAMPLE[spatial_dims]
     free = dict.fromkeys((0, *range(2, 2 + spatial_dims)), torch.export.Dim.DYNAMIC)
@@ -40,7 +42,10 @@ def write_program(network: nn.Module, spatial_dims: int, in_channels: int, path:
         program = torch.export.export(network, example, dynamic_shapes=(free,))
         for node in program.graph.nodes:
             node.meta.pop("stack_trace", None)  # lines and paths of the code that was traced
-        torch.export.save(program, path, extra_files={CARD_DIGEST: digest})
+        with for_library(path) as file:
+            torch.export.save(program, file, extra_files={CARD_DIGEST: digest})
         return torch.export.load(path).module()
+    except OSError:
+        raise
     except Exception as error:
         raise FullscaleError(f"the network cannot be exported by torch.export: {first_line(error)}") from error

@@ -22,7 +22,7 @@ import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
 from fullscale.errors import DataError, FullscaleError
-from fullscale.files import atomic_path
+from fullscale.files import atomic_path, for_library
 from fullscale.networks.state_dicts import load_torch_file
 from fullscale.runfolder import FoldFolder
 from fullscale.text import first_line, one_line
@@ -97,8 +97,8 @@ class AtomicCheckpoints(CheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write a checkpoint."""
         del storage_options
-        with atomic_path(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
+        with atomic_path(Path(path)) as temporary, for_library(temporary) as file:
+            torch.save(checkpoint, file)
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None

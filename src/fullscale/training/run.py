@@ -93,8 +93,19 @@ def train(request: TrainRequest, inputs: RunInputs | None = None) -> Summary:
         _name_unseen(job, run.fold(fold), split)
     summary = pool_folds([_train_fold(job, run.fold(fold), split) for fold, split in chosen.items()])
     if not is_helper():
-        _postprocess(job)
+        _postprocess(run, inputs)
     return summary
+
+
+def close_run(run: RunFolder, inputs: RunInputs) -> None:
+    """Do what follows the last fold of a run, where a killed process did not come to it.
+
+    Raises:
+        DataError: the run has no finished fold.
+    """
+    if recorded_choice(run, _members(run)) is None:
+        _renew(run)
+        _postprocess(run, inputs)
 
 
 def _train_fold(job: _Job, fold: FoldFolder, split: Split) -> Summary:
@@ -270,16 +281,16 @@ def _score(job: _Job, fold: FoldFolder, split: Split) -> None:
     )
 
 
-def _postprocess(job: _Job) -> None:
+def _postprocess(run: RunFolder, inputs: RunInputs) -> None:
     """Let the run's model do what helps the masks of its validation cases, unless that is known already.
 
     It takes a while, so it is done once the last fold is there, and outside the lock that other folds may wait for.
     """
-    folds = _members(job.run)
-    if recorded_choice(job.run, folds) is None:
-        chosen = choose_postprocess(folds, job.inputs.plan.scheme, job.inputs.cases)
+    folds = _members(run)
+    if recorded_choice(run, folds) is None:
+        chosen = choose_postprocess(folds, inputs.plan.scheme, inputs.cases)
         if chosen is not None:
-            _renew(job.run, chosen)
+            _renew(run, chosen)
 
 
 def _members(run: RunFolder) -> list[FoldFolder]:
