@@ -3,6 +3,8 @@
 import importlib
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +59,19 @@ def test_a_bundle_is_readable_by_whoever_may_read_other_new_files(tmp_path: Path
     (tmp_path / "plain_file").touch()
     modes = {path.stat().st_mode for path in (*(tmp_path / "m").iterdir(), tmp_path / "plain_file")}
     assert len(modes) == 1
+
+
+@pytest.mark.whole
+def test_loading_a_bundle_loads_no_compiler(tmp_path: Path) -> None:
+    """Draws on the meta device do: more than a second before each `predict`."""
+    write(tmp_path / "bundle", network="unet3+", options={"width": 2, "skip_channels": 2})
+    code = (
+        "import sys; from pathlib import Path; from fullscale.bundle.store import load_bundle\n"
+        f"load_bundle(Path({str(tmp_path / 'bundle')!r}))\n"
+        "print([n for n in ('torch._dynamo', 'sympy') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_other_weights_are_another_version(tmp_path: Path) -> None:

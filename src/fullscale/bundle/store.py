@@ -11,11 +11,13 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from fullscale.bundle.card import CARD, Card, EnsembleCard, MemberRecord, ModelCard, is_member_name, read_card
 from fullscale.bundle.rules import PostprocessRule
@@ -240,7 +242,7 @@ def _load_member(folder: Path, card: EnsembleCard, name: str) -> Member:
 def _load_network(folder: Path, card: ModelCard) -> Network:
     state = load_state(folder, card)
     try:
-        with torch.device("meta"):  # takes no memory, whatever width a damaged card asks for
+        with torch.device("meta"), _NoDraws():  # takes no memory, whatever width a damaged card asks for
             expected = card.build().state_dict()
         for name, value in expected.items():
             if name in state and state[name].shape != value.shape:
@@ -254,6 +256,24 @@ def _load_network(folder: Path, card: ModelCard) -> Network:
         first = (str(error).splitlines()[1:] or [first_line(error)])[0].strip()
         raise DataError(f"{folder / WEIGHTS} does not fit the network in {CARD}: {first}") from error
     return network.eval()
+
+
+_DRAWS = (
+    *(nn.init.normal_, nn.init.uniform_, nn.init.kaiming_normal_, nn.init.kaiming_uniform_, nn.init.trunc_normal_),
+    Tensor.normal_,
+)
+
+
+class _NoDraws(TorchFunctionMode):
+    """Leaves out draws of first weights: on the meta device, which holds none, torch loads its compiler for each."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        if func in _DRAWS:
+            return args[0] if args else given["tensor"]
+        return func(*args, **given)
 
 
 def _copy_files(source: Path, folder: Path) -> None:

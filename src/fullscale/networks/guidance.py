@@ -40,7 +40,7 @@ class Guidance(nn.Module):
         self.dropout = nn.Dropout(0.5)
         self.conv = LAYERS[spatial_dims].conv(in_channels, 2 * structures, kernel_size=1)
         nn.init.zeros_(self.conv.weight)
-        self.conv.bias = nn.Parameter(torch.tensor([0.0, PRESENT_AT_FIRST]).repeat(structures))
+        self.conv.bias = nn.Parameter(torch.tensor([0.0, PRESENT_AT_FIRST] * structures))
 
     def forward(self, deepest: Tensor) -> Tensor:
         """Take `[B, C, ...]` to presence logits `[B, structures, 2]`: index 0 absent, 1 present."""
