@@ -131,6 +131,24 @@ def trained_run(phantoms: Path, cache: Path, once: Once) -> Path:
     return once("run", lambda run: train(TrainRequest(phantoms, run, config=load_config(None, QUICK), cache=cache)))
 
 
+@pytest.fixture(scope="session")
+def shallow_bundle(trained_run: Path, once: Once) -> Path:
+    """The model of `trained_run` with three levels and fresh weights: it is traced in a third of the time."""
+
+    import torch
+
+    from fullscale.bundle.card import read_card
+    from fullscale.bundle.store import save_bundle
+
+    def make(bundle: Path) -> None:
+        card = read_card(trained_run / "bundle" / "model.json")
+        card.options = card.options | {"levels": 3}
+        torch.manual_seed(0)
+        save_bundle(bundle, card, card.build().state_dict())
+
+    return once("shallow_bundle", make)
+
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 

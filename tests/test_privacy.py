@@ -62,11 +62,12 @@ def data(phantoms: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_nothing_that_is_written_tells_where_the_data_lie(
-    fullscale: Command, data: Path, trained_run: Path, machine: Path, tmp_path: Path
+    fullscale: Command, data: Path, shallow_bundle: Path, machine: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "out"
+    out, start = tmp_path / "out", shutil.copytree(shallow_bundle, tmp_path / "start")
+    train = ("train", data, "-o", out / "run", *QUICK, "network.levels=3", f"network.init={start}")
     for command in (
-        ("train", data, "-o", out / "run", *QUICK, f"network.init={shutil.copytree(trained_run, tmp_path / 'start')}"),
+        train,
         ("test", out / "run", data, "-o", out / "tested"),
         ("evaluate", out / "tested", data, "-o", out / "scores" / "summary.json", "--against", out / "tested"),
         ("report", out / "run"),
@@ -79,10 +80,10 @@ def test_nothing_that_is_written_tells_where_the_data_lie(
         assert "no picture" not in done.stderr
     for hidden in (str(tmp_path), PATIENT, str(machine)):
         assert holding(out, hidden) == []
-    again = fullscale("train", data, "-o", out / "run", *QUICK, f"network.init={tmp_path / 'start'}")
+    again = fullscale(*train)
     assert again.returncode == 0, again.stderr
     moved = shutil.move(data, tmp_path / "elsewhere")
-    again = fullscale("train", moved, "-o", out / "run", *QUICK, f"network.init={tmp_path / 'start'}")
+    again = fullscale("train", moved, *train[2:])
     assert again.returncode == 0, again.stderr
     refused = fullscale("train", moved, "-o", out / "more", "--config", out / "run" / "config.yaml")
     assert "a run keeps the digest of its first weights alone; give their path" in refused.stderr

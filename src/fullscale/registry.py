@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from typing import Any, Generic, TypeVar
@@ -168,7 +169,7 @@ class Registry(Generic[Made]):
             raise UsageError(f"{self.kind} '{name}' does not say which arguments it takes") from error
 
     def _outside(self) -> list[EntryPoint]:
-        return list(entry_points(group=self.group))
+        return [point for point in _offered(_installed()) if point.group == self.group]
 
     def _import(self, name: str) -> Any:
         if ":" in name:
@@ -222,8 +223,25 @@ class Registry(Generic[Made]):
 
 def _plugin_packages() -> set[str]:
     """Return the top-level packages of everything that other packages offer."""
+    return {point.module.partition(".")[0] for point in _offered(_installed())}
+
+
+def _installed() -> tuple[tuple[str, int], ...]:
+    """Return what changes when a package is installed or removed: the folders of `sys.path`, and when they changed."""
+    found = []
+    for folder in sys.path:
+        try:
+            found.append((folder, os.stat(folder or ".").st_mtime_ns))
+        except OSError:  # that a folder of the path is absent is usual
+            continue
+    return tuple(found)
+
+
+@lru_cache(maxsize=1)
+def _offered(_: tuple[tuple[str, int], ...]) -> tuple[EntryPoint, ...]:
+    """Return all that packages offer: to find it, the record of every installed package is read."""
     groups = [group for group in entry_points().groups if group.startswith(_GROUPS)]
-    return {point.module.partition(".")[0] for group in groups for point in entry_points(group=group)}
+    return tuple(point for group in groups for point in entry_points(group=group))
 
 
 def _package(point: EntryPoint) -> str:

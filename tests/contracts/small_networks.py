@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fullscale.networks import create_network, list_networks
+from fullscale.networks import create_network, list_networks, network_options
 from fullscale.networks.protocol import Network
 from fullscale.networks.spatial import VOLUMETRIC
 
@@ -76,3 +76,9 @@ def options_of(case: str) -> dict[str, Any]:
 def make(case: str, in_channels: int, classes: int, **options: Any) -> Network:
     """Build the network of a case."""
     return create_network(network_of(case), in_channels, classes, **options_of(case) | options)
+
+
+def shallow(case: str) -> dict[str, Any]:
+    """Return what makes a case's network one of three levels, where it has a choice: to trace it takes less then."""
+    options = options_of(case)
+    return {"levels": 3} if "levels" in network_options(network_of(case)) and "strides" not in options else {}

@@ -26,10 +26,10 @@ traces = pytest.mark.slow
 
 
 @pytest.fixture(scope="session")
-def exported(trained_run: Path, once: Once) -> Path:
+def exported(shallow_bundle: Path, once: Once) -> Path:
     def make(folder: Path) -> None:
         folder.mkdir()
-        done = export_model(trained_run, folder / "phantom.onnx")
+        done = export_model(shallow_bundle, folder / "phantom.onnx")
         assert len({case.shape[-2:] for case in done.cases}) >= 4
         assert all(case.difference <= LOGIT_TOLERANCE for case in done.cases)
         assert any(case.with_structure for case in done.cases)
@@ -39,13 +39,13 @@ def exported(trained_run: Path, once: Once) -> Path:
 
 @traces
 def test_the_file_and_its_card_predict_without_run_or_data(
-    exported: Path, trained_run: Path, phantoms: Path, fullscale: Command, tmp_path: Path
+    exported: Path, shallow_bundle: Path, phantoms: Path, fullscale: Command, tmp_path: Path
 ) -> None:
     for suffix in (".onnx", ".json"):
         shutil.copy(exported.with_suffix(suffix), tmp_path / f"moved{suffix}")
     scan = phantoms / "imagesTs" / "phantom_006.nii.gz"
     masks = {}
-    for model in (tmp_path / "moved.onnx", trained_run):
+    for model in (tmp_path / "moved.onnx", shallow_bundle):
         output = tmp_path / f"masks_{model.stem}"
         done = fullscale("predict", model, scan, "-o", output)
         assert done.returncode == 0, done.stderr
@@ -56,16 +56,16 @@ def test_the_file_and_its_card_predict_without_run_or_data(
 
 
 @traces
-def test_the_direct_form_exports_too(trained_run: Path, tmp_path: Path) -> None:
-    done = export_model(trained_run, tmp_path / "m.onnx", form="direct")
+def test_the_direct_form_exports_too(shallow_bundle: Path, tmp_path: Path) -> None:
+    done = export_model(shallow_bundle, tmp_path / "m.onnx", form="direct")
     assert done.form == "direct"
     assert {path.name for path in tmp_path.iterdir()} == {"m.onnx", "m.json"}
 
 
 @traces
-def test_a_torch_program_runs_in_code_of_ones_own(trained_run: Path, tmp_path: Path) -> None:
-    export_model(trained_run, tmp_path / "m.pt2", "torch")
-    [member] = load_bundle(trained_run).members
+def test_a_torch_program_runs_in_code_of_ones_own(shallow_bundle: Path, tmp_path: Path) -> None:
+    export_model(shallow_bundle, tmp_path / "m.pt2", "torch")
+    [member] = load_bundle(shallow_bundle).members
     card, network = member.card, member.network
     image = torch.randn(3, card.recipe.in_channels, 50, 70)
     with torch.inference_mode():
@@ -73,8 +73,8 @@ def test_a_torch_program_runs_in_code_of_ones_own(trained_run: Path, tmp_path: P
         assert compare("noise", image, network(image), logits, card.scheme).difference <= LOGIT_TOLERANCE
 
 
-ELSEWHERE = ("unet3+", "deeplabv2", "deeplabv3")
-"""The first is exported by other tests; the operations of the others are those of deeplabv3+."""
+ELSEWHERE = ("deeplabv2", "deeplabv3")
+"""Their operations are those of deeplabv3+."""
 
 
 # ONNX is made of a program of torch.export, so that one more network as such a program is enough.
@@ -96,13 +96,13 @@ def test_every_network_exports(name: str, format: str, trained_run: Path, tmp_pa
 
 
 @traces
-def test_a_model_of_regions_exports(trained_run: Path, tmp_path: Path) -> None:
+def test_a_model_of_regions_exports(shallow_bundle: Path, tmp_path: Path) -> None:
     regions = {"whole": (1, 2), "core": (2,)}
-    before = read_card(trained_run / "bundle" / "model.json")
+    before = read_card(shallow_bundle / "model.json")
     card = before.model_copy(update={"regions": regions, "region_order": (1, 2), "postprocess": ()})
     torch.manual_seed(0)
     save_bundle(tmp_path / "bundle", card, card.build().state_dict())
-    done = export_model(tmp_path / "bundle", tmp_path / "m.onnx")
+    done = export_model(tmp_path / "bundle", tmp_path / "m.onnx", form="direct")
     assert all(case.difference <= LOGIT_TOLERANCE for case in done.cases)
     read, _ = open_exported(tmp_path / "m.onnx")
     assert read.scheme.regions == regions
@@ -110,13 +110,13 @@ def test_a_model_of_regions_exports(trained_run: Path, tmp_path: Path) -> None:
 
 @traces
 def test_a_model_that_differs_from_pytorch_is_not_written(
-    trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shallow_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = tmp_path / "m.pt2"
     model.write_bytes(b"an older one")
     monkeypatch.setattr("fullscale.export.parity.LOGIT_TOLERANCE", -1)
     with pytest.raises(FullscaleError, match="differs from PyTorch, nothing was written"):
-        export_model(trained_run, model, "torch", "direct")
+        export_model(shallow_bundle, model, "torch", "direct")
     assert model.read_bytes() == b"an older one"
     assert [path.name for path in tmp_path.iterdir()] == ["m.pt2"]
 

@@ -269,9 +269,14 @@ def test_channels_last_gives_the_same(form):
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
 
 
+of_three_levels_and_five = pytest.mark.parametrize("levels", [3, pytest.param(5, marks=pytest.mark.long)])
+"""A graph of five levels has more of the same operations, and takes three times as long."""
+
+
 @pytest.mark.slow
-def test_compiles_as_one_graph_in_evaluation():
-    network, image = settled(small()), torch.randn(2, 3, 33, 47)
+@of_three_levels_and_five
+def test_compiles_as_one_graph_in_evaluation(levels):
+    network, image = settled(small(levels=levels)), torch.randn(2, 3, 33, 47)
     compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(image), network(image), rtol=1e-4, atol=1e-5)
 
@@ -306,8 +311,9 @@ def test_gradient_checkpointing_in_evaluation_records_nothing_to_recompute():
 
 
 @pytest.mark.slow
-def test_gradient_checkpointing_compiles_as_one_graph():
-    network, image = small(gradient_checkpointing=True), torch.randn(2, 3, 33, 47)
+@of_three_levels_and_five
+def test_gradient_checkpointing_compiles_as_one_graph(levels):
+    network, image = small(levels=levels, gradient_checkpointing=True), torch.randn(2, 3, 33, 47)
     output = torch.compile(network, fullgraph=True, backend="aot_eager")(image)
     sum(logits.mean() for logits in output.logits).backward()
     assert network.encoder.levels[0][0].conv.weight.grad.isfinite().all()
@@ -315,16 +321,18 @@ def test_gradient_checkpointing_compiles_as_one_graph():
 
 
 @pytest.mark.slow
-def test_compiles_as_one_graph_in_training():
-    network, image = small(), torch.randn(2, 3, 33, 47)
+@of_three_levels_and_five
+def test_compiles_as_one_graph_in_training(levels):
+    network, image = small(levels=levels), torch.randn(2, 3, 33, 47)
     output = torch.compile(network, fullgraph=True, backend="eager")(image)
     sum(logits.mean() for logits in output.logits).backward()
     assert isinstance(output, SegmentationOutput)
     assert network.encoder.levels[0][0].conv.weight.grad.isfinite().all()
 
 
-def test_exports_one_graph_for_any_batch_and_any_size_over_one_stride():
-    network = settled(small(width=2, skip_channels=2))
+@of_three_levels_and_five
+def test_exports_one_graph_for_any_batch_and_any_size_over_one_stride(levels):
+    network = settled(small(width=2, skip_channels=2, levels=levels))
     free = torch.export.Dim.DYNAMIC
     example = (torch.randn(2, 3, 45, 37),)
     program = torch.export.export(network, example, dynamic_shapes=({0: free, 2: free, 3: free},)).module()

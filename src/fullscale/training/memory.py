@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -40,6 +42,28 @@ def step_bytes(config: Config, plan: Plan) -> int | None:
     Returns:
         Bytes; None for a network or a loss that cannot be run without content.
     """
+    return _counted(_What(config, plan))
+
+
+@dataclass(frozen=True)
+class _What:
+    """What the bytes of a step depend on, so that the runs of a comparison and of folds count them once."""
+
+    config: Config = field(compare=False)
+    plan: Plan = field(compare=False)
+    key: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        config, data, trainer = self.config, self.config.data, self.config.trainer
+        parts = [config.network, config.loss, config.optimizer]
+        sizes = (data.patch_size, data.batch_size, trainer.precision, trainer.device)
+        key = repr(([part.model_dump() for part in parts], sizes, self.plan.recipe, self.plan.scheme))
+        object.__setattr__(self, "key", key)
+
+
+@lru_cache(maxsize=64)
+def _counted(what: _What) -> int | None:
+    config, plan = what.config, what.plan
     try:
         network, optimizer, step = _training_step(config, plan, META)
         step()  # the optimiser's state is made
