@@ -123,7 +123,9 @@ def test_weights_of_a_data_parallel_wrapper_load(case):
 @pytest.mark.slow
 @every_case
 def test_it_compiles_as_one_graph(case):
-    network = make(case, 2, 3, **shallow(case)).eval().double()  # an instance norm of a few voxels makes much of float32's rounding
+    network = (
+        make(case, 2, 3, **shallow(case)).eval().double()
+    )  # an instance norm of a few voxels makes much of float32's rounding
     image = torch.randn(2, 2, *SIZE[network.spatial_dims], dtype=torch.float64)
     torch.compiler.reset()
     compiled = torch.compile(network, fullgraph=True, backend="eager")

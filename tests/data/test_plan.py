@@ -25,6 +25,7 @@ def facts(
     lowest: float = -1024,
     structure_hu: tuple[float, float] = (60, 20),
     zero_fraction: float = 0.0,
+    padding_fraction: float = 0.0,
 ) -> CaseFacts:
     sample = np.random.default_rng(0).normal(*structure_hu, 2000).astype(np.float32)
     return CaseFacts(
@@ -34,7 +35,9 @@ def facts(
         orientation=orientation,
         label_voxels={0: 100, 1: 50},
         label_ml={1: 1400.0},
-        channels={"image": ChannelFacts("int16", lowest, 1500, (lowest, 0, 900), zero_fraction, sample)},
+        channels={
+            "image": ChannelFacts("int16", lowest, 1500, (lowest, 0, 900), zero_fraction, padding_fraction, sample)
+        },
     )
 
 
@@ -60,6 +63,15 @@ def test_scans_that_are_mostly_empty_are_normalised_by_what_is_in_them() -> None
     choice = make_plan(inspection(full, empty, modality="MRI")).intensity
     assert (choice.value.per, choice.value.voxels) == ("scan", "nonzero")
     assert "up to 99.6% of a scan, do not count" in choice.reason
+
+
+def test_the_padding_around_a_body_does_not_count_whatever_its_value() -> None:
+    cases = [facts(name, lowest=-3.2, padding_fraction=part) for name, part in (("a", 0.2), ("b", 0.8), ("c", 0.9))]
+    choice = make_plan(inspection(*cases, modality="MRI")).intensity
+    assert (choice.value.per, choice.value.voxels) == ("scan", "body")
+    assert "80% of the median scan, does not count" in choice.reason
+    assert make_plan(inspection(cases[0], modality="MRI")).intensity.value.voxels == "all"
+    assert make_plan(inspection(*cases, modality="CT")).intensity.value.per == "dataset"
 
 
 @pytest.mark.parametrize("modality", ["MRI", "MR"])

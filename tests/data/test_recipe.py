@@ -73,8 +73,27 @@ def test_statistics_of_the_voxels_that_are_not_0() -> None:
     assert found[9:13, 43:49, 43:49].min() > found[8, 40:54, 40:54].max() + 1
 
 
+def test_statistics_of_the_body_leave_out_the_padding_and_nothing_else() -> None:
+    """Bodies of one tissue in fields of view of two sizes: what is around them must not change what they look like."""
+    body = np.random.default_rng(0).normal(0.2, 1, (6, 8, 8)).astype(np.float32)
+    body[2, 3, 3] = 0  # a voxel of the body may be 0
+    low, high = np.percentile(body, [0.5, 99.5])
+    clipped = body.clip(low, high)
+    for margin in (1, 5):
+        scan = np.pad(body, margin, constant_values=-4.5)
+        inside = (slice(margin, -margin),) * 3
+        found = Intensity(per="scan", voxels="body").apply(scan)[inside]
+        np.testing.assert_allclose(found, (clipped - clipped.mean()) / clipped.std(), atol=1e-5)
+    uneven = np.pad(body, 1, constant_values=-4.5)
+    uneven[0, 0, 0] = 1
+    np.testing.assert_array_equal(
+        Intensity(per="scan", voxels="body").apply(uneven), Intensity(per="scan").apply(uneven)
+    )
+
+
 def test_an_empty_scan_has_no_statistics_and_stays_empty() -> None:
-    for intensity in (Intensity(per="scan"), Intensity(per="scan", voxels="nonzero")):
+    for voxels in ("all", "nonzero", "body"):
+        intensity = Intensity(per="scan", voxels=voxels)
         np.testing.assert_array_equal(intensity.apply(np.zeros((2, 3, 4), np.int16)), np.zeros((2, 3, 4)))
 
 

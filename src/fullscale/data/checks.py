@@ -20,6 +20,7 @@ from fullscale.data.label_choice import LabelChoice, declared_values, wrong_labe
 from fullscale.data.labels import LabelScheme
 from fullscale.data.outliers import SAME_IN_MANY, always_cut, outliers
 from fullscale.data.read import read_channels, read_label, read_truth
+from fullscale.data.recipe import padding_value
 from fullscale.data.truth import ignored_voxels
 from fullscale.errors import DataError, GeometryError
 from fullscale.geometry.orientation import axis_codes
@@ -48,6 +49,7 @@ class ChannelFacts:
         intensity_max: largest intensity.
         intensity_percentiles: 0.5, 50 and 99.5 % of all voxels, from a seeded sample of a million where there are more.
         zero_fraction: part of the voxels that are 0.
+        padding_fraction: part of the voxels that have the value of all corners; 0 where corners differ.
         foreground: intensities `[N]` float32 of up to 10,000 voxels inside the structures, drawn with a fixed seed and
             alike from every case, so that they can be pooled. Empty where the mask holds none.
     """
@@ -57,6 +59,7 @@ class ChannelFacts:
     intensity_max: float
     intensity_percentiles: tuple[float, float, float]
     zero_fraction: float
+    padding_fraction: float
     foreground: npt.NDArray[np.float32] = field(compare=False, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
@@ -367,6 +370,7 @@ def _facts(
 
 
 def _channel_facts(image: Volume, inside: npt.NDArray[np.bool_], rng: np.random.Generator) -> ChannelFacts:
+    padding = padding_value(image.array)
     low, middle, high = np.percentile(_draw(image.array.ravel(order="K"), _PERCENTILE_SAMPLES, rng), PERCENTILES)
     return ChannelFacts(
         dtype=image.array.dtype.name,
@@ -374,6 +378,7 @@ def _channel_facts(image: Volume, inside: npt.NDArray[np.bool_], rng: np.random.
         intensity_max=float(image.array.max()),
         intensity_percentiles=(float(low), float(middle), float(high)),
         zero_fraction=1 - np.count_nonzero(image.array) / image.array.size,
+        padding_fraction=0.0 if padding is None else float(np.mean(image.array == padding)),
         foreground=_draw(image.array[inside], FOREGROUND_SAMPLES, rng).astype(np.float32),
     )
 

@@ -18,8 +18,9 @@ from pydantic import (
     model_validator,
 )
 
-from fullscale.data.checks import CaseFacts, ChannelFacts, Inspection, require_trainable
+from fullscale.data.checks import CaseFacts, Inspection, require_trainable
 from fullscale.data.image_plan import ImageFacts, is_image, plan_images
+from fullscale.data.intensity_plan import plan_intensities
 from fullscale.data.label_choice import LabelChoice
 from fullscale.data.label_plan import NO_ORDER, NO_REGIONS, Choice, changed_labels, plan_labels
 from fullscale.data.labels import LabelScheme
@@ -41,8 +42,6 @@ PATCH_WIDTH = 32
 LEAN = {"normalization": "instance", "downsampling": "stride", "fusion": "reduce", "skip_channels": 8}
 """The form of UNet 3+ that learns most per minute in three dimensions, and of images on a CPU (docs/results.md)."""
 MAX_BATCH = 32
-MOSTLY_EMPTY = 0.75
-"""Part of a scan that is 0, as around a brain that was cut out, from which 0 no longer counts in its statistics."""
 BYTES_PER_VOXEL = 18_600
 """Of a width-64 UNet 3+ in training with bf16: its published 1,860 MB of float32 activations at 320x320, doubled for
 the backward pass and halved for the type."""
@@ -184,7 +183,7 @@ def make_plan(inspection: Inspection, gpu_gib: float | None = None, view: View |
         "dataset": inspection.dataset.name,
         "modality": modality,
         **plan_labels(inspection),
-        "intensity": _intensities(modality.value, facts),
+        "intensity": plan_intensities(modality.value, facts),
         "view": chosen_view,
         "resample_channels": _resampling(inspection),
         "width": _width(gpu_gib, chosen_view.value),
@@ -285,55 +284,6 @@ def _modality(inspection: Inspection, facts: list[CaseFacts]) -> Choice[str]:
     if lowest <= -500:
         return Choice(value="CT", reason=f"not declared; the scans reach {lowest:.0f}, as air does in HU")
     return Choice(value="unknown", reason=f"not declared, and the lowest voxels ({lowest:.0f}) are not air in HU")
-
-
-def _intensities(modality: str, facts: list[CaseFacts]) -> Choice[Intensity | dict[str, Intensity]]:
-    """Choose for each channel by its own modality, which its name may tell: the channel "CT" is in HU."""
-    names = list(facts[0].channels)
-    if len(names) == 1:
-        only = _intensity(modality, [f.channels[names[0]] for f in facts])
-        return Choice(value=only.value, reason=only.reason)
-    found = {
-        name: _intensity("CT" if name.upper() == "CT" else "the channel", [f.channels[name] for f in facts])
-        for name in names
-    }
-    why = {choice.reason: [name for name, other in found.items() if other == choice] for choice in found.values()}
-    return Choice(
-        value={name: choice.value for name, choice in found.items()},
-        reason="; ".join(f"{', '.join(of)}: {reason}" for reason, of in why.items()),
-    )
-
-
-def _intensity(modality: str, facts: list[ChannelFacts]) -> Choice[Intensity]:
-    empty = [f.zero_fraction for f in facts if f.zero_fraction > MOSTLY_EMPTY]
-    if modality != "CT" and empty:
-        return Choice(
-            value=Intensity(per="scan", voxels="nonzero"),
-            reason=f"{modality} has no fixed unit: each scan is clipped at its own percentiles 0.5 and 99.5, then "
-            f"brought to mean 0 and deviation 1; voxels that are 0, up to {max(empty):.1%} of a scan, do not count",
-        )
-    if modality != "CT":
-        return Choice(
-            value=Intensity(per="scan"),
-            reason=f"{modality} has no fixed unit: each scan is clipped at its own percentiles 0.5 and 99.5, then "
-            "brought to mean 0 and deviation 1",
-        )
-    structure = np.concatenate([f.foreground for f in facts])
-    low, high = np.percentile(structure, [0.5, 99.5])
-    margin = max((high - low) / 2, 25.0)
-    low, high = round(float(low - margin), 1), round(float(high + margin), 1)
-    clipped = structure.clip(low, high)
-    return Choice(
-        value=Intensity(
-            per="dataset",
-            low=low,
-            high=high,
-            mean=round(float(clipped.mean()), 2),
-            std=round(max(float(clipped.std()), (high - low) / 8), 2),
-        ),
-        reason=f"HU: percentiles 0.5 and 99.5 of {len(structure)} voxels of the structures, widened by half on either "
-        "side to keep the surroundings apart; their mean, and their deviation but at least an eighth of the window",
-    )
 
 
 def _spacing(facts: list[CaseFacts], gpu_gib: float | None) -> Choice[PositiveFloat | None]:

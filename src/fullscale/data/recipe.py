@@ -30,6 +30,8 @@ MIN_SIDE, MAX_SIDE = 8, 8192
 
 Neighbours = Literal[0, 1, 2, 3]
 View = Literal["slices", "patches"]
+Counted = Literal["all", "nonzero", "body"]
+"""The voxels of a scan that its statistics are taken of."""
 Spacing = PositiveFloat | tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 """In mm: that of rows and columns alike, or one each across slices, of rows and of columns."""
 
@@ -43,7 +45,8 @@ class Intensity(BaseModel):
 
     With `per="dataset"` the four numbers below are in the scan's own units (HU for CT) and serve every scan. With
     `per="scan"` they are found anew in each scan: the clip from the two percentiles, mean and deviation after it, of
-    all voxels or of those that are not 0, where most of a scan is empty.
+    all voxels, of those that are not 0 where most of a scan is empty, or of the "body": those that differ from the
+    padding, the value that all corners of the scan share.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,7 +56,7 @@ class Intensity(BaseModel):
     high: float = 99.5
     mean: float = 0.0
     std: PositiveFloat = 1.0
-    voxels: Literal["all", "nonzero"] = "all"
+    voxels: Counted = "all"
 
     @model_validator(mode="after")
     def _ordered(self) -> Intensity:
@@ -76,11 +79,23 @@ class Intensity(BaseModel):
         values = slices.astype(np.float32)
         if self.per == "dataset":
             return np.asarray((values.clip(self.low, self.high) - self.mean) / self.std, dtype=np.float32)
-        counted = values[values != 0] if self.voxels == "nonzero" else values
+        counted = self._counted(values)
         low, high = np.percentile(counted, [self.low, self.high]) if counted.size else (0.0, 0.0)
         counted = counted.clip(low, high)
         mean, std = (float(counted.mean()), float(counted.std())) if counted.size else (0.0, 0.0)
         return np.asarray((values.clip(low, high) - mean) / max(std, 1e-6), dtype=np.float32)
+
+    def _counted(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        if self.voxels == "all":
+            return values
+        empty = 0.0 if self.voxels == "nonzero" else padding_value(values)
+        return values if empty is None else values[values != empty]
+
+
+def padding_value(voxels: npt.NDArray[Any]) -> float | None:
+    """Return the value that all corners of a scan share, such as that around a brain; None where they differ."""
+    corners = voxels[tuple(slice(None, None, max(1, side - 1)) for side in voxels.shape)]
+    return float(corners.flat[0]) if bool((corners == corners.flat[0]).all()) else None
 
 
 class Recipe(BaseModel):
