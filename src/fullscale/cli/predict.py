@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from fullscale.cli.archive import ShardOption, segment_archive
 from fullscale.cli.progress import progress_bar
 from fullscale.cli.show import Jobs, Json, Overwrite, print_json, print_line, print_status
 
@@ -57,26 +58,43 @@ def predict(
     no_postprocess: Annotated[
         bool, typer.Option("--no-postprocess", help="Leave out the post-processing that validation chose.")
     ] = False,
+    archive: Annotated[
+        bool, typer.Option("--archive", help="Each entry of a folder is a case; what is done is not done again.")
+    ] = False,
+    shard: ShardOption = None,
+    forecast: Annotated[
+        int | None,
+        typer.Option(help="Of an archive: so many cases, then what the others will cost.", min=1, show_default=False),
+    ] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Of an archive: try again what failed three times.")] = False,
     overwrite: Overwrite = False,
     jobs: Jobs = None,
     json: Json = False,
 ) -> None:
-    """Segment scans; each mask lies on its scan's own grid. A bad scan does not stop the others (exit code 4)."""
+    """Segment scans; each mask lies on its scan's own grid. A bad scan does not stop the others (exit code 4).
+
+    With --archive or --shard the output folder keeps a ledger: the same command goes on, from any number of machines.
+    """
     from fullscale.data.dicom.stack import DicomReadOptions
     from fullscale.errors import PartialFailure
+    from fullscale.inference.attempt import ArchiveRequest, ModelRequest
     from fullscale.inference.batch import OutputOptions, find_scans, planned_copies, planned_outputs, predict_scans
-    from fullscale.inference.predictor import Predictor
     from fullscale.outputs import claimed
 
-    predictor = Predictor.from_run(model, device, batch_size, quick, not no_postprocess)
+    asked = ModelRequest(model, device, batch_size, quick, not no_postprocess)
+    predictor = asked.load()
     one, by_channel = parse_series(series or [], predictor.channels)
     dicom = DicomReadOptions(one, phase, allow_gaps, untilt, fix_identifiers, by_channel)
+    options = OutputOptions(format, seg_type, probabilities)
+    if archive or shard is not None or forecast is not None:
+        request = ArchiveRequest(asked, output, options, dicom, resample_channels, overwrite, retry)
+        segment_archive(request, scans, shard, forecast, jobs, json)
+        return
     with progress_bar("looking") as progress:
         found, beside = find_scans(scans, dicom, predictor.channels, progress)
     for line in beside:
         print_status(f"note: {line}")
     print_status(predictor.describe())
-    options = OutputOptions(format, seg_type, probabilities)
     outputs = planned_outputs(found, output, options, predictor.card.structures.values())
     read = [model, *scans, *(path for scan in found for path in scan.inputs)]
     copies = planned_copies(found, output, options, dicom)

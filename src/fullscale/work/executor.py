@@ -6,7 +6,7 @@ An executor is a `concurrent.futures.Executor`: this process, several of them, o
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,16 +66,23 @@ class Outcome(Generic[Item, Value]):
         Raises:
             FullscaleError: it failed for what concerns every item alike, such as a full disk or a wrong request.
         """
-        if self.error is None:
-            return None
-        if isinstance(self.error, DataError | Killed):
-            return str(self.error)
-        if isinstance(self.error, FullscaleError):
-            raise self.error
-        _log.debug("%s", self.name, exc_info=self.error)
-        if isinstance(self.error, MemoryError):
-            return f"it needs more memory than there is ({one_line(self.error)})"
-        return f"{type(self.error).__name__}: {one_line(self.error)}"
+        return None if self.error is None else describe_failure(self.name, self.error)
+
+
+def describe_failure(name: str, error: Exception) -> str:
+    """Say in one line why an item failed.
+
+    Raises:
+        FullscaleError: it failed for what concerns every item alike, such as a full disk or a wrong request.
+    """
+    if isinstance(error, DataError | Killed):
+        return str(error)
+    if isinstance(error, FullscaleError):
+        raise error
+    _log.debug("%s", name, exc_info=error)
+    if isinstance(error, MemoryError):
+        return f"it needs more memory than there is ({one_line(error)})"
+    return f"{type(error).__name__}: {one_line(error)}"
 
 
 class SerialExecutor(Executor):
@@ -114,7 +121,7 @@ def make_executor(jobs: int = 1, *shared: Shared[Any]) -> Iterator[Executor]:
 def map_cases(
     executor: Executor,
     function: Callable[[Item], Value],
-    items: Sequence[Item],
+    items: Iterable[Item],
     progress: Progress = ignore,
     name: Callable[[Item], str] = str,
 ) -> Iterator[Outcome[Item, Value]]:
@@ -123,8 +130,9 @@ def map_cases(
     Args:
         executor: of `make_executor`, or any other.
         function: of one item; with processes, it and what it returns must pickle.
-        items: such as cases.
-        progress: told of each item when it is done, in the order in which they end.
+        items: such as cases; they may be found while others are worked on.
+        progress: told of each item when it is done, in the order in which they end; where it is not known how many
+            there are, of how many were found so far.
         name: what to call an item.
 
     Yields:
@@ -132,32 +140,51 @@ def map_cases(
     """
     held: dict[int, Outcome[Item, Value]] = {}
     following = 0
-    for done, (k, answered) in enumerate(_as_they_end(executor, function, items), start=1):
-        progress(done, len(items), name(items[k]))
-        held[k] = Outcome(items[k], name(items[k]), answered.value, answered.error)
+    found = _Counted(items)
+    for done, (k, item, answered) in enumerate(_as_they_end(executor, function, found), start=1):
+        progress(done, found.total, name(item))
+        held[k] = Outcome(item, name(item), answered.value, answered.error)
         while following in held:
             yield held.pop(following)
             following += 1
 
 
-def _as_they_end(
-    executor: Executor, function: Callable[[Item], Value], items: Sequence[Item]
-) -> Iterator[tuple[int, Answer[Value]]]:
-    """Yield the place of each item with its answer; those that a dying process took along come last."""
-    pending: dict[Future[Answer[Value]], int] = {}
-    lost: list[int] = []
+class _Counted(Generic[Item]):
+    """Items that are counted while they are found."""
 
-    def ended(timeout: float | None) -> Iterator[tuple[int, Answer[Value]]]:
+    def __init__(self, items: Iterable[Item]) -> None:
+        self.items = items
+        self.found = 0
+
+    @property
+    def total(self) -> int:
+        """How many there are, as far as that is known."""
+        return len(self.items) if isinstance(self.items, Sized) else self.found
+
+    def __iter__(self) -> Iterator[Item]:
+        for item in self.items:
+            self.found += 1
+            yield item
+
+
+def _as_they_end(
+    executor: Executor, function: Callable[[Item], Value], items: Iterable[Item]
+) -> Iterator[tuple[int, Item, Answer[Value]]]:
+    """Yield each item with its place and its answer; those that a dying process took along come last."""
+    pending: dict[Future[Answer[Value]], tuple[int, Item]] = {}
+    lost: dict[int, Item] = {}
+
+    def ended(timeout: float | None) -> Iterator[tuple[int, Item, Answer[Value]]]:
         for future in wait(pending, timeout, FIRST_COMPLETED).done:
-            k = pending.pop(future)
+            k, item = pending.pop(future)
             if isinstance(future.exception(), BrokenExecutor):
-                lost.append(k)
+                lost[k] = item
             else:
-                yield k, _answered(future)
+                yield k, item, _answered(future)
 
     try:
         for k, item in enumerate(items):
-            pending[_submit(executor, function, item)] = k
+            pending[_submit(executor, function, item)] = k, item
             yield from ended(0)  # what this very process did is handed on before the next one begins
             while len(pending) >= AHEAD:
                 yield from ended(None)
@@ -166,24 +193,24 @@ def _as_they_end(
     finally:
         for future in pending:
             future.cancel()
-    yield from _one_by_one(executor, function, items, sorted(lost))
+    yield from _one_by_one(executor, function, sorted(lost.items()))
 
 
 def _one_by_one(
-    executor: Executor, function: Callable[[Item], Value], items: Sequence[Item], places: Sequence[int]
-) -> Iterator[tuple[int, Answer[Value]]]:
+    executor: Executor, function: Callable[[Item], Value], lost: Iterable[tuple[int, Item]]
+) -> Iterator[tuple[int, Item, Answer[Value]]]:
     """Work on the items of a broken executor in one fresh process, and find the item that kills it."""
     alone: ProcessExecutor | None = None
     try:
-        for k in places:
+        for k, item in lost:
             if alone is None and isinstance(executor, ProcessExecutor):
                 alone = executor.alone()
-            future = _submit(alone or executor, function, items[k])
+            future = _submit(alone or executor, function, item)
             if isinstance(future.exception(), BrokenExecutor):
                 alone = None
-                yield k, Answer(None, Killed(KILLED), [])
+                yield k, item, Answer(None, Killed(KILLED), [])
             else:
-                yield k, _answered(future)
+                yield k, item, _answered(future)
     except BaseException:
         if alone is not None:
             alone.stop()

@@ -1,0 +1,162 @@
+"""Archives: predict on one, and the verbs status and gather, which read what its commands wrote down."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fullscale.cli.progress import progress_bar
+from fullscale.cli.show import Json, print_json, print_line, print_status
+
+if TYPE_CHECKING:
+    from fullscale.inference.attempt import ArchiveRequest, EntryResult
+    from fullscale.work.ledger import Ledger
+
+LISTED = 20
+"""Failures that status prints in full."""
+
+ShardOption = Annotated[
+    str | None,
+    typer.Option("--shard", help="I/N: this command's share of the cases, by their names.", show_default=False),
+]
+Output = Annotated[Path, typer.Argument(help="Output folder of predict --archive.", show_default=False)]
+
+
+def segment_archive(
+    request: ArchiveRequest,
+    sources: Sequence[Path],
+    shard: str | None,
+    first: int | None,
+    jobs: int | None,
+    json: bool,
+) -> None:
+    """Segment an archive, or a share of it; with `first`, so many cases that are not done yet, and a forecast."""
+    from fullscale.errors import PartialFailure
+    from fullscale.inference.archive import find_entries, predict_archive
+    from fullscale.work.ledger import Ledger
+    from fullscale.work.shard import Shard
+
+    print_status(request.model.load().describe())
+    share = None if shard is None else Shard.parse(shard)
+    entries = find_entries(sources, request, Ledger(request.output), share)
+    if first is not None:
+        entries = islice((entry for entry in entries if entry.earlier is None or entry.earlier.state != "done"), first)
+    failed, earlier, found = 0, 0, []
+    with progress_bar("predicting") as progress:
+        for result in predict_archive(request, entries, jobs, progress):
+            failed += result.error is not None
+            earlier += result.earlier and result.error is None
+            if json:
+                found.append(result)
+            _say(result, json)
+    if first is not None:
+        _print_forecast(Ledger(request.output), sum(1 for _ in find_entries(sources, request, Ledger(request.output))))
+    if json:
+        print_json({"cases": [_as_dict(result) for result in found]})
+    if earlier:
+        print_status(f"{earlier} cases were done already")
+    if failed:
+        raise PartialFailure(f"{failed} cases failed; fullscale status {request.output} lists them")
+
+
+def _say(result: EntryResult, json: bool) -> None:
+    """Say what became of a case; one that was done already is only counted."""
+    if result.error is not None:
+        again = " (not tried again; --retry does)" if result.earlier else ""
+        print_status(f"failed: {result.name}: {result.error}{again}")
+    if result.earlier:
+        return
+    for note in result.notes:
+        print_status(f"note: {note}")
+    for scan in result.results:
+        for note in scan.notes:
+            print_status(f"note: {scan.scan}: {note}")
+        if scan.error is None and not json:
+            print_line(f"{' '.join(map(str, scan.written))}  {scan.describe()}")
+
+
+def _as_dict(result: EntryResult) -> dict[str, Any]:
+    return vars(result) | {"results": [scan.as_dict() for scan in result.results]}
+
+
+def _print_forecast(ledger: Ledger, listed: int) -> None:
+    counts = ledger.counts()
+    forecast = ledger.forecast(max(0, listed - counts["done"] - counts["failed"]))
+    print_status("no case is done yet, so there is no forecast" if forecast is None else forecast.describe())
+
+
+def status(output: Output, json: Json = False) -> None:
+    """Say how far an archive run is, at any time and from any machine that sees its folder."""
+    from fullscale.inference.archive import read_listings
+    from fullscale.work.ledger import Ledger
+
+    ledger, listings = Ledger(output), read_listings(output)
+    counts, known = ledger.counts(), [one["cases"] for one in listings]
+    listed = sum(known) if known and None not in known else None
+    left = None if listed is None else max(0, listed - counts["done"] - counts["failed"])
+    forecast = None if not left else ledger.forecast(left)
+    failures = {row.case: {"tries": row.tries, "line": row.line} for row in ledger.of_state("failed")}
+    begun = sorted(row.case for row in ledger.of_state("begun"))
+    if json:
+        content = {"listed": listed, "counts": counts, "failures": failures, "begun": begun}
+        print_json(content | {"forecast": None if forecast is None else vars(forecast)})
+        return
+    print_line(
+        f"{counts['done']} of {'an unknown number of' if listed is None else listed} cases are done, "
+        f"{counts['failed']} failed, {counts['begun']} were begun and have not ended (they are at work, or were "
+        f"killed), {counts['stopped']} were stopped"
+    )
+    for case, failure in list(failures.items())[:LISTED]:
+        print_line(f"failed: {case} (tried {failure['tries']} times): {failure['line']}")
+    if len(failures) > LISTED:
+        print_line(f"{len(failures) - LISTED} more failed; --json lists all")
+    if forecast is not None:
+        print_line(forecast.describe())
+
+
+def gather(output: Output, json: Json = False) -> None:
+    """Say which cases of an archive run are missing, and join what its commands found into results.csv.
+
+    Exit code 4 where something is missing.
+    """
+    from fullscale.errors import DataError, PartialFailure
+    from fullscale.files import write_text
+    from fullscale.inference.archive import missing_cases, read_listings
+    from fullscale.inference.attempt import restored
+    from fullscale.work.ledger import Ledger
+
+    ledger = Ledger(output)
+    if not len(ledger) and not read_listings(output):
+        raise DataError(f"{output} holds no archive run; give the output folder of predict --archive or --shard")
+    missing = missing_cases(output, ledger)
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["case", "scan", "mask", "structure", "size", "unit", "seconds", "error"])
+    rows = sorted((row for row in ledger if row.state in ("done", "failed")), key=lambda row: row.case)
+    for row in rows:
+        results = restored(row, output).results
+        for result in results:
+            mask = result.written[0].relative_to(output).as_posix() if result.written else ""
+            sizes = result.structure_ml.items() or [("", "")]
+            ends = [result.unit, result.elapsed_s, result.error or ""]
+            table.writerows([row.case, result.scan, mask, name, size, *ends] for name, size in sizes)
+        if not results:
+            table.writerow([row.case, "", "", "", "", "", round(row.seconds, 2), row.line])
+    write_text(output / "results.csv", text.getvalue())
+    if json:
+        print_json({"results": str(output / "results.csv"), "cases": len(rows), "missing": missing})
+    else:
+        print_line(f"{len(rows)} cases are in {output / 'results.csv'}")
+        for name in missing[:LISTED]:
+            print_line(f"missing: {name}")
+    if missing:
+        raise PartialFailure(f"{len(missing)} cases are missing; the same command of predict goes on with them")
+
+
+COMMANDS = {"status": status, "gather": gather}

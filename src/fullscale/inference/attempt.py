@@ -1,0 +1,282 @@
+"""One attempt at a case of an archive: whether there is anything to do, and what is written down of it."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fullscale.data.dicom.stack import DicomReadOptions
+from fullscale.data.discover import Scan
+from fullscale.data.identity import DigestIndex, content_files
+from fullscale.errors import DataError, FullscaleError
+from fullscale.files import safe_name
+from fullscale.inference.batch import OutputOptions, Result, find_scans, planned_copies, planned_outputs, predict_scans
+from fullscale.inference.predictor import Predictor
+from fullscale.inference.runtimes.torch import choose_device
+from fullscale.work.executor import describe_failure
+from fullscale.work.ledger import Row, State, write_row
+
+TRIES = 3
+"""How often a case is tried that fails, or kills its process, before it is only reported."""
+
+
+@dataclass(frozen=True)
+class ModelRequest:
+    """A model as each process loads it, on the device that is there.
+
+    Attributes: as of `Predictor.from_run`.
+    """
+
+    path: Path
+    device: str = "auto"
+    batch_size: int | None = None
+    quick: bool = False
+    postprocess: bool = True
+
+    def load(self) -> Predictor:
+        """Load it, once in a process."""
+        return _load(self)
+
+
+@dataclass(frozen=True)
+class ArchiveRequest:
+    """What is segmented with what.
+
+    Attributes:
+        model: the model.
+        output: folder for the masks and the ledger.
+        options: how masks are written.
+        dicom: how DICOM is read.
+        resample_channels: bring channels on other grids onto that of the first.
+        overwrite: replace files that are no mask of this ledger, or were changed since.
+        retry: try again what failed `TRIES` times.
+    """
+
+    model: ModelRequest
+    output: Path
+    options: OutputOptions = field(default_factory=OutputOptions)
+    dicom: DicomReadOptions = field(default_factory=DicomReadOptions)
+    resample_channels: bool = False
+    overwrite: bool = False
+    retry: bool = False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A case of an archive.
+
+    Attributes:
+        name: what its mask is called, and the folder of its masks where it holds several scans.
+        source: a file, a folder or a zip, or the scan itself where a list names it.
+        earlier: what the ledger says of it.
+        clash: another entry whose masks would have the same name.
+    """
+
+    name: str
+    source: Path | Scan
+    earlier: Row | None = None
+    clash: Path | None = None
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return self.source.path if isinstance(self.source, Scan) else self.source
+
+
+@dataclass
+class EntryResult:
+    """What became of a case.
+
+    Attributes:
+        name: of the case.
+        results: of its scans.
+        notes: what was passed over beside them.
+        error: why it failed, or how many of its scans did.
+        earlier: whether nothing was done, because that was known before.
+    """
+
+    name: str
+    results: list[Result] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    error: str | None = None
+    earlier: bool = False
+
+
+def segment_entry(entry: Entry, request: ArchiveRequest, how: str) -> EntryResult:
+    """Segment what an entry holds, and write down how that went."""
+    if entry.clash is not None:
+        line = f"its mask would be called like that of {entry.clash}; rename one of the two"
+        return EntryResult(entry.name, error=f"{entry.path}: {line}")
+    request.model.load()  # before the clock starts: it is loaded once, not for each case
+    attempt, known = _Attempt.of(entry, request, how)
+    if known is not None:
+        return known
+    attempt.write("begun")
+    try:
+        found = attempt.segment()
+    except DataError as error:
+        found = EntryResult(entry.name, error=str(error))
+    except FullscaleError:
+        attempt.write("stopped")
+        raise
+    except Exception as error:
+        found = EntryResult(entry.name, error=describe_failure(entry.name, error))
+    except BaseException:
+        attempt.write("stopped")
+        raise
+    attempt.write("done" if found.error is None else "failed", found)
+    return found
+
+
+@dataclass
+class _Attempt:
+    """One attempt at an entry."""
+
+    entry: Entry
+    request: ArchiveRequest
+    row: Row
+    started: float = field(default_factory=time.perf_counter)
+
+    @classmethod
+    def of(cls, entry: Entry, request: ArchiveRequest, how: str) -> tuple[_Attempt, EntryResult | None]:
+        """Say what is tried, and what came of it earlier where nothing has changed since."""
+        before = entry.earlier or Row(entry.name, "stopped", turn=0, tries=0)
+        try:
+            files = _files_of(entry.source)
+            seen = digest_of(*(f"{file} {(s := file.stat()).st_size} {s.st_mtime_ns}" for file in files))
+            same = seen == before.content.get("seen")
+            scan = before.content["scan"] if same else digest_of(*map(DigestIndex().file_digest, files))
+        except (OSError, DataError) as error:
+            return cls(entry, request, before), EntryResult(entry.name, error=str(error))
+        work = digest_of(how, scan)
+        known = {"seen": seen, "scan": scan, "files": before.content.get("files", {})}
+        again = work == before.work and not (request.retry and before.state == "failed")
+        tries = (before.tries if again else 0) + (0 if before.state == "stopped" and again else 1)
+        row = Row(entry.name, "begun", before.turn + 1, max(1, tries), work, content=known)
+        attempt = cls(entry, request, row)
+        if not again:
+            return attempt, None
+        if before.state == "done" and attempt.masks_are_ours():
+            return attempt, restored(before, request.output)
+        if before.state == "failed" and before.tries >= TRIES:
+            return attempt, restored(before, request.output)
+        if before.state == "begun" and before.tries >= TRIES and not request.retry:
+            given_up = EntryResult(entry.name, error=f"its process was killed at each of {before.tries} tries")
+            attempt.row = replace(row, tries=before.tries)
+            attempt.write("failed", given_up)
+            return attempt, given_up
+        return attempt, None
+
+    def masks_are_ours(self) -> bool:
+        """Whether all masks that were written are there as they were."""
+        files = self.row.content["files"]
+        return all(_state(self.request.output / name) == tuple(state) for name, state in files.items())
+
+    def segment(self) -> EntryResult:
+        """Find the scans of the entry and segment them."""
+        request, entry = self.request, self.entry
+        predictor = request.model.load()
+        if isinstance(entry.source, Scan):
+            scans, notes = [entry.source], list[str]()
+        else:
+            scans, notes = find_scans([entry.source], request.dicom, predictor.channels)
+        folder = request.output if len(scans) == 1 else request.output / safe_name(entry.name)
+        scans = [replace(scan, name=entry.name) for scan in scans] if len(scans) == 1 else scans
+        self._require_ours(scans, folder, predictor)
+        self.row.content["writing"] = True  # should it be killed from here on, what is there is ours
+        self.write("begun")
+        results = predict_scans(
+            predictor, scans, folder, request.options, request.dicom, resample_channels=request.resample_channels
+        )
+        failed = [result for result in results if result.error is not None]
+        error = None
+        if failed:
+            first = f"{failed[0].error}"
+            error = first if len(results) == 1 else f"{len(failed)} of {len(results)} scans failed, such as: {first}"
+        self.row.content["files"] = {
+            path.relative_to(request.output).as_posix(): _state(path)
+            for path in planned_outputs(scans, folder, request.options, predictor.card.structures.values())
+            if path.exists()
+        }
+        return EntryResult(entry.name, results, notes, error)
+
+    def _require_ours(self, scans: Sequence[Scan], folder: Path, predictor: Predictor) -> None:
+        """Refuse to replace a file that this ledger knows nothing of, or that was changed since."""
+        outputs = planned_outputs(scans, folder, self.request.options, predictor.card.structures.values())
+        outputs += planned_copies(scans, folder, self.request.options, self.request.dicom)
+        before = self.entry.earlier
+        killed = before is not None and before.state in ("begun", "stopped") and before.content.get("writing", False)
+        ours = self.row.content["files"]
+        for path in outputs if not (self.request.overwrite or killed) else ():
+            name = path.relative_to(self.request.output).as_posix()
+            if path.exists() and _state(path) != tuple(ours.get(name, ())):
+                what = "was changed since it was written" if name in ours else "is there and no mask of this ledger"
+                raise DataError(f"{path} {what}; move it away, or replace it with --overwrite")
+
+    def write(self, state: State, found: EntryResult | None = None) -> None:
+        """Write down how the attempt stands."""
+        content = dict(self.row.content)
+        if found is not None:
+            content |= {"results": [_plain(result, self.request.output) for result in found.results]}
+            content |= {"notes": found.notes, "threads": torch.get_num_threads()}
+            content |= {"device": choose_device(self.request.model.device).type}
+        seconds, line = time.perf_counter() - self.started, (found and found.error) or ""
+        row = replace(self.row, state=state, seconds=seconds, at=time.time(), line=line, content=content)
+        write_row(self.request.output, row)
+
+
+def _files_of(source: Path | Scan) -> list[Path]:
+    """List every file that the content of a case is."""
+    if not isinstance(source, Scan):
+        return content_files(source)
+    if source.files:
+        return list(source.files)
+    return [file for part in (source.channels.values() or [source.path]) for file in content_files(part)]
+
+
+def _plain(result: Result, output: Path) -> dict[str, Any]:
+    """Turn a result into plain values; masks are named from the folder of the output, which may be moved."""
+    mask, segmentation = (
+        None if path is None else path.relative_to(output) for path in (result.mask, result.segmentation)
+    )
+    return replace(result, mask=mask, segmentation=segmentation).as_dict()
+
+
+def _unpacked(plain: dict[str, Any], output: Path) -> Result:
+    mask, segmentation = (None if plain[name] is None else output / plain[name] for name in ("mask", "segmentation"))
+    return Result(**plain | {"scan": Path(plain["scan"]), "mask": mask, "segmentation": segmentation})
+
+
+def restored(row: Row, output: Path) -> EntryResult:
+    """Say what the ledger says of a case that has ended."""
+    results = [_unpacked(plain, output) for plain in row.content.get("results", [])]
+    return EntryResult(row.case, results, row.content.get("notes", []), row.line or None, earlier=True)
+
+
+def digest_of(*parts: str) -> str:
+    """Return one digest of several texts."""
+    whole = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        whole.update(part.encode("utf-8", "surrogatepass") + b"\0")
+    return whole.hexdigest()
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """Return size and time of a file; empty where it is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_size, status.st_mtime_ns
+
+
+@cache
+def _load(model: ModelRequest) -> Predictor:
+    return Predictor.from_run(model.path, model.device, model.batch_size, model.quick, model.postprocess)
