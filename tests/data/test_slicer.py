@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 
 from fullscale.data.checks import inspect_dataset
+from fullscale.data.label_choice import LabelChoice
 from fullscale.data.labels import LabelScheme
 from fullscale.data.layouts.find import find_dataset
-from fullscale.data.read import read_label
+from fullscale.data.read import read_label, read_truth
 from fullscale.data.volume_files import volume_stem, write_volume
 from fullscale.errors import DataError, GeometryError
 from fullscale.geometry.volume import Volume
+from fullscale.reporting.source import Source, read_case
 from fullscale.scoring.evaluate import evaluate
+from fullscale.scoring.summary import read_summary, write_summary
 
 AFFINE = np.array([[0.8, 0, 0, -30], [0, 0.9, 0, 12], [0, 0, 3, 100], [0, 0, 0, 1]])
 
@@ -108,3 +111,48 @@ def test_segments_overlap_where_regions_say_what_that_is(tmp_path: Path, scan: P
     expected = (drawn() == 1).astype(np.uint8)
     expected[4:6] *= 2
     np.testing.assert_array_equal(read_label(label, scan, scheme).array, expected)
+
+
+def renumbered(folder: Path) -> Path:
+    """Two cases whose liver and spleen have each other's numbers."""
+    for case, segments in (("p1", NAMED), ("p2", [("spleen", 1, 0), ("liver", 2, 0)])):
+        scan = np.random.default_rng(len(case)).normal(0, 9, drawn().shape).astype(np.float32)
+        write_volume(folder / "images" / f"{case}.nrrd", Volume(scan, AFFINE))
+        save(folder / "labels" / f"{case}.seg.nrrd", drawn(), AFFINE, segments)
+    return folder
+
+
+def test_segments_whose_numbers_differ_from_case_to_case_are_told_by_their_names(tmp_path: Path):
+    dataset = find_dataset(renumbered(tmp_path))
+    assert dataset.labels == {0: "background", 1: "liver", 2: "spleen"}
+    (said,) = [p.message for p in dataset.problems]
+    assert said == (
+        "segments are told by their names, as their numbers differ from case to case: 1 is 'liver' and 'spleen'"
+    )
+    first, second = (read_truth(case, LabelScheme(dataset.labels)).array for case in dataset.cases)
+    np.testing.assert_array_equal(first, drawn())
+    np.testing.assert_array_equal(second, np.array([0, 2, 1])[drawn()])
+    inspection = inspect_dataset(dataset, choice=LabelChoice({3: "spleen"}))
+    assert not inspection.errors
+    assert [facts.label_voxels for facts in inspection.facts.values()] == [{0: 708, 3: 12}, {0: 672, 3: 48}]
+    write_volume(tmp_path / "masks" / "p2.nii.gz", Volume(np.array([0, 2, 1], np.uint8)[drawn()], AFFINE))
+    write_volume(tmp_path / "masks" / "p1.nii.gz", Volume(drawn(), AFFINE))
+    summary = evaluate(tmp_path / "masks", tmp_path)
+    assert [case.mean("Dice") for case in summary.cases] == [1, 1]
+    write_summary(summary, tmp_path / "scores.json")
+    read = read_summary(tmp_path / "scores.json")
+    shown = read_case(Source(tmp_path / "scores.json", read, scheme=read.scheme), read.cases[1])
+    np.testing.assert_array_equal(shown.truth.array, shown.mask.array)
+
+
+def test_what_cannot_be_told_by_names_is_refused(tmp_path: Path):
+    renumbered(tmp_path)
+    extra = tmp_path / "labels" / "p3.seg.nrrd"
+    write_volume(tmp_path / "images" / "p3.nrrd", Volume(drawn().astype(np.float32), AFFINE))
+    save(extra, drawn(), AFFINE, [("liver", 1, 0), ("liver", 2, 0)])
+    with pytest.raises(DataError, match=r"p3.seg.nrrd: calls two segments 'liver', and the numbers of segments differ"):
+        find_dataset(tmp_path)
+    extra.unlink()
+    write_volume(tmp_path / "labels" / "p3.nrrd", Volume(drawn(), AFFINE))
+    with pytest.raises(DataError, match=r"p3.nrrd: has no names, and the numbers of segments differ"):
+        find_dataset(tmp_path)

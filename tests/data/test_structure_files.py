@@ -186,6 +186,13 @@ def test_predictions_are_scored_against_masks(tmp_path: Path):
 REGIONS = {"liver": (1, 2), "tumour": (2,)}
 
 
+def test_a_case_that_lacks_a_structure_is_whole_where_that_one_is_not_asked_for(tmp_path: Path):
+    write_case(tmp_path / "a", **STRUCTURES)
+    write_case(tmp_path / "b", liver=STRUCTURES["liver"], spleen=STRUCTURES["spleen"])
+    inspection = inspect_dataset(find_dataset(tmp_path), choice=LabelChoice({1: "spleen"}))
+    assert (list(inspection.facts), inspection.errors) == (["a", "b"], [])
+
+
 def test_masks_may_overlap_as_regions_do(tmp_path: Path):
     write_case(tmp_path / "s1", tumour=mask(2, 3))
     dataset = find_dataset(tmp_path)

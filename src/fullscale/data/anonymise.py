@@ -46,7 +46,8 @@ class NameKey:
 def without_files(text: str, case: Case) -> str:
     """Take the files of a case out of a text: their names may be those of patients."""
     scans = [("its scan", file) for file in case.channels.values()]
-    for what, file in (*scans, ("its label map", case.label), ("its mask of what is ignored", case.ignore)):
+    truth = [("its label map", file) for file in case.truth]
+    for what, file in (*scans, *truth, ("its mask of what is ignored", case.ignore)):
         for name in () if file is None else (str(file), file.name):
             text = text.replace(name, what)
     return NameKey().hide(text)

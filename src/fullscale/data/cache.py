@@ -29,7 +29,7 @@ from fullscale.data.identity import CaseDigest, DigestIndex, case_digest
 from fullscale.data.labels import IGNORED, LabelScheme
 from fullscale.data.read import read_channels
 from fullscale.data.recipe import Recipe, image_slices, label_slices, require_contrast, slice_geometry
-from fullscale.data.structure_files import structure_files
+from fullscale.data.structure_files import structures_of
 from fullscale.data.truth import truth_of
 from fullscale.errors import DataError, GeometryError, OutputError
 from fullscale.geometry.volume import require_same_grid
@@ -198,7 +198,7 @@ def _fill(folder: Path, case: Case, recipe: Recipe, scheme: LabelScheme) -> None
 def _key(case: Case, content: CaseDigest, recipe: Recipe, scheme: LabelScheme) -> str:
     """Name the folder of a prepared case; names of patients and files are no part of it, but those of structures."""
     settings = [FORMAT, recipe.model_dump(mode="json"), list(scheme.merged.items()), content.whole]
-    if case.label is not None and structure_files(case.label):
+    if case.by_name or structures_of(case):
         settings.append(sorted(scheme.labels.items()))
     # What vanished is told by the names of regions; a value to ignore is part of the name only where there is one.
     overlapping = [[name, *values] for name, values in scheme.regions.items()]

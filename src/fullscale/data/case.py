@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -14,6 +14,8 @@ WHOLE_SET = "data set"
 """Stands for the case in a problem that concerns the data set as a whole."""
 ONE_CHANNEL = "image"
 """Name of the only channel of a case."""
+LEFT_OUT = "left out of training"
+"""Ends a warning of a layout that a case has no label."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +26,17 @@ class Case:
         id: unique name within the data set.
         channels: file of each channel by name, such as T1 and T2 on one grid; one order for the whole data set. A
             file is a volume file or a DICOM study. Where all are one file, it holds them along its fourth axis.
-        label: a volume file, an image, a DICOM SEG, a folder of PNG masks or of one file a structure, or None.
+        label: a volume file, an image, a DICOM SEG, a folder of PNG masks or of one file a structure, or None. Where
+            `empty` or `structures` say what is drawn, it is the scan, or the first file of a structure.
         group: the patient; cases of one group never stand on both sides of a split.
         ignore: a mask on the scan's grid, such as a field of view, in whose 0 voxels nothing is known; or None.
         labelled: names of the structures that were drawn in this case, all others being unknown in it; None is all.
         masks: further images that hold parts of the label map; see `read_truth`.
         colours: of a label map that is an image, the value of each colour, `#ff0000`, or grey value, `255`; None where
             grey values are label values.
+        structures: file of each structure that a list names one by one; else empty.
+        empty: whether the data set says that nothing is drawn in this case, so that it has no mask.
+        by_name: whether the segments of its label are told by their names, as their numbers differ from case to case.
     """
 
     id: str
@@ -41,6 +47,9 @@ class Case:
     labelled: tuple[str, ...] | None = None
     masks: tuple[Path, ...] = ()
     colours: Mapping[str, int] | None = None
+    structures: Mapping[str, Path] = field(default_factory=dict)
+    empty: bool = False
+    by_name: bool = False
 
     @classmethod
     def of_image(cls, id: str, image: Path, label: Path | None = None, group: str | None = None) -> Case:
@@ -55,7 +64,24 @@ class Case:
     @property
     def files(self) -> list[Path]:
         """Every file of the case, or folder of files."""
-        return [file for file in (*self.channels.values(), self.label, *self.masks, self.ignore) if file is not None]
+        return [file for file in (*self.channels.values(), *self.truth, self.ignore) if file is not None]
+
+    @property
+    def truth(self) -> list[Path]:
+        """Every file, or folder of files, that says what is drawn; none where nothing is."""
+        if self.label is None or self.empty:
+            return []
+        return [*(self.structures.values() or [self.label]), *self.masks]
+
+    def without(self, structures: Collection[str]) -> Case:
+        """Leave structures out of those that are said to be drawn in the case."""
+        if self.labelled is None:
+            return self
+        return replace(self, labelled=tuple(name for name in self.labelled if name not in structures))
+
+    def with_nothing_drawn(self) -> Case:
+        """Say that the case has no mask because there is nothing in it to draw."""
+        return replace(self, label=self.first, empty=True)
 
 
 @dataclass(frozen=True)
@@ -92,8 +118,10 @@ class Dataset:
         channels: names of the channels of each case, in their order.
         labelled: names of the structures that were drawn in each case of which the data set says it.
         colours: name of the structure of each colour of a mask, where a table says so; else empty.
+        empty: names of the cases that have no mask because nothing is drawn in them, where the data set says it.
         resample_channels: whether channels on other grids are brought onto that of the first, or refused.
-        named_by_files: whether labels are one file a structure: names tell them apart, and values are chosen freely.
+        named_by_files: whether labels are one file a structure, or segments without common numbers: names tell them
+            apart, and values are chosen freely.
     """
 
     root: Path
@@ -110,6 +138,7 @@ class Dataset:
     channels: tuple[str, ...] = (ONE_CHANNEL,)
     labelled: dict[str, tuple[str, ...]] = field(default_factory=dict)
     colours: dict[str, str] = field(default_factory=dict)
+    empty: tuple[str, ...] = ()
     resample_channels: bool = False
     named_by_files: bool = False
 
@@ -131,12 +160,16 @@ class Dataset:
                 raise UsageError(f"{setting} names '{name}', of which {self.name} has no file{nearest(name, others)}")
             if names.count(name) > 1:
                 raise UsageError(f"{setting} names '{name}' twice, but its labels are one file a structure")
+        left_out = set(self.labels.values()) - set(names)
+        cases = [case.without(left_out) for case in self.cases]
         if regions is not None:
-            return replace(self, labels=None, regions=dict(regions))
-        return replace(self, labels={0: self.labels[0], **(labels or {})})
+            return replace(self, cases=cases, labels=None, regions=dict(regions))
+        return replace(self, cases=cases, labels={0: self.labels[0], **(labels or {})})
 
     def add(self, case: Case) -> None:
         """Take in a case, among the labelled ones if it has a label."""
         if case.id in self.labelled and case.labelled is None:
             case = replace(case, labelled=self.labelled[case.id])
+        if case.id in self.empty and case.label is None:
+            case = case.with_nothing_drawn()
         (self.unlabelled if case.label is None else self.cases).append(case)

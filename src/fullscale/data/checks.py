@@ -327,7 +327,7 @@ def inspect_case(
         mask = label
         problems += [Problem(case.id, text) for text in _each(images, lambda image: faults(image, mask, declared))]
         notes = _each(images, lambda image: (*image.notes, *oddities(image)))
-        odd = (*notes, *label.notes, *([] if label.array.any() else ["the mask is empty"]))
+        odd = (*notes, *label.notes, *([] if label.array.any() or case.empty else ["the mask is empty"]))
         problems += [Problem(case.id, text, "warning") for text in odd]
     if not images or label is None or any(problem.severity == "error" for problem in problems):
         return None, problems

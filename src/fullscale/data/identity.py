@@ -20,7 +20,7 @@ from pathlib import Path
 from fullscale.data.case import Case
 from fullscale.data.dicom.store import visible_files
 from fullscale.data.png_stack import name_order
-from fullscale.data.structure_files import structure_files
+from fullscale.data.structure_files import structures_of
 from fullscale.errors import DataError, FullscaleError
 from fullscale.files import write_text
 
@@ -124,11 +124,14 @@ def case_digest(case: Case, index: DigestIndex) -> CaseDigest:
     image = _digest(_told_apart(by_channel).encode())
     if case.label is None:
         return CaseDigest(image, None)
-    labels = [index.file_digest(file) for file in content_files(case.label)]
-    structures = structure_files(case.label)
+    if case.empty:
+        labels = ["empty"]
+    else:
+        labels = [index.file_digest(file) for file in content_files(case.label)]
+    structures = structures_of(case)
     if structures:  # which are told apart by their names
         labels = [f"{json.dumps(name)} {index.file_digest(file)}" for name, file in structures.items()]
-    elif case.label.is_dir():
+    elif case.label.is_dir() and not case.empty:
         labels += [str(sorted(images).index(digest)) for digest in images]
     labels += [index.file_digest(file) for file in case.masks]
     if case.colours is not None:

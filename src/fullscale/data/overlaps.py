@@ -30,13 +30,20 @@ def unique_names(names: Mapping[int, str]) -> dict[int, str]:
     return {number: name if count[name] == 1 else f"{name} (segment {number})" for number, name in names.items()}
 
 
-def values_of_segments(names: Mapping[int, str], scheme: LabelScheme | None) -> dict[Structures, int]:
+def values_of_segments(
+    names: Mapping[int, str], scheme: LabelScheme | None, by_name: bool = False
+) -> dict[Structures, int]:
     """Return the label value of each set of segments: what regions of their names say, else of one alone its number.
 
     Args:
         names: of the segments, by their numbers; no name twice.
         scheme: whose regions say what segments of their names are; None says nothing of it.
+        by_name: the scheme has a value for each name, whatever its number is here; other segments are background.
     """
+    if by_name and scheme is not None:
+        known = values_by_structures(scheme)
+        held = set().union(*known)
+        return known | {frozenset([name]): 0 for name in names.values() if name not in held}
     numbers = {frozenset([name]): number for number, name in names.items()}
     return numbers | (values_by_structures(scheme) if scheme is not None and scheme.regions else {frozenset(): 0})
 

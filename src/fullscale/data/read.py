@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -126,12 +127,21 @@ def on_one_grid(channels: Mapping[str, Volume], resample: bool = False) -> dict[
 def read_truth(case: Case, scheme: LabelScheme | None = None) -> Volume:
     """Read the label map of a case from all of its files; the scheme is that of `read_label`.
 
+    Where nothing is drawn in the case, it is 0 everywhere on the grid of the scan.
+
     Raises:
         DataError: see `read_label`; or two masks give a pixel different labels.
         GeometryError: the masks differ in size.
     """
     assert case.label is not None
-    label = read_label(case.label, case.first, scheme, case.colours)
+    named = set(case.structures if scheme is None else scheme.structures.values())
+    absent = named & set(case.labelled or ()) if case.structures else set()
+    if case.empty or (absent and not named & case.structures.keys()):
+        grid = _read_grid(case.first)
+        return grid.with_array(np.zeros(grid.shape, np.uint8))
+    if case.structures:
+        return read_structures(case.structures, scheme, partial(read_label, image_path=case.first))
+    label = read_label(case.label, case.first, scheme, case.colours, case.by_name)
     if not case.masks:
         return label
     others = [read_label(file, case.first, scheme, case.colours) for file in case.masks]
@@ -139,7 +149,11 @@ def read_truth(case: Case, scheme: LabelScheme | None = None) -> Volume:
 
 
 def read_label(
-    path: str | Path, image_path: Study, scheme: LabelScheme | None = None, colours: Colours | None = None
+    path: str | Path,
+    image_path: Study,
+    scheme: LabelScheme | None = None,
+    colours: Colours | None = None,
+    by_name: bool = False,
 ) -> Volume:
     """Read a label map from a volume file, an image, a segmentation of DICOM or 3D Slicer, or a folder of masks.
 
@@ -149,6 +163,9 @@ def read_label(
         path: the label map.
         image_path: the scan it belongs to, or a mask on its grid; a PNG folder and a DICOM SEG, which may store a few
             slices only, take their grid from there. A DICOM SEG that is its own image lies on its own grid.
+        scheme: what values stand for, where structures are told by their names, or overlap.
+        colours: value of each colour of an image.
+        by_name: give segments the values that the scheme has for their names, whatever their numbers are.
 
     Returns:
         Integers `[X, Y, Z]`, 0 for background, whatever number type the file has. That it lies on the scan's grid is
@@ -158,8 +175,8 @@ def read_label(
         DataError: the path is missing or cannot be read, or holds values that are no whole numbers.
     """
     path, image_path = Path(path), Path(image_path) if isinstance(image_path, str) else image_path
-    if structure_files(path):
-        return read_structures(path, scheme, _read_label_file)
+    if files := structure_files(path):
+        return read_structures(files, scheme, _read_label_file, f"{path}: ")
     if path.is_dir():
         if not png_masks(path):
             raise DataError(f"{path}: holds no mask; give a file, a folder of PNG masks, or one of a file a structure")
@@ -167,9 +184,9 @@ def read_label(
     if volume_suffix(path) is None and is_dicom_file(path):
         from fullscale.data.dicom.seg import read_seg  # of an extra, which scans do without
 
-        return read_seg(path, None if path == image_path else _read_grid(image_path), scheme)
+        return read_seg(path, None if path == image_path else _read_grid(image_path), scheme, by_name)
     if slicer_segments(path):
-        return read_slicer(path, None if path == image_path else _read_grid(image_path), scheme)
+        return read_slicer(path, None if path == image_path else _read_grid(image_path), scheme, by_name)
     if is_picture(path):
         return read_mask_image(path, None if path == image_path else _read_grid(image_path), colours)
     return _read_label_file(path)

@@ -50,26 +50,27 @@ def slicer_segments(path: Path) -> list[Segment]:
     ]
 
 
-def read_slicer(path: Path, like: Volume | None, scheme: LabelScheme | None = None) -> Volume:
+def read_slicer(path: Path, like: Volume | None, scheme: LabelScheme | None = None, by_name: bool = False) -> Volume:
     """Read a segmentation of 3D Slicer as a label map of its segments' numbers.
 
     Args:
         path: the file.
         like: the grid to place it on, usually the scan's; by default its own, which is cropped to what is drawn.
         scheme: whose regions, where they are called like the segments, may overlap.
+        by_name: give segments the values that the scheme has for their names.
 
     Raises:
         DataError: it cannot be read, or its segments overlap and no regions say what that is.
         GeometryError: its voxels are not voxels of `like`; nothing is resampled.
     """
     try:
-        labels = _merged(path, slicer_segments(path), scheme)
+        labels = _merged(path, slicer_segments(path), scheme, by_name)
         return labels if like is None else place_labels(labels, like)
     except FullscaleError as error:
         raise type(error)(f"{path}: {error}") from error
 
 
-def _merged(path: Path, segments: list[Segment], scheme: LabelScheme | None) -> Volume:
+def _merged(path: Path, segments: list[Segment], scheme: LabelScheme | None, by_name: bool) -> Volume:
     from fullscale.data.itk_files import read_layers  # of an extra, which finding them does without
 
     layers, affine = read_layers(path)
@@ -78,4 +79,4 @@ def _merged(path: Path, segments: list[Segment], scheme: LabelScheme | None) -> 
         if segment.layer >= len(layers):
             raise DataError(f"segment {segment.name!r} is said to be in layer {segment.layer}, there are {len(layers)}")
     masks = ((names[segment.number], layers[segment.layer] == segment.value) for segment in segments)
-    return Volume(label_map(masks, layers.shape[1:], values_of_segments(names, scheme)), affine)
+    return Volume(label_map(masks, layers.shape[1:], values_of_segments(names, scheme, by_name)), affine)

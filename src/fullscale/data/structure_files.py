@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from fullscale.data.case import Case
 from fullscale.data.image_files import is_picture
 from fullscale.data.labels import LabelScheme
 from fullscale.data.overlaps import label_map, values_by_structures
@@ -35,29 +36,42 @@ def structure_files(folder: Path) -> dict[str, Path]:
     return found
 
 
-def read_structures(folder: Path, scheme: LabelScheme | None, read: Callable[[Path], Volume]) -> Volume:
-    """Read a folder of one file a structure as a label map.
+def structures_of(case: Case) -> dict[str, Path]:
+    """Return the file of each structure of a case, in the order of names; empty where its label is one map.
+
+    Raises:
+        DataError: two files of a folder are called after one structure.
+    """
+    if case.structures or case.label is None or case.empty:
+        return dict(sorted(case.structures.items()))
+    return structure_files(case.label)
+
+
+def read_structures(
+    files: Mapping[str, Path], scheme: LabelScheme | None, read: Callable[[Path], Volume], source: str = ""
+) -> Volume:
+    """Read one file a structure as a label map.
 
     Args:
-        folder: whose files are called after structures; their voxels are 0, and one other number inside.
+        files: of the structures, by their names; their voxels are 0, and one other number inside.
         scheme: the values of the structures, by their names; files of other names are not read. By default the
             structures have the values 1, 2, ... in the order of their names.
         read: reads one file as whole numbers.
+        source: where they are from, which begins the message of an error.
 
     Raises:
         DataError: a file cannot be read or holds several structures, two of them overlap, or none is there.
         GeometryError: two files lie on different grids.
     """
-    files = structure_files(folder)
     if scheme is None or not scheme.structures:
         scheme = LabelScheme(dict(enumerate(files, start=1)))
     values = values_by_structures(scheme)
     names = set().union(*values)
     wanted = {name: file for name, file in files.items() if name in names}
     if not wanted:
-        raise DataError(f"{folder}: holds no file of {', '.join(sorted(names))}; it has {', '.join(files)}")
+        raise DataError(f"{source}holds no file of {', '.join(sorted(names))}; it has {', '.join(files)}")
     first = _read_mask(next(iter(wanted.values())), read)
-    return first.with_array(label_map(_masks(wanted, first, read), first.shape, values, f"{folder}: "))
+    return first.with_array(label_map(_masks(wanted, first, read), first.shape, values, source))
 
 
 def _masks(

@@ -48,6 +48,9 @@ def located(summary: Summary, data: Path | None = None, key: Path | None = None)
             ignore_file=ignore,
             mask_files=tuple(file.absolute() for file in found.masks),
             colours=found.colours,
+            structures={name: file.absolute() for name, file in found.structures.items()},
+            empty=found.empty,
+            by_name=found.by_name,
         )
 
     return replace(summary, cases=[with_files(case) for case in summary.cases])

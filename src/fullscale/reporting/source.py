@@ -203,6 +203,7 @@ def read_case(source: Source, case: CaseScores) -> CaseVolumes:
     found = read_label(mask, case.image_file, source.scheme)
     files = Case.of_image(case.case, case.image_file, case.reference_file)
     files = replace(files, masks=case.mask_files, colours=case.colours, ignore=case.ignore_file)
+    files = replace(files, structures=case.structures, empty=case.empty, by_name=case.by_name)
     truth = truth_of(files, source.scheme)
     ignored = None if truth.ignored is None else truth.labels.with_array(truth.ignored)
     keep = source.scheme.keep

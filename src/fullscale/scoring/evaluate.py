@@ -265,6 +265,9 @@ def _score_pair(
         ignore_file=None if pair.case is None or pair.case.ignore is None else pair.case.ignore.absolute(),
         mask_files=() if pair.case is None else tuple(file.absolute() for file in pair.case.masks),
         colours=None if pair.case is None else pair.case.colours,
+        structures={} if pair.case is None else {n: f.absolute() for n, f in pair.case.structures.items()},
+        empty=pair.case is not None and pair.case.empty,
+        by_name=pair.case is not None and pair.case.by_name,
     )
     voxels = reference.array.size - truth.ignored_voxels
     return _Scored(case, unscored(voxels) | unscored_slices(reference), found, reference.unit)

@@ -49,6 +49,9 @@ class CaseRecord(BaseModel):
     ignore_file: Path | None = None
     mask_files: tuple[Path, ...] = ()
     colours: dict[str, int] | None = None
+    structures: dict[str, Path] = {}
+    empty: bool = False
+    by_name: bool = False
 
 
 class GuidedRecord(BaseModel):

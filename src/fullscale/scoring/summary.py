@@ -63,6 +63,9 @@ class CaseScores:
         ignore_file: the mask that says which, such as a field of view, where there is one.
         mask_files: further masks of the truth, where it is several images.
         colours: what the colours of the truth stand for, where it is an image; see `Case.colours`.
+        structures: file of each structure of the truth, where a list names them one by one.
+        empty: whether there is no mask because nothing is drawn in the case.
+        by_name: whether segments of the truth are told by their names; see `Case.by_name`.
     """
 
     case: str
@@ -76,6 +79,9 @@ class CaseScores:
     ignore_file: Path | None = None
     mask_files: tuple[Path, ...] = ()
     colours: Mapping[str, int] | None = None
+    structures: Mapping[str, Path] = field(default_factory=dict)
+    empty: bool = False
+    by_name: bool = False
 
     def mean(self, metric: str) -> float | None:
         """Average a metric over the labels that are scored in this case; None where none is."""
@@ -270,6 +276,9 @@ class Summary:
                     "ignore_file": None if case.ignore_file is None else self._in_data(case, case.ignore_file),
                     "mask_files": [self._in_data(case, file) for file in case.mask_files],
                     "colours": case.colours,
+                    "structures": {name: self._in_data(case, file) for name, file in case.structures.items()},
+                    "empty": case.empty,
+                    "by_name": case.by_name,
                 }
                 for case in self.cases
             ],
@@ -354,6 +363,9 @@ def _case(record: CaseRecord, data: Path | None, masks: Path | None) -> CaseScor
         None if record.ignore_file is None else folder / record.ignore_file,
         tuple(folder / file for file in record.mask_files),
         record.colours,
+        {name: folder / file for name, file in record.structures.items()},
+        record.empty,
+        record.by_name,
     )
 
 

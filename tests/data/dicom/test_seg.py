@@ -17,7 +17,7 @@ from fullscale.data.dicom.seg import read_seg, write_seg
 from fullscale.data.dicom.series import read_series
 from fullscale.data.labels import Algorithm, LabelScheme
 from fullscale.data.layouts.find import find_dataset
-from fullscale.data.read import read_label
+from fullscale.data.read import read_label, read_truth
 from fullscale.data.volume_files import write_volume
 from fullscale.errors import DataError, GeometryError
 from fullscale.geometry.orientation import reorient
@@ -290,12 +290,17 @@ def test_segmentations_are_the_truth_of_a_data_set_with_their_names(tmp_path: Pa
     assert [case.id for case in inspect_dataset(find_dataset(listed)).usable_cases] == ["case1"]
 
 
-def test_one_number_for_two_structures_is_refused(tmp_path: Path):
+def test_segments_whose_numbers_differ_from_case_to_case_are_told_by_their_names(tmp_path: Path):
     root = write_labelled_set(tmp_path / "set")
     scan = read_series(root / "images" / "case1")
     write_seg(root / "labels" / "case1.dcm", scan.with_array(draw(scan.shape)), {1: "spleen", 2: "liver"}, ALGORITHM)
-    with pytest.raises(DataError, match=r"case1.dcm: segment 1 is 'spleen', in another case 'liver'"):
-        find_dataset(root)
+    dataset = find_dataset(root)
+    assert dataset.labels == {0: "background", 1: "kidney_left", 2: "liver", 3: "spleen"}
+    assert "told by their names" in dataset.problems[0].message
+    drawn = draw((7, 9, SLICES))
+    for case, values in zip(dataset.cases, ((0, 2, 1), (0, 3, 2), (0, 2, 1)), strict=True):
+        array = read_truth(case, LabelScheme(dataset.labels)).array
+        assert [int((array == value).sum()) for value in values] == [int((drawn == value).sum()) for value in range(3)]
 
 
 def test_masks_in_either_format_are_scored_alike(tmp_path: Path):

@@ -126,7 +126,9 @@ def _sources(scan: Volume, new_identifiers: bool = False) -> tuple[list[Any], li
     return sources, notes
 
 
-def read_seg(path: str | Path, like: Volume | None = None, scheme: LabelScheme | None = None) -> Volume:
+def read_seg(
+    path: str | Path, like: Volume | None = None, scheme: LabelScheme | None = None, by_name: bool = False
+) -> Volume:
     """Read a DICOM SEG as a label map: the value of a voxel is its segment's number.
 
     Args:
@@ -134,6 +136,7 @@ def read_seg(path: str | Path, like: Volume | None = None, scheme: LabelScheme |
         like: the grid to place it on, usually the scan's; a segmentation that stores some of the slices only, or them
             in another order, comes out on the whole grid. By default its own grid, from its first to its last frame.
         scheme: whose regions, where they are called like the segments, may overlap.
+        by_name: give segments the values that the scheme has for their names.
 
     Returns:
         Integers `[column, row, slice]` or on the axes of `like`.
@@ -144,7 +147,7 @@ def read_seg(path: str | Path, like: Volume | None = None, scheme: LabelScheme |
     """
     path = Path(path)
     try:
-        volume = _quietly(_read_volume, path, scheme)
+        volume = _quietly(_read_volume, path, scheme, by_name)
         return volume if like is None else place_labels(volume, like)
     except FullscaleError as error:
         raise type(error)(f"{path}: {error}") from error
@@ -277,7 +280,7 @@ def _open(path: Path) -> Segmentation:
     return segread(path)
 
 
-def _read_volume(path: Path, scheme: LabelScheme | None) -> Volume:
+def _read_volume(path: Path, scheme: LabelScheme | None, by_name: bool) -> Volume:
     segmentation = _open(path)
     rows, columns, frames = (int(segmentation.get(name) or 0) for name in ("Rows", "Columns", "NumberOfFrames"))
     require_room(rows * columns * frames, path.stat().st_size, "its header")
@@ -287,8 +290,8 @@ def _read_volume(path: Path, scheme: LabelScheme | None) -> Volume:
     if geometry is not None:
         require_room(math.prod(geometry.spatial_shape), path.stat().st_size, "its header")
     names = unique_names(segment_names(path))
-    values = values_of_segments(names, scheme)
-    if max(map(len, values)) > 1:  # segments may overlap
+    values = values_of_segments(names, scheme, by_name)
+    if by_name or max(map(len, values)) > 1:  # segments may overlap, or their numbers say nothing
         volume = _segment(segmentation, next(iter(names)))
         masks = ((name, _segment(segmentation, number).array != 0) for number, name in names.items())
         array = label_map(masks, volume.array.shape, values)

@@ -37,6 +37,7 @@ class Description:
         ending: of the names of image and label files, such as ".nii.gz" (nnU-Net), or None.
         labelled: names of the structures that were drawn in a case, for the cases of which it is said.
         colours: name of the structure of each colour of a mask that is an image.
+        empty: names of the cases that have no mask because nothing is drawn in them.
         notes: what is declared and not used.
     """
 
@@ -50,6 +51,7 @@ class Description:
     ending: str | None = None
     labelled: dict[str, tuple[str, ...]] = field(default_factory=dict)
     colours: dict[str, str] = field(default_factory=dict)
+    empty: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -64,6 +66,7 @@ class Description:
             "ignore": self.labels.ignore,
             "labelled": self.labelled,
             "colours": self.colours,
+            "empty": self.empty,
         }
         return {attribute: value for attribute, value in facts.items() if value}
 
@@ -109,6 +112,7 @@ def read_description(path: Path) -> Description:
         ending=_ending(path, content.get("file_ending")),
         labelled=_labelled(path, content.get("labelled")),
         colours=read_colours(content["colours"], str(path)) if "colours" in content else {},
+        empty=_empty(path, content.get("empty", [])),
         notes=(*labels.notes, *unused),
     )
 
@@ -118,6 +122,13 @@ def _labelled(path: Path, table: Any) -> dict[str, tuple[str, ...]]:
     if not isinstance(table, dict | None):
         raise DataError(f"{path}: 'labelled' is {table!r:.80}, expected names of structures by case")
     return {case: drawn_structures(path, f"case {case!r:.80}", names) for case, names in (table or {}).items()}
+
+
+def _empty(path: Path, names: Any) -> tuple[str, ...]:
+    """Read the names of the cases in which nothing is drawn."""
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise DataError(f"{path}: 'empty' is {names!r:.80}, expected a list of the cases without a mask to draw")
+    return tuple(names)
 
 
 def _ending(path: Path, declared: Any) -> str | None:

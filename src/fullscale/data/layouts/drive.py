@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from fullscale.data.case import Case, Dataset, Problem
+from fullscale.data.case import LEFT_OUT, Case, Dataset, Problem
 from fullscale.data.image_files import WHITE
 from fullscale.data.layouts.description import beside
 from fullscale.data.layouts.folders import subfolders, volumes
@@ -30,7 +30,7 @@ def recognise(root: Path) -> Dataset | None:
         case = Case.of_image(volume_stem(image), image, truths.pop(number, None))
         dataset.add(replace(case, ignore=views.get(number)))
         if case.label is None:
-            dataset.problems.append(Problem(case.id, f"{image}: has no label, left out of training", "warning"))
+            dataset.problems.append(Problem(case.id, f"{image}: has no label, {LEFT_OUT}", "warning"))
     for label in truths.values():
         dataset.problems.append(Problem(volume_stem(label), f"{label}: is a label without its image"))
     others = subfolders(folders[_TEST]) if whole and _TEST in folders else {}

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-from fullscale.data.case import WHOLE_SET, Dataset, Problem
+from fullscale.data.case import LEFT_OUT, WHOLE_SET, Dataset, Problem
 from fullscale.data.layouts import (
     chaos,
     decathlon,
@@ -102,15 +103,30 @@ def _finish(dataset: Dataset) -> Dataset:
                     f"{dataset.root}: the case name '{first.id}' stands for two images, {first.first} and "
                     f"{second.first}; remove one, or give a CSV file with a column 'case'"
                 )
-    dataset = with_structure_names(dataset)
-    strangers = dataset.labelled.keys() - {case.id for case in (*dataset.cases, *dataset.unlabelled)}
-    for name in sorted(strangers):
-        dataset.problems.append(Problem(name, "dataset.json says what is 'labelled' in it, but there is no such case"))
+    dataset = with_structure_names(_with_empty(dataset))
+    there = {case.id for case in (*dataset.cases, *dataset.unlabelled)}
+    said = {"says what is 'labelled' in it": dataset.labelled, "says that it is 'empty'": dataset.empty}
+    for what, names in said.items():
+        for name in sorted(set(names) - there):
+            dataset.problems.append(Problem(name, f"dataset.json {what}, but there is no such case"))
     litter = _litter(dataset)
     if litter:
         message = f"files left by the operating system are passed over: {len(litter)}, such as {litter[0]}"
         dataset.problems.append(Problem(WHOLE_SET, message, "warning"))
     return dataset
+
+
+def _with_empty(dataset: Dataset) -> Dataset:
+    """Take back that cases without a mask are left out, where the data set says that nothing is drawn in them.
+
+    Raises:
+        DataError: one of them has a mask.
+    """
+    for case in dataset.cases:
+        if case.id in dataset.empty and not case.empty:
+            raise DataError(f"{dataset.root}: case {case.id} is said to be 'empty', and has the mask {case.label}")
+    told = [p for p in dataset.problems if not (p.case in dataset.empty and p.message.endswith(LEFT_OUT))]
+    return replace(dataset, problems=told)
 
 
 def _litter(dataset: Dataset) -> list[Path]:

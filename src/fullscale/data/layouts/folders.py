@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fullscale.data.case import Case, Dataset, Problem
+from fullscale.data.case import LEFT_OUT, Case, Dataset, Problem
 from fullscale.data.dicom.series import is_study
 from fullscale.data.image_files import is_picture
 from fullscale.data.volume_files import volume_suffix
@@ -44,6 +44,6 @@ def pair(dataset: Dataset, images: list[tuple[str, Path]], labels: dict[str, Pat
     for name, image in images:
         dataset.add(Case.of_image(name, image, labels.get(name)))
         if name not in labels:
-            dataset.problems.append(Problem(name, f"{image}: has no label, left out of training", "warning"))
+            dataset.problems.append(Problem(name, f"{image}: has no label, {LEFT_OUT}", "warning"))
     for name in sorted(labels.keys() - dict(images).keys()):
         dataset.problems.append(Problem(name, f"{labels[name]}: is a label without its image"))

@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from fullscale.data.case import Case, Dataset, Problem
+from fullscale.data.case import LEFT_OUT, Case, Dataset, Problem
 from fullscale.data.layouts.description import beside
 from fullscale.data.layouts.folders import subfolders, volumes
 from fullscale.data.volume_files import volume_stem
@@ -35,7 +35,7 @@ def _add(dataset: Dataset, name: str, image: Path, masks: list[Path]) -> None:
         dataset.add(replace(Case.of_image(name, image, masks[0]), masks=tuple(masks[1:])))
         return
     found = _MASK.match(volume_stem(image))
-    text = "is a label without its image" if found else "has no label, left out of training"
+    text = "is a label without its image" if found else f"has no label, {LEFT_OUT}"
     dataset.problems.append(Problem(name, f"{image}: {text}", "error" if found else "warning"))
     if not found:
         dataset.add(Case.of_image(name, image))

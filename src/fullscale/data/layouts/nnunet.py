@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from fullscale.data.case import WHOLE_SET, Dataset, Problem
+from fullscale.data.case import LEFT_OUT, WHOLE_SET, Case, Dataset, Problem
 from fullscale.data.layouts.description import beside
 from fullscale.data.layouts.folders import TEST_FOLDER, subfolders, volumes
 from fullscale.data.layouts.rows import add_channels
@@ -40,12 +40,12 @@ def recognise(root: Path) -> Dataset | None:
         message = f"files that do not end in '{declared.ending}' are passed over: {len(others)}, such as {others[0]}"
         dataset.problems.append(Problem(WHOLE_SET, message, "warning"))
     for name, files in _by_case(images, dataset.channels).items():
-        add_channels(dataset, name, files, labels.get(name))
+        add_channels(dataset, Case(name, files, labels.get(name), group=name))
         if name not in labels:
             file = next(iter(files.values()))
-            dataset.problems.append(Problem(name, f"{file}: has no label, left out of training", "warning"))
+            dataset.problems.append(Problem(name, f"{file}: has no label, {LEFT_OUT}", "warning"))
     for name, files in _by_case(tests, dataset.channels).items():
-        add_channels(dataset, name, files, None)
+        add_channels(dataset, Case(name, files, None, group=name))
     for name in sorted(labels.keys() - {_case_name(file) for file in images}):
         dataset.problems.append(Problem(name, f"{labels[name]}: is a label without its image"))
     return dataset

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from fullscale.data.case import ONE_CHANNEL, Dataset, Problem
+from fullscale.data.case import LEFT_OUT, ONE_CHANNEL, Case, Dataset, Problem
 from fullscale.data.layouts.description import SEQUENCES, beside
 from fullscale.data.layouts.folders import visible, volumes
 from fullscale.data.layouts.rows import add_channels
@@ -33,9 +33,9 @@ def recognise(root: Path) -> Dataset | None:
     for name, parts in patients.items():
         label = _label(parts)
         files = images[name] if len(channels) > 1 else dict(zip(channels, images[name].values(), strict=False))
-        add_channels(dataset, name, files, parts[label] if label else None)
+        add_channels(dataset, Case(name, files, parts[label] if label else None, group=name))
         if label is None:
-            dataset.problems.append(Problem(name, f"{root / name}: has no label, left out of training", "warning"))
+            dataset.problems.append(Problem(name, f"{root / name}: has no label, {LEFT_OUT}", "warning"))
         for other in (part for part in parts if part.lower() in _NOT_SCANS):
             dataset.problems.append(Problem(name, f"{parts[other].name} is no channel, and passed over", "warning"))
     return dataset

@@ -6,7 +6,7 @@ import csv
 import difflib
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,13 @@ COLUMNS = ("image", "label", "case", "patient", "ignore", "labelled")
 relative to the list's folder. `ignore` is a mask in whose 0 voxels nothing is known, and `labelled` names the
 structures that were drawn: in CSV with `|` between them, in JSON as a list."""
 
-CHANNEL = "image:"
-"""Begins the name of a column that holds one channel of several, such as `image:flair`."""
+CHANNEL, STRUCTURE = "image:", "label:"
+"""Begin the names of columns that hold one channel or one structure of several: `image:flair`, `label:liver`."""
+EMPTY = "empty"
+"""Stands in the place of a mask where nothing is drawn because there is nothing to draw."""
 
 _OTHER_NAMES = {"mask": "label"}
+_OTHER_BEGINNINGS = {"mask:": STRUCTURE}
 _BETWEEN_NAMES = "|"
 _NEARLY = 0.8
 """Likeness from which an unknown column is taken for a slip of the pen: "patient_id" is one, "age" is none."""
@@ -37,6 +40,8 @@ class Row:
     Attributes:
         images: path of each channel by name; of a scan of one channel, that name is `ONE_CHANNEL`.
         label: path of its label map.
+        structures: path of the mask of each structure, where they have one each.
+        absent: names of the structures that are not in the case; with `None`, none is.
         case: name of the case.
         patient: name of the patient.
         ignore: path of a mask in whose 0 voxels nothing is known.
@@ -51,6 +56,27 @@ class Row:
     ignore: Path | None = None
     labelled: tuple[str, ...] | None = None
     unknown: tuple[str, ...] = ()
+    structures: Mapping[str, Path] = field(default_factory=dict)
+    absent: tuple[str | None, ...] = ()
+
+    @property
+    def case_id(self) -> str:
+        """The name of the case, by default that of its first image."""
+        return self.case or volume_stem(next(iter(self.images.values())))
+
+    @property
+    def drawn(self) -> tuple[str, ...] | None:
+        """Names of the structures of which the row says something; None where it does not tell them apart."""
+        named = [name for name in self.absent if name is not None]
+        return self.labelled if self.labelled is not None or not named else (*self.structures, *named)
+
+    def as_case(self) -> Case:
+        """Make the case of the row, its channels in the order of the row."""
+        label = self.label or next(iter(self.structures.values()), None)
+        name = self.case_id
+        case = Case(name, dict(self.images), label, name if self.patient is None else self.patient, self.ignore)
+        case = replace(case, labelled=self.drawn, structures=self.structures)
+        return case.with_nothing_drawn() if label is None and self.absent else case
 
 
 def json_rows(path: Path, content: Any) -> list[Row]:
@@ -88,9 +114,12 @@ def csv_rows(path: Path) -> list[Row]:
 
 
 def _column(name: str) -> str:
-    """Return the name of a column in lower case; that of a channel stays as it is written."""
+    """Return the name of a column in lower case; that of a channel or a structure stays as it is written."""
     name = name.strip()
-    return CHANNEL + name[len(CHANNEL) :].strip() if name.lower().startswith(CHANNEL) else name.lower()
+    for beginning in (CHANNEL, STRUCTURE, *_OTHER_BEGINNINGS):
+        if name.lower().startswith(beginning):
+            return _OTHER_BEGINNINGS.get(beginning, beginning) + name[len(beginning) :].strip()
+    return name.lower()
 
 
 def _row(path: Path, place: str, entry: Any) -> Row:
@@ -109,15 +138,18 @@ def _row(path: Path, place: str, entry: Any) -> Row:
         if column in found:
             raise DataError(f"{path}: {place} names two label maps, by 'label' and by 'mask'; remove one")
         found[column] = str(value).strip()
-    label, ignored = (path.parent / found[column] if column in found else None for column in ("label", "ignore"))
+    masks, absent = _masks(path, place, found)
+    label, ignored = masks.pop(None, None), path.parent / found["ignore"] if "ignore" in found else None
     drawn = None if labelled is None else drawn_structures(path, place, labelled)
-    return Row(_images(path, place, found), label, found.get("case"), found.get("patient"), ignored, drawn, unknown)
+    structures = {name: file for name, file in masks.items() if name is not None}
+    case, patient = found.get("case"), found.get("patient")
+    return Row(_images(path, place, found), label, case, patient, ignored, drawn, unknown, structures, absent)
 
 
 def _is_known(path: Path, name: str) -> bool:
     """Tell whether a list may have a column; one that is nearly known is refused, as what it says would be lost."""
     known = (*COLUMNS, *_OTHER_NAMES)
-    if name in known or name.startswith(CHANNEL):
+    if name in known or name.startswith((CHANNEL, STRUCTURE)):
         return True
     close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=_NEARLY)
     if close:
@@ -135,6 +167,25 @@ def _images(path: Path, place: str, found: Mapping[str, str]) -> dict[str, Path]
     if not images:
         raise DataError(f"{path}: {place} names no image")
     return images
+
+
+def _masks(path: Path, place: str, found: Mapping[str, str]) -> tuple[dict[str | None, Path], tuple[str | None, ...]]:
+    """Return the mask of each structure that a row names, and the structures that it calls empty.
+
+    The name of the label map of all of them is None.
+    """
+    masks: dict[str | None, str] = {
+        name[len(STRUCTURE) :]: text for name, text in found.items() if name.startswith(STRUCTURE)
+    }
+    if "label" in found and masks:
+        raise DataError(f"{path}: {place} names a label map and structures (label:NAME); expected one or the other")
+    if "label" in found:
+        masks[None] = found["label"]
+    absent = tuple(name for name, text in masks.items() if text.lower() == EMPTY)
+    if absent and is_there(path.parent / masks[absent[0]]):
+        file = masks[absent[0]]
+        raise DataError(f"{path}: {place} says '{file}', a file here and the word for no mask; call it './{file}'")
+    return {name: path.parent / text for name, text in masks.items() if name not in absent}, absent
 
 
 def drawn_structures(path: Path, place: str, value: Any) -> tuple[str, ...]:
@@ -159,13 +210,12 @@ def add_rows(dataset: Dataset, rows: Iterable[Row]) -> None:
     unknown: Counter[str] = Counter()
     for row in rows:
         unknown.update(row.unknown)
-        name = row.case or volume_stem(next(iter(row.images.values())))
-        files = (*row.images.values(), row.label, row.ignore)
+        files = (*row.images.values(), row.label, *row.structures.values(), row.ignore)
         missing = [file for file in files if file is not None and not is_there(file)]
         if missing:
-            dataset.problems.append(Problem(name, f"{missing[0]}: no such file, the list names it"))
+            dataset.problems.append(Problem(row.case_id, f"{missing[0]}: no such file, the list names it"))
         else:
-            add_channels(dataset, name, row.images, row.label, row.patient, row.ignore, row.labelled)
+            add_channels(dataset, row.as_case())
     for column, count in unknown.items():
         message = (
             f"the column '{column}' ({count} cases) is not understood and passed over; known: {', '.join(COLUMNS)}"
@@ -173,27 +223,19 @@ def add_rows(dataset: Dataset, rows: Iterable[Row]) -> None:
         dataset.problems.append(Problem(WHOLE_SET, message, "warning"))
 
 
-def add_channels(
-    dataset: Dataset,
-    name: str,
-    files: Mapping[str, Path],
-    label: Path | None,
-    group: str | None = None,
-    ignore: Path | None = None,
-    labelled: tuple[str, ...] | None = None,
-) -> None:
+def add_channels(dataset: Dataset, case: Case) -> None:
     """Take in a case with the channels of the data set, in their order; one with others is a problem.
 
     A colour image alone holds three of them, in the order of the data set.
     """
+    files = case.channels
     if len(files) == 1 and len(dataset.channels) == len(COLOURS) and holds_colours(only := next(iter(files.values()))):
         files = dict.fromkeys(dataset.channels, only)
     if set(files) != set(dataset.channels):
         has, wants = (", ".join(names) for names in (files, dataset.channels))
-        dataset.problems.append(Problem(name, f"has the channels {has}, the data set {wants}"))
+        dataset.problems.append(Problem(case.id, f"has the channels {has}, the data set {wants}"))
         return
-    ordered = {channel: files[channel] for channel in dataset.channels}
-    dataset.add(Case(name, ordered, label, name if group is None else group, ignore, labelled))
+    dataset.add(replace(case, channels={channel: files[channel] for channel in dataset.channels}))
 
 
 def is_there(path: Path) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from fullscale.data.case import ONE_CHANNEL, Dataset, Problem
+from fullscale.data.case import LEFT_OUT, ONE_CHANNEL, Case, Dataset, Problem
 from fullscale.data.layouts.description import beside
 from fullscale.data.layouts.folders import subfolders, visible, volumes
 from fullscale.data.layouts.rows import add_channels
@@ -32,9 +32,9 @@ def recognise(root: Path) -> Dataset | None:
         truth = subfolders(folder)[_TRUTH]
         scan = files if len(channels) > 1 or len(files) > 1 else {ONE_CHANNEL: next(iter(files.values()))}
         has_labels = bool(structure_files(truth))
-        add_channels(dataset, name, scan, truth if has_labels else None)
+        add_channels(dataset, Case(name, scan, truth if has_labels else None, group=name))
         if not has_labels:
-            dataset.problems.append(Problem(name, f"{truth}: holds no masks, left out of training", "warning"))
+            dataset.problems.append(Problem(name, f"{truth}: holds no masks, {LEFT_OUT}", "warning"))
     return dataset
 
 

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 from fullscale.data.case import WHOLE_SET, Case, Dataset, Problem
 from fullscale.data.dicom.headers import is_seg, segment_names
 from fullscale.data.labels import BACKGROUND
 from fullscale.data.slicer import slicer_segments
-from fullscale.data.structure_files import structure_files
+from fullscale.data.structure_files import structures_of
 from fullscale.errors import DataError
 
 
 def with_structure_names(dataset: Dataset) -> Dataset:
     """Name the labels of a data set after what its label files say, where nothing else names them.
 
-    Of one file a structure, a case that lacks the file of a structure is not labelled for it.
+    Of one file a structure, a case that lacks the file of a structure is not labelled for it. Segments whose numbers
+    differ from case to case are told by their names.
 
     Raises:
         DataError: one number is another structure from file to file, or files of one structure stand beside label maps
             whose values have no names.
     """
-    files = {case.id: structure_files(case.label) for case in dataset.cases if case.label is not None}
+    files = {case.id: structures_of(case) for case in dataset.cases if not case.empty}
     if any(files.values()):
         return _with_files(dataset, files)
     if dataset.labels is None and not dataset.regions:
-        return replace(dataset, labels=_segment_labels(dataset))
+        return _with_segments(dataset)
     return dataset
 
 
@@ -45,7 +48,7 @@ def _with_files(dataset: Dataset, files: dict[str, dict[str, Path]]) -> Dataset:
         dataset.problems.append(Problem(WHOLE_SET, text, "warning"))
     labels = dataset.labels if declared else BACKGROUND | dict(enumerate(found, start=1))
     names = [name for name in found if name not in unused]
-    cases = [_with_labelled(case, names, files[case.id]) for case in dataset.cases]
+    cases = [_with_labelled(case, names, files.get(case.id, {})) for case in dataset.cases]
     lacking = [after for before, after in zip(dataset.cases, cases, strict=True) if after is not before]
     if lacking:
         name = next(name for name in names if name not in files[lacking[0].id])
@@ -61,17 +64,36 @@ def _with_labelled(case: Case, names: list[str], files: dict[str, Path]) -> Case
     return replace(case, labelled=tuple(name for name in names if name in files))
 
 
-def _segment_labels(dataset: Dataset) -> dict[int, str] | None:
-    """Take the names from segmentations of DICOM and 3D Slicer among the masks; None where there is none."""
-    labels: dict[int, str] = {}
-    for case in dataset.cases:
-        for number, name in _names_of(case.label).items() if case.label else ():
-            if labels.setdefault(number, name) != name:
-                raise DataError(
-                    f"{case.label}: segment {number} is {name!r}, in another case {labels[number]!r}; give a structure "
-                    "one number in all cases, or write one file a structure (CASE/segmentations/NAME.nii.gz)"
-                )
-    return BACKGROUND | dict(sorted(labels.items())) if labels else None
+def _with_segments(dataset: Dataset) -> Dataset:
+    """Name the labels after the segments of DICOM and 3D Slicer among the masks."""
+    segments = [(case.label, _names_of(case.label)) for case in dataset.cases if case.label and not case.empty]
+    pairs = sorted({pair for _, names in segments for pair in names.items()})
+    if len(dict(pairs)) == len(pairs):  # one number is one name in all cases
+        return replace(dataset, labels=BACKGROUND | dict(pairs) if pairs else None)
+    for label, names in segments:
+        _require_told_by_names(label, names)
+    found = sorted({name for _, name in pairs})
+    number, name = next(pair for pair, after in pairwise(pairs) if pair[0] == after[0])
+    other = dict(pairs)[number]
+    text = f"segments are told by their names, as their numbers differ from case to case: {number} is {name!r} and "
+    dataset.problems.append(Problem(WHOLE_SET, f"{text}{other!r}", "warning"))
+    cases = [replace(case, by_name=not case.empty) for case in dataset.cases]
+    return replace(dataset, cases=cases, labels=BACKGROUND | dict(enumerate(found, start=1)), named_by_files=True)
+
+
+def _require_told_by_names(label: Path, names: dict[int, str]) -> None:
+    """Refuse a label map without names among segments whose numbers differ, and a name that is given twice."""
+    if not names:
+        raise DataError(
+            f"{label}: has no names, and the numbers of segments differ from case to case; write it as a "
+            "segmentation too, or one file a structure (CASE/segmentations/NAME.nii.gz)"
+        )
+    twice = [name for name, count in Counter(names.values()).items() if count > 1]
+    if twice:
+        raise DataError(
+            f"{label}: calls two segments {twice[0]!r}, and the numbers of segments "
+            "differ from case to case; give each its own name"
+        )
 
 
 def _names_of(label: Path) -> dict[int, str]:
