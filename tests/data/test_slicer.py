@@ -135,9 +135,9 @@ def test_segments_whose_numbers_differ_from_case_to_case_are_told_by_their_names
     inspection = inspect_dataset(dataset, choice=LabelChoice({3: "spleen"}))
     assert not inspection.errors
     assert [facts.label_voxels for facts in inspection.facts.values()] == [{0: 708, 3: 12}, {0: 672, 3: 48}]
-    write_volume(tmp_path / "masks" / "p2.nii.gz", Volume(np.array([0, 2, 1], np.uint8)[drawn()], AFFINE))
-    write_volume(tmp_path / "masks" / "p1.nii.gz", Volume(drawn(), AFFINE))
-    summary = evaluate(tmp_path / "masks", tmp_path)
+    write_volume(tmp_path / "found" / "p2.nii.gz", Volume(np.array([0, 2, 1], np.uint8)[drawn()], AFFINE))
+    write_volume(tmp_path / "found" / "p1.nii.gz", Volume(drawn(), AFFINE))
+    summary = evaluate(tmp_path / "found", tmp_path)
     assert [case.mean("Dice") for case in summary.cases] == [1, 1]
     write_summary(summary, tmp_path / "scores.json")
     read = read_summary(tmp_path / "scores.json")

@@ -293,7 +293,7 @@ def _read_volume(path: Path, scheme: LabelScheme | None, by_name: bool) -> Volum
     values = values_of_segments(names, scheme, by_name)
     if by_name or max(map(len, values)) > 1:  # segments may overlap, or their numbers say nothing
         volume = _segment(segmentation, next(iter(names)))
-        masks = ((name, _segment(segmentation, number).array != 0) for number, name in names.items())
+        masks = ((name, _segment(segmentation, number).array == number) for number, name in names.items())
         array = label_map(masks, volume.array.shape, values)
     else:
         volume = segmentation.get_volume(combine_segments=True, allow_missing_positions=True)
