@@ -80,6 +80,8 @@ def test_content_model_and_options_decide_what_is_done_not_names_nor_times(
     assert not any(result.earlier for result in segment(archive, soft).values())
     quick = replace(soft, model=replace(soft.model, quick=True))
     assert not any(result.earlier for result in segment(archive, quick).values())
+    coarse = replace(quick, model=replace(quick.model, region="coarse"))
+    assert not any(result.earlier for result in segment(archive, coarse).values())
 
 
 def test_a_mask_that_is_not_ours_is_left_alone(archive: Path, request_for: ArchiveRequest) -> None:

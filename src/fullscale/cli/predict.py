@@ -58,6 +58,10 @@ def predict(
     no_postprocess: Annotated[
         bool, typer.Option("--no-postprocess", help="Leave out the post-processing that validation chose.")
     ] = False,
+    region: Annotated[
+        Literal["whole", "coarse"],
+        typer.Option(help="coarse: look only around what a coarse pass finds; quicker, and nearly the same mask."),
+    ] = "whole",
     archive: Annotated[
         bool, typer.Option("--archive", help="Each entry of a folder is a case; what is done is not done again.")
     ] = False,
@@ -81,7 +85,7 @@ def predict(
     from fullscale.inference.batch import OutputOptions, find_scans, planned_copies, planned_outputs, predict_scans
     from fullscale.outputs import claimed
 
-    asked = ModelRequest(model, device, batch_size, quick, not no_postprocess)
+    asked = ModelRequest(model, device, batch_size, quick, not no_postprocess, region)
     predictor = asked.load()
     one, by_channel = parse_series(series or [], predictor.channels)
     dicom = DicomReadOptions(one, phase, allow_gaps, untilt, fix_identifiers, by_channel)

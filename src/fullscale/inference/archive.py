@@ -176,5 +176,12 @@ def _how(request: ArchiveRequest) -> str:
     """Name how scans are worked on: the model and everything that changes a mask."""
     model = request.model
     card = model.load().card
-    settings = [card.digest, model.path.suffix == ".onnx", model.quick, model.postprocess, request.resample_channels]
+    settings = [
+        card.digest,
+        model.path.suffix == ".onnx",
+        model.quick,
+        model.postprocess,
+        model.region,
+        request.resample_channels,
+    ]
     return digest_of(json.dumps([*settings, asdict(request.options), asdict(request.dicom)]))

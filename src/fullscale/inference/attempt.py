@@ -19,6 +19,7 @@ from fullscale.errors import DataError, FullscaleError
 from fullscale.files import safe_name
 from fullscale.inference.batch import OutputOptions, Result, find_scans, planned_copies, planned_outputs, predict_scans
 from fullscale.inference.predictor import Predictor
+from fullscale.inference.region import RegionMode
 from fullscale.inference.runtimes.torch import choose_device
 from fullscale.work.executor import describe_failure
 from fullscale.work.ledger import Row, State, write_row
@@ -39,6 +40,7 @@ class ModelRequest:
     batch_size: int | None = None
     quick: bool = False
     postprocess: bool = True
+    region: RegionMode = "whole"
 
     def load(self) -> Predictor:
         """Load it, once in a process."""
@@ -279,4 +281,4 @@ def _state(path: Path) -> tuple[int, ...]:
 
 @cache
 def _load(model: ModelRequest) -> Predictor:
-    return Predictor.from_run(model.path, model.device, model.batch_size, model.quick, model.postprocess)
+    return Predictor.from_run(model.path, model.device, model.batch_size, model.quick, model.postprocess, model.region)

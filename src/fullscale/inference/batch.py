@@ -28,6 +28,7 @@ from fullscale.geometry.units import SIZE, Unit
 from fullscale.geometry.volume import Volume
 from fullscale.inference.familiar import strange_scan, strange_volumes, trained_distribution
 from fullscale.inference.predictor import Predictor, first_of
+from fullscale.inference.stages import Stages
 from fullscale.progress import Progress, ignore
 from fullscale.work.executor import make_executor, map_cases
 from fullscale.work.machine import choose_jobs
@@ -67,6 +68,7 @@ class Result:
         notes: what is to be known about it: what was chosen, resampled, or looks wrong.
         structure_ml: volume of each structure, in ml; of images its area, in what `unit` says.
         elapsed_s: from reading the scan to writing the mask.
+        seconds: of each stage of that, see `Stages`.
         unit: what the scan is counted in.
     """
 
@@ -77,6 +79,7 @@ class Result:
     notes: list[str] = field(default_factory=list)
     structure_ml: dict[str, float] = field(default_factory=dict)
     elapsed_s: float = 0.0
+    seconds: dict[str, float] = field(default_factory=dict)
     unit: Unit = "mm"
 
     @property
@@ -88,7 +91,8 @@ class Result:
         """Say each structure's volume and the time."""
         form = ".0f" if self.unit == "px" else ".1f"
         structures = ", ".join(f"{name} {size:{form}} {SIZE[self.unit]}" for name, size in self.structure_ml.items())
-        return f"{structures} ({self.elapsed_s:.1f} s)"
+        stages = "".join(f", {stage} {seconds:.1f}" for stage, seconds in self.seconds.items())
+        return f"{structures} ({self.elapsed_s:.1f} s{stages})"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -257,12 +261,14 @@ def _segment(
 ) -> Result:
     """Segment one scan; what was noticed before it failed is kept."""
     result = Result(scan.path)
-    started = time.perf_counter()
+    started, stages = time.perf_counter(), Stages()
     try:
-        channels = read_scan(scan, predictor.value.channels, dicom, resample)
-        _predict(predictor.value, result, output, scan, channels, options, dicom)
+        with stages.timed("reading"):
+            channels = read_scan(scan, predictor.value.channels, dicom, resample)
+        _predict(predictor.value, result, output, scan, channels, options, dicom, stages)
     except DataError as error:
         result.error = str(error)
+    result.seconds = {stage: round(seconds, 2) for stage, seconds in stages.seconds.items()}
     result.elapsed_s = round(time.perf_counter() - started, 2)
     return result
 
@@ -275,6 +281,7 @@ def _predict(
     channels: dict[str, Volume],
     options: OutputOptions,
     dicom: DicomReadOptions,
+    stages: Stages,
 ) -> None:
     scan = first_of(channels)
     result.notes = [note for channel in channels.values() for note in channel.notes]
@@ -288,7 +295,8 @@ def _predict(
     if options.probabilities:
         labels, soft = predictor.predict_probabilities(channels)
     else:
-        labels = predictor.predict(channels)
+        labels = predictor.predict(channels, stages=stages)
+        result.notes += stages.notes
     voxels = predictor.card.scheme.voxels(labels.array)
     result.structure_ml = {structure: float(count * labels.voxel_ml) for structure, count in voxels.items()}
     result.unit = labels.unit
@@ -297,6 +305,20 @@ def _predict(
         result.notes += [
             f"unlike the scans that the model was trained on, so do not trust the mask: {'; '.join(strange)}"
         ]
+    with stages.timed("writing"):
+        _write(predictor, result, output, found, labels, soft, options, as_seg)
+
+
+def _write(
+    predictor: Predictor,
+    result: Result,
+    output: Path,
+    found: Scan,
+    labels: Volume,
+    soft: dict[str, Volume],
+    options: OutputOptions,
+    as_seg: bool,
+) -> None:
     suffix = mask_suffix(result.scan)
     name = safe_name(found.name)
     if options.format != "seg":

@@ -18,9 +18,11 @@ from fullscale.inference.combine import Combination
 from fullscale.inference.mirrors import mirrored
 from fullscale.inference.onto_scan import onto_slices
 from fullscale.inference.postprocess import apply_rules
+from fullscale.inference.region import SMALLEST, Box, BoxView, RegionMode, find_box, segment_box
 from fullscale.inference.runtimes.load import RunningMember, load_members
 from fullscale.inference.runtimes.torch import TorchRuntime, choose_device
 from fullscale.inference.scan import Scans, as_channels
+from fullscale.inference.stages import Stages
 from fullscale.networks.protocol import Network
 from fullscale.progress import Progress, ignore
 from fullscale.views.patches import PatchView
@@ -47,6 +49,8 @@ class Predictor:
         quick: take the first member alone, and leave out the mirrored images and the post-processing that its card
             asks for.
         postprocess: do what the card says to the mask, as validation chose it.
+        region: "whole" shows the network every slice whole. "coarse" looks for the structures in every few slices at
+            half the resolution first, and then only around them; see `inference/region.py`.
     """
 
     def __init__(
@@ -56,11 +60,13 @@ class Predictor:
         batch_size: int | None = None,
         quick: bool = False,
         postprocess: bool = True,
+        region: RegionMode = "whole",
     ) -> None:
         self.card = card
         self.members = list(members[:1] if quick else members)
         self.batch_size = batch_size
         self.quick = quick
+        self.region = region
         self.rules = card.postprocess if postprocess and not quick else ()
 
     def describe(self) -> str:
@@ -71,7 +77,8 @@ class Predictor:
         turned = f", with mirror images ({', '.join(sorted(mirrors))})" if mirrors else ""
         models = "one model" if len(cards) == 1 else f"{len(cards)} models, whose probabilities are averaged"
         then = f"; post-processing: {', '.join(rule.what for rule in self.rules)}" if self.rules else ""
-        return f"each scan is segmented in {views} by {models}{turned}{then}"
+        where = "around the structures that a coarse pass finds" if self.region == "coarse" else "whole"
+        return f"each scan is segmented {where}, in {views}, by {models}{turned}{then}"
 
     @classmethod
     def from_run(
@@ -81,6 +88,7 @@ class Predictor:
         batch_size: int | None = None,
         quick: bool = False,
         postprocess: bool = True,
+        region: RegionMode = "whole",
     ) -> Predictor:
         """Load a run folder (all its folds), a fold of it, a bundle, or an exported `.onnx` with its `.json` beside it.
 
@@ -91,12 +99,13 @@ class Predictor:
             quick: take the first member alone, and leave out the mirrored images and the post-processing that its card
                 asks for.
             postprocess: do what the card says to the mask, as validation chose it.
+            region: "whole", or "coarse" to look only around what a coarse pass finds.
 
         Raises:
             DataError: there is no model, or it is damaged.
             UsageError: the device is not there.
         """
-        return cls(*load_members(Path(folder), device), batch_size, quick, postprocess)
+        return cls(*load_members(Path(folder), device), batch_size, quick, postprocess, region)
 
     @classmethod
     def from_network(
@@ -122,6 +131,7 @@ class Predictor:
         progress: Progress = ignore,
         *,
         spacing_mm: Sequence[float] | None = None,
+        stages: Stages | None = None,
     ) -> Volume:
         """Segment a scan.
 
@@ -131,6 +141,7 @@ class Predictor:
                 `[C, X, Y, Z]`.
             progress: told of the slices that are done.
             spacing_mm: of an array, the distance between voxel centres along X, Y and Z; for an array only.
+            stages: takes the seconds of each stage, and what is to be known about them.
 
         Returns:
             Labels (uint8, or uint16 where a label is above 255) on the scan's own grid, with its affine and header.
@@ -139,7 +150,8 @@ class Predictor:
             DataError: the scan cannot be read, holds NaN, or is too large for the memory that is free.
             UsageError: an array comes without its spacing, or anything else with one.
         """
-        return self._segment(as_channels(scan, self.channels, spacing_mm, self.resamples_channels), None, progress)
+        channels = as_channels(scan, self.channels, spacing_mm, self.resamples_channels)
+        return self._segment(channels, None, progress, stages or Stages())
 
     def predict_probabilities(
         self,
@@ -150,13 +162,13 @@ class Predictor:
     ) -> tuple[Volume, dict[str, Volume]]:
         """Segment a scan, and tell for each structure its probability (float16) on the scan's own grid.
 
-        Post-processing changes the mask and leaves probabilities as they are.
+        Post-processing changes the mask and leaves probabilities as they are. The scan is always seen whole.
         A structure that the guidance finds absent from a slice has probability exactly 0 there; in patches, where it is
         absent from all tiles around a voxel, at most 1e-13. Arguments and errors are those of `predict`.
         """
         soft: list[npt.NDArray[np.float16]] = []
         channels = as_channels(scan, self.channels, spacing_mm, self.resamples_channels)
-        labels = self._segment(channels, soft, progress)
+        labels = self._segment(channels, soft, progress, Stages())
         volume = first_of(channels)
         geometry = self.geometry(volume)
         structures = np.concatenate(soft).swapaxes(0, 1)
@@ -194,49 +206,116 @@ class Predictor:
         Raises:
             DataError: the scan holds NaN, or is too large for the memory that is free; at once, not at the first slab.
         """
+        return self._slabs(self._prepared(channels), self.geometry(first_of(channels)).shape, compute)
+
+    def _prepared(self, channels: Mapping[str, Volume]) -> list[npt.NDArray[np.float32]]:
+        """Bring a scan to what each member is shown, `[C, S, h, w]`; members of one recipe share it."""
         scan = first_of(channels)
-        views = [view_of(member.card, self.batch_size) for member in self.members]
         require_memory(scan, [member.card for member in self.members])
         images: dict[Recipe, npt.NDArray[np.float32]] = {}
         for member in self.members:
             recipe = member.card.recipe
             if recipe not in images:
                 images[recipe] = image_slices(channels, slice_geometry(scan, recipe), recipe)
-        shape = self.geometry(scan).shape
-        prepared = [images[member.card.recipe] for member in self.members]
+        return [images[member.card.recipe] for member in self.members]
+
+    def _slabs(
+        self,
+        prepared: Sequence[npt.NDArray[np.float32]],
+        shape: tuple[int, int, int],
+        compute: Callable[[RunningMember], Compute],
+        box: Box | None = None,
+    ) -> Iterator[tuple[slice, Iterator[Tensor]]]:
+        """Do what `slabs` says with prepared images, of the whole scan or of the slices of a box."""
+        views = [view_of(member.card, self.batch_size, box) for member in self.members]
         devices = [member.runtime.device for member in self.members]
         size = min(
             view.slab(image.shape[1:], device) for view, image, device in zip(views, prepared, devices, strict=True)
         )
+        begin, end = box.slices if box else (0, shape[0])
         streams = [
-            onto_slices(view.maps(self._mirrored(member, compute), image, device), image.shape[1:], shape, size)
+            onto_slices(
+                view.maps(self._mirrored(member, compute), image, device),
+                (end - begin if box else image.shape[1], *image.shape[2:]),
+                (end - begin, *shape[1:]),
+                size,
+            )
             for member, view, image, device in zip(self.members, views, prepared, devices, strict=True)
         ]
         return (
-            (slice(start, min(start + size, shape[0])), (next(stream) for stream in streams))
-            for start in range(0, shape[0], size)
+            (slice(start, min(start + size, end)), (next(stream) for stream in streams))
+            for start in range(begin, end, size)
         )
 
     def _mirrored(self, member: RunningMember, compute: Callable[[RunningMember], Compute]) -> Compute:
         return compute(member) if self.quick else mirrored(compute(member), member.card.mirrors)
 
     def _segment(
-        self, channels: Mapping[str, Volume], soft: list[npt.NDArray[np.float16]] | None, progress: Progress
+        self,
+        channels: Mapping[str, Volume],
+        soft: list[npt.NDArray[np.float16]] | None,
+        progress: Progress,
+        stages: Stages,
     ) -> Volume:
         scan = first_of(channels)
         geometry = self.geometry(scan)
-        slabs = self.slabs(channels, lambda member: member.runtime.logits)
-        classes = np.empty(geometry.shape, dtype=np.uint8)
+        with stages.timed("preparing"):
+            prepared = self._prepared(channels)
+        box = None
+        if self.region == "coarse" and soft is None:
+            with stages.timed("coarse"):
+                box = self._box(prepared, geometry, scan, stages)
+
+        def decide(box: Box | None) -> npt.NDArray[np.uint8]:
+            return self._decided(self._slabs(prepared, geometry.shape, _logits, box), geometry.shape[0], soft, progress)
+
+        with stages.timed("fine"):
+            if box is None:
+                classes = decide(None)
+            else:
+                classes = np.zeros(geometry.shape, dtype=np.uint8)
+                segment_box(box, prepared[0].shape[1:], classes, decide)
+        return self.postprocessed(self.label_volume(classes, geometry, scan))
+
+    def _decided(
+        self,
+        slabs: Iterator[tuple[slice, Iterator[Tensor]]],
+        slices: int,
+        soft: list[npt.NDArray[np.float16]] | None,
+        progress: Progress,
+    ) -> npt.NDArray[np.uint8]:
+        """Decide the classes of some consecutive slices `[s, H, W]`, slab by slab."""
+        decided = []
         for where, by_member in slabs:
             combined = Combination(self.card.scheme)
             for logits in by_member:
                 combined.add(logits)
-            classes[where] = combined.decide().cpu().numpy()
+            decided.append(combined.decide().cpu().numpy())
             if soft is not None:
                 probabilities = self.card.scheme.of_structures(combined.probabilities())
                 soft.append(probabilities.cpu().numpy().astype(np.float16))
-            progress(where.stop, len(classes), "slices")
-        return self.postprocessed(self.label_volume(classes, geometry, scan))
+            progress(where.stop, slices, "slices")
+        return np.concatenate(decided)
+
+    def _box(
+        self, prepared: Sequence[npt.NDArray[np.float32]], geometry: SliceGeometry, scan: Volume, stages: Stages
+    ) -> Box | None:
+        """Find where the structures are by the first member; None, and a note why, where the whole scan is needed."""
+        lead, image = self.members[0], prepared[0]
+        view = view_of(lead.card, self.batch_size)
+        one_size = len({other.shape for other in prepared}) == 1 and min(image.shape[2:]) >= SMALLEST
+        if not isinstance(view, SliceView) or scan.unit == "px" or not one_size:
+            stages.notes.append(
+                f"segmented whole: a coarse pass needs slices in mm, of {SMALLEST} voxels a side or more and the same "
+                "for all members"
+            )
+            return None
+        box = find_box(
+            _logits(lead), image, geometry.spacing_mm[0], lead.card.scheme, view.neighbours, lead.runtime.device
+        )
+        if box is None:
+            stages.notes.append("segmented whole: the coarse pass found nothing")
+        return box
 
     def label_volume(self, classes: npt.NDArray[np.uint8], geometry: SliceGeometry, scan: Volume) -> Volume:
         """Turn class indices `[S, H, W]` of `geometry.shape` into label values on the scan's own grid."""
@@ -254,8 +333,14 @@ def first_of(channels: Mapping[str, Volume]) -> Volume:
     return next(iter(channels.values()))
 
 
-def view_of(card: ModelCard, batch_size: int | None = None) -> View:
+def _logits(member: RunningMember) -> Compute:
+    return member.runtime.logits
+
+
+def view_of(card: ModelCard, batch_size: int | None = None, box: Box | None = None) -> View:
     """Say how a model is shown a scan: slices with their neighbours, or tiles of the size it was trained on."""
+    if box is not None:
+        return BoxView(box, card.scheme, card.recipe.neighbours, batch_size)
     if card.recipe.view == "slices":
         return SliceView(card.recipe.neighbours, batch_size)
     assert card.tile_size is not None  # a card of patches without one is refused when it is read
