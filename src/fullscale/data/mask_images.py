@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fullscale.data.image_files import WHITE, Pixels, read_pixels
-from fullscale.errors import DataError
+from fullscale.errors import DataError, UsageError
 from fullscale.geometry.volume import Volume, require_same_grid
 
 Colours = Mapping[str, int]
@@ -54,7 +54,7 @@ def read_mask_image(
         raise DataError(
             f"{path}: is a mask in colours ({_some_colours(pixels.array)}), which no table gives a meaning: say in "
             'dataset.json which are which, as "colours": {"#ff0000": "vessel"}, and give the data '
-            "set to evaluate, not its folder of masks"
+            "set to evaluate, not its folder of masks; overlay takes --colours '#ff0000=1'"
         )
     else:
         labels = array
@@ -95,9 +95,25 @@ def read_colours(text: Any, source: str) -> dict[str, str]:
     if not isinstance(text, dict) or not text or not all(isinstance(name, str) and name for name in text.values()):
         raise DataError(f"{source}: 'colours' is {text!r:.80}, expected names by colour, as {{'#ff0000': 'vessel'}}")
     for key in text:
-        if not (_COLOUR.fullmatch(str(key)) or (str(key).isdecimal() and int(key) <= np.iinfo(np.uint16).max)):
+        if not _is_colour(str(key)):
             raise DataError(f"{source}: colour {key!r:.80} is neither of the form '#ff0000' nor a grey value")
     return {str(key).lower(): name for key, name in text.items()}
+
+
+def parse_colours(text: str) -> dict[str, int]:
+    """Read `#ff0000=1,#0000ff=2`: the label value of each colour or grey value.
+
+    Raises:
+        UsageError: it is not of this form.
+    """
+    parts = [part.strip().partition("=") for part in text.split(",")]
+    if not all(_is_colour(key) and value.isdecimal() for key, _, value in parts):
+        raise UsageError(f"--colours {text!r} is neither a data set nor of the form '#ff0000=1,#0000ff=2'")
+    return {key.lower(): int(value) for key, _, value in parts}
+
+
+def _is_colour(key: str) -> bool:
+    return bool(_COLOUR.fullmatch(key)) or (key.isdecimal() and int(key) <= np.iinfo(np.uint16).max)
 
 
 def _require_opaque(path: Path, pixels: Pixels) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 from fullscale.data.case import ONE_CHANNEL, Case, Dataset, Problem
 from fullscale.data.image_files import COLOURS, holds_colours, is_picture
+from fullscale.data.layouts.description import beside
 from fullscale.errors import DataError
 
 _SAID = {(ONE_CHANNEL,): "grey", COLOURS: "in colours"}
@@ -49,6 +51,28 @@ def _usual_channels(dataset: Dataset, cases: list[Case]) -> tuple[str, ...]:
     if dataset.channels != (ONE_CHANNEL,) or not cases:
         return dataset.channels
     return Counter(tuple(case.channels) for case in cases).most_common(1)[0][0]
+
+
+def table_of(dataset: Dataset) -> dict[str, int] | None:
+    """Return the label value of each colour of the masks of a data set; None where nothing says it.
+
+    Raises:
+        DataError: its table of colours names a structure that it does not have.
+    """
+    return _colours_of_masks(_with_table(dataset))
+
+
+def table_beside(mask: Path) -> dict[str, int] | None:
+    """Return the table of colours in the `dataset.json` beside a mask or in the folder above; None where none has one.
+
+    Raises:
+        DataError: the file cannot be read, or names a structure that it does not have.
+    """
+    for folder in (mask.absolute().parent, mask.absolute().parent.parent):
+        description = beside(folder)
+        if description.colours:
+            return table_of(description.dataset(folder, "images"))
+    return None
 
 
 def _with_table(dataset: Dataset) -> Dataset:
