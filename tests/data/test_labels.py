@@ -86,6 +86,8 @@ def test_decisions_are_the_same_in_either_library(make: type) -> None:
     several = np.array([[[1.0, 0.0, 1.0], [0.0, 2.0, 1.0], [0.5, 1.0, 3.0]]])
     assert two.decide(make(several)).tolist() == [[0, 1, 2]]
     assert two.decide_probabilities(make(several / several.sum(1, keepdims=True))).tolist() == [[0, 1, 2]]
+    whole_numbers = np.random.default_rng(0).integers(0, 3, (2, two.channels, 9, 9)).astype(np.float32)  # many equals
+    assert np.array_equal(two.decide(make(whole_numbers)), whole_numbers.argmax(axis=1))
 
 
 def test_schemes_agree_when_they_learn_and_write_the_same() -> None:
