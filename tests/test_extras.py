@@ -24,6 +24,7 @@ EXTRAS = {
     "itk": ("SimpleITK",),
     "export": ("onnx", "onnxscript", "onnxruntime"),
     "tensorboard": ("tensorboard",),
+    "dask": ("distributed", "dask", "dask_jobqueue"),
 }
 """Modules that come with each extra, and with none of the plain installation."""
 

@@ -39,6 +39,8 @@ FLOOR = {
 }
 HOME = {
     "filelock": ["files.py"],
+    "distributed": ["work/cluster.py"],
+    "dask_jobqueue": ["work/cluster.py"],
     "yaml": ["documents.py", "config/load.py"],
     "nibabel": ["data/nifti.py"],
     "SimpleITK": ["data/itk_files.py"],

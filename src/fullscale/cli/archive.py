@@ -16,6 +16,7 @@ from fullscale.cli.show import Json, print_json, print_line, print_status
 
 if TYPE_CHECKING:
     from fullscale.inference.attempt import ArchiveRequest, EntryResult
+    from fullscale.work.cluster import Workers
     from fullscale.work.ledger import Ledger
 
 LISTED = 20
@@ -33,7 +34,7 @@ def segment_archive(
     sources: Sequence[Path],
     shard: str | None,
     first: int | None,
-    jobs: int | None,
+    workers: Workers,
     json: bool,
 ) -> None:
     """Segment an archive, or a share of it; with `first`, so many cases that are not done yet, and a forecast."""
@@ -49,7 +50,7 @@ def segment_archive(
         entries = islice((entry for entry in entries if entry.earlier is None or entry.earlier.state != "done"), first)
     failed, earlier, found = 0, 0, []
     with progress_bar("predicting") as progress:
-        for result in predict_archive(request, entries, jobs, progress):
+        for result in predict_archive(request, entries, workers, progress):
             failed += result.error is not None
             earlier += result.earlier and result.error is None
             if json:

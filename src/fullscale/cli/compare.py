@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fullscale.cli.show import Anonymise, Json, Overwrite, print_json, print_line, print_status, table
+from fullscale.cli.show import (
+    Anonymise,
+    Dask,
+    Json,
+    Overwrite,
+    print_json,
+    print_line,
+    print_status,
+    table,
+)
 
 if TYPE_CHECKING:
     from fullscale.compare.results import Results
@@ -50,6 +59,7 @@ def compare(
     jobs: Annotated[
         int, typer.Option("--jobs", help="Trainings side by side, each with its share of the cores.", min=1)
     ] = 1,
+    dask: Dask = None,
     anonymise: Anonymise = None,
     overwrite: Overwrite = False,
     json: Json = False,
@@ -81,8 +91,18 @@ def compare(
     from fullscale.compare.tables import RESULTS, write_results
     from fullscale.data.cache import default_cache
     from fullscale.outputs import claimed
+    from fullscale.work.cluster import Cluster
 
-    job = Job(data, output, comparison, plan, cache or default_cache(), drop_bad_cases, jobs, anonymise)
+    job = Job(
+        data,
+        output,
+        comparison,
+        plan,
+        cache or default_cache(),
+        drop_bad_cases,
+        jobs if dask is None else Cluster.parse(dask, jobs),
+        anonymise,
+    )
     written = [*(output / name for name in RESULTS), output / "results.png"]
     with claimed(written, [data, plan, rows], "compare", overwrite):
         results = gather(comparison, run_comparison(job))

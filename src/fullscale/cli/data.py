@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from fullscale.cli.progress import progress_bar
-from fullscale.cli.show import Jobs, Json, Overwrite, print_json, print_status, table
+from fullscale.cli.show import Dask, Jobs, Json, Overwrite, parse_workers, print_json, print_status, table
 
 if TYPE_CHECKING:
     from fullscale.config.schema import DataConfig
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fullscale.data.dicom.series import SeriesInfo
     from fullscale.data.discover import Contents, Scan
     from fullscale.data.loose import VolumeInfo
+    from fullscale.work.cluster import Workers
 
 Data = Annotated[Path, typer.Argument(help="Folder of labelled scans, or a CSV or JSON list.", show_default=False)]
 
@@ -237,6 +238,7 @@ def prepare(
     cache: Annotated[Path | None, typer.Option(help="Folder of prepared cases; default the user's cache.")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Read every file again, changed or not.")] = False,
     jobs: Jobs = None,
+    dask: Dask = None,
     json: Json = False,
 ) -> None:
     """Prepare every case ahead of training (train does it by itself)."""
@@ -248,14 +250,14 @@ def prepare(
     from fullscale.data.plan import read_plan
     from fullscale.training.prepare import plan_for
 
-    config = load_config(None, settings or [])
-    inspection = _inspect_as(config.data, find_dataset(data), jobs)
+    config, workers = load_config(None, settings or []), parse_workers(dask, jobs)
+    inspection = _inspect_as(config.data, find_dataset(data), workers)
     _print_remarks(inspection)
     require_trainable(inspection)
     chosen = read_plan(plan).with_labels(LabelChoice.of(config.data)) if plan else plan_for(inspection, config)
     cases, where = inspection.usable_cases, cache or default_cache()
     with progress_bar("preparing") as progress:
-        prepared = prepare_cases(cases, chosen.recipe, chosen.scheme, where, progress, verify, jobs)
+        prepared = prepare_cases(cases, chosen.recipe, chosen.scheme, where, progress, verify, workers)
     summary = cache_summary(prepared) | {"cache": str(where)}
     if json:
         print_json(summary)
@@ -266,7 +268,7 @@ def prepare(
         )
 
 
-def _inspect_as(wishes: DataConfig, dataset: Dataset, jobs: int | None) -> Inspection:
+def _inspect_as(wishes: DataConfig, dataset: Dataset, jobs: Workers) -> Inspection:
     """Inspect a data set for what the settings ask of its labels and channels."""
     from fullscale.data.checks import inspect_dataset
     from fullscale.data.label_choice import LabelChoice

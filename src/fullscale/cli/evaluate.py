@@ -11,6 +11,7 @@ import typer
 from fullscale.cli.progress import progress_bar
 from fullscale.cli.show import (
     Anonymise,
+    Dask,
     Ignore,
     Jobs,
     Json,
@@ -19,6 +20,7 @@ from fullscale.cli.show import (
     Regions,
     parse_scheme,
     parse_tolerance,
+    parse_workers,
     print_against,
     print_json,
     print_status,
@@ -45,6 +47,7 @@ def score_model(
     anonymise: Anonymise = None,
     overwrite: Overwrite = False,
     jobs: Jobs = None,
+    dask: Dask = None,
     json: Json = False,
 ) -> None:
     """Segment labelled scans and score the masks; of a network with guidance, with and without its gate."""
@@ -58,6 +61,7 @@ def score_model(
     from fullscale.runfolder import SUMMARY
 
     chosen, tolerance = parse_scheme(labels, regions, ignore), parse_tolerance(tolerance_mm)
+    workers = parse_workers(dask, jobs)
     dataset = find_dataset(data)
     if anonymise is not None:
         dataset = anonymised(dataset, anonymise, output)
@@ -74,7 +78,7 @@ def score_model(
     with claimed(outputs, read, "test", overwrite), progress_bar("testing") as progress:
         index = DigestIndex(default_cache())
         summary = predict_and_score(
-            *(predictor, output, cases, chosen, tolerance, progress, jobs, index),
+            *(predictor, output, cases, chosen, tolerance, progress, workers, index),
             data=dataset.root,
             anonymous=anonymise is not None,
         )
@@ -104,6 +108,7 @@ def evaluate(
     anonymise: Anonymise = None,
     overwrite: Overwrite = False,
     jobs: Jobs = None,
+    dask: Dask = None,
     json: Json = False,
 ) -> None:
     """Score masks against the truth: Dice, IoU, HD95, ASSD, NSD, volumes, per case and class.
@@ -117,13 +122,14 @@ def evaluate(
     from fullscale.scoring.summary import read_summary, write_summary
 
     chosen, tolerance = parse_scheme(labels, regions, ignore), parse_tolerance(tolerance_mm)
+    workers = parse_workers(dask, jobs)
     where = output or (predictions / SUMMARY if predictions.is_dir() else None)
 
     def score(masks: Path) -> Summary:
         if masks.suffix == ".json":
             return _renamed(read_summary(masks), anonymise, where)
         with progress_bar("scoring") as progress:
-            return _renamed(evaluate(masks, truth, chosen, tolerance, progress, resample, jobs), anonymise, where)
+            return _renamed(evaluate(masks, truth, chosen, tolerance, progress, resample, workers), anonymise, where)
 
     written = [] if where is None else [where]
     with claimed(written, [predictions, truth, against, model], "evaluate", overwrite):

@@ -10,7 +10,7 @@ import typer
 
 from fullscale.cli.archive import ShardOption, segment_archive
 from fullscale.cli.progress import progress_bar
-from fullscale.cli.show import Jobs, Json, Overwrite, print_json, print_line, print_status
+from fullscale.cli.show import Dask, Jobs, Json, Overwrite, parse_workers, print_json, print_line, print_status
 
 
 def predict(
@@ -73,11 +73,12 @@ def predict(
     retry: Annotated[bool, typer.Option("--retry", help="Of an archive: try again what failed three times.")] = False,
     overwrite: Overwrite = False,
     jobs: Jobs = None,
+    dask: Dask = None,
     json: Json = False,
 ) -> None:
     """Segment scans; each mask lies on its scan's own grid. A bad scan does not stop the others (exit code 4).
 
-    With --archive or --shard the output folder keeps a ledger: the same command goes on, from any number of machines.
+    With --archive, --shard or --dask the output folder keeps a ledger: the same command goes on, on any machine.
     """
     from fullscale.data.dicom.stack import DicomReadOptions
     from fullscale.errors import PartialFailure
@@ -90,9 +91,9 @@ def predict(
     one, by_channel = parse_series(series or [], predictor.channels)
     dicom = DicomReadOptions(one, phase, allow_gaps, untilt, fix_identifiers, by_channel)
     options = OutputOptions(format, seg_type, probabilities)
-    if archive or shard is not None or forecast is not None:
+    if archive or shard is not None or forecast is not None or dask is not None:
         request = ArchiveRequest(asked, output, options, dicom, resample_channels, overwrite, retry)
-        segment_archive(request, scans, shard, forecast, jobs, json)
+        segment_archive(request, scans, shard, forecast, parse_workers(dask, jobs), json)
         return
     with progress_bar("looking") as progress:
         found, beside = find_scans(scans, dicom, predictor.channels, progress)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fullscale.scoring.paired import PairedEvaluation
     from fullscale.scoring.summary import Summary
     from fullscale.scoring.tables import Table as ScoreTable
+    from fullscale.work.cluster import Workers
 
 MOST_ROWS = 40
 _EMPTY = ("missed", "false_positive", "true_negative")
@@ -36,6 +37,14 @@ Jobs = Annotated[
     int | None,
     typer.Option(
         "--jobs", help="Processes that share the cases; default by cores and memory.", min=1, show_default=False
+    ),
+]
+Dask = Annotated[
+    str | None,
+    typer.Option(
+        "--dask",
+        help="tcp://HOST:PORT of a Dask scheduler, or --jobs jobs of slurm, pbs, lsf, sge, htcondor.",
+        show_default=False,
     ),
 ]
 Overwrite = Annotated[
@@ -61,6 +70,17 @@ Regions = Annotated[
     str | None,
     typer.Option("--regions", help="Structures that overlap: whole=1+2+3,core=2+3; instead of --labels."),
 ]
+
+
+def parse_workers(dask: str | None, jobs: int | None) -> Workers:
+    """Read `--dask` and `--jobs`: who works on the cases.
+
+    Raises:
+        UsageError: the cluster is not of its form.
+    """
+    from fullscale.work.cluster import Cluster
+
+    return jobs if dask is None else Cluster.parse(dask, jobs)
 
 
 def parse_scheme(labels: str | None, regions: str | None, ignore: int | None = None) -> LabelScheme | None:

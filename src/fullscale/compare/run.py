@@ -27,6 +27,7 @@ from fullscale.training.initial_weights import digests_of_paths, without_paths
 from fullscale.training.prepare import RunInputs, find_inputs_of_views, resolve, splits_of
 from fullscale.training.request import TrainRequest
 from fullscale.training.run import close_run, train
+from fullscale.work.cluster import Cluster
 from fullscale.work.executor import make_executor, map_cases
 
 CLAIM = "comparison.json"
@@ -55,7 +56,7 @@ class Job:
     plan: Path | None = None
     cache: Path = field(default_factory=default_cache)
     drop_bad_cases: bool = False
-    jobs: int = 1
+    jobs: int | Cluster = 1
     anonymise: Path | None = None
 
 

@@ -35,8 +35,8 @@ from fullscale.errors import DataError, GeometryError, OutputError
 from fullscale.geometry.volume import require_same_grid
 from fullscale.progress import Progress, ignore
 from fullscale.temporary import WRITING, beside, sweep, sync
-from fullscale.work.executor import make_executor, map_cases
-from fullscale.work.machine import choose_jobs
+from fullscale.work.cluster import Workers
+from fullscale.work.executor import choose_workers, make_executor, map_cases
 from fullscale.work.processes import Shared
 
 FORMAT = 4
@@ -93,7 +93,7 @@ def prepare_cases(
     cache: Path,
     progress: Progress = ignore,
     verify: bool = False,
-    jobs: int | None = 1,
+    jobs: Workers = 1,
 ) -> list[PreparedCase]:
     """Prepare labelled cases, or find them prepared.
 
@@ -111,7 +111,7 @@ def prepare_cases(
     """
     index = Shared(DigestIndex(cache, verify))
     prepare = partial(_prepare_case, recipe=recipe, scheme=LabelScheme.of(labels), cache=cache, index=index)
-    with make_executor(choose_jobs(jobs, len(cases)), index) as executor:
+    with make_executor(choose_workers(jobs, len(cases)), index) as executor:
         outcomes = map_cases(executor, prepare, cases, progress, attrgetter("id"))
         prepared = [outcome.result() for outcome in outcomes]
     lost = [f"{case.id} ({', '.join(case.vanished)})" for case in prepared if case.vanished]

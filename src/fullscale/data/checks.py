@@ -28,8 +28,8 @@ from fullscale.geometry.units import Unit
 from fullscale.geometry.volume import Volume
 from fullscale.progress import Progress, ignore
 from fullscale.text import without_folders
-from fullscale.work.executor import make_executor, map_cases
-from fullscale.work.machine import choose_jobs
+from fullscale.work.cluster import Workers
+from fullscale.work.executor import choose_workers, make_executor, map_cases
 
 FOREGROUND_SAMPLES = 10_000
 """Largest number of voxels inside labels that stand for one case."""
@@ -227,7 +227,7 @@ def pooled_statistics(channels: list[ChannelFacts]) -> dict[str, float] | None:
 
 
 def inspect_dataset(
-    dataset: Dataset, progress: Progress = ignore, jobs: int | None = 1, choice: LabelChoice | None = None
+    dataset: Dataset, progress: Progress = ignore, jobs: Workers = 1, choice: LabelChoice | None = None
 ) -> Inspection:
     """Read every labelled case once, and collect its facts and problems.
 
@@ -259,7 +259,7 @@ def inspect_dataset(
         resample=dataset.resample_channels,
         regions=sought if sought.regions else None,
     )
-    with make_executor(choose_jobs(jobs, len(dataset.cases))) as executor:
+    with make_executor(choose_workers(jobs, len(dataset.cases))) as executor:
         for outcome in map_cases(executor, work, dataset.cases, progress, attrgetter("id")):
             failure, case = outcome.failure(), outcome.item.id
             found, case_problems = (None, [Problem(case, failure)]) if failure is not None else outcome.result()

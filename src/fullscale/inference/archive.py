@@ -10,7 +10,7 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -24,13 +24,22 @@ from fullscale.data.volume_files import volume_suffix
 from fullscale.documents import read_json
 from fullscale.errors import DataError, UsageError
 from fullscale.files import safe_name, write_json
-from fullscale.inference.attempt import ArchiveRequest, Entry, EntryResult, ModelRequest, digest_of, segment_entry
+from fullscale.inference.attempt import (
+    TRIES,
+    ArchiveRequest,
+    Entry,
+    EntryResult,
+    ModelRequest,
+    digest_of,
+    segment_entry,
+)
 from fullscale.inference.batch import find_scans
 from fullscale.inference.runtimes.torch import choose_device
 from fullscale.progress import Progress, ignore
-from fullscale.work.executor import make_executor, map_cases
-from fullscale.work.ledger import FOLDER, Ledger, Row
-from fullscale.work.machine import choose_jobs
+from fullscale.work.cluster import Workers
+from fullscale.work.executor import choose_workers, make_executor, map_cases
+from fullscale.work.ledger import FOLDER, Ledger, Row, write_row
+from fullscale.work.processes import Killed
 from fullscale.work.shard import Shard
 
 _log = logging.getLogger(__name__)
@@ -41,7 +50,7 @@ _MANY = 1 << 20
 def predict_archive(
     request: ArchiveRequest,
     entries: Iterable[Entry],
-    jobs: int | None = None,
+    jobs: Workers = None,
     progress: Progress = ignore,
 ) -> Iterator[EntryResult]:
     """Segment entries, each in the process that gets it; what is done already is not done again.
@@ -61,9 +70,11 @@ def predict_archive(
     if jobs is None and choose_device(request.model.device).type != "cpu":
         jobs = 1
     segment = partial(segment_entry, request=request, how=_how(request))
-    with make_executor(choose_jobs(jobs, _MANY)) as executor:
+    with make_executor(choose_workers(jobs, _MANY)) as executor:
         for outcome in map_cases(executor, segment, entries, progress, attrgetter("name")):
             failure = outcome.failure()
+            if isinstance(outcome.error, Killed):
+                _report_killed(outcome.item, request.output, str(failure))
             yield EntryResult(outcome.name, error=failure) if failure is not None else outcome.result()
 
 
@@ -146,6 +157,13 @@ def _remember_listing(request: ArchiveRequest, source: Path, listed: int | None)
         return
     content = {"source": str(source.absolute()), "cases": listed, "model": str(request.model.path.absolute())}
     write_json(file, content)
+
+
+def _report_killed(entry: Entry, output: Path, line: str) -> None:
+    """Write down a case that killed every process that worked on it, so that it is not tried again unasked."""
+    row = Ledger(output).get(entry.name)
+    if row is not None and row.state == "begun":
+        write_row(output, replace(row, state="failed", tries=TRIES, line=line))
 
 
 def read_listings(output: Path) -> list[dict[str, Any]]:

@@ -30,8 +30,8 @@ from fullscale.inference.familiar import strange_scan, strange_volumes, trained_
 from fullscale.inference.predictor import Predictor, first_of
 from fullscale.inference.stages import Stages
 from fullscale.progress import Progress, ignore
-from fullscale.work.executor import make_executor, map_cases
-from fullscale.work.machine import choose_jobs
+from fullscale.work.cluster import Cluster, Workers
+from fullscale.work.executor import choose_workers, make_executor, map_cases
 from fullscale.work.processes import Shared
 
 MaskFormat = Literal["nifti", "seg", "both"]
@@ -169,7 +169,7 @@ def predict_scans(
     options: OutputOptions | None = None,
     dicom: DicomReadOptions | None = None,
     progress: Progress = ignore,
-    jobs: int | None = 1,
+    jobs: Workers = 1,
     resample_channels: bool = False,
 ) -> list[Result]:
     """Segment scans into `output`: `NAME` with the scan's own suffix (`.nii.gz` for DICOM), or `NAME.dcm`.
@@ -244,11 +244,11 @@ def probability_name(name: str, structure: str, suffix: str) -> str:
     return f"{name}_{safe_name(structure.replace(' ', '_'))}_probability{suffix}"
 
 
-def jobs_of(predictor: Predictor, wanted: int | None, scans: int) -> int:
+def jobs_of(predictor: Predictor, wanted: Workers, scans: int) -> int | Cluster:
     """Choose the number of processes for so many scans; a GPU is busy with one."""
     if wanted is None and any(member.runtime.device.type != "cpu" for member in predictor.members):
         return 1
-    return choose_jobs(wanted, scans)
+    return choose_workers(wanted, scans)
 
 
 def _segment(

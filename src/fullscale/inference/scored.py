@@ -27,6 +27,7 @@ from fullscale.progress import Progress, ignore
 from fullscale.runfolder import SUMMARY
 from fullscale.scoring.evaluate import evaluate
 from fullscale.scoring.summary import Failure, ScoredModel, Summary, write_summary
+from fullscale.work.cluster import Workers
 from fullscale.work.executor import make_executor, map_cases
 from fullscale.work.processes import Shared
 
@@ -38,7 +39,7 @@ def predict_and_score(
     labels: LabelScheme | Mapping[int, str],
     tolerance_mm: Tolerance = TOLERANCE_MM,
     progress: Progress = ignore,
-    jobs: int | None = 1,
+    jobs: Workers = 1,
     index: DigestIndex | None = None,
     data: Path | None = None,
     anonymous: bool = False,

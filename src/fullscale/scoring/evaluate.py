@@ -53,8 +53,8 @@ from fullscale.metrics.surface import (
 )
 from fullscale.progress import Progress, ignore
 from fullscale.scoring.summary import METRICS, CaseScores, Failure, Summary
-from fullscale.work.executor import make_executor, map_cases
-from fullscale.work.machine import choose_jobs
+from fullscale.work.cluster import Workers
+from fullscale.work.executor import choose_workers, make_executor, map_cases
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def evaluate(
     tolerance_mm: Tolerance = TOLERANCE_MM,
     progress: Progress = ignore,
     resample: bool = False,
-    jobs: int | None = 1,
+    jobs: Workers = 1,
 ) -> Summary:
     """Score predicted label maps against the truth, one case in memory at a time.
 
@@ -212,7 +212,7 @@ def evaluate(
     open_ended = labels is None and not scheme.regions
     score = partial(_score_pair, scheme=scheme, open_ended=open_ended, tolerance_mm=tolerance_mm, resample=resample)
     scored: list[_Scored] = []
-    with make_executor(choose_jobs(jobs, len(pairs))) as executor:
+    with make_executor(choose_workers(jobs, len(pairs))) as executor:
         for outcome in map_cases(executor, score, sorted(pairs.items()), progress, itemgetter(0)):
             failure = None if len(pairs) == 1 else outcome.failure()
             if failure is not None:

@@ -15,7 +15,9 @@ from typing import Any, Generic, TypeVar, cast
 from fullscale.errors import DataError, FullscaleError
 from fullscale.progress import Progress, ignore
 from fullscale.text import one_line
-from fullscale.work.processes import Answer, ProcessExecutor, Shared, answer, log_again
+from fullscale.work.cluster import Cluster, Workers
+from fullscale.work.machine import choose_jobs
+from fullscale.work.processes import Answer, Killed, ProcessExecutor, Shared, answer, log_again
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -26,10 +28,6 @@ KILLED = "the process that worked on it was killed, perhaps for want of memory: 
 """Why an item failed whose process is gone."""
 AHEAD = 64
 """Items that are handed out and not yet done, at most: their results wait in memory for those before them."""
-
-
-class Killed(Exception):
-    """The process that worked on an item is gone."""
 
 
 @dataclass(frozen=True)
@@ -98,14 +96,23 @@ class SerialExecutor(Executor):
         return future
 
 
+def choose_workers(wanted: Workers, items: int) -> int | Cluster:
+    """Choose who works on so many items: as wanted, else so many processes as `choose_jobs` says."""
+    return wanted if isinstance(wanted, Cluster) else choose_jobs(wanted, items)
+
+
 @contextmanager
-def make_executor(jobs: int = 1, *shared: Shared[Any]) -> Iterator[Executor]:
+def make_executor(jobs: int | Cluster = 1, *shared: Shared[Any]) -> Iterator[Executor]:
     """Give an executor: this process for one job, else so many others. What interrupts the block ends them at once.
 
     Args:
-        jobs: how many items are worked on side by side.
+        jobs: how many items are worked on side by side, or the cluster that does.
         shared: values that each process needs, such as a model.
     """
+    if isinstance(jobs, Cluster):
+        with jobs.executor(shared) as elsewhere:
+            yield elsewhere
+        return
     if jobs <= 1:
         yield SerialExecutor()
         return

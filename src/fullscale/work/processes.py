@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -65,6 +65,11 @@ def _unpack(key: str) -> Any:
     return pickle.loads(_received.pop(key))
 
 
+def receive(packed: Mapping[str, bytes]) -> None:
+    """Take shared values, in a worker; those that are unpacked already stay as they are."""
+    _received.update(packed)
+
+
 @dataclass(frozen=True)
 class Answer(Generic[Value]):
     """What a worker sends back: a value or an error, and what was logged on the way."""
@@ -72,6 +77,10 @@ class Answer(Generic[Value]):
     value: Value | None
     error: Exception | None
     records: list[logging.LogRecord]
+
+
+class Killed(Exception):
+    """The process that worked on an item is gone."""
 
 
 class Stopped(SystemExit):
@@ -173,7 +182,7 @@ def _begin(start: Start) -> None:
         torch.set_num_threads(start.threads)
     cast(list[Any], warnings.filters)[:] = start.filters
     logging.getLogger("fullscale").setLevel(start.level)
-    _received.update(start.shared)
+    receive(start.shared)
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:

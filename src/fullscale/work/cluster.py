@@ -1,0 +1,176 @@
+"""Workers on other machines, by Dask: an executor like any other. Home of dask.distributed and dask-jobqueue."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeVar
+from uuid import uuid4
+
+from fullscale.errors import FullscaleError, UsageError
+from fullscale.extras import needs
+from fullscale.text import one_line
+from fullscale.work.processes import Killed, Shared, receive
+
+Value = TypeVar("Value")
+
+QUEUES = {
+    "slurm": "SLURMCluster",
+    "pbs": "PBSCluster",
+    "lsf": "LSFCluster",
+    "sge": "SGECluster",
+    "htcondor": "HTCondorCluster",
+}
+"""Schedulers of clusters, and the class of dask-jobqueue that submits workers to each."""
+CONNECT_S = 30
+"""How long a scheduler may take to answer."""
+LOST = 5
+"""How often an item is handed out again whose scheduler forgot it."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where the work is done.
+
+    Attributes:
+        where: address of a Dask scheduler, such as `tcp://10.0.0.1:8786`, or one of `QUEUES`.
+        jobs: of a queue, how many jobs to submit; None as its configuration says.
+        resources: that each item takes of a worker, such as `{"GPU": 1}`, as workers are started with them.
+    """
+
+    where: str
+    jobs: int | None = None
+    resources: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str, jobs: int | None = None) -> Cluster:
+        """Read `ADDRESS` or the name of a queue, and after commas resources: `slurm,GPU=1`.
+
+        Raises:
+            UsageError: it is not of this form.
+        """
+        where, *taken = text.split(",")
+        try:
+            resources = {name: float(amount) for name, _, amount in (part.partition("=") for part in taken)}
+        except ValueError as error:
+            raise UsageError(f"--dask {text!r} is not of the form ADDRESS,GPU=1") from error
+        if where not in QUEUES and ":" not in where:
+            raise UsageError(f"--dask {where!r} is neither tcp://HOST:PORT nor one of {', '.join(QUEUES)}")
+        return cls(where, jobs, resources)
+
+    @contextmanager
+    def executor(self, shared: Sequence[Shared[Any]]) -> Iterator[Executor]:
+        """Give an executor; what interrupts the block cancels what was not begun.
+
+        Raises:
+            UsageError: the extra `dask` is not installed, or no scheduler answers.
+        """
+        with needs("dask", "workers on other machines"):
+            from distributed import Client
+        with self._scheduler() as scheduler:
+            try:
+                client = Client(scheduler, timeout=CONNECT_S, set_as_default=False)
+            except (OSError, TimeoutError, ValueError) as error:
+                raise UsageError(f"no Dask scheduler answers at {self.where}; start one with dask scheduler") from error
+            with client:
+                _log.info("Dask: %d workers at %s; dashboard %s", _workers(client), self.where, client.dashboard_link)
+                yield DaskExecutor(client, shared, self.resources)
+
+    @contextmanager
+    def _scheduler(self) -> Iterator[Any]:
+        if self.where not in QUEUES:
+            yield self.where
+            return
+        with needs("dask", "jobs of a queue"):
+            import dask_jobqueue
+        try:  # Training starts processes of its own, which workers that are daemons must not.
+            prologue = ["export DASK_DISTRIBUTED__WORKER__DAEMON=False"]
+            cluster = getattr(dask_jobqueue, QUEUES[self.where])(job_script_prologue=prologue)
+        except (ValueError, OSError) as error:
+            raise UsageError(
+                f"--dask {self.where}: {error}; describe its jobs in ~/.config/dask/jobqueue.yaml"
+            ) from error
+        with cluster:
+            cluster.scale(jobs=self.jobs or 1)
+            yield cluster
+
+
+Workers: TypeAlias = int | Cluster | None
+"""Who works on cases: so many processes of this machine, a cluster, or as the machine allows."""
+
+
+class DaskExecutor(Executor):
+    """Hands items to the workers of a scheduler.
+
+    An item whose worker dies is worked on elsewhere, as often as the scheduler allows (`allowed-failures`, by default 3
+    times more). An item that the scheduler forgot, because it was started again, is handed out again.
+    """
+
+    def __init__(self, client: Any, shared: Sequence[Shared[Any]], resources: Mapping[str, float]) -> None:
+        self._client = client
+        self._resources = dict(resources) or None
+        self._packed = {value.key: value.packed() for value in shared}
+        self._deliver()
+
+    def submit(self, fn: Callable[..., Value], /, *args: Any, **kwargs: Any) -> Future[Value]:
+        """Hand out a call; see `DaskExecutor`."""
+        future: Future[Value] = Future()
+        self._hand_out(future, LOST, fn, args, kwargs)
+        return future
+
+    def _hand_out(self, future: Future[Any], left: int, fn: Any, args: Any, kwargs: Any) -> None:
+        there = self._client.submit(fn, *args, key=f"fullscale-{uuid4().hex}", resources=self._resources, **kwargs)
+
+        def ended(_: Any) -> None:
+            from distributed.scheduler import KilledWorker
+
+            if future.cancelled():
+                return
+            if there.status == "finished":
+                future.set_result(there.result())
+            elif there.status == "error":
+                error = there.exception()
+                died = isinstance(error, KilledWorker)
+                future.set_exception(Killed(f"each worker that worked on it died: {error}"[:300]) if died else error)
+            elif left == 0 or self._client.status not in ("running", "connecting"):
+                future.set_exception(FullscaleError("the Dask scheduler is gone; repeat the command to go on"))
+            else:
+                threading.Thread(target=again, daemon=True).start()
+
+        def again() -> None:
+            try:
+                self._client.wait_for_workers(1, timeout=CONNECT_S)
+                self._deliver()
+                self._hand_out(future, left - 1, fn, args, kwargs)
+            except Exception as error:
+                future.set_exception(
+                    FullscaleError(f"the Dask scheduler is gone ({one_line(error)}); repeat the command to go on")
+                )
+
+        future.add_done_callback(lambda done: there.cancel() if done.cancelled() else None)
+        there.add_done_callback(ended)
+
+    def _deliver(self) -> None:
+        """Give the shared values to every worker that there is, and to each that will be, once."""
+        from distributed import WorkerPlugin
+
+        class Deliver(WorkerPlugin):
+            def __init__(self, packed: dict[str, bytes]) -> None:
+                self.packed = packed
+
+            def setup(self, worker: Any) -> None:
+                del worker
+                receive(self.packed)
+
+        if self._packed:
+            self._client.register_plugin(Deliver(self._packed), name=f"fullscale-{'-'.join(self._packed)}")
+
+
+def _workers(client: Any) -> int:
+    return len(client.scheduler_info(n_workers=-1)["workers"])
