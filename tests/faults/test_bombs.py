@@ -13,7 +13,7 @@ import pydicom
 import pytest
 import torch
 
-from tests.bombs import grown_and_said, meta_header, nifti_header, nrrd_header, zeros
+from tests.bombs import grown_and_said, meta_header, nifti_header, nrrd_header, png, tiff, zeros
 from tests.dicom_slices import slice_hu, slice_position, write_series, write_slice
 from tests.faults.scale import LONG, record
 
@@ -129,6 +129,15 @@ BOMBS = [
     Bomb("NIfTI of 6 GiB of zeros", "b.nii.gz", of(lambda: gzip.compress(nifti_header(GIGABYTES)) + zeros(COUNT, 31))),
     Bomb("NRRD of 6 GiB of zeros", "b.nrrd", of(lambda: nrrd_header(GIGABYTES, "gzip") + zeros(COUNT, 31))),
     Bomb("MetaImage of 6 GiB of zeros", "b.mha", of(lambda: meta_header(GIGABYTES, zeros(COUNT, 15)))),
+    Bomb("PNG that claims 2147483647 x 2147483647", "a.png", of(lambda: png(2**31 - 1, 2**31 - 1, 8, False, False))),
+    Bomb("PNG of 6 GiB of zeros", "b.png", of(lambda: png(1 << 16, 3 << 15, 8, False, True))),
+    Bomb("PNG of 16 bits and colours, 6 GiB of zeros", "c.png", of(lambda: png(1 << 15, 1 << 15, 16, True, True))),
+    Bomb("TIFF that claims 4 TiB", "a.tif", of(lambda: tiff(1 << 21, 1, 8, b"", 1))),
+    Bomb("TIFF of 6 GiB of zeros", "b.tif", of(lambda: tiff(77_824, 1, 8, zeros(COUNT, 15), 8))),
+    Bomb("TIFF of 32 bits, 4 GiB of zeros", "c.tif", of(lambda: tiff(1 << 15, 1, 32, zeros(1 << 32, 15), 8))),
+    Bomb(
+        "TIFF of 100,000 pages that share their pixels", "d.tif", of(lambda: tiff(256, 100_000, 8, bytes(1 << 16), 1))
+    ),
     Bomb("zip of 6 GiB of zeros", "a.zip", lambda path: zip_of_zeros(path, zipfile.ZIP_DEFLATED, 6), long=True),
     Bomb("zip (bzip2) of 6 GiB of zeros", "b.zip", lambda path: zip_of_zeros(path, zipfile.ZIP_BZIP2, 6), long=True),
     Bomb("deflated DICOM of 4 GiB of zeros", "a.dcm", deflated_dicom),

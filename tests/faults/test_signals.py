@@ -29,7 +29,7 @@ def fault_of(ended: Ended, sent: signal.Signals) -> str | None:
     return next((f"{word}: {ended.stderr[-600:]}" for word in STRANGE if word in ended.stderr), None)
 
 
-@pytest.mark.parametrize("work", all_works("train with workers", "phantom"), ids=lambda work: work.name)
+@pytest.mark.parametrize("work", all_works("train with workers"), ids=lambda work: work.name)
 def test_a_command_that_is_interrupted_says_so_in_a_line_and_leaves_nothing(
     work: Work, zygote: Zygote, pristine: Path, phantoms: Path, cache: Path, tmp_path: Path
 ) -> None:

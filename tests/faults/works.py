@@ -11,7 +11,7 @@ from tests.faults.conftest import COMPARE
 from tests.faults.scale import LONG
 
 TRAINING = [*QUICK, "trainer.max_epochs=3", "trainer.deterministic=true", "network.classification_guided=true"]
-SCANS = 24 if LONG else 6
+SCANS = 24 if LONG else 4
 
 
 @dataclass(frozen=True)

@@ -217,3 +217,36 @@ def workers_of(session: int) -> list[int]:
         if int(sid) == session and state != "Z":
             found.append(int(stat.parent.name))
     return found
+
+
+LOADING = """
+import os, signal, sys, threading, time, warnings
+sys.path.insert(0, {folder!r})
+import slow
+from fullscale.work.executor import make_executor
+
+os.environ["IN_A_WORKER"] = "of those that follow"
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore", slow.Slow)
+    try:
+        with make_executor(2) as executor:
+            waiting = executor.submit(abs, -1)
+            threading.Timer(1.0, os.killpg, (0, signal.SIGINT)).start()
+            waiting.result()
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+
+
+@pytest.mark.whole
+def test_a_worker_that_is_interrupted_while_it_loads_says_nothing(tmp_path: Path) -> None:
+    script, module = tmp_path / "script.py", tmp_path / "slow.py"
+    module.write_text(
+        "import os, time\ntime.sleep(3 if 'IN_A_WORKER' in os.environ else 0)\nclass Slow(Warning): pass\n"
+    )
+    script.write_text(LOADING.format(folder=str(tmp_path)))
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=60, start_new_session=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted\n", ""), done.stderr

@@ -66,8 +66,9 @@ def look_at(scan: Scan) -> VolumeInfo:
     problems, remarks = [], list(first.notes)
     for number, image in enumerate(images, start=1):
         which = f"channel {number}: " if several else ""
-        problems += [f"{which}{fault}" for fault in image_faults(image)]
-        remarks += [f"{which}{oddity}" for oddity in oddities(image)]
+        faults = list(image_faults(image))
+        problems += [f"{which}{fault}" for fault in faults]
+        remarks += [f"{which}{oddity}" for oddity in oddities(image)] if not faults else []
     return VolumeInfo(
         channels=len(images),
         shape=first.shape,

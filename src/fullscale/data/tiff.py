@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,10 @@ _MM_NAMED = {
 }
 
 
+MOST_PAGES = 10_000
+"""Slices of the longest scans, and some more: a page of a few bytes may stand for any pixels."""
+
+
 @dataclass(frozen=True)
 class TiffPages:
     """The pages of a TIFF that are slices.
@@ -53,9 +58,13 @@ class TiffPages:
 
 
 def tiff_pages(image: TiffImageFile) -> TiffPages:
-    """List the pages of an open TIFF, which is left at its first."""
+    """List the pages of an open TIFF, which is left at its first.
+
+    Raises:
+        DataError: there are more than `MOST_PAGES`.
+    """
     numbers = []
-    for number in range(image.n_frames):
+    for number in _page_numbers(image):
         image.seek(number)
         if not int(_tag(image, _SUBFILE) or 0) & _REDUCED:
             numbers.append(number)
@@ -67,6 +76,18 @@ def tiff_pages(image: TiffImageFile) -> TiffPages:
     if left_out:
         notes = (*notes, f"previews of lower resolution are left out: {left_out}")
     return TiffPages(tuple(numbers), spacing, notes)
+
+
+def _page_numbers(image: TiffImageFile) -> range:
+    """Count the pages by going to each: Pillow counts them to the end, in time that grows with their square."""
+    count = 0
+    with suppress(EOFError):
+        while count <= MOST_PAGES:
+            image.seek(count)
+            count += 1
+    if count > MOST_PAGES:
+        raise DataError(f"has more than {MOST_PAGES} pages, which is no stack of slices; split it")
+    return range(count)
 
 
 def read_wide(path: Path, image: TiffImageFile, numbers: Sequence[int]) -> list[npt.NDArray[Any]] | None:

@@ -9,12 +9,14 @@ import pickle
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from logging.handlers import QueueHandler
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnContext, SpawnProcess
 from queue import SimpleQueue
@@ -29,7 +31,8 @@ Value = TypeVar("Value")
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _GRACE_S = 5.0
-"""How long workers may take to remove their temporary files when they are told to stop."""
+"""How long workers may take, all together, to remove their temporary files when they are told to stop."""
+_BLOCKED = (signal.SIGINT, signal.SIGTERM)
 TERMINATED = 143
 """Exit code of a process that SIGTERM ends."""
 
@@ -141,9 +144,26 @@ class ProcessExecutor(ProcessPoolExecutor):
         self.shutdown(wait=False, cancel_futures=True)
         for process in self._processes_started.processes:
             process.terminate()
+        until = time.monotonic() + _GRACE_S
         for process in self._processes_started.processes:
-            process.join(_GRACE_S)
+            process.join(max(0.0, until - time.monotonic()))
             process.kill()
+
+
+class _Worker(SpawnProcess):
+    """Hears no signal before `_begin` says what becomes of it: what it loads until then would end in a traceback."""
+
+    def start(self) -> None:
+        """Start with the signals blocked, as a process inherits it."""
+        if sys.platform == "win32":
+            super().start()
+            return
+        resource_tracker.ensure_running()  # its start, within that of the first worker, would unblock them
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
+        try:
+            super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Recording(SpawnContext):
@@ -155,7 +175,7 @@ class _Recording(SpawnContext):
 
     def Process(self, *args: Any, **kwargs: Any) -> SpawnProcess:  # type: ignore[override]  # there it is a class
         """Make a process, as the pool asks for it."""
-        process = SpawnProcess(*args, **kwargs)
+        process = _Worker(*args, **kwargs)
         self.processes.append(process)
         return process
 
@@ -173,7 +193,8 @@ class Start:
 def _begin(start: Start) -> None:
     """Make a worker ready."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the process that waits for us acts on it
-    signal.signal(signal.SIGTERM, _stop)
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _BLOCKED)  # a SIGTERM that came meanwhile ends us here
     threading.Thread(target=_end_with_parent, daemon=True).start()
     for variable in _THREADS:
         os.environ[variable] = str(start.threads)
@@ -183,6 +204,7 @@ def _begin(start: Start) -> None:
     cast(list[Any], warnings.filters)[:] = start.filters
     logging.getLogger("fullscale").setLevel(start.level)
     receive(start.shared)
+    signal.signal(signal.SIGTERM, _stop)
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:
