@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fullscale.errors import OutputError
@@ -15,6 +15,7 @@ from fullscale.work.ledger import FOLDER, Ledger, Row, write_row
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(TEXT, TEXT, st.integers(1, 99), st.dictionaries(TEXT, TEXT))
 def test_a_row_is_read_as_it_was_written(case: str, line: str, turn: int, content: dict[str, str]) -> None:
     row = Row(case, "failed", turn, 2, "abc", 1.25, 1000.5, line, content)
@@ -44,6 +45,7 @@ def test_the_newest_row_is_told_by_its_turn_not_by_clocks_nor_by_the_order_of_jo
     assert len(ledger) == 3
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 400), st.binary(max_size=5))
 def test_a_torn_line_does_not_count_and_hurts_no_other(cut: int, rubbish: bytes) -> None:
     whole, torn = Row("a", "done").packed(), Row("b", "done").packed()

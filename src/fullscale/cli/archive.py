@@ -22,10 +22,6 @@ if TYPE_CHECKING:
 LISTED = 20
 """Failures that status prints in full."""
 
-ShardOption = Annotated[
-    str | None,
-    typer.Option("--shard", help="I/N: this command's share of the cases, by their names.", show_default=False),
-]
 Output = Annotated[Path, typer.Argument(help="Output folder of predict --archive.", show_default=False)]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from fullscale.cli.progress import progress_bar
-from fullscale.cli.show import Dask, Jobs, Json, Overwrite, parse_workers, print_json, print_status, table
+from fullscale.cli.show import Dask, Jobs, Json, Overwrite, ShardOption, parse_workers, print_json, print_status, table
 
 if TYPE_CHECKING:
     from fullscale.config.schema import DataConfig
@@ -237,11 +237,12 @@ def prepare(
     plan: Annotated[Path | None, typer.Option(help="A plan to follow; default one made from the data.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder of prepared cases; default the user's cache.")] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Read every file again, changed or not.")] = False,
+    shard: ShardOption = None,
     jobs: Jobs = None,
     dask: Dask = None,
     json: Json = False,
 ) -> None:
-    """Prepare every case ahead of training (train does it by itself)."""
+    """Prepare every case ahead of training (train does it by itself), or with --shard a share of them."""
     from fullscale.config.load import load_config
     from fullscale.data.cache import cache_summary, default_cache, prepare_cases
     from fullscale.data.checks import require_trainable
@@ -251,9 +252,11 @@ def prepare(
     from fullscale.training.prepare import plan_for
 
     config, workers = load_config(None, settings or []), parse_workers(dask, jobs)
-    inspection = _inspect_as(config.data, find_dataset(data), workers)
+    dataset = _share_of(find_dataset(data), shard, plan)
+    inspection = _inspect_as(config.data, dataset, workers)
     _print_remarks(inspection)
-    require_trainable(inspection)
+    if shard is None or dataset.cases:  # a small set may leave a share without any
+        require_trainable(inspection)
     chosen = read_plan(plan).with_labels(LabelChoice.of(config.data)) if plan else plan_for(inspection, config)
     cases, where = inspection.usable_cases, cache or default_cache()
     with progress_bar("preparing") as progress:
@@ -266,6 +269,23 @@ def prepare(
             f"{summary['cases']} cases, {summary['slices']} slices, {summary['bytes'] / 2**20:.1f} MiB in "
             f"{summary['cache']}"
         )
+
+
+def _share_of(dataset: Dataset, shard: str | None, plan: Path | None) -> Dataset:
+    """Keep the cases of a share; the plan, which all of them must follow, is made beforehand.
+
+    Raises:
+        UsageError: there is no plan, or the share is not of its form.
+    """
+    from fullscale.errors import UsageError
+    from fullscale.work.shard import Shard
+
+    if shard is None:
+        return dataset
+    if plan is None:
+        raise UsageError("--shard needs --plan, or each share would plan by its own cases: fullscale plan -o plan.json")
+    share = Shard.parse(shard)
+    return replace(dataset, cases=[case for case in dataset.cases if share.holds(case.id)])
 
 
 def _inspect_as(wishes: DataConfig, dataset: Dataset, jobs: Workers) -> Inspection:

@@ -8,9 +8,19 @@ from typing import Annotated, Literal
 
 import typer
 
-from fullscale.cli.archive import ShardOption, segment_archive
+from fullscale.cli.archive import segment_archive
 from fullscale.cli.progress import progress_bar
-from fullscale.cli.show import Dask, Jobs, Json, Overwrite, parse_workers, print_json, print_line, print_status
+from fullscale.cli.show import (
+    Dask,
+    Jobs,
+    Json,
+    Overwrite,
+    ShardOption,
+    parse_workers,
+    print_json,
+    print_line,
+    print_status,
+)
 
 
 def predict(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fullscale.errors import UsageError
@@ -34,25 +33,7 @@ class Shard:
             raise UsageError(f"--shard {text!r} is not of the form I/N with I from 1 to N, such as 3/8")
         return cls(int(found[1]), int(found[2]))
 
-    @property
-    def name(self) -> str:
-        """What files of this share are called: `3-of-8`."""
-        return f"{self.index}-of-{self.count}"
-
     def holds(self, case: str) -> bool:
         """Tell whether a case belongs to this share."""
         digest = hashlib.blake2b(case.encode("utf-8", "surrogatepass"), digest_size=8).digest()
         return int.from_bytes(digest, "big") % self.count == self.index - 1
-
-
-def missing_shards(found: Iterable[Shard]) -> list[Shard]:
-    """List the shares that are lacking beside those that were found.
-
-    Raises:
-        UsageError: they are shares of different counts.
-    """
-    there = set(found)
-    counts = sorted({shard.count for shard in there})
-    if len(counts) > 1:
-        raise UsageError(f"there are shares of {counts[0]} and of {counts[1]}: delete those of an earlier array")
-    return [Shard(k, counts[0]) for k in range(1, counts[0] + 1) if Shard(k, counts[0]) not in there] if counts else []
