@@ -162,6 +162,7 @@ def masks(phantoms: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(phantoms / "labelsTr", tmp_path / "masks"))
 
 
+@pytest.mark.slow
 def test_no_command_replaces_what_it_did_not_write_without_leave(
     fullscale: Command, trained_run: Path, phantoms: Path, masks: Path, tmp_path: Path
 ) -> None:

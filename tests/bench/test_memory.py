@@ -42,6 +42,7 @@ def test_a_step_without_numbers_holds_nearly_as_much_as_one_with_them() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.slow
 def test_the_factored_form_holds_less_and_bf16_about_half() -> None:
     rows = {(row["form"], row["bf16"]): row for row in bench_memory(replace(TINY, size=32), gib=0.25)["forms"]}
     for bf16 in (False, True):
@@ -50,6 +51,7 @@ def test_the_factored_form_holds_less_and_bf16_about_half() -> None:
     assert 0.45 < rows["direct", True]["peak_mib"] / rows["direct", False]["peak_mib"] < 0.7
 
 
+@pytest.mark.slow
 def test_the_largest_side_fits_and_the_next_does_not() -> None:
     side = largest_side(TINY, mib=40, most=128)
     assert step_peak_mib(replace(TINY, size=side)) <= 40 < step_peak_mib(replace(TINY, size=side + 16))
@@ -57,6 +59,7 @@ def test_the_largest_side_fits_and_the_next_does_not() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.slow
 def test_the_decoder_of_volumes_is_measured_skip_by_skip(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fullscale.bench.measure.ROOFLINE_SIDE", 256)
     monkeypatch.setattr("fullscale.bench.decoder.in_fresh_process", lambda *_: {"peak_mib": 1.0})

@@ -116,6 +116,7 @@ def test_the_command_writes_a_bundle_that_predicts(
     np.testing.assert_array_equal(found, Predictor.from_run(bundle, "cpu").predict(scan).array)
 
 
+@pytest.mark.slow
 def test_the_command_takes_a_plan_and_refuses_half_a_request(
     weights: Path, phantoms: Path, fullscale: Command, tmp_path: Path
 ) -> None:

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 SCRIPT = """
 import logging, warnings
 from fullscale.cli.logs import status_on_stderr
@@ -19,6 +21,7 @@ assert logging.getLogger().handlers == []
 """
 
 
+@pytest.mark.slow
 def test_our_lines_once_and_of_lightning_the_errors_alone() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")

@@ -56,6 +56,7 @@ def bad(tmp_path: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.slow
 def test_what_cannot_be_used_is_named_in_a_line(
     name: str, bad: list[Path], fullscale: Command, trained_run: Path, phantoms: Path, tmp_path: Path
 ) -> None:

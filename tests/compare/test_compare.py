@@ -98,6 +98,7 @@ def test_a_comparison_killed_before_a_run_was_closed_closes_it_when_it_is_repeat
     assert (run / "bundle").is_dir()
 
 
+@pytest.mark.slow
 def test_a_row_that_fails_is_told_and_the_others_are_done(phantoms: Path, cache: Path, tmp_path: Path) -> None:
     diverging = {"network.name": "unet", "optimizer.learning_rate": 1e30, "optimizer.warmup_steps": 0}
     quick = dict(map(parse_override, SETTINGS))

@@ -45,6 +45,7 @@ def test_every_row_of_a_recipe_is_a_network_with_its_loss(comparison: Comparison
         assert len(config.loss.level_weights) == network.num_supervised
 
 
+@pytest.mark.slow
 def test_table_1_has_the_published_networks() -> None:
     comparison = load_comparison(recipe("paper-table-1"))
     found = {row.name: sum(p.numel() for p in build(comparison.config(row)).parameters()) for row in comparison.rows}

@@ -50,6 +50,7 @@ def test_one_scan_is_found_wherever_it_lies_and_several_are_named(tmp_path: Path
         only_scan(tmp_path / "D")
 
 
+@pytest.mark.slow
 def test_every_command_on_a_list_says_which_columns_it_does_not_know(
     tmp_path: Path, phantoms: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -17,6 +17,7 @@ from fullscale.training.run import train
 from tests.conftest import QUICK, Command
 
 
+@pytest.mark.slow
 def test_merged_labels_are_merged_in_the_truth_too(
     fullscale: Command, phantoms: Path, cache: Path, tmp_path: Path
 ) -> None:

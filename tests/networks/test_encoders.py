@@ -187,6 +187,7 @@ def test_weights_that_cannot_be_fetched_end_in_one_line_that_names_the_local_way
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_random_weights_need_no_socket():
     code = (
         "import socket\n"

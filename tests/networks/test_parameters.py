@@ -117,6 +117,7 @@ def test_parts_add_up_and_every_network_is_there(encoder):
     assert len({cost.network for cost in costs}) == {"plain": 5, "resnet18": 7}[encoder]
 
 
+@pytest.mark.slow
 def test_published_figures_stand_only_beside_the_network_they_are_of():
     assert all(cost.published_m is None for cost in count_costs("plain", width=32))
     assert all(cost.published_m is None for cost in count_costs("resnet18", size=64))

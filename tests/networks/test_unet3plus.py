@@ -357,6 +357,7 @@ def step_of_one_rank(rank: int, world: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_network():
     with tempfile.TemporaryDirectory() as folder:
         multiprocessing.spawn(step_of_one_rank, args=(2, folder), nprocs=2)

@@ -51,6 +51,7 @@ def run(once: Once, two_channels: Path, cache: Path, request: pytest.FixtureRequ
     return RunFolder(once(f"two_channels_{request.param}", make))
 
 
+@pytest.mark.slow
 def test_a_scan_is_segmented_from_its_files_and_from_its_channels(
     run: RunFolder, two_channels: Path, tmp_path: Path, fullscale: Command
 ) -> None:

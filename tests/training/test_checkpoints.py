@@ -112,6 +112,7 @@ def test_a_copied_run_has_two_whole_files(tmp_path: Path) -> None:
     assert copied.best_checkpoint.read_bytes() == fold.best_checkpoint.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(
     phantoms: Path, cache: Path, tmp_path: Path
 ) -> None:
@@ -140,6 +141,7 @@ def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(
     ]
 
 
+@pytest.mark.slow
 def test_a_longer_budget_keeps_the_best_epoch_of_the_shorter_one(phantoms: Path, cache: Path, tmp_path: Path) -> None:
     def run(epochs: int, rate: float) -> FoldFolder:
         settings = [*QUICK, f"trainer.max_epochs={epochs}", f"optimizer.learning_rate={rate}"]

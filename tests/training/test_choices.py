@@ -115,6 +115,7 @@ def test_a_typing_error_is_told_before_the_data_are_looked_at(tmp_path: Path) ->
         train(TrainRequest(tmp_path / "nowhere", tmp_path / "run", config=load_config(None, ["network.widht=3"])))
 
 
+@pytest.mark.slow
 def test_settings_are_listed_and_checked_without_what_only_training_needs() -> None:
     code = "import sys; from fullscale.config.load import load_config; from fullscale.training.choices import *; "
     code += "check_choices(load_config()); list(setting_rows(load_config())); "

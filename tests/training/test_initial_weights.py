@@ -69,6 +69,7 @@ def test_a_digest_of_weights_does_not_depend_on_their_file(trained_run: Path, tm
     assert state_digest(other) != state_digest(member.network.state_dict())
 
 
+@pytest.mark.slow
 def test_a_run_is_tuned_to_other_labels_and_says_what_it_started_from(
     trained_run: Path, phantoms: Path, cache: Path, tmp_path: Path
 ) -> None:

@@ -85,6 +85,7 @@ def regions_run(once: Once, regions: Path, cache: Path) -> RunFolder:
     )
 
 
+@pytest.mark.slow
 def test_a_run_of_regions_scores_and_hands_over_regions(regions_run: RunFolder, regions: Path):
     card = read_card(regions_run.bundle / CARD)
     assert card.scheme.members == {1: (1, 2), 2: (2,)}
@@ -132,6 +133,7 @@ def test_a_run_of_regions_is_tested_and_reported_from_the_command_line(
     assert "data:image/png" in page
 
 
+@pytest.mark.slow
 def test_partial_labels_train_and_are_scored_where_they_are_known(
     partial: Path, cache: Path, tmp_path: Path, fullscale: Command
 ):

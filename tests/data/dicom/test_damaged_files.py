@@ -36,6 +36,7 @@ FUZZED = {
 
 @settings(deadline=None, max_examples=150)
 @given(data=st.data())
+@pytest.mark.slow
 def test_a_strange_header_is_read_right_or_refused_in_one_line(tmp_path_factory, data: st.DataObject):
     folder = write_series(tmp_path_factory.mktemp("fuzzed"), slices=range(3))
     victim = sorted(folder.iterdir())[data.draw(st.integers(0, 2))]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from fullscale.data.dicom.series import list_series, read_series
@@ -65,6 +66,7 @@ def test_localisers_among_the_slices_are_named(tmp_path: Path):
     assert "1 of 6 slices are localisers (scout (instance 1)); remove them" in refusal(tmp_path, GeometryError)
 
 
+@pytest.mark.slow
 def test_many_slices_take_little_more_memory_than_their_voxels(tmp_path: Path):
     plane = np.zeros((64, 64), np.int16)
     for k in range(300):
