@@ -98,8 +98,8 @@ def winograd_conv(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     Returns:
         `[B, O, H, W]`, equal to `conv2d(x, weight, bias, padding=1)`, channels last in memory.
     """
-    # An operator of torch's library loads its compiler at the first call, 1.5 s of processor time. It is used only where
-    # a gradient or a graph needs one.
+    # The first call of an operator of torch's library loads its compiler, 1.5 s of processor time. It is used only
+    # where a gradient or a graph needs one.
     plain = not (torch.is_grad_enabled() or torch.compiler.is_compiling())
     pixels: Tensor = (_convolve if plain else _convolve_op)(x.permute(0, 2, 3, 1), weight, bias)
     return pixels.permute(0, 3, 1, 2)
