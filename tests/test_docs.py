@@ -13,7 +13,7 @@ from typer.main import get_command
 from fullscale.cli.app import app
 from fullscale.config.load import load_config
 from fullscale.training.choices import REGISTRIES
-from tests.conftest import Command
+from tests.conftest import QUICK, Command
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
@@ -60,6 +60,26 @@ def test_the_page_on_channels_does_what_it_says(
     assert "channels: ct, inverse" in shown.stdout
     assert "6 labelled cases, 6 of them usable" in shown.stdout
     assert "spleen" in shown.stdout
+
+
+@pytest.mark.slow
+def test_the_walk_through_several_channels_ends_with_a_report(
+    fullscale: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs" / "how-to" / "channels.md").read_text().partition("## Channels on different grids")[0]
+    monkeypatch.chdir(tmp_path)
+    [draw, *others] = list(commands_in(page))
+    assert fullscale(*draw[1:]).returncode == 0
+    [snippet] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(snippet, {})
+    walk = [words for words in others if len(words) > 3 or words[1] == "report"]
+    assert [words[1] for words in walk] == ["inspect", "train", "predict", "evaluate", "overlay", "report"]
+    for words in walk:
+        given = [word for word in words[1:] if not word.startswith("trainer.max_minutes")]
+        done = fullscale(*given, *(QUICK if words[1] == "train" else []))
+        assert done.returncode == 0, done.stderr
+    for file in ("scores/summary.json", "overlay.png", "run/report.html"):
+        assert (tmp_path / file).is_file()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -6,6 +6,7 @@ replace it later. A file that was changed since, such as a corrected mask, is no
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +23,7 @@ RECORD = ".fullscale.jsonl"
 """A line of JSON a file that was written here: its name, the command, size and time; the last line of a name counts."""
 
 _SPARE_LINES = 1000
+_HOLDS = "what"
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,12 @@ class _Entry:
     Attributes:
         by: the command that wrote it.
         state: its size and time of modification; None while it is being written.
+        holds: digest of what is said of its content; None where nothing is.
     """
 
     by: str
     state: tuple[int, int] | None
+    holds: str | None = None
 
 
 def claim(
@@ -43,6 +47,7 @@ def claim(
     by: str,
     overwrite: bool = False,
     folders: Sequence[Path] = (),
+    holds: dict[str, Any] | None = None,
 ) -> None:
     """Check, before any work, every path that a command will write, and record them.
 
@@ -52,6 +57,7 @@ def claim(
         by: the command.
         overwrite: replace files that this command did not write; never those among the inputs, and no folder.
         folders: those that will be written as a whole, in place of all that they hold.
+        holds: what the files hold, as plain values; `held` returns it.
 
     Raises:
         UsageError: something that is there must not be replaced.
@@ -68,7 +74,8 @@ def claim(
         if path.is_dir() and path not in folders:
             raise UsageError(f"{path} is a folder, expected the name of a file to write")
     for parent in records:
-        _append(parent, [(path.name, _Entry(by, None)) for path in everything if path.parent == parent])
+        entries = [(path.name, _Entry(by, None, _digest(holds))) for path in everything if path.parent == parent]
+        _append(parent, entries, holds)
 
 
 @contextmanager
@@ -78,27 +85,43 @@ def claimed(
     by: str,
     overwrite: bool = False,
     folders: Sequence[Path] = (),
+    holds: dict[str, Any] | None = None,
 ) -> Iterator[None]:
     """Check what the block will write, as `claim` does, and record what it wrote, however it ends."""
     everything = [*outputs, *folders]
     above = {parent for path in everything for parent in path.parents}
     made = sorted((parent for parent in above if not parent.exists()), key=lambda parent: -len(parent.parts))
-    claim(outputs, inputs, by, overwrite, folders)
+    claim(outputs, inputs, by, overwrite, folders, holds)
     try:
         yield
     finally:
-        record(everything, by)
+        record(everything, by, holds)
         for parent in made:  # nothing came of the work: no trace of it is left
             with suppress(OSError):
                 parent.rmdir()
 
 
-def record(outputs: Sequence[Path], by: str) -> None:
+def held(files: Iterable[Path]) -> list[dict[str, Any]]:
+    """Return what is said of the content of files that a command wrote, each different thing once."""
+    found: dict[str, dict[str, Any]] = {}
+    folders: dict[Path, tuple[dict[str, _Entry], dict[str, Any]]] = {}
+    for file in files:
+        if file.parent not in folders:
+            folders[file.parent] = _read(file.parent), _contents(file.parent)
+        entries, contents = folders[file.parent]
+        entry = entries.get(file.name)
+        if entry is not None and entry.holds in contents:
+            found[entry.holds] = contents[entry.holds]
+    return list(found.values())
+
+
+def record(outputs: Sequence[Path], by: str, holds: dict[str, Any] | None = None) -> None:
     """Record which of the claimed files were written."""
     for folder in dict.fromkeys(path.parent for path in outputs):
         with suppress(OSError, OutputError):  # a disk that is full, or a folder that is gone: the work has said so
             here = [path for path in outputs if path.parent == folder]
-            _append(folder, [(path.name, _Entry(by, _state(path)) if path.exists() else None) for path in here])
+            said = _digest(holds)
+            _append(folder, [(path.name, _Entry(by, _state(path), said) if path.exists() else None) for path in here])
             if not _read(folder):
                 (folder / RECORD).unlink()
 
@@ -147,9 +170,14 @@ def _state(path: Path) -> tuple[int, int]:
     return sum(file.st_size for file in files), max((file.st_mtime_ns for file in files), default=0)
 
 
-def _append(folder: Path, entries: Sequence[tuple[str, _Entry | None]]) -> None:
+def _digest(holds: dict[str, Any] | None) -> str | None:
+    return None if holds is None else hashlib.blake2b(json.dumps(holds).encode(), digest_size=8).hexdigest()
+
+
+def _append(folder: Path, entries: Sequence[tuple[str, _Entry | None]], holds: dict[str, Any] | None = None) -> None:
     """Add lines to the record, in one short write: parallel processes do not tear each other's lines."""
-    lines = [json.dumps({"name": name, **(vars(entry) if entry else {"by": None})}) for name, entry in entries]
+    lines = [] if holds is None else [json.dumps({_HOLDS: _digest(holds), "content": holds})]
+    lines += [json.dumps({"name": name, **(vars(entry) if entry else {"by": None})}) for name, entry in entries]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / RECORD, "ab", buffering=0) as stream:
@@ -172,9 +200,25 @@ def _read(folder: Path) -> dict[str, _Entry]:
         else:
             found[name] = entry
     if len(lines) > 4 * len(found) + _SPARE_LINES:
-        kept = (json.dumps({"name": name, **vars(entry)}) for name, entry in found.items())
+        said = (json.dumps({_HOLDS: digest, "content": content}) for digest, content in _contents(folder).items())
+        kept = [*said, *(json.dumps({"name": name, **vars(entry)}) for name, entry in found.items())]
         with suppress(OutputError):  # a folder that cannot be written is no reason to fail here
             write_text(folder / RECORD, "".join(f"\n{line}\n" for line in kept))
+    return found
+
+
+def _contents(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return what the record says that files hold, by its digest; what is damaged says nothing."""
+    try:
+        lines = (folder / RECORD).read_bytes().split(b"\n")
+    except OSError:
+        return {}
+    found: dict[str, dict[str, Any]] = {}
+    for line in (line for line in lines if line.startswith(b'{"' + _HOLDS.encode())):
+        with suppress(ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            content: Any = parse_json(line.decode())
+            if content[_HOLDS] == _digest(content["content"]):
+                found[content[_HOLDS]] = content["content"]
     return found
 
 
@@ -183,6 +227,7 @@ def _parse(line: bytes) -> tuple[str, _Entry | None]:
         content: Any = parse_json(line.decode())
         name, by, state = content["name"], content["by"], content.get("state")
         size_and_time = None if state is None else (int(state[0]), int(state[1]))
-        return str(name), None if by is None else _Entry(str(by), size_and_time)
+        holds = content.get("holds")
+        return str(name), None if by is None else _Entry(str(by), size_and_time, None if holds is None else str(holds))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return "", None

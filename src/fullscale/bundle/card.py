@@ -36,6 +36,7 @@ class _Card(BaseModel):
             name are merged, and values without a name are background.
         regions: values that each structure is made of, where structures overlap, in the order of the channels.
         region_order: value that each region is written as.
+        ignore: value of which nothing was known in the masks that it was trained on, or None.
         modality: what it was trained on, such as `"CT"`.
         postprocess: what is done to its masks, as validation chose it.
         provenance: data set, fold, scores, versions: for people, not read back.
@@ -47,6 +48,7 @@ class _Card(BaseModel):
     labels: dict[int, str]
     regions: dict[str, tuple[PositiveInt, ...]] = {}
     region_order: tuple[PositiveInt, ...] = ()
+    ignore: PositiveInt | None = None
     modality: str
     postprocess: tuple[PostprocessRule, ...] = ()
     provenance: dict[str, Any] = {}
@@ -78,7 +80,7 @@ class _Card(BaseModel):
     @property
     def scheme(self) -> LabelScheme:
         """What label values and channels stand for."""
-        return LabelScheme(self.labels, self.regions, self.region_order)
+        return LabelScheme(self.labels, self.regions, self.region_order, self.ignore)
 
     @property
     def structures(self) -> dict[int, str]:

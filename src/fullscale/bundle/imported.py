@@ -68,6 +68,7 @@ def import_bundle(
         labels=BACKGROUND | dict(scheme.labels),
         regions=dict(scheme.regions),
         region_order=scheme.order,
+        ignore=scheme.ignore,
         recipe=recipe,
         modality=modality,
         provenance={"imported": weights.title},

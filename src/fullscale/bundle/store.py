@@ -301,6 +301,7 @@ def _ensemble_card(cards: Mapping[str, ModelCard]) -> EnsembleCard:
         labels=lead.labels,
         regions=lead.regions,
         region_order=lead.region_order,
+        ignore=lead.ignore,
         modality=known[0] if known else lead.modality,
         members={name: MemberRecord(network=card.network, digest=card.digest) for name, card in cards.items()},
         provenance={"dataset": lead.provenance.get("dataset")},

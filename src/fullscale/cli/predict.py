@@ -113,7 +113,8 @@ def predict(
     outputs = planned_outputs(found, output, options, predictor.card.structures.values())
     read = [model, *scans, *(path for scan in found for path in scan.inputs)]
     copies = planned_copies(found, output, options, dicom)
-    with claimed(outputs, read, "predict", overwrite, copies), progress_bar("predicting") as progress:
+    holds = predictor.card.scheme.as_dict()  # for evaluate: a mask does not say what its values stand for
+    with claimed(outputs, read, "predict", overwrite, copies, holds), progress_bar("predicting") as progress:
         results = predict_scans(predictor, found, output, options, dicom, progress, jobs, resample_channels)
     if json:
         print_json({"results": [result.as_dict() for result in results]})

@@ -143,6 +143,27 @@ class LabelScheme:
         """What turns logits into probabilities: the sigmoid of each channel, or the softmax over all of them."""
         return "sigmoid" if self.regions or self.channels == 1 else "softmax"
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain values for JSON."""
+        labels = {str(value): name for value, name in self.labels.items()}
+        regions = {name: list(values) for name, values in self.regions.items()}
+        return {"labels": labels, "regions": regions, "order": list(self.order), "ignore": self.ignore}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> LabelScheme:
+        """Return the scheme that `as_dict` wrote down.
+
+        Raises:
+            UsageError: it is none.
+        """
+        try:
+            labels = {int(value): str(name) for value, name in content["labels"].items()}
+            regions = {str(name): tuple(map(int, values)) for name, values in content["regions"].items()}
+            ignore = content["ignore"]
+            return cls(labels, regions, tuple(map(int, content["order"])), None if ignore is None else int(ignore))
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise UsageError(f"{str(content)[:80]} says nothing of labels") from error
+
     def targets(self, values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         """Turn label values into class indices of the same shape; values without a name become background.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -21,7 +22,7 @@ from fullscale.data.layouts.find import find_dataset
 from fullscale.data.read import label_name, read_label
 from fullscale.data.truth import known_truth, truth_of
 from fullscale.data.volume_files import volume_suffix
-from fullscale.errors import DataError, GeometryError
+from fullscale.errors import DataError, GeometryError, UsageError
 from fullscale.files import safe_name
 from fullscale.geometry.orientation import axis_codes
 from fullscale.geometry.resample import resample_labels
@@ -51,10 +52,13 @@ from fullscale.metrics.surface import (
     tolerance_of,
     voxel_axes,
 )
+from fullscale.outputs import held
 from fullscale.progress import Progress, ignore
 from fullscale.scoring.summary import METRICS, CaseScores, Failure, Summary
 from fullscale.work.cluster import Workers
 from fullscale.work.executor import choose_workers, make_executor, map_cases
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -189,8 +193,9 @@ def evaluate(
         predictions: a label map, or a folder of them.
         references: a label map, a folder of them, a data set that `find_dataset` knows, or the cases by name.
         labels: name of each label to score, any other counting as background; values that share a name are merged,
-            scored as the lowest; or a scheme, of regions or with a value to ignore. By default every structure that
-            the data set declares and, where they do not overlap, every label that occurs. Whatever is given, a value
+            scored as the lowest; or a scheme, of regions or with a value to ignore. By default the structures of the
+            model, where `fullscale predict` made the masks; else every structure that the data set declares and, where
+            they do not overlap, every label that occurs. Whatever is given, a value
             that the data set ignores is ignored unless it is named.
         tolerance_mm: of the surface Dice.
         progress: told of each case that is scored.
@@ -204,12 +209,13 @@ def evaluate(
 
     Raises:
         DataError: a path is missing, no prediction has a truth, or no case could be scored.
-        UsageError: a label has no tolerance, or is below 1.
+        UsageError: a label has no tolerance, or is below 1; or the masks are of models of different structures.
     """
     pairs, failures, truth = _pairs(Path(predictions), references)
-    scheme = _scheme(labels, truth)
+    recorded = None if labels is not None else _recorded(pair.prediction for pair in pairs.values())
+    scheme = _scheme(recorded if labels is None else labels, truth)
     names = scheme.structures
-    open_ended = labels is None and not scheme.regions
+    open_ended = labels is None and recorded is None and not scheme.regions
     score = partial(_score_pair, scheme=scheme, open_ended=open_ended, tolerance_mm=tolerance_mm, resample=resample)
     scored: list[_Scored] = []
     with make_executor(choose_workers(jobs, len(pairs))) as executor:
@@ -230,6 +236,22 @@ def evaluate(
     names = names if scheme.regions else dict(sorted(names.items()))
     summary = _summary(scored, failures, names, tolerance_mm)
     return replace(summary, data=truth.data, regions=dict(scheme.regions), ignore=scheme.ignore)
+
+
+def _recorded(masks: Iterable[Path]) -> LabelScheme | None:
+    """Return what the values of masks stand for, as the command that wrote them recorded it beside them."""
+    schemes = [LabelScheme.from_dict(content) for content in held(masks)]
+    if not schemes:
+        return None
+    first, *others = schemes
+    if any(not first.agrees_with(other) or first.ignore != other.ignore for other in others):
+        said = " and ".join(", ".join(scheme.structures.values()) for scheme in schemes[:2])
+        raise UsageError(f"the masks are of models of different structures ({said}): say what to score (--labels)")
+    _log.info(
+        "scored as the model that made the masks has it: %s; --labels or --regions choose otherwise",
+        ", ".join(f"{name} {'+'.join(map(str, first.members[value]))}" for value, name in first.structures.items()),
+    )
+    return first
 
 
 def _scheme(labels: LabelScheme | Mapping[int, str] | None, truth: LabelMaps) -> LabelScheme:

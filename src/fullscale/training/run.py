@@ -199,6 +199,7 @@ def _card(job: _Job, fold: FoldFolder, split: Split) -> ModelCard:
         labels=plan.labels.value,
         regions=plan.scheme.regions,
         region_order=plan.scheme.order,
+        ignore=plan.scheme.ignore,
         recipe=plan.recipe,
         tile_size=_tile_size(config),
         mirrors=_mirrors(config),
