@@ -107,7 +107,7 @@ class SegmentationModule(lightning.LightningModule):
         return create_optimizer(self.optimizer_config, self.parameters())
 
     def _log(self, name: str, value: Tensor) -> None:
-        self.log(name, value.detach(), prog_bar=True)
+        self.log(name, value.detach(), prog_bar=True, sync_dist=True)  # the mean over the processes of several devices
 
     def _gather(self, scores: dict[str, list[float]]) -> dict[str, list[float]]:
         if self.trainer.world_size == 1:
