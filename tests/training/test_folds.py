@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from safetensors.torch import load_file
@@ -21,6 +22,7 @@ from fullscale.inference.predictor import Predictor
 from fullscale.reporting.source import find_source
 from fullscale.runfolder import RunFolder
 from fullscale.scoring.summary import read_summary
+from fullscale.training.prepare import find_inputs
 from fullscale.training.request import TrainRequest
 from fullscale.training.run import train
 from tests.conftest import QUICK, Command, Once
@@ -111,6 +113,26 @@ def test_a_hand_edited_fold_with_a_case_on_both_sides_is_refused(
     run.splits.write_text(json.dumps(splits))
     with pytest.raises(DataError, match=r"splits\.json: fold 2 trains and validates on"):
         train(request(phantoms, run.path, cache, folds=("2",)))
+
+
+def test_a_copy_in_another_file_is_on_the_same_side_of_every_split(phantoms: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for folder in ("images", "labels"):
+        (data / folder).mkdir(parents=True)
+    for scan in sorted((phantoms / "imagesTr").iterdir()):
+        shutil.copy(scan, data / "images" / scan.name)
+        shutil.copy(phantoms / "labelsTr" / scan.name, data / "labels" / scan.name)
+    first = sorted((data / "images").iterdir())[0]
+    image = nib.load(first)
+    copy = nib.Nifti1Image(np.asarray(image.dataobj).astype(np.float32), image.affine)
+    nib.save(copy, data / "images" / "renamed.nii")
+    shutil.copy(data / "labels" / first.name, data / "labels" / "renamed.nii.gz")
+    inputs = find_inputs(
+        TrainRequest(data, tmp_path / "run", config=load_config(None, QUICK), cache=tmp_path / "cache")
+    )
+    patients = {case.id: case.group for case in inputs.cases}
+    assert patients["renamed"] == patients[first.name.removesuffix(".nii.gz")]
+    assert len(set(patients.values())) == len(patients) - 1
 
 
 def test_the_same_command_again_does_nothing(two_folds: RunFolder, phantoms: Path, cache: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from fullscale.data.anonymise import without_files
 from fullscale.data.case import WHOLE_SET, Case, Dataset, Problem
 from fullscale.data.faults import absent_labels, count_labels, faults, oddities
+from fullscale.data.identity import voxel_digest
 from fullscale.data.image_plan import mean_thickness
 from fullscale.data.label_choice import LabelChoice, declared_values, wrong_labels
 from fullscale.data.labels import LabelScheme
@@ -52,6 +53,7 @@ class ChannelFacts:
         padding_fraction: part of the voxels that have the value of all corners; 0 where corners differ.
         foreground: intensities `[N]` float32 of up to 10,000 voxels inside the structures, drawn with a fixed seed and
             alike from every case, so that they can be pooled. Empty where the mask holds none.
+        content: digest of the voxels, whatever file holds them.
     """
 
     dtype: str
@@ -61,10 +63,11 @@ class ChannelFacts:
     zero_fraction: float
     padding_fraction: float
     foreground: npt.NDArray[np.float32] = field(compare=False, repr=False)
+    content: str = field(default="", repr=False)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the facts for JSON, the foreground as its statistics (None where the mask is empty)."""
-        plain = {name: value for name, value in vars(self).items() if name != "foreground"}
+        plain = {name: value for name, value in vars(self).items() if name not in ("foreground", "content")}
         return {**plain, "foreground": pooled_statistics([self])}
 
 
@@ -380,6 +383,7 @@ def _channel_facts(image: Volume, inside: npt.NDArray[np.bool_], rng: np.random.
         zero_fraction=1 - np.count_nonzero(image.array) / image.array.size,
         padding_fraction=0.0 if padding is None else float(np.mean(image.array == padding)),
         foreground=_draw(image.array[inside], FOREGROUND_SAMPLES, rng).astype(np.float32),
+        content=voxel_digest(image.array),
     )
 
 

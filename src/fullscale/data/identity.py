@@ -16,6 +16,10 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from fullscale.data.case import Case
 from fullscale.data.dicom.store import visible_files
@@ -141,6 +145,14 @@ def case_digest(case: Case, index: DigestIndex) -> CaseDigest:
     if case.labelled is not None:
         labels += ["labelled", json.dumps(sorted(set(case.labelled)))]
     return CaseDigest(image, _digest(" ".join(labels).encode()))
+
+
+def voxel_digest(array: npt.NDArray[Any]) -> str:
+    """Return a digest of voxels that does not depend on the file, its compression or its number type."""
+    digest = hashlib.blake2b(repr(array.shape).encode(), digest_size=16)
+    for plane in array.T:  # plane by plane along the last axis, so that no copy of the whole is made
+        digest.update(plane.astype(np.float32).tobytes())
+    return digest.hexdigest()
 
 
 def _told_apart(by_channel: dict[str, list[str]]) -> str:

@@ -107,11 +107,12 @@ def find_inputs_of_views(request: TrainRequest, configs: Sequence[Config]) -> li
     wishes = {_wished_view(config): config for config in reversed(configs)}
     if run.plan.is_file():
         cases, plans, found = _as_begun(request, dataset, run, [_wished_view(config) for config in configs])
+        voxels = dict[str, str]()  # its splits stand: what must not be separated was known when they were drawn
     else:
-        cases, plans, found = _inspect_and_plan(request, dataset, wishes)
+        cases, plans, found, voxels = _inspect_and_plan(request, dataset, wishes)
     index = DigestIndex(request.cache, request.verify)
     digests = {case.id: case_digest(case, index) for case in cases}
-    joined, notes = with_copies_joined(cases, {case: digest.image for case, digest in digests.items()})
+    joined, notes = with_copies_joined(cases, {case: digest.image for case, digest in digests.items()} | voxels)
     for note in notes:
         _log.warning("%s", note)
     anonymous = request.anonymise is not None
@@ -150,7 +151,8 @@ def _as_begun(
 
 def _inspect_and_plan(
     request: TrainRequest, dataset: Dataset, wishes: Mapping[View | None, Config]
-) -> tuple[list[Case], dict[View | None, Plan], dict[str, Any]]:
+) -> tuple[list[Case], dict[View | None, Plan], dict[str, Any], dict[str, str]]:
+    """Inspect the cases and plan; return what can be used, the plans, a record of what was found, and voxel digests."""
     choice = LabelChoice.of(request.config.data)
     edited = read_plan(request.plan) if request.plan else None
     resample = request.config.data.resample_channels or (edited is not None and edited.resample_channels.value)
@@ -170,7 +172,11 @@ def _inspect_and_plan(
         edited = edited.with_labels(choice)
         _require_said_labels(edited, dataset, choice)
     plans = {view: edited or plan_for(inspection, config) for view, config in wishes.items()}
-    return inspection.usable_cases, plans, inspection.as_record(anonymous=request.anonymise is not None)
+    voxels = {
+        case: " ".join(channel.content for channel in facts.channels.values())
+        for case, facts in inspection.facts.items()
+    }
+    return inspection.usable_cases, plans, inspection.as_record(anonymous=request.anonymise is not None), voxels
 
 
 def _require_said_labels(plan: Plan, dataset: Dataset, choice: LabelChoice) -> None:
