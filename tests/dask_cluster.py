@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_S = 240.0
 """For a busy machine."""
 
@@ -43,7 +44,9 @@ class LocalCluster:
 
     def _start(self, what: str, *arguments: str) -> subprocess.Popen[bytes]:
         settings = {"WORKER_TTL": self.frozen_after, "ALLOWED_FAILURES": "2"}
-        environment = {f"DASK_DISTRIBUTED__SCHEDULER__{name}": value for name, value in settings.items()}
+        path = [str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]  # of what tests hand to workers
+        environment = {"PYTHONPATH": os.pathsep.join(filter(None, path))}
+        environment |= {f"DASK_DISTRIBUTED__SCHEDULER__{name}": value for name, value in settings.items()}
         log = self.folder / f"{what}-{len(self.started)}.log"
         with log.open("wb") as stream:
             process = subprocess.Popen(

@@ -11,7 +11,7 @@ USAGE, DATA, PARTIAL = 2, 3, 4
 VERBS = (
     *("demo", "inspect", "phantom", "plan", "prepare", "train", "settings", "predict", "evaluate", "test", "compare"),
     *("report", "overlay", "export", "import-weights", "params", "bench decoder", "bench networks", "bench memory"),
-    "bench scan",
+    *("bench scan", "status", "gather"),
 )
 COMMANDS: dict[str, tuple[str, ...]] = {
     "inspect": ("inspect", "{bad}"),
@@ -35,6 +35,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "overlay truth": ("overlay", "{scan}", "{mask}", "{bad}", "-o", "{out}"),
     "export": ("export", "{bad}", "-o", "{out}.onnx"),
     "import-weights": ("import-weights", "{bad}", "-o", "{out}.safetensors"),
+    "status": ("status", "{bad}"),
+    "gather": ("gather", "{bad}"),
     "bench scan": ("bench", "scan", "{bad}", "--widths", "4"),
     "bench scan with": ("bench", "scan", "{scan}", "--model", "{bad}"),
 }

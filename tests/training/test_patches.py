@@ -131,7 +131,7 @@ def test_guidance_is_scored_slice_by_slice(patches: RunFolder, scan: Volume) -> 
 def test_slices_and_patches_vote_together(patches: RunFolder, slices: RunFolder, scan: Volume, tmp_path: Path) -> None:
     save_ensemble(tmp_path / "both", {"patches": patches.bundle, "slices": slices.bundle})
     predictor = Predictor.from_run(tmp_path / "both", "cpu")
-    assert predictor.describe().startswith("each scan is segmented in patches and slices by 2 models")
+    assert predictor.describe().startswith("each scan is segmented whole, in patches and slices, by 2 models")
     _, together = predictor.predict_probabilities(scan)
     each = [Predictor.from_run(run.path, "cpu").predict_probabilities(scan)[1] for run in (patches, slices)]
     for name, volume in together.items():

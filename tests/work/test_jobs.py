@@ -60,7 +60,7 @@ def test_predict_evaluate_and_test(
         results(fullscale, jobs, "predict", trained_run, phantoms / "imagesTr", "-o", masks, "--probabilities")
         for jobs, masks in ((1, one), (2, two))
     ]
-    paths = ("elapsed_s", "mask", "masks", "prediction_file", "prediction", "reference")
+    paths = ("elapsed_s", "seconds", "mask", "masks", "prediction_file", "prediction", "reference")
     assert without(told[0], *paths) == without(told[1], *paths)
     assert files(one) == files(two)
     assert len(files(one)) == 6 * 3

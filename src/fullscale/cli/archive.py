@@ -94,6 +94,7 @@ def status(output: Output, json: Json = False) -> None:
     from fullscale.work.ledger import Ledger
 
     ledger, listings = Ledger(output), read_listings(output)
+    _require_run(output, ledger, listings)
     counts, known = ledger.counts(), [one["cases"] for one in listings]
     listed = sum(known) if known and None not in known else None
     left = None if listed is None else max(0, listed - counts["done"] - counts["failed"])
@@ -117,20 +118,26 @@ def status(output: Output, json: Json = False) -> None:
         print_line(forecast.describe())
 
 
+def _require_run(output: Path, ledger: Ledger, listings: Sequence[dict[str, Any]]) -> None:
+    from fullscale.errors import DataError
+
+    if not len(ledger) and not listings:
+        raise DataError(f"{output} holds no archive run; give the output folder of predict --archive or --shard")
+
+
 def gather(output: Output, json: Json = False) -> None:
     """Say which cases of an archive run are missing, and join what its commands found into results.csv.
 
     Exit code 4 where something is missing.
     """
-    from fullscale.errors import DataError, PartialFailure
+    from fullscale.errors import PartialFailure
     from fullscale.files import write_text
     from fullscale.inference.archive import missing_cases, read_listings
     from fullscale.inference.attempt import restored
     from fullscale.work.ledger import Ledger
 
     ledger = Ledger(output)
-    if not len(ledger) and not read_listings(output):
-        raise DataError(f"{output} holds no archive run; give the output folder of predict --archive or --shard")
+    _require_run(output, ledger, read_listings(output))
     missing = missing_cases(output, ledger)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")

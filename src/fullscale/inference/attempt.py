@@ -43,8 +43,9 @@ class ModelRequest:
     region: RegionMode = "whole"
 
     def load(self) -> Predictor:
-        """Load it, once in a process."""
-        return _load(self)
+        """Load it, once in a process as long as it is the same."""
+        path = self.path.absolute()
+        return _load(replace(self, path=path), _stamp(path))
 
 
 @dataclass(frozen=True)
@@ -279,6 +280,12 @@ def _state(path: Path) -> tuple[int, ...]:
     return status.st_size, status.st_mtime_ns
 
 
+def _stamp(path: Path) -> tuple[tuple[int, ...], ...]:
+    """Return what changes when a model is written again under the same path."""
+    cards = [found for depth in ("", "*/", "*/*/") for found in sorted(path.glob(f"{depth}model.json"))]
+    return tuple(_state(file) for file in (path, *cards))
+
+
 @cache
-def _load(model: ModelRequest) -> Predictor:
+def _load(model: ModelRequest, _: tuple[tuple[int, ...], ...]) -> Predictor:
     return Predictor.from_run(model.path, model.device, model.batch_size, model.quick, model.postprocess, model.region)
