@@ -20,7 +20,8 @@ WRITING, OLD = "writing", "old"
 _ABANDONED_S = 24 * 3600
 """Age at which a temporary file of another machine, whose processes cannot be seen, belongs to nobody."""
 _NAME = re.compile(rf"\.(?P<kind>{WRITING}|{OLD})-(?P<host>[0-9a-f]{{8}})-(?P<pid>\d+)-[0-9a-f]{{8}}-(?P<name>.+)")
-_HOST = hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()
+HOST = hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()
+"""Tells this machine's files from those of others."""
 _ours: set[str] = set()
 """Names that this process has given."""
 _AT_WORKING_FOLDER = -100  # AT_FDCWD
@@ -29,7 +30,7 @@ _EXCHANGE = 2  # RENAME_EXCHANGE
 
 def beside(path: Path, kind: str) -> Path:
     """Name a hidden file or folder of this process that is not there yet, with the suffixes of `path`."""
-    name = f".{kind}-{_HOST}-{os.getpid()}-{secrets.token_hex(4)}-{path.name[-150:]}"
+    name = f".{kind}-{HOST}-{os.getpid()}-{secrets.token_hex(4)}-{path.name[-150:]}"
     _ours.add(name)
     return path.parent / name
 
@@ -57,9 +58,9 @@ def sweep(folder: Path) -> None:
 
 
 def _is_abandoned(path: Path, host: str, process: int) -> bool:
-    if host == _HOST and process == os.getpid():
+    if host == HOST and process == os.getpid():
         return True  # of an earlier process with this number: in a container that is restarted it is always the same
-    if host != _HOST:
+    if host != HOST:
         with suppress(OSError):
             return time.time() - path.stat().st_mtime > _ABANDONED_S
         return False

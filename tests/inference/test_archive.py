@@ -202,3 +202,11 @@ def test_a_hundred_thousand_entries_are_listed_in_seconds(tmp_path: Path, reques
     assert isinstance(first.earlier, Row | None)
     assert sum(1 for _ in itertools.chain([first], entries)) == pytest.approx(200, rel=0.3)
     assert time.process_time() - began < 10
+
+
+def test_retry_without_a_ledger_is_refused(
+    fullscale: Command, trained_run: Path, phantoms: Path, tmp_path: Path
+) -> None:
+    refused = fullscale("predict", trained_run, phantoms / "imagesTs", "-o", tmp_path / "out", "--retry")
+    assert (refused.returncode, (tmp_path / "out").exists()) == (2, False)
+    assert "--retry is of an archive" in refused.stderr

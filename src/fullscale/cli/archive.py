@@ -53,7 +53,8 @@ def segment_archive(
                 found.append(result)
             _say(result, json)
     if first is not None:
-        _print_forecast(Ledger(request.output), sum(1 for _ in find_entries(sources, request, Ledger(request.output))))
+        ledger = Ledger(request.output)
+        _print_forecast(ledger, sum(1 for _ in find_entries(sources, request, ledger)))
     if json:
         print_json({"cases": [_as_dict(result) for result in found]})
     if earlier:
@@ -83,8 +84,7 @@ def _as_dict(result: EntryResult) -> dict[str, Any]:
 
 
 def _print_forecast(ledger: Ledger, listed: int) -> None:
-    counts = ledger.counts()
-    forecast = ledger.forecast(max(0, listed - counts["done"] - counts["failed"]))
+    forecast = ledger.forecast(ledger.left(listed))
     print_status("no case is done yet, so there is no forecast" if forecast is None else forecast.describe())
 
 
@@ -97,7 +97,7 @@ def status(output: Output, json: Json = False) -> None:
     _require_run(output, ledger, listings)
     counts, known = ledger.counts(), [one["cases"] for one in listings]
     listed = sum(known) if known and None not in known else None
-    left = None if listed is None else max(0, listed - counts["done"] - counts["failed"])
+    left = None if listed is None else ledger.left(listed)
     forecast = None if not left else ledger.forecast(left)
     failures = {row.case: {"tries": row.tries, "line": row.line} for row in ledger.of_state("failed")}
     begun = sorted(row.case for row in ledger.of_state("begun"))

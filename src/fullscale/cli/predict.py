@@ -91,7 +91,7 @@ def predict(
     With --archive, --shard or --dask the output folder keeps a ledger: the same command goes on, on any machine.
     """
     from fullscale.data.dicom.stack import DicomReadOptions
-    from fullscale.errors import PartialFailure
+    from fullscale.errors import PartialFailure, UsageError
     from fullscale.inference.attempt import ArchiveRequest, ModelRequest
     from fullscale.inference.batch import OutputOptions, find_scans, planned_copies, planned_outputs, predict_scans
     from fullscale.outputs import claimed
@@ -105,6 +105,8 @@ def predict(
         request = ArchiveRequest(asked, output, options, dicom, resample_channels, overwrite, retry)
         segment_archive(request, scans, shard, forecast, parse_workers(dask, jobs), json)
         return
+    if retry:
+        raise UsageError("--retry is of an archive: give --archive or --shard too; without a ledger all is done anew")
     with progress_bar("looking") as progress:
         found, beside = find_scans(scans, dicom, predictor.channels, progress)
     for line in beside:

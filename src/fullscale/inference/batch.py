@@ -293,10 +293,10 @@ def _predict(
     strange = strange_scan(channels, trained, {name for name, of in intensities if of.per == "dataset"})
     soft: dict[str, Volume] = {}
     if options.probabilities:
-        labels, soft = predictor.predict_probabilities(channels)
+        labels, soft = predictor.predict_probabilities(channels, stages=stages)
     else:
         labels = predictor.predict(channels, stages=stages)
-        result.notes += stages.notes
+    result.notes += stages.notes
     voxels = predictor.card.scheme.voxels(labels.array)
     result.structure_ml = {structure: float(count * labels.voxel_ml) for structure, count in voxels.items()}
     result.unit = labels.unit

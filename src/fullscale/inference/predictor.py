@@ -159,6 +159,7 @@ class Predictor:
         progress: Progress = ignore,
         *,
         spacing_mm: Sequence[float] | None = None,
+        stages: Stages | None = None,
     ) -> tuple[Volume, dict[str, Volume]]:
         """Segment a scan, and tell for each structure its probability (float16) on the scan's own grid.
 
@@ -168,7 +169,7 @@ class Predictor:
         """
         soft: list[npt.NDArray[np.float16]] = []
         channels = as_channels(scan, self.channels, spacing_mm, self.resamples_channels)
-        labels = self._segment(channels, soft, progress, Stages())
+        labels = self._segment(channels, soft, progress, stages or Stages())
         volume = first_of(channels)
         geometry = self.geometry(volume)
         structures = np.concatenate(soft).swapaxes(0, 1)
@@ -262,12 +263,21 @@ class Predictor:
         with stages.timed("preparing"):
             prepared = self._prepared(channels)
         box = None
-        if self.region == "coarse" and soft is None:
+        if self.region == "coarse" and soft is not None:
+            stages.notes.append("segmented whole: probabilities are asked for, which are those of the whole scan")
+        elif self.region == "coarse":
             with stages.timed("coarse"):
                 box = self._box(prepared, geometry, scan, stages)
 
         def decide(box: Box | None) -> npt.NDArray[np.uint8]:
-            return self._decided(self._slabs(prepared, geometry.shape, _logits, box), geometry.shape[0], soft, progress)
+            first, end = box.slices if box else (0, geometry.shape[0])
+            decided = np.empty((end - first, *geometry.shape[1:]), dtype=np.uint8)
+            done = 0
+            for where, slab in self._decided(self._slabs(prepared, geometry.shape, _logits, box), soft):
+                decided[done : done + len(slab)] = slab
+                done += len(slab)
+                progress(where.stop, geometry.shape[0], "slices")
+            return decided
 
         with stages.timed("fine"):
             if box is None:
@@ -280,22 +290,18 @@ class Predictor:
     def _decided(
         self,
         slabs: Iterator[tuple[slice, Iterator[Tensor]]],
-        slices: int,
         soft: list[npt.NDArray[np.float16]] | None,
-        progress: Progress,
-    ) -> npt.NDArray[np.uint8]:
-        """Decide the classes of some consecutive slices `[s, H, W]`, slab by slab."""
-        decided = []
+    ) -> Iterator[tuple[slice, npt.NDArray[np.uint8]]]:
+        """Decide the classes `[s, H, W]` of one slab after the other."""
         for where, by_member in slabs:
             combined = Combination(self.card.scheme)
             for logits in by_member:
                 combined.add(logits)
-            decided.append(combined.decide().cpu().numpy())
+            decided = combined.decide().cpu().numpy()
             if soft is not None:
                 probabilities = self.card.scheme.of_structures(combined.probabilities())
                 soft.append(probabilities.cpu().numpy().astype(np.float16))
-            progress(where.stop, slices, "slices")
-        return np.concatenate(decided)
+            yield where, decided
 
     def _box(
         self, prepared: Sequence[npt.NDArray[np.float32]], geometry: SliceGeometry, scan: Volume, stages: Stages

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -26,6 +24,8 @@ from fullscale.work.machine import GIB, available_memory
 
 META = torch.device("meta")
 """Tensors without content: operations give shapes, and take neither memory nor time."""
+_counted: dict[str, int | None] = {}
+"""Bytes by what they depend on, so that the runs of a comparison and of folds count them once."""
 
 
 def step_bytes(config: Config, plan: Plan) -> int | None:
@@ -42,28 +42,15 @@ def step_bytes(config: Config, plan: Plan) -> int | None:
     Returns:
         Bytes; None for a network or a loss that cannot be run without content.
     """
-    return _counted(_What(config, plan))
+    data, trainer, parts = config.data, config.trainer, (config.network, config.loss, config.optimizer)
+    sizes = (data.patch_size, data.batch_size, trainer.precision, trainer.device)
+    key = repr(([part.model_dump() for part in parts], sizes, plan.recipe, plan.scheme))
+    if key not in _counted:
+        _counted[key] = _count(config, plan)
+    return _counted[key]
 
 
-@dataclass(frozen=True)
-class _What:
-    """What the bytes of a step depend on, so that the runs of a comparison and of folds count them once."""
-
-    config: Config = field(compare=False)
-    plan: Plan = field(compare=False)
-    key: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        config, data, trainer = self.config, self.config.data, self.config.trainer
-        parts = [config.network, config.loss, config.optimizer]
-        sizes = (data.patch_size, data.batch_size, trainer.precision, trainer.device)
-        key = repr(([part.model_dump() for part in parts], sizes, self.plan.recipe, self.plan.scheme))
-        object.__setattr__(self, "key", key)
-
-
-@lru_cache(maxsize=64)
-def _counted(what: _What) -> int | None:
-    config, plan = what.config, what.plan
+def _count(config: Config, plan: Plan) -> int | None:
     try:
         network, optimizer, step = _training_step(config, plan, META)
         step()  # the optimiser's state is made

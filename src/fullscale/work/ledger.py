@@ -8,10 +8,8 @@ on again. Which line of a case is newest is told by a number that grows with eac
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import platform
 import secrets
 import time
 import zlib
@@ -23,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from fullscale.errors import DataError, OutputError
+from fullscale.temporary import HOST
 
 FOLDER = ".ledger"
 """Folder of the journals, in that of the results."""
@@ -152,6 +151,11 @@ class Ledger:
         found = Counter(line.split(b"\t", 2)[1].decode() for line in self._lines.values())
         return {state: found[state] for state in get_args(State)}
 
+    def left(self, listed: int) -> int:
+        """Count what is neither done nor failed of so many cases."""
+        counts = self.counts()
+        return max(0, listed - counts["done"] - counts["failed"])
+
     def forecast(self, cases: int) -> Forecast | None:
         """Say what so many further cases cost; None where none was done yet.
 
@@ -196,5 +200,4 @@ def write_row(output: Path, row: Row) -> None:
 @cache
 def _journal(output: Path, process: int) -> Path:
     """Name a journal that no other process writes: two machines may have a name in common, and processes a number."""
-    machine = hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()
-    return output / FOLDER / f"{machine}-{process}-{secrets.token_hex(4)}.log"
+    return output / FOLDER / f"{HOST}-{process}-{secrets.token_hex(4)}.log"
