@@ -34,6 +34,7 @@ ROOMS = {
     "metrics": "overlap, surfaces, presence",
     "work": "cases over processes",
     "outputs": "never over inputs",
+    "shares": "shares of a command",
     "views": "slices and neighbours",
     "scoring": "scores of cases; tests",
     "bundle": "a trained model as files",

@@ -15,15 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fullscale.documents import parse_json
+from fullscale.documents import parse_json, read_json
 from fullscale.errors import OutputError, UsageError
-from fullscale.files import write_text
+from fullscale.files import write_json, write_text
+from fullscale.work.ledger import FOLDER, Ledger
 
 RECORD = ".fullscale.jsonl"
 """A line of JSON a file that was written here: its name, the command, size and time; the last line of a name counts."""
 
 _SPARE_LINES = 1000
 _HOLDS = "what"
+_HOLDS_FILE = "holds-"
 
 
 @dataclass(frozen=True)
@@ -102,9 +104,13 @@ def claimed(
 
 
 def held(files: Iterable[Path]) -> list[dict[str, Any]]:
-    """Return what is said of the content of files that a command wrote, each different thing once."""
+    """Return what is said of the content of files that a command wrote, each different thing once.
+
+    Of the masks of an archive its ledger says it, of all other files the record beside them.
+    """
     found: dict[str, dict[str, Any]] = {}
     folders: dict[Path, tuple[dict[str, _Entry], dict[str, Any]]] = {}
+    ledgers: dict[Path, dict[str, dict[str, Any]]] = {}
     for file in files:
         if file.parent not in folders:
             folders[file.parent] = _read(file.parent), _contents(file.parent)
@@ -112,7 +118,25 @@ def held(files: Iterable[Path]) -> list[dict[str, Any]]:
         entry = entries.get(file.name)
         if entry is not None and entry.holds in contents:
             found[entry.holds] = contents[entry.holds]
+        elif entry is None:
+            for folder in file.parents[:2]:  # a case of an archive may have a folder of its own
+                if folder not in ledgers:
+                    ledgers[folder] = _by_ledger(folder)
+                content = ledgers[folder].get(file.relative_to(folder).as_posix())
+                if content is not None:
+                    found[str(_digest(content))] = content
     return list(found.values())
+
+
+def remember_holds(output: Path, how: str, holds: dict[str, Any]) -> None:
+    """Write down what the files of every row hold that names `how` in its content; see `held`.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    file = output / FOLDER / f"{_HOLDS_FILE}{how}.json"
+    if not file.exists():
+        write_json(file, holds)
 
 
 def record(outputs: Sequence[Path], by: str, holds: dict[str, Any] | None = None) -> None:
@@ -124,6 +148,20 @@ def record(outputs: Sequence[Path], by: str, holds: dict[str, Any] | None = None
             _append(folder, [(path.name, _Entry(by, _state(path), said) if path.exists() else None) for path in here])
             if not _read(folder):
                 (folder / RECORD).unlink()
+
+
+def _by_ledger(output: Path) -> dict[str, dict[str, Any]]:
+    """Say what each file holds that the cases of a ledger wrote, by its name from the folder of the results.
+
+    Raises:
+        DataError: the ledger cannot be read.
+    """
+    said = (output / FOLDER).glob(f"{_HOLDS_FILE}*.json")
+    holds = {file.stem.removeprefix(_HOLDS_FILE): read_json(file, "what masks hold") for file in said}
+    if not holds:
+        return {}
+    rows = (row.content for row in Ledger(output) if row.content.get("how") in holds)
+    return {name: holds[content["how"]] for content in rows for name in content.get("files", {})}
 
 
 def _require_ours(

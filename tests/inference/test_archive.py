@@ -15,10 +15,10 @@ from fullscale.data.volume_files import read_volume
 from fullscale.errors import OutputError, UsageError
 from fullscale.inference import attempt
 from fullscale.inference.archive import find_entries, missing_cases, predict_archive
-from fullscale.inference.attempt import TRIES, ArchiveRequest, Entry, EntryResult, ModelRequest
+from fullscale.inference.attempt import ArchiveRequest, Entry, EntryResult, ModelRequest
 from fullscale.inference.batch import OutputOptions
 from fullscale.inference.predictor import Predictor
-from fullscale.work.ledger import Ledger, Row, write_row
+from fullscale.work.ledger import TRIES, Ledger, Row, write_row
 from fullscale.work.shard import Shard
 from tests.conftest import Command
 

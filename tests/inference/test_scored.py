@@ -10,7 +10,7 @@ from fullscale.data.case import Case
 from fullscale.data.layouts.find import find_dataset
 from fullscale.errors import DataError
 from fullscale.inference.predictor import Predictor
-from fullscale.inference.scored import predict_and_score
+from fullscale.inference.scored import ModelTest, predict_and_score
 from fullscale.scoring.summary import read_summary
 from fullscale.training.request import TrainRequest
 from fullscale.training.run import train
@@ -59,12 +59,14 @@ def test_a_bad_scan_does_not_stop_the_others(trained_run: Path, phantoms: Path, 
     told: list[tuple[int, int, str]] = []
     labels = predictor.card.structures
     out = tmp_path / "out"
-    summary = predict_and_score(predictor, out, [bad, good], labels, progress=lambda *step: told.append(step))
+    summary = predict_and_score(
+        ModelTest(predictor, out, [bad, good], labels), progress=lambda *step: told.append(step)
+    )
     assert [case.case for case in summary.cases] == [good.id]
     assert [failure.case for failure in summary.failures] == ["bad"]
     assert told == [(1, 2, "bad"), (2, 2, good.id)]
     with pytest.raises(DataError, match=r"none of 1 cases.*bad: .*bad\.nii\.gz"):
-        predict_and_score(predictor, tmp_path / "none", [bad], predictor.card.structures)
+        predict_and_score(ModelTest(predictor, tmp_path / "none", [bad], labels))
     with pytest.raises(DataError, match="there are no labelled cases"):
-        predict_and_score(predictor, tmp_path / "none", [], predictor.card.structures)
+        predict_and_score(ModelTest(predictor, tmp_path / "none", [], labels))
     assert not (tmp_path / "none").exists()

@@ -1,9 +1,7 @@
-"""Archives: predict on one, and the verbs status and gather, which read what its commands wrote down."""
+"""Archives: predict on one, and the verb status, which reads what its commands wrote down."""
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -94,7 +92,7 @@ def status(output: Output, json: Json = False) -> None:
     from fullscale.work.ledger import Ledger
 
     ledger, listings = Ledger(output), read_listings(output)
-    _require_run(output, ledger, listings)
+    require_run(output, ledger, listings)
     counts, known = ledger.counts(), [one["cases"] for one in listings]
     listed = sum(known) if known and None not in known else None
     left = None if listed is None else ledger.left(listed)
@@ -118,49 +116,16 @@ def status(output: Output, json: Json = False) -> None:
         print_line(forecast.describe())
 
 
-def _require_run(output: Path, ledger: Ledger, listings: Sequence[dict[str, Any]]) -> None:
+def require_run(output: Path, ledger: Ledger, listings: Sequence[dict[str, Any]]) -> None:
+    """Refuse a folder that no command worked on an archive for.
+
+    Raises:
+        DataError: nothing in it says so.
+    """
     from fullscale.errors import DataError
 
     if not len(ledger) and not listings:
         raise DataError(f"{output} holds no archive run; give the output folder of predict --archive or --shard")
 
 
-def gather(output: Output, json: Json = False) -> None:
-    """Say which cases of an archive run are missing, and join what its commands found into results.csv.
-
-    Exit code 4 where something is missing.
-    """
-    from fullscale.errors import PartialFailure
-    from fullscale.files import write_text
-    from fullscale.inference.archive import missing_cases, read_listings
-    from fullscale.inference.attempt import restored
-    from fullscale.work.ledger import Ledger
-
-    ledger = Ledger(output)
-    _require_run(output, ledger, read_listings(output))
-    missing = missing_cases(output, ledger)
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["case", "scan", "mask", "structure", "size", "unit", "seconds", "error"])
-    rows = sorted((row for row in ledger if row.state in ("done", "failed")), key=lambda row: row.case)
-    for row in rows:
-        results = restored(row, output).results
-        for result in results:
-            mask = result.written[0].relative_to(output).as_posix() if result.written else ""
-            sizes = result.structure_ml.items() or [("", "")]
-            ends = [result.unit, result.elapsed_s, result.error or ""]
-            table.writerows([row.case, result.scan, mask, name, size, *ends] for name, size in sizes)
-        if not results:
-            table.writerow([row.case, "", "", "", "", "", round(row.seconds, 2), row.line])
-    write_text(output / "results.csv", text.getvalue())
-    if json:
-        print_json({"results": str(output / "results.csv"), "cases": len(rows), "missing": missing})
-    else:
-        print_line(f"{len(rows)} cases are in {output / 'results.csv'}")
-        for name in missing[:LISTED]:
-            print_line(f"missing: {name}")
-    if missing:
-        raise PartialFailure(f"{len(missing)} cases are missing; the same command of predict goes on with them")
-
-
-COMMANDS = {"status": status, "gather": gather}
+COMMANDS = {"status": status}

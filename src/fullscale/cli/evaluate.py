@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fullscale.cli.progress import progress_bar
+from fullscale.cli.shares import model_test, refuse_with_share, score_share_of, test_share_of
 from fullscale.cli.show import (
     Anonymise,
     Dask,
@@ -18,6 +19,7 @@ from fullscale.cli.show import (
     Labels,
     Overwrite,
     Regions,
+    ShardOption,
     parse_scheme,
     parse_tolerance,
     parse_workers,
@@ -28,8 +30,6 @@ from fullscale.cli.show import (
 )
 
 if TYPE_CHECKING:
-    from fullscale.data.case import Dataset
-    from fullscale.data.labels import LabelScheme
     from fullscale.scoring.summary import Failure, Summary
 
 ToleranceMm = Annotated[str, typer.Option("--tolerance-mm", help="NSD tolerance in mm: 1, or 1=3,2=1.5 by label.")]
@@ -45,43 +45,32 @@ def score_model(
     tolerance_mm: ToleranceMm = "1",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     anonymise: Anonymise = None,
+    shard: ShardOption = None,
     overwrite: Overwrite = False,
     jobs: Jobs = None,
     dask: Dask = None,
     json: Json = False,
 ) -> None:
-    """Segment labelled scans and score the masks; of a network with guidance, with and without its gate."""
-    from fullscale.data.anonymise import anonymised
-    from fullscale.data.cache import default_cache
-    from fullscale.data.identity import DigestIndex
-    from fullscale.data.layouts.find import find_dataset
-    from fullscale.inference.predictor import Predictor
+    """Segment labelled scans and score the masks; of a network with guidance, with and without its gate.
+
+    With --shard, a share of the cases; `fullscale gather` joins the shares.
+    """
     from fullscale.inference.scored import mask_of, predict_and_score
     from fullscale.outputs import claimed
     from fullscale.runfolder import SUMMARY
 
-    chosen, tolerance = parse_scheme(labels, regions, ignore), parse_tolerance(tolerance_mm)
     workers = parse_workers(dask, jobs)
-    dataset = find_dataset(data)
-    if anonymise is not None:
-        dataset = anonymised(dataset, anonymise, output)
-    for problem in dataset.problems:
-        print_status(f"note: {problem.case}: {problem.message}")
-    if dataset.unlabelled:
-        names = ", ".join(case.id for case in dataset.unlabelled[:3])
-        print_status(f"note: {len(dataset.unlabelled)} cases without labels are not scored, such as {names}")
-    cases = dataset.cases
-    predictor = Predictor.from_run(model, device)
-    chosen = _scored_scheme(chosen or predictor.card.scheme, dataset)
-    outputs = [*(mask_of(case, output) for case in cases), output / SUMMARY]
-    read = [model, data, *(path for case in cases for path in case.files)]
+    asked: dict[str, Any] = {"model": str(model.absolute()), "data": str(data.absolute())}
+    asked |= {"labels": labels, "regions": regions, "ignore": ignore, "tolerance_mm": tolerance_mm}
+    if shard is not None:
+        refuse_with_share({"--anonymise": anonymise}, "test all cases by one command")
+        test_share_of(asked, device, output, shard, workers, overwrite, json)
+        return
+    test = model_test(asked | {"anonymise": anonymise}, output, device)
+    outputs = [*(mask_of(case, output) for case in test.cases), output / SUMMARY]
+    read = [model, data, *(path for case in test.cases for path in case.files)]
     with claimed(outputs, read, "test", overwrite), progress_bar("testing") as progress:
-        index = DigestIndex(default_cache())
-        summary = predict_and_score(
-            *(predictor, output, cases, chosen, tolerance, progress, workers, index),
-            data=dataset.root,
-            anonymous=anonymise is not None,
-        )
+        summary = predict_and_score(test, workers, progress)
     if json:
         print_json(summary.as_dict())
     else:
@@ -106,6 +95,7 @@ def evaluate(
     tolerance_mm: ToleranceMm = "1",
     resample: Annotated[bool, typer.Option("--resample", help="Bring masks on other grids onto the truth's.")] = False,
     anonymise: Anonymise = None,
+    shard: ShardOption = None,
     overwrite: Overwrite = False,
     jobs: Jobs = None,
     dask: Dask = None,
@@ -113,8 +103,10 @@ def evaluate(
 ) -> None:
     """Score masks against the truth: Dice, IoU, HD95, ASSD, NSD, volumes, per case and class.
 
-    With --against, the two sets of masks are also compared case by case.
+    With --against, the two sets of masks are also compared case by case. With --shard, a share of the cases is scored;
+    `fullscale gather` joins the shares.
     """
+    from fullscale.errors import UsageError
     from fullscale.outputs import claimed
     from fullscale.runfolder import SUMMARY
     from fullscale.scoring.evaluate import evaluate
@@ -124,6 +116,16 @@ def evaluate(
     chosen, tolerance = parse_scheme(labels, regions, ignore), parse_tolerance(tolerance_mm)
     workers = parse_workers(dask, jobs)
     where = output or (predictions / SUMMARY if predictions.is_dir() else None)
+    if shard is not None:
+        instead = "give it to evaluate with the summary.json of all shares in place of the masks"
+        refuse_with_share({"--against": against, "--anonymise": anonymise}, instead)
+        if where is None:
+            raise UsageError("--shard needs the file that the shares become: give -o OUT/summary.json")
+        asked: dict[str, Any] = {"predictions": str(predictions.absolute()), "truth": str(truth.absolute())}
+        asked |= {"labels": labels, "regions": regions, "ignore": ignore, "tolerance_mm": tolerance_mm}
+        asked |= {"resample": resample, "model": None if model is None else str(model.absolute())}
+        score_share_of(asked, where, shard, workers, overwrite, json)
+        return
 
     def score(masks: Path) -> Summary:
         if masks.suffix == ".json":
@@ -135,7 +137,7 @@ def evaluate(
     with claimed(written, [predictions, truth, against, model], "evaluate", overwrite):
         summary = score(predictions)
         if model is not None:
-            summary = _with_model(summary, model)
+            summary = with_model(summary, model)
         other = None if against is None else score(against)
         compared = None if other is None else compare_summaries(summary, other)
         further = {} if compared is None else {"against": compared.as_dict() | {"file": _called(against)}}
@@ -151,17 +153,6 @@ def evaluate(
         if where is not None:
             print_status(f"scores: {where}")
     _fail_in_part([*summary.failures, *(other.failures if other is not None else [])])
-
-
-def _scored_scheme(scheme: LabelScheme, dataset: Dataset) -> LabelScheme:
-    """Ignore what a data set ignores, unless something else is said; refuse names of structures that do not exist."""
-    from fullscale.data.faults import unknown_structures
-    from fullscale.errors import DataError
-
-    scheme = scheme.ignoring(dataset.ignore)
-    for problem in unknown_structures(dataset, scheme.structures.values()):
-        raise DataError(f"{problem.case} {problem.message}")
-    return scheme
 
 
 def _renamed(summary: Summary, key: Path | None, output: Path | None) -> Summary:
@@ -180,7 +171,7 @@ def _called(masks: Path | None) -> str:
     return masks.name if masks.suffix != ".json" else f"{masks.resolve().parent.name}/{masks.name}"
 
 
-def _with_model(summary: Summary, path: Path) -> Summary:
+def with_model(summary: Summary, path: Path) -> Summary:
     """Say in the scores which model made the masks, and which of the cases it was trained on."""
     from fullscale.bundle.store import read_cards
     from fullscale.data.cache import default_cache

@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import time
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -161,6 +162,34 @@ def _told_apart(by_channel: dict[str, list[str]]) -> str:
     if len(contents) == 1:
         return next(iter(contents.values()))
     return "\n".join(f"{json.dumps(name)} {content}" for name, content in contents.items())
+
+
+def content_of(files: Iterable[Path], earlier: Mapping[str, Any]) -> dict[str, str]:
+    """Say what files hold, in a form that is kept and given back the next time: they are read only if they changed.
+
+    Args:
+        files: in an order that tells them apart.
+        earlier: what this said of them before, perhaps among other things; or nothing.
+
+    Returns:
+        `seen`, a digest of their names, sizes and times, and `content`, one of their bytes.
+
+    Raises:
+        DataError: one is missing or cannot be read.
+    """
+    files = list(files)
+    try:
+        seen = digest_of(*(f"{file} {(s := file.stat()).st_size} {s.st_mtime_ns}" for file in files))
+    except OSError as error:
+        raise DataError(f"{error.filename}: {error.strerror or error}") from error
+    if seen == earlier.get("seen") and isinstance(earlier.get("content"), str):
+        return {"seen": seen, "content": earlier["content"]}
+    return {"seen": seen, "content": digest_of(*map(DigestIndex().file_digest, files))}
+
+
+def digest_of(*parts: str) -> str:
+    """Return one digest of several texts."""
+    return _digest(b"".join(part.encode("utf-8", "surrogatepass") + b"\0" for part in parts))
 
 
 def content_files(source: Path) -> list[Path]:

@@ -19,26 +19,20 @@ from typing import Any
 from fullscale.data.dicom.headers import is_dicom_file
 from fullscale.data.dicom.store import is_hidden, is_zip
 from fullscale.data.discover import Scan
+from fullscale.data.identity import digest_of
 from fullscale.data.read import stem_of
 from fullscale.data.volume_files import volume_suffix
 from fullscale.documents import read_json
 from fullscale.errors import DataError, UsageError
 from fullscale.files import safe_name, write_json
-from fullscale.inference.attempt import (
-    TRIES,
-    ArchiveRequest,
-    Entry,
-    EntryResult,
-    ModelRequest,
-    digest_of,
-    segment_entry,
-)
+from fullscale.inference.attempt import ArchiveRequest, Entry, EntryResult, ModelRequest, segment_entry
 from fullscale.inference.batch import find_scans
 from fullscale.inference.runtimes.torch import choose_device
+from fullscale.outputs import remember_holds
 from fullscale.progress import Progress, ignore
 from fullscale.work.cluster import Workers
 from fullscale.work.executor import choose_workers, make_executor, map_cases
-from fullscale.work.ledger import FOLDER, Ledger, Row, write_row
+from fullscale.work.ledger import FOLDER, TRIES, Ledger, Row, write_row
 from fullscale.work.processes import Killed
 from fullscale.work.shard import Shard
 
@@ -69,7 +63,9 @@ def predict_archive(
     """
     if jobs is None and choose_device(request.model.device).type != "cpu":
         jobs = 1
-    segment = partial(segment_entry, request=request, how=_how(request))
+    how = _how(request)
+    remember_holds(request.output, how, request.model.load().card.scheme.as_dict())  # for evaluate
+    segment = partial(segment_entry, request=request, how=how)
     with make_executor(choose_workers(jobs, _MANY)) as executor:
         for outcome in map_cases(executor, segment, entries, progress, attrgetter("name")):
             failure = outcome.failure()

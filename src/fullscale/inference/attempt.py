@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,7 @@ import torch
 
 from fullscale.data.dicom.stack import DicomReadOptions
 from fullscale.data.discover import Scan
-from fullscale.data.identity import DigestIndex, content_files
+from fullscale.data.identity import content_files, content_of, digest_of
 from fullscale.errors import DataError, FullscaleError
 from fullscale.files import safe_name
 from fullscale.inference.batch import OutputOptions, Result, find_scans, planned_copies, planned_outputs, predict_scans
@@ -22,10 +21,7 @@ from fullscale.inference.predictor import Predictor
 from fullscale.inference.region import RegionMode
 from fullscale.inference.runtimes.torch import choose_device
 from fullscale.work.executor import describe_failure
-from fullscale.work.ledger import Row, State, write_row
-
-TRIES = 3
-"""How often a case is tried that fails, or kills its process, before it is only reported."""
+from fullscale.work.ledger import TRIES, Row, State, next_attempt, write_row
 
 
 @dataclass(frozen=True)
@@ -152,18 +148,13 @@ class _Attempt:
         """Say what is tried, and what came of it earlier where nothing has changed since."""
         before = entry.earlier or Row(entry.name, "stopped", turn=0, tries=0)
         try:
-            files = _files_of(entry.source)
-            seen = digest_of(*(f"{file} {(s := file.stat()).st_size} {s.st_mtime_ns}" for file in files))
-            same = seen == before.content.get("seen")
-            scan = before.content["scan"] if same else digest_of(*map(DigestIndex().file_digest, files))
+            content = content_of(_files_of(entry.source), before.content)
         except (OSError, DataError) as error:
             return cls(entry, request, before), EntryResult(entry.name, error=str(error))
-        work = digest_of(how, scan)
-        known = {"seen": seen, "scan": scan, "files": before.content.get("files", {})}
+        work = digest_of(how, content["content"])
+        known = content | {"how": how, "files": before.content.get("files", {})}
         again = work == before.work and not (request.retry and before.state == "failed")
-        tries = (before.tries if again else 0) + (0 if before.state == "stopped" and again else 1)
-        row = Row(entry.name, "begun", before.turn + 1, max(1, tries), work, content=known)
-        attempt = cls(entry, request, row)
+        attempt = cls(entry, request, next_attempt(entry.name, work, entry.earlier, known, afresh=not again))
         if not again:
             return attempt, None
         if before.state == "done" and attempt.masks_are_ours():
@@ -172,7 +163,7 @@ class _Attempt:
             return attempt, restored(before, request.output)
         if before.state == "begun" and before.tries >= TRIES and not request.retry:
             given_up = EntryResult(entry.name, error=f"its process was killed at each of {before.tries} tries")
-            attempt.row = replace(row, tries=before.tries)
+            attempt.row = replace(attempt.row, tries=before.tries)
             attempt.write("failed", given_up)
             return attempt, given_up
         return attempt, None
@@ -261,14 +252,6 @@ def restored(row: Row, output: Path) -> EntryResult:
     """Say what the ledger says of a case that has ended."""
     results = [_unpacked(plain, output) for plain in row.content.get("results", [])]
     return EntryResult(row.case, results, row.content.get("notes", []), row.line or None, earlier=True)
-
-
-def digest_of(*parts: str) -> str:
-    """Return one digest of several texts."""
-    whole = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        whole.update(part.encode("utf-8", "surrogatepass") + b"\0")
-    return whole.hexdigest()
 
 
 def _state(path: Path) -> tuple[int, ...]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -25,38 +25,101 @@ from fullscale.metrics.presence import GuidedScores, Known, score_guided
 from fullscale.metrics.surface import TOLERANCE_MM, Tolerance
 from fullscale.progress import Progress, ignore
 from fullscale.runfolder import SUMMARY
-from fullscale.scoring.evaluate import evaluate
+from fullscale.scoring.evaluate import Scoring, evaluate
 from fullscale.scoring.summary import Failure, ScoredModel, Summary, write_summary
 from fullscale.work.cluster import Workers
-from fullscale.work.executor import make_executor, map_cases
+from fullscale.work.executor import Outcome, make_executor, map_cases
 from fullscale.work.processes import Shared
 
 
-def predict_and_score(
-    predictor: Predictor,
-    folder: Path,
-    cases: Sequence[Case],
-    labels: LabelScheme | Mapping[int, str],
-    tolerance_mm: Tolerance = TOLERANCE_MM,
-    progress: Progress = ignore,
-    jobs: Workers = 1,
-    index: DigestIndex | None = None,
-    data: Path | None = None,
-    anonymous: bool = False,
-) -> Summary:
-    """Write the mask of each labelled case and `summary.json` into `folder`.
+@dataclass(frozen=True)
+class ModelTest:
+    """A model, and the labelled cases that it is scored on.
 
-    Args:
+    Attributes:
         predictor: the model; with guidance, its gate is scored too.
         folder: for the masks and the scores.
         cases: scans with their truth.
         labels: name of each value in the truth, values that share a name being merged; or the scheme.
         tolerance_mm: of the surface Dice.
-        progress: told of each case that is segmented.
-        jobs: processes that share the cases; None as the machine allows, one on a GPU.
         index: digests of files, to find out which cases the model was trained on; default none are remembered.
         data: the data set that the cases are from.
         anonymous: the cases have numbers for names, so the scores name no file of the data either.
+    """
+
+    predictor: Predictor
+    folder: Path
+    cases: Sequence[Case]
+    labels: LabelScheme | Mapping[int, str]
+    tolerance_mm: Tolerance = TOLERANCE_MM
+    index: DigestIndex = field(default_factory=DigestIndex)
+    data: Path | None = None
+    anonymous: bool = False
+
+    @property
+    def scheme(self) -> LabelScheme:
+        """What is scored."""
+        return LabelScheme.of(self.labels)
+
+    @property
+    def summary(self) -> Path:
+        """The file of the scores."""
+        return self.folder / SUMMARY
+
+    def scoring(self, cases: Mapping[str, Case]) -> Scoring:
+        """Return how the masks of cases are scored."""
+        return Scoring.of(self.folder, cases, self.scheme, self.tolerance_mm)
+
+    def segment(self, predictor: Shared[Predictor]) -> Callable[[Case], list[GuidedScores]]:
+        """Return what writes the mask of one case, and says what the gate does."""
+        return partial(_segment, predictor=predictor, folder=self.folder, scheme=self.scheme)
+
+    def joined(
+        self,
+        outcomes: Iterable[Outcome[Case, list[GuidedScores]]],
+        score: Callable[[Mapping[str, Case]], Summary],
+    ) -> Summary:
+        """Put together what became of each case.
+
+        Args:
+            outcomes: of `segment`.
+            score: scores the masks of the cases it is given.
+
+        Raises:
+            DataError: no case could be scored.
+        """
+        guidance, failures, done = list[GuidedScores](), list[Failure](), dict[str, Case]()
+        for outcome in outcomes:
+            failure = outcome.failure()
+            if failure is not None:
+                failures.append(Failure(outcome.name, failure))
+            else:
+                guidance += outcome.result()
+                done[outcome.name] = outcome.item
+        if not done:
+            first = failures[0] if failures else Failure("-", "there are no labelled cases")
+            raise DataError(
+                f"none of {len(self.cases)} cases could be segmented, such as {first.case}: {first.message}"
+            )
+        summary = score(done)
+        members = [member.card for member in self.predictor.members]
+        model = scored_model(self.predictor.card, members, list(done.values()), self.index)
+        failures += summary.failures
+        if self.anonymous:
+            by_id = {case.id: case for case in self.cases}
+            failures = [Failure(f.case, without_files(f.message, by_id[f.case])) for f in failures]
+        return replace(
+            summary, guidance=guidance, failures=failures, model=model, data=self.data, anonymous=self.anonymous
+        )
+
+
+def predict_and_score(test: ModelTest, jobs: Workers = 1, progress: Progress = ignore) -> Summary:
+    """Write the mask of each labelled case and `summary.json`.
+
+    Args:
+        test: the model and the cases.
+        jobs: processes that share the cases; None as the machine allows, one on a GPU.
+        progress: told of each case that is segmented.
 
     Returns:
         The scores. A case whose scan or truth cannot be used is among the failures.
@@ -65,32 +128,11 @@ def predict_and_score(
         DataError: no case could be scored.
         FullscaleError: the folder cannot be written.
     """
-    guidance: list[GuidedScores] = []
-    failures: list[Failure] = []
-    done: dict[str, Case] = {}
-    shared = Shared(predictor)
-    scheme = LabelScheme.of(labels)
-    segment = partial(_segment, predictor=shared, folder=folder, scheme=scheme)
-    with make_executor(jobs_of(predictor, jobs, len(cases)), shared) as executor:
-        for outcome in map_cases(executor, segment, cases, progress, attrgetter("id")):
-            failure = outcome.failure()
-            if failure is not None:
-                failures.append(Failure(outcome.name, failure))
-            else:
-                guidance += outcome.result()
-                done[outcome.name] = outcome.item
-    if not done:
-        first = failures[0] if failures else Failure("-", "there are no labelled cases")
-        raise DataError(f"none of {len(cases)} cases could be segmented, such as {first.case}: {first.message}")
-    summary = evaluate(folder, done, scheme, tolerance_mm, jobs=jobs)
-    members = [member.card for member in predictor.members]
-    model = scored_model(predictor.card, members, list(done.values()), index or DigestIndex())
-    every_failure = [*failures, *summary.failures]
-    if anonymous:
-        by_id = {case.id: case for case in cases}
-        every_failure = [Failure(f.case, without_files(f.message, by_id[f.case])) for f in every_failure]
-    summary = replace(summary, guidance=guidance, failures=every_failure, model=model, data=data, anonymous=anonymous)
-    write_summary(summary, folder / SUMMARY)
+    shared = Shared(test.predictor)
+    with make_executor(jobs_of(test.predictor, jobs, len(test.cases)), shared) as executor:
+        outcomes = list(map_cases(executor, test.segment(shared), test.cases, progress, attrgetter("id")))
+    summary = test.joined(outcomes, lambda done: evaluate(test.folder, done, test.scheme, test.tolerance_mm, jobs=jobs))
+    write_summary(summary, test.summary)
     return summary
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
@@ -15,15 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fullscale.data.case import Case
-from fullscale.data.discover import LabelMaps, find_label_maps, label_maps_of
-from fullscale.data.image_files import is_picture
+from fullscale.data.discover import LabelMaps
 from fullscale.data.labels import LabelScheme
-from fullscale.data.layouts.find import find_dataset
-from fullscale.data.read import label_name, read_label
+from fullscale.data.read import read_label
 from fullscale.data.truth import known_truth, truth_of
-from fullscale.data.volume_files import volume_suffix
 from fullscale.errors import DataError, GeometryError, UsageError
-from fullscale.files import safe_name
 from fullscale.geometry.orientation import axis_codes
 from fullscale.geometry.resample import resample_labels
 from fullscale.geometry.units import LENGTH, PER_SIZE, Unit
@@ -54,38 +49,35 @@ from fullscale.metrics.surface import (
 )
 from fullscale.outputs import held
 from fullscale.progress import Progress, ignore
+from fullscale.scoring.pairing import Pair, find_pairs
 from fullscale.scoring.summary import METRICS, CaseScores, Failure, Summary
 from fullscale.work.cluster import Workers
-from fullscale.work.executor import choose_workers, make_executor, map_cases
+from fullscale.work.executor import Outcome, choose_workers, make_executor, map_cases
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class _Pair:
-    prediction: Path
-    reference: Path
-    image: Path | None
-    case: Case | None = None
+class Found:
+    """What was found in one case.
 
-    def grid_of(self, mask: Path) -> Path:
-        """Where a mask that stores a few slices only lies: on the scan, or on the other mask."""
-        other = self.reference if mask == self.prediction else self.prediction
-        beside = is_picture(other) and mask == self.prediction  # pixels are as large as those of the truth
-        return self.image or (other if beside or (volume_suffix(other) and not is_picture(other)) else mask)
-
-
-@dataclass(frozen=True)
-class _Scored:
-    """A case, what a label scores in it that occurs nowhere in it, and the labels it holds that had no name.
-
-    The unit is what its lengths and sizes are counted in.
+    Attributes:
+        metrics: scores of each label that is known by name, or occurs in it.
+        nothing: what a label scores that occurs nowhere in it.
+        occurring: the labels that it holds and that had no name.
+        unit: what its lengths and sizes are counted in.
+        resampled: whether the prediction was brought onto the truth's grid first.
+        unknown: labels that were not drawn in it.
+        ignored_voxels: voxels of which the truth says nothing.
     """
 
-    case: CaseScores
+    metrics: dict[int, Scores]
     nothing: Scores
-    found: dict[int, str]
+    occurring: dict[int, str]
     unit: Unit
+    resampled: bool
+    unknown: tuple[int, ...]
+    ignored_voxels: int
 
 
 def score_arrays(
@@ -211,31 +203,126 @@ def evaluate(
         DataError: a path is missing, no prediction has a truth, or no case could be scored.
         UsageError: a label has no tolerance, or is below 1; or the masks are of models of different structures.
     """
-    pairs, failures, truth = _pairs(Path(predictions), references)
-    recorded = None if labels is not None else _recorded(pair.prediction for pair in pairs.values())
-    scheme = _scheme(recorded if labels is None else labels, truth)
-    names = scheme.structures
-    open_ended = labels is None and recorded is None and not scheme.regions
-    score = partial(_score_pair, scheme=scheme, open_ended=open_ended, tolerance_mm=tolerance_mm, resample=resample)
-    scored: list[_Scored] = []
-    with make_executor(choose_workers(jobs, len(pairs))) as executor:
-        for outcome in map_cases(executor, score, sorted(pairs.items()), progress, itemgetter(0)):
-            failure = None if len(pairs) == 1 else outcome.failure()
+    scoring = Scoring.of(predictions, references, labels, tolerance_mm, resample)
+    with make_executor(choose_workers(jobs, len(scoring.pairs))) as executor:
+        items = sorted(scoring.pairs.items())
+        return scoring.summary(map_cases(executor, scoring.function(), items, progress, itemgetter(0)))
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What is scored against what, and how.
+
+    Attributes:
+        pairs: of prediction and truth, by case.
+        failures: what has no counterpart.
+        truth: all of it.
+        scheme: what is scored, and which value is ignored.
+        open_ended: whether labels that occur are scored too.
+        tolerance_mm: of the surface Dice.
+        resample: bring predictions on other grids onto the truth's.
+    """
+
+    pairs: dict[str, Pair]
+    failures: list[Failure]
+    truth: LabelMaps
+    scheme: LabelScheme
+    open_ended: bool
+    tolerance_mm: Tolerance
+    resample: bool
+
+    @classmethod
+    def of(
+        cls,
+        predictions: str | Path,
+        references: str | Path | Mapping[str, Case],
+        labels: LabelScheme | Mapping[int, str] | None = None,
+        tolerance_mm: Tolerance = TOLERANCE_MM,
+        resample: bool = False,
+    ) -> Scoring:
+        """Pair predictions with the truth, and choose what is scored; see `evaluate`."""
+        pairs, failures, truth = find_pairs(Path(predictions), references)
+        recorded = None if labels is not None else _recorded(pair.prediction for pair in pairs.values())
+        scheme = _scheme(recorded if labels is None else labels, truth)
+        open_ended = labels is None and recorded is None and not scheme.regions
+        return cls(pairs, failures, truth, scheme, open_ended, tolerance_mm, resample)
+
+    def function(self) -> Callable[[tuple[str, Pair]], Found]:
+        """Return what scores one case."""
+        return partial(
+            _score_pair,
+            scheme=self.scheme,
+            open_ended=self.open_ended,
+            tolerance_mm=self.tolerance_mm,
+            resample=self.resample,
+        )
+
+    def summary(self, outcomes: Iterable[Outcome[Any, Found]]) -> Summary:
+        """Put the scores of the cases together.
+
+        Args:
+            outcomes: called by their cases.
+
+        Raises:
+            DataError: no case could be scored.
+        """
+        scored: dict[str, Found] = {}
+        failures = list(self.failures)
+        for outcome in outcomes:
+            failure = None if len(self.pairs) == 1 else outcome.failure()
             if failure is not None:
                 failures.append(Failure(outcome.name, failure))
                 continue
-            found = outcome.result()
-            if scored and found.unit != scored[0].unit:
-                failures.append(Failure(outcome.name, _other_unit(found.unit, scored[0])))
+            found, first = outcome.result(), next(iter(scored), outcome.name)
+            if scored and found.unit != scored[first].unit:
+                failures.append(Failure(outcome.name, _other_unit(found.unit, first, scored[first].unit)))
                 continue
-            scored.append(found)
-            names |= found.found
-    if not scored:
-        last = failures[-1]
-        raise DataError(f"none of {len(pairs)} cases could be scored, such as {last.case}: {last.message}")
-    names = names if scheme.regions else dict(sorted(names.items()))
-    summary = _summary(scored, failures, names, tolerance_mm)
-    return replace(summary, data=truth.data, regions=dict(scheme.regions), ignore=scheme.ignore)
+            scored[outcome.name] = found
+        if not scored:
+            last = failures[-1]
+            raise DataError(f"none of {len(self.pairs)} cases could be scored, such as {last.case}: {last.message}")
+        return self._summary(scored, failures)
+
+    def _summary(self, scored: dict[str, Found], failures: list[Failure]) -> Summary:
+        """Give every case every label: what occurs in other cases only is empty in truth and prediction here."""
+        names = dict(self.scheme.structures)
+        for found in scored.values():
+            names |= found.occurring
+        names = names if self.scheme.regions else dict(sorted(names.items()))
+        cases = [
+            _described(
+                case, self.pairs[case], found, {label: found.metrics.get(label) or found.nothing for label in names}
+            )
+            for case, found in scored.items()
+        ]
+        return Summary(
+            names,
+            {label: tolerance_of(label, self.tolerance_mm) for label in names},
+            cases,
+            sorted(failures, key=lambda failure: failure.case),
+            data=self.truth.data,
+            unit=next(iter(scored.values())).unit,
+            regions=dict(self.scheme.regions),
+            ignore=self.scheme.ignore,
+        )
+
+
+def _described(name: str, pair: Pair, found: Found, metrics: dict[int, Scores]) -> CaseScores:
+    """Put the scores of a case beside what they are scores of."""
+    case = pair.case
+    return CaseScores(
+        *(name, metrics, pair.prediction.absolute(), pair.reference.absolute()),
+        image_file=None if pair.image is None else pair.image.absolute(),
+        resampled=found.resampled,
+        unknown=found.unknown,
+        ignored_voxels=found.ignored_voxels,
+        ignore_file=None if case is None or case.ignore is None else case.ignore.absolute(),
+        mask_files=() if case is None else tuple(file.absolute() for file in case.masks),
+        colours=None if case is None else case.colours,
+        structures={} if case is None else {n: f.absolute() for n, f in case.structures.items()},
+        empty=case is not None and case.empty,
+        by_name=case is not None and case.by_name,
+    )
 
 
 def _recorded(masks: Iterable[Path]) -> LabelScheme | None:
@@ -262,10 +349,10 @@ def _scheme(labels: LabelScheme | Mapping[int, str] | None, truth: LabelMaps) ->
 
 
 def _score_pair(
-    item: tuple[str, _Pair], scheme: LabelScheme, open_ended: bool, tolerance_mm: Tolerance, resample: bool
-) -> _Scored:
+    item: tuple[str, Pair], scheme: LabelScheme, open_ended: bool, tolerance_mm: Tolerance, resample: bool
+) -> Found:
     """Read and score one case; where the labels are open-ended, with those that occur in it beside the known ones."""
-    name, pair = item
+    _, pair = item
     prediction = scheme.merge(read_label(pair.prediction, pair.grid_of(pair.prediction), scheme))
     if pair.case is None:
         truth = known_truth(read_label(pair.reference, pair.grid_of(pair.reference), scheme), scheme)
@@ -274,41 +361,18 @@ def _score_pair(
     reference = truth.labels
     moved = resample and describe_mismatch(prediction, reference) is not None
     prediction = resample_labels(prediction, reference) if moved else prediction
-    found = _new_labels(prediction, reference, scheme.labels) if open_ended else {}
-    known = [label for label in scheme.structures | found if label not in truth.unknown]
+    occurring = _new_labels(prediction, reference, scheme.labels) if open_ended else {}
+    known = [label for label in scheme.structures | occurring if label not in truth.unknown]
     members = scheme.members if scheme.regions else None
     scores = score_case(prediction, reference, known, tolerance_mm, members, truth.ignored)
     scores |= {label: dict.fromkeys((*METRICS, *SLICES)) for label in truth.unknown}
-    image = None if pair.image is None else pair.image.absolute()
-    case = CaseScores(
-        *(name, scores, pair.prediction.absolute(), pair.reference.absolute(), image, moved),
-        unknown=truth.unknown,
-        ignored_voxels=truth.ignored_voxels,
-        ignore_file=None if pair.case is None or pair.case.ignore is None else pair.case.ignore.absolute(),
-        mask_files=() if pair.case is None else tuple(file.absolute() for file in pair.case.masks),
-        colours=None if pair.case is None else pair.case.colours,
-        structures={} if pair.case is None else {n: f.absolute() for n, f in pair.case.structures.items()},
-        empty=pair.case is not None and pair.case.empty,
-        by_name=pair.case is not None and pair.case.by_name,
-    )
-    voxels = reference.array.size - truth.ignored_voxels
-    return _Scored(case, unscored(voxels) | unscored_slices(reference), found, reference.unit)
+    nothing = unscored(reference.array.size - truth.ignored_voxels) | unscored_slices(reference)
+    return Found(scores, nothing, occurring, reference.unit, moved, truth.unknown, truth.ignored_voxels)
 
 
-def _summary(scored: list[_Scored], failures: list[Failure], names: dict[int, str], tolerance_mm: Tolerance) -> Summary:
-    """Give every case every label: what occurs in other cases only is empty in truth and prediction here."""
-    cases = [
-        replace(one.case, metrics={label: one.case.metrics.get(label) or one.nothing for label in names})
-        for one in scored
-    ]
-    tolerances = {label: tolerance_of(label, tolerance_mm) for label in names}
-    failures = sorted(failures, key=lambda failure: failure.case)
-    return Summary(names, tolerances, cases, failures, unit=scored[0].unit)
-
-
-def _other_unit(unit: Unit, first: _Scored) -> str:
+def _other_unit(unit: Unit, first: str, of_first: Unit) -> str:
     return (
-        f"its lengths are in {LENGTH[unit]}, those of {first.case.case} in {LENGTH[first.unit]}: means over both say "
+        f"its lengths are in {LENGTH[unit]}, those of {first} in {LENGTH[of_first]}: means over both say "
         "nothing; score them apart"
     )
 
@@ -330,61 +394,3 @@ def _new_labels(prediction: Volume, reference: Volume, names: Mapping[int, str])
             f"holds the label {min(values)}, labels are whole numbers from 0; say which to score (--labels)"
         )
     return {value: f"label {value}" for value in values - names.keys()}
-
-
-def _pairs(
-    predictions: Path, references: str | Path | Mapping[str, Case]
-) -> tuple[dict[str, _Pair], list[Failure], LabelMaps]:
-    """Pair predictions with the truth by case; also what has no counterpart, and the truth."""
-    given, truth = find_label_maps(predictions), _truth(references)
-    if given.single and truth.single:
-        truth = truth.named_like(given)
-    matched = _match(given.files, truth.files)
-    if not matched:
-        where = "" if isinstance(references, Mapping) else f" ({references})"
-        raise DataError(
-            f"nothing to evaluate: {predictions} holds {_some(given.files)}, the truth {_some(truth.files)}{where}; "
-            "name each prediction like its case"
-        )
-    pairs = {
-        case: _Pair(given.files[name], truth.files[case], truth.images.get(case), truth.cases.get(case))
-        for name, case in matched.items()
-    }
-    failures = [Failure(name, f"{given.files[name]}: has no truth") for name in given.files.keys() - matched.keys()]
-    if not given.single:
-        missing = truth.files.keys() - pairs.keys()
-        failures += [Failure(name, f"{truth.files[name]}: has no prediction in {predictions}") for name in missing]
-    return pairs, failures, truth
-
-
-def _truth(references: str | Path | Mapping[str, Case]) -> LabelMaps:
-    """List the true label map of each case, with its scan where that is known."""
-    if isinstance(references, Mapping):
-        return label_maps_of(references)
-    found = find_label_maps(references)
-    if not found.files:
-        find_dataset(references)  # which says why there is none
-    return found
-
-
-def _match(files: Iterable[str], truth: Mapping[str, Path]) -> dict[str, str]:
-    """Find the case of each prediction: by its name, by that of the label map, then without what layouts add."""
-    matched: dict[str, str] = {}
-    for key in (str, _plain_name):
-        taken = set(matched.values())
-        free = {key(file): file for file in files if file not in matched}
-        for case in [case for case in truth if case not in taken]:
-            names = (key(case), key(safe_name(case)), key(label_name(truth[case]) or case))
-            found = next((free.pop(name) for name in names if name in free), None)
-            if found is not None:
-                matched[found] = case
-    return matched
-
-
-def _plain_name(name: str) -> str:
-    return re.sub(r"^(volume|segmentation)-(?=\d+$)", "LiTS ", name.removesuffix("_0000"))
-
-
-def _some(names: Iterable[str]) -> str:
-    listed = sorted(names)
-    return ", ".join(listed[:3]) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "") or "nothing"

@@ -24,7 +24,7 @@ from fullscale.data.splits import Split, choose_split
 from fullscale.errors import DataError
 from fullscale.files import locked, only_one
 from fullscale.inference.predictor import Predictor, view_of
-from fullscale.inference.scored import predict_and_score
+from fullscale.inference.scored import ModelTest, predict_and_score
 from fullscale.networks import NETWORKS, create_network
 from fullscale.reporting.source import finished_folds, pool_folds
 from fullscale.runfolder import ALL, FoldFolder, RunFolder
@@ -270,16 +270,13 @@ def _score(job: _Job, fold: FoldFolder, split: Split) -> None:
     held_back = [case for case in job.inputs.cases if case.id in split["val"]]
     _log.info("fold %s: predicting %d validation cases", fold.name, len(held_back))
     predictor = Predictor.from_run(fold.path, device=job.config.trainer.device)
-    scheme, index = job.inputs.plan.scheme, DigestIndex(job.request.cache)
-    predict_and_score(
-        predictor,
-        fold.validation,
-        held_back,
-        scheme,
-        index=index,
+    test = ModelTest(
+        *(predictor, fold.validation, held_back, job.inputs.plan.scheme),
+        index=DigestIndex(job.request.cache),
         data=job.inputs.root,
         anonymous=job.inputs.anonymous,
     )
+    predict_and_score(test)
 
 
 def _postprocess(run: RunFolder, inputs: RunInputs) -> None:

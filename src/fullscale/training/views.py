@@ -16,7 +16,7 @@ from fullscale.data.recipe import View
 from fullscale.errors import UsageError
 from fullscale.files import only_one, write_json
 from fullscale.inference.predictor import Predictor
-from fullscale.inference.scored import predict_and_score
+from fullscale.inference.scored import ModelTest, predict_and_score
 from fullscale.reporting.source import finished_folds, pool_folds
 from fullscale.runfolder import ALL, TOGETHER, FoldFolder, RunFolder
 from fullscale.scoring.summary import Summary, read_summary, write_summary
@@ -121,16 +121,13 @@ def _score_together(
         held_back = [case for case in inputs.cases if case.id in split["val"]]
         _log.info("fold %s: predicting %d validation cases with all views", fold, len(held_back))
         predictor = Predictor.from_run(together.path, device=config.trainer.device)
-        index, scheme = DigestIndex(request.cache), inputs.plan.scheme
-        predict_and_score(
-            predictor,
-            together.validation,
-            held_back,
-            scheme,
-            index=index,
+        test = ModelTest(
+            *(predictor, together.validation, held_back, inputs.plan.scheme),
+            index=DigestIndex(request.cache),
             data=inputs.root,
             anonymous=inputs.anonymous,
         )
+        predict_and_score(test)
     return read_summary(together.summary)
 
 

@@ -25,6 +25,8 @@ from fullscale.temporary import HOST
 
 FOLDER = ".ledger"
 """Folder of the journals, in that of the results."""
+TRIES = 3
+"""How often a case is tried that fails, or kills its process, before it is only reported."""
 
 State = Literal["begun", "stopped", "failed", "done"]
 """Stopped is what a signal or a full disk ended: that says nothing of the case, and does not count as a try."""
@@ -110,11 +112,12 @@ class Ledger:
 
     Args:
         output: folder of the results.
+        folder: of the journals in it.
     """
 
-    def __init__(self, output: Path) -> None:
+    def __init__(self, output: Path, folder: str = FOLDER) -> None:
         self._lines: dict[bytes, bytes] = {}
-        for journal in sorted((output / FOLDER).glob("*.log")):
+        for journal in sorted((output / folder).glob("*.log")):
             try:
                 self._add(journal.read_bytes())
             except OSError as error:
@@ -175,18 +178,35 @@ class Ledger:
         return Forecast(cases, sum(seconds) / len(seconds), at_once, devices, "core" if on_cpu else "GPU")
 
 
+def next_attempt(case: str, work: str, before: Row | None, content: dict[str, Any], afresh: bool = False) -> Row:
+    """Return the row of an attempt that begins.
+
+    Args:
+        case: its name.
+        work: digest of the content and of how it is worked on; tries at other work do not count.
+        before: the newest row of the case.
+        content: what is to be kept.
+        afresh: leave earlier tries out of account.
+    """
+    if before is None:
+        return Row(case, "begun", work=work, content=content)
+    again = before.work == work and not afresh
+    tries = (before.tries if again else 0) + (0 if before.state == "stopped" and again else 1)
+    return Row(case, "begun", before.turn + 1, max(1, tries), work, content=content)
+
+
 def _newness(line: bytes) -> tuple[int, int]:
     _, state, turn, _ = line.split(b"\t", 3)
     return int(turn), _ORDER[state]
 
 
-def write_row(output: Path, row: Row) -> None:
-    """Append a row to the journal of this process.
+def write_row(output: Path, row: Row, folder: str = FOLDER) -> None:
+    """Append a row to the journal of this process; see `Ledger`.
 
     Raises:
         OutputError: it cannot be written.
     """
-    journal = _journal(output, os.getpid())
+    journal = _journal(output / folder, os.getpid())
     try:
         journal.parent.mkdir(parents=True, exist_ok=True)
         # Opened for each row: on a network file system others see what was written when it is closed. The line feed
@@ -198,6 +218,6 @@ def write_row(output: Path, row: Row) -> None:
 
 
 @cache
-def _journal(output: Path, process: int) -> Path:
+def _journal(folder: Path, process: int) -> Path:
     """Name a journal that no other process writes: two machines may have a name in common, and processes a number."""
-    return output / FOLDER / f"{HOST}-{process}-{secrets.token_hex(4)}.log"
+    return folder / f"{HOST}-{process}-{secrets.token_hex(4)}.log"
