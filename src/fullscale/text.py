@@ -25,6 +25,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; known: {', '.join(names[:LISTED])}{more}"
 
 
+def counted(number: int, what: str) -> str:
+    """Return `1 case` or `3 cases`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def one_line(error: BaseException) -> str:
     """Return the most telling line of another library's error, at most 200 characters."""
     if isinstance(error, OSError) and error.strerror:

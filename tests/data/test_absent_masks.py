@@ -68,7 +68,7 @@ def test_structures_of_a_list_become_one_label_map_of_values_by_name(tmp_path: P
     assert [case.labelled for case in (a, b)] == [None, ("spleen",)], "an empty cell: nobody looked"
     assert set(c.labelled or ()) == {"liver", "spleen"}, "the word empty: there is none"
     assert [p.message for p in dataset.problems] == [
-        "in 1 cases structures are not labelled, as they have no file, such as 'liver' in b"
+        "in 1 case structures are not labelled, as they have no file, such as 'liver' in b"
     ]
     assert set(b.files) == {tmp_path / "b.nii.gz", tmp_path / "b_spleen.nii.gz"}
     choice = LabelChoice({7: "spleen"})

@@ -180,7 +180,7 @@ def test_unknown_fields_of_the_decathlon_are_named_too(tmp_path: Path):
     content = json.loads((tmp_path / "dataset.json").read_text())
     content["training"][0]["scanner"] = "B"
     (tmp_path / "dataset.json").write_text(json.dumps(content))
-    assert "the column 'scanner' (1 cases)" in find_dataset(tmp_path).problems[0].message
+    assert "the column 'scanner' (1 case)" in find_dataset(tmp_path).problems[0].message
 
 
 def test_regions_and_the_ignore_value_of_nnunet_are_kept_apart_from_labels(tmp_path: Path):

@@ -75,7 +75,7 @@ def test_stored_folds_are_held_against_the_cases(tmp_path: Path) -> None:
     splits = make_splits(cases, 3, 0)
     write_json(path, splits)
     assert read_splits(path, cases) == splits
-    with pytest.raises(DataError, match=r"1 cases that the data set lacks, such as 'case_5'"):
+    with pytest.raises(DataError, match=r"names 1 case that the data set lacks, such as 'case_5'"):
         read_splits(path, cases[:5])
     path.write_text('{"train": 1}')
     with pytest.raises(DataError, match=r"splits\.json is not a list"):

@@ -79,7 +79,7 @@ def test_a_structure_without_a_file_in_a_case_is_not_labelled_in_it(tmp_path: Pa
     assert {case.id: case.labelled for case in dataset.cases} == {"s1": None, "s2": ("aorta", "spleen")}
     (problem,) = dataset.problems
     assert (problem.case, problem.severity) == (WHOLE_SET, "warning")
-    assert problem.message == "in 1 cases structures are not labelled, as they have no file, such as 'liver' in s2"
+    assert problem.message == "in 1 case structures are not labelled, as they have no file, such as 'liver' in s2"
     assert inspect_dataset(dataset).facts["s2"].label_voxels == {0: 960 - 100, 1: 40, 3: 60}
 
 
@@ -140,7 +140,7 @@ def test_a_dataset_json_names_the_values_and_says_what_is_not_used(tmp_path: Pat
     assert dataset.labels == {0: "background", 4: "spleen", 5: "liver"}
     assert inspect_dataset(dataset).facts["s1"].label_voxels == {0: 960 - 140, 4: 60, 5: 80}
     assert [p.message for p in dataset.problems] == [
-        "files of 1 structures that dataset.json does not name are not used, such as 'aorta'"
+        "files of 1 structure that dataset.json does not name are not used, such as 'aorta'"
     ]
 
 

@@ -38,7 +38,7 @@ def test_a_truth_in_colours_is_drawn_as_its_label_map_is(tmp_path: Path, fullsca
     refused = fullscale("overlay", scan, mask, truth, "-o", tmp_path / "refused.png")
     assert (refused.returncode, refused.stderr.count("\n")) == (3, 1)
     assert "is a mask in colours (#ff0000, #0000ff, #000000)" in refused.stderr
-    assert "overlay takes --colours '#ff0000=1'" in refused.stderr
+    assert "evaluate and overlay also take --colours '#ff0000=1'" in refused.stderr
     assert not (tmp_path / "refused.png").exists()
     table = tmp_path / "table.json"
     table.write_text(json.dumps({"folder": "set", "colours": COLOURS}))
@@ -52,6 +52,41 @@ def test_a_truth_in_colours_is_drawn_as_its_label_map_is(tmp_path: Path, fullsca
     expected = np.asarray(Image.open(tmp_path / "plain.png"))
     for name in ("given", "apart", "beside"):
         np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / f"{name}.png")), expected)
+
+
+def test_a_truth_in_colours_is_scored_as_its_label_map_is(tmp_path: Path, fullscale: Command) -> None:
+    _, mask, truth = write(tmp_path)
+    worse = np.asarray(Image.open(mask)).copy()
+    worse[4:6] = 0
+    found = tmp_path / "worse/a.png"
+    found.parent.mkdir()
+    Image.fromarray(worse).save(found)
+    refused = fullscale("evaluate", found, truth)
+    assert (refused.returncode, refused.stderr.count("\n")) == (3, 1)
+    table = tmp_path / "table.json"
+    table.write_text(json.dumps({"folder": "set", "colours": COLOURS}))
+    scores = []
+    for reference, options in (
+        (mask, []),
+        (truth, ["--colours", GIVEN]),
+        (truth, ["--colours", table]),
+        (truth.parent, ["--colours", GIVEN]),
+    ):
+        scored = fullscale("evaluate", found, reference, *options, "--json")
+        assert scored.returncode == 0, scored.stderr
+        scores.append(json.loads(scored.stdout)["metric_per_case"][0]["metrics"])
+    assert scores[0]["1"]["Dice"] == pytest.approx(2 * 48 / (48 + 80))
+    assert scores[0]["2"]["Dice"] == 1.0
+    assert all(score == scores[0] for score in scores[1:])
+    (tmp_path / "set/dataset.json").write_text(json.dumps({"colours": COLOURS}))
+    beside = fullscale("evaluate", found, truth, "--json")
+    assert json.loads(beside.stdout)["metric_per_case"][0]["metrics"] == scores[0], beside.stderr
+
+
+def test_a_data_set_without_a_table_gives_none(tmp_path: Path, fullscale: Command) -> None:
+    scan, mask, truth = write(tmp_path)
+    refused = fullscale("evaluate", mask, truth, "--colours", scan.parent.parent)
+    assert (refused.returncode, refused.stderr.count("\n")) == (3, 1)
 
 
 @pytest.mark.parametrize("text", ["#ff0000", "#ff=1", "red=1", "#ff0000=x", "", "70000=1", "no/such/set"])

@@ -125,7 +125,7 @@ def test_means_leave_out_what_is_unknown_and_say_so(tmp_path: Path, cases: dict[
     content = strict(summary)
     assert left_out(content) == [
         "spleen was not labelled in 1 of 3 cases, which are not scored for it",
-        "80 voxels of 1 cases are ignored: no score counts them",
+        "80 voxels ignored in 1 case: no score counts them",
     ]
     assert [row[2].text for row in case_table(summary).rows] == ["0.8571", "1.0000", "1.0000", "1.0000", "0.8571", "-"]
     assert [row[1].value for row in mean_table(content).rows] == [3, 2, 3]
@@ -178,7 +178,7 @@ def test_a_data_set_says_which_value_is_ignored_and_which_structures_overlap(tmp
     assert shown.returncode == 0, shown.stderr
     again: Summary = read_summary(tmp_path / "p" / "summary.json")
     assert again.cases[0].metrics == case.metrics
-    assert "note: 80 voxels of 1 cases are ignored" in shown.stderr
+    assert "note: 80 voxels ignored in 1 case" in shown.stderr
 
 
 def test_a_truth_that_says_nothing_is_refused(tmp_path: Path):

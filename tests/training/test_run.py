@@ -228,7 +228,7 @@ def test_unusable_cases_stop_the_run_unless_dropped(phantoms: Path, cache: Path,
     ]
     listed = tmp_path / "some.csv"
     listed.write_text("image,label\n" + "\n".join(rows))
-    with pytest.raises(DataError, match=r"1 problems make cases unusable.*phantom_002.*--drop-bad-cases"):
+    with pytest.raises(DataError, match=r"1 problem in the data.*phantom_002.*--drop-bad-cases"):
         train(request(listed, tmp_path / "run", cache))
     train(request(listed, tmp_path / "run", cache, drop_bad_cases=True))
     assert json.loads((tmp_path / "run" / "dataset.json").read_text())["used"] == ["phantom_000", "phantom_001"]

@@ -121,7 +121,7 @@ def test_a_run_of_regions_is_tested_and_reported_from_the_command_line(
 ):
     tested = fullscale("test", regions_run.fold("0").path, regions, "-o", tmp_path, "--device", "cpu")
     assert tested.returncode == 0, tested.stderr
-    assert "voxels of 4 cases are ignored" in tested.stderr
+    assert "voxels ignored in 4 cases" in tested.stderr
     of_run = {case.case: case.metrics for case in read_summary(regions_run.fold("0").summary).cases}
     for case in read_summary(tmp_path / "summary.json").cases:
         if case.case in of_run:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fullscale.cli.options import Json
 from fullscale.cli.progress import progress_bar
-from fullscale.cli.show import Json, print_json, print_line, print_status
+from fullscale.cli.show import print_json, print_line, print_status
 
 if TYPE_CHECKING:
     from fullscale.inference.attempt import ArchiveRequest, EntryResult

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fullscale.cli.show import Overwrite, print_line, print_status, table
+from fullscale.cli.options import Overwrite
+from fullscale.cli.show import print_line, print_status, table
 
 if TYPE_CHECKING:
     from fullscale.bench.workload import Workload

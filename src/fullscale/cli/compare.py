@@ -7,16 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fullscale.cli.show import (
-    Anonymise,
-    Dask,
-    Json,
-    Overwrite,
-    print_json,
-    print_line,
-    print_status,
-    table,
-)
+from fullscale.cli.options import Anonymise, Dask, Json, Overwrite
+from fullscale.cli.show import print_json, print_line, print_status, table
 
 if TYPE_CHECKING:
     from fullscale.compare.results import Results

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from fullscale.cli.options import Dask, Jobs, Json, Overwrite, ShardOption, parse_workers
 from fullscale.cli.progress import progress_bar
-from fullscale.cli.show import Dask, Jobs, Json, Overwrite, ShardOption, parse_workers, print_json, print_status, table
+from fullscale.cli.show import print_json, print_status, table
 
 if TYPE_CHECKING:
     from fullscale.config.schema import DataConfig

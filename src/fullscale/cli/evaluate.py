@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fullscale.cli.progress import progress_bar
-from fullscale.cli.shares import model_test, refuse_with_share, score_share_of, test_share_of
-from fullscale.cli.show import (
+from fullscale.cli.options import (
     Anonymise,
+    Colours,
     Dask,
     Ignore,
     Jobs,
@@ -21,13 +20,14 @@ from fullscale.cli.show import (
     Regions,
     ShardOption,
     parse_scheme,
+    parse_table,
     parse_tolerance,
     parse_workers,
-    print_against,
-    print_json,
-    print_status,
-    print_summary,
 )
+from fullscale.cli.progress import progress_bar
+from fullscale.cli.shares import model_test, refuse_with_share, score_share_of, test_share_of
+from fullscale.cli.show import print_against, print_json, print_status, print_summary
+from fullscale.text import counted
 
 if TYPE_CHECKING:
     from fullscale.scoring.summary import Failure, Summary
@@ -92,6 +92,7 @@ def evaluate(
     labels: Labels = None,
     regions: Regions = None,
     ignore: Ignore = None,
+    colours: Colours = None,
     tolerance_mm: ToleranceMm = "1",
     resample: Annotated[bool, typer.Option("--resample", help="Bring masks on other grids onto the truth's.")] = False,
     anonymise: Anonymise = None,
@@ -114,7 +115,7 @@ def evaluate(
     from fullscale.scoring.summary import read_summary, write_summary
 
     chosen, tolerance = parse_scheme(labels, regions, ignore), parse_tolerance(tolerance_mm)
-    workers = parse_workers(dask, jobs)
+    workers, table = parse_workers(dask, jobs), parse_table(colours)
     where = output or (predictions / SUMMARY if predictions.is_dir() else None)
     if shard is not None:
         instead = "give it to evaluate with the summary.json of all shares in place of the masks"
@@ -123,6 +124,7 @@ def evaluate(
             raise UsageError("--shard needs the file that the shares become: give -o OUT/summary.json")
         asked: dict[str, Any] = {"predictions": str(predictions.absolute()), "truth": str(truth.absolute())}
         asked |= {"labels": labels, "regions": regions, "ignore": ignore, "tolerance_mm": tolerance_mm}
+        asked["colours"] = colours if colours is None or not Path(colours).exists() else str(Path(colours).absolute())
         asked |= {"resample": resample, "model": None if model is None else str(model.absolute())}
         score_share_of(asked, where, shard, workers, overwrite, json)
         return
@@ -131,7 +133,8 @@ def evaluate(
         if masks.suffix == ".json":
             return _renamed(read_summary(masks), anonymise, where)
         with progress_bar("scoring") as progress:
-            return _renamed(evaluate(masks, truth, chosen, tolerance, progress, resample, workers), anonymise, where)
+            scores = evaluate(masks, truth, chosen, tolerance, progress, resample, workers, table)
+        return _renamed(scores, anonymise, where)
 
     written = [] if where is None else [where]
     with claimed(written, [predictions, truth, against, model], "evaluate", overwrite):
@@ -183,7 +186,7 @@ def with_model(summary: Summary, path: Path) -> Summary:
     if len(cases) < len(summary.cases):
         unknown = len(summary.cases) - len(cases)
         print_status(
-            f"--model: {unknown} cases have a truth without its scan, so it is not known if they were trained on"
+            f"--model: the truth of {counted(unknown, 'case')} has no scan, so it is not known if any was trained on"
         )
     return replace(summary, model=scored_model(*read_cards(path), cases, DigestIndex(default_cache())))
 
@@ -192,7 +195,7 @@ def _fail_in_part(failures: list[Failure]) -> None:
     from fullscale.errors import PartialFailure
 
     if failures:
-        raise PartialFailure(f"{len(failures)} cases could not be scored; the others are done")
+        raise PartialFailure(f"{counted(len(failures), 'case')} could not be scored; the others are done")
 
 
 COMMANDS = {"evaluate": evaluate, "test": score_model}

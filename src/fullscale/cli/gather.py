@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
+from fullscale.cli.options import Json, Overwrite
 from fullscale.cli.shares import Gathered, gather_scores
-from fullscale.cli.show import Json, Overwrite, print_json, print_line
+from fullscale.cli.show import print_json, print_line
 
 LISTED = 20
 """Names of what is missing that are printed."""

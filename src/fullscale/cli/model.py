@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fullscale.cli.show import Json, Overwrite, parse_labels, print_json, print_line, print_status, table
+from fullscale.cli.options import Json, Overwrite, parse_labels
+from fullscale.cli.show import print_json, print_line, print_status, table
 
 if TYPE_CHECKING:
     from fullscale.data.labels import LabelScheme

@@ -9,18 +9,9 @@ from typing import Annotated, Literal
 import typer
 
 from fullscale.cli.archive import segment_archive
+from fullscale.cli.options import Dask, Jobs, Json, Overwrite, ShardOption, parse_workers
 from fullscale.cli.progress import progress_bar
-from fullscale.cli.show import (
-    Dask,
-    Jobs,
-    Json,
-    Overwrite,
-    ShardOption,
-    parse_workers,
-    print_json,
-    print_line,
-    print_status,
-)
+from fullscale.cli.show import print_json, print_line, print_status
 
 
 def predict(

@@ -7,18 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from fullscale.cli.options import Anonymise, Colours, Json, Labels, Overwrite, Regions, parse_scheme, parse_table
 from fullscale.cli.progress import progress_bar
-from fullscale.cli.show import (
-    Anonymise,
-    Json,
-    Labels,
-    Overwrite,
-    Regions,
-    parse_scheme,
-    print_json,
-    print_line,
-    print_status,
-)
+from fullscale.cli.show import print_json, print_line, print_status
 
 if TYPE_CHECKING:
     from fullscale.geometry.volume import Volume
@@ -71,10 +62,7 @@ def overlay(
     ignore: Annotated[
         str | None, typer.Option(help="What is hatched: a label value of the truth, or a mask that is 0 there.")
     ] = None,
-    colours: Annotated[
-        str | None,
-        typer.Option(help="Of masks in colours: '#ff0000=1,#0000ff=2', or the data set that has a table."),
-    ] = None,
+    colours: Colours = None,
     slices: Annotated[int, typer.Option(help="Axial slices to show.", min=1)] = 6,
     view: Annotated[
         Literal["sheet", "axial", "coronal", "sagittal"], typer.Option(help="A contact sheet, or one slice alone.")
@@ -90,6 +78,7 @@ def overlay(
     """Draw a mask over its scan; with the truth, what was found, missed and invented."""
     from fullscale.data.discover import only_scan
     from fullscale.data.image_files import holds_colours
+    from fullscale.data.layouts.images import table_for
     from fullscale.data.read import read_label, read_shown
     from fullscale.errors import UsageError
     from fullscale.geometry.volume import Volume, require_same_grid
@@ -104,6 +93,7 @@ def overlay(
     names, members = ({}, {}) if scheme is None else (scheme.structures, scheme.members if scheme.regions else {})
     options = RenderOptions(_window(window), names, palette, contour, members)
     hidden = None if ignore is None or ignore.isdecimal() else Path(ignore)
+    table = parse_table(colours)
     with claimed([output], [scan, mask, truth, hidden], "overlay", overwrite):
         source = only_scan(scan).source
         shown = read_shown(source)
@@ -111,7 +101,7 @@ def overlay(
 
         def read(path: Path) -> Volume:
             coloured = path == truth or holds_colours(path)  # what predict writes holds label values
-            label_map = read_label(path, source, scheme, _colour_table(path, colours) if coloured else None)
+            label_map = read_label(path, source, scheme, table_for(path, table) if coloured else None)
             require_same_grid(volume, label_map, f"{scan} and {path}")
             return label_map
 
@@ -129,20 +119,6 @@ def overlay(
         print_json({"picture": str(output)})
     else:
         print_line(str(output))
-
-
-def _colour_table(mask: Path, given: str | None) -> dict[str, int] | None:
-    """Find what the colours of a mask stand for: as it is given, as a data set says, or a dataset.json beside it."""
-    from fullscale.data.image_files import is_picture
-    from fullscale.data.layouts.find import find_dataset
-    from fullscale.data.layouts.images import table_beside, table_of
-    from fullscale.data.mask_images import parse_colours
-
-    if not is_picture(mask):
-        return None
-    if given is None:
-        return table_beside(mask)
-    return table_of(find_dataset(given)) if Path(given).exists() else parse_colours(given)
 
 
 def _ignored(labels: Volume, hidden: Volume | None, ignore: str | None) -> Volume | None:

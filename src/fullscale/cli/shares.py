@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fullscale.cli.options import parse_scheme, parse_table, parse_tolerance
 from fullscale.cli.progress import progress_bar
-from fullscale.cli.show import parse_scheme, parse_tolerance, print_json, print_line, print_status, print_summary
+from fullscale.cli.show import print_json, print_line, print_status, print_summary
+from fullscale.text import counted
 
 if TYPE_CHECKING:
     from fullscale.inference.scored import ModelTest
@@ -149,7 +151,8 @@ def _scoring(asked: Mapping[str, Any]) -> Scoring:
 
     scheme = parse_scheme(asked["labels"], asked["regions"], asked["ignore"])
     tolerance = parse_tolerance(asked["tolerance_mm"])
-    return Scoring.of(Path(asked["predictions"]), Path(asked["truth"]), scheme, tolerance, asked["resample"])
+    masks, truth, table = Path(asked["predictions"]), Path(asked["truth"]), parse_table(asked["colours"])
+    return Scoring.of(masks, truth, scheme, tolerance, asked["resample"], table)
 
 
 def model_test(asked: Mapping[str, Any], output: Path, device: str = "cpu") -> ModelTest:
@@ -178,7 +181,7 @@ def model_test(asked: Mapping[str, Any], output: Path, device: str = "cpu") -> M
         print_status(f"note: {problem.case}: {problem.message}")
     if dataset.unlabelled:
         names = ", ".join(case.id for case in dataset.unlabelled[:3])
-        print_status(f"note: {len(dataset.unlabelled)} cases without labels are not scored, such as {names}")
+        print_status(f"note: {counted(len(dataset.unlabelled), 'case')} without labels not scored, such as {names}")
     predictor = Predictor.from_run(Path(asked["model"]), device)
     scheme = (chosen or predictor.card.scheme).ignoring(dataset.ignore)
     for problem in unknown_structures(dataset, scheme.structures.values()):

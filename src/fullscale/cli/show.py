@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -15,136 +15,20 @@ from rich.console import Console
 from rich.table import Table
 
 from fullscale.geometry.units import LENGTH, SIZE, Unit
-from fullscale.text import printable
+from fullscale.text import counted, printable
 
 if TYPE_CHECKING:
     from fullscale.data.checks import CaseFacts, ChannelFacts, Inspection
     from fullscale.data.discover import Scan
-    from fullscale.data.labels import LabelScheme
     from fullscale.data.loose import VolumeInfo
     from fullscale.scoring.paired import PairedEvaluation
     from fullscale.scoring.summary import Summary
     from fullscale.scoring.tables import Table as ScoreTable
-    from fullscale.work.cluster import Workers
 
 MOST_ROWS = 40
 _EMPTY = ("missed", "false_positive", "true_negative")
 
 _last_status = time.monotonic()
-
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Jobs = Annotated[
-    int | None,
-    typer.Option(
-        "--jobs", help="Processes that share the cases; default by cores and memory.", min=1, show_default=False
-    ),
-]
-Dask = Annotated[
-    str | None,
-    typer.Option(
-        "--dask",
-        help="tcp://HOST:PORT of a Dask scheduler, or --jobs jobs of slurm, pbs, lsf, sge, htcondor.",
-        show_default=False,
-    ),
-]
-ShardOption = Annotated[
-    str | None,
-    typer.Option("--shard", help="I/N: this command's share of the cases, by their names.", show_default=False),
-]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace files that this command did not write; never those of the input.")
-]
-Anonymise = Annotated[
-    Path | None,
-    typer.Option(
-        "--anonymise",
-        help="Call the cases by numbers, and keep which is which in this CSV file, apart from the results.",
-        show_default=False,
-    ),
-]
-Labels = Annotated[
-    str | None,
-    typer.Option("--labels", help="These alone, 1=liver,2=spleen or 1,2; 1=liver,2=liver is one structure."),
-]
-
-Ignore = Annotated[
-    int | None, typer.Option("--ignore", help="Label value of which nothing is known.", min=1, show_default=False)
-]
-Regions = Annotated[
-    str | None,
-    typer.Option("--regions", help="Structures that overlap: whole=1+2+3,core=2+3; instead of --labels."),
-]
-
-
-def parse_workers(dask: str | None, jobs: int | None) -> Workers:
-    """Read `--dask` and `--jobs`: who works on the cases.
-
-    Raises:
-        UsageError: the cluster is not of its form.
-    """
-    from fullscale.work.cluster import Cluster
-
-    return jobs if dask is None else Cluster.parse(dask, jobs)
-
-
-def parse_scheme(labels: str | None, regions: str | None, ignore: int | None = None) -> LabelScheme | None:
-    """Read `--labels`, `--regions` and `--ignore`; None where none is given.
-
-    Raises:
-        UsageError: one of them is not of its form, or they contradict each other.
-    """
-    from fullscale.data.labels import LabelScheme
-    from fullscale.errors import UsageError
-
-    named = parse_labels(labels)
-    if regions is None:
-        if ignore is not None and named is None:
-            raise UsageError(f"--ignore {ignore} needs --labels or --regions, which say what is scored beside it")
-        return None if named is None else LabelScheme(named, ignore=ignore)
-    try:
-        parts = [part.partition("=") for part in regions.split(",")]
-        values = {name.strip(): tuple(int(value) for value in text.split("+")) for name, _, text in parts}
-    except ValueError as error:
-        raise UsageError(f"--regions {regions!r} is not of the form whole=1+2+3,core=2+3") from error
-    return LabelScheme(named or {}, values, ignore=ignore)
-
-
-def parse_labels(text: str | None) -> dict[int, str] | None:
-    """Read `1=liver,2=spleen` or `1,2`: value and name of each label, or None if none were given.
-
-    Raises:
-        UsageError: it is not of this form, or names a value below 1.
-    """
-    if text is None:
-        return None
-    from fullscale.errors import UsageError
-
-    try:
-        parts = [part.partition("=") for part in text.split(",")]
-        labels = {int(value): name.strip() or f"label {int(value)}" for value, _, name in parts}
-    except ValueError as error:
-        raise UsageError(f"--labels {text!r} is not of the form 1=liver,2=spleen or 1,2") from error
-    if min(labels) < 1:
-        raise UsageError(f"--labels {text!r} names {min(labels)}: structures have values from 1, background is 0")
-    return labels
-
-
-def parse_tolerance(text: str) -> float | dict[int, float]:
-    """Read `1.5`, or `1=3,2=1.5` with a tolerance in mm for each label.
-
-    Raises:
-        UsageError: it is not of this form, or a tolerance is negative.
-    """
-    from fullscale.errors import UsageError
-    from fullscale.metrics.surface import tolerance_of
-
-    try:
-        if "=" not in text:
-            return tolerance_of(1, float(text))
-        by_label = {int(label): float(mm) for label, _, mm in (part.partition("=") for part in text.split(","))}
-        return {label: tolerance_of(label, by_label) for label in by_label}
-    except ValueError as error:
-        raise UsageError(f"--tolerance-mm {text!r} is not of the form 1.5 or 1=3,2=1.5") from error
 
 
 def print_status(line: str) -> None:
@@ -203,7 +87,8 @@ def print_inspection(inspection: Inspection) -> None:
     if len(dataset.channels) > 1:
         print_line(f"channels: {', '.join(dataset.channels)}")
     print_line(
-        f"{len(dataset.cases)} labelled cases, {len(facts)} of them usable; {len(dataset.unlabelled)} without labels"
+        f"{counted(len(dataset.cases), 'labelled case')}, {len(facts)} of them usable; "
+        f"{len(dataset.unlabelled)} without labels"
     )
     if facts:
         table("Usable cases", ["what", "smallest", "median", "largest"], _ranges(facts))
@@ -261,9 +146,11 @@ def print_summary(summary: Summary, title: str) -> None:
     empty = ", ".join(f"{everything[f'{kind}_cases']} {kind.replace('_', ' ')}" for kind in _EMPTY)
     unit, whole = LENGTH[summary.unit], "volume" if summary.unit == "mm" else "image"
     print_line(f"Distances in {unit}. Structures: {empty}; a missed one scores Dice 0 and the {whole}'s diagonal.")
-    print_line(_slices_line("Slices without the structure", everything, summary.unit))
-    for label, scores in content.get("guidance", {}).get("classes", {}).items():
-        print_line(_slices_line(f"  {names[label]}, without the gate of the guidance", scores["ungated"], summary.unit))
+    if everything["slices_without_structure"]:
+        print_line(_slices_line("Slices without the structure", everything, summary.unit))
+        for label, scores in content.get("guidance", {}).get("classes", {}).items():
+            ungated = f"  {names[label]}, without the gate of the guidance"
+            print_line(_slices_line(ungated, scores["ungated"], summary.unit))
     for label, mean in content["mean"].items():
         if not mean["cases_with_structure"] and mean["cases"]:
             print_status(f"{names[label]}: in no truth, but in {mean['false_positive_cases']} of the predictions")
@@ -274,7 +161,7 @@ def print_summary(summary: Summary, title: str) -> None:
         )
     resampled = [case["case"] for case in content["metric_per_case"] if case["resampled"]]
     if resampled:
-        print_status(f"brought onto the truth's grid first: {len(resampled)} cases, such as {resampled[0]}")
+        print_status(f"brought onto the truth's grid first: {counted(len(resampled), 'case')}, such as {resampled[0]}")
     for line in left_out(content):
         print_status(f"note: {line}")
     for failure in content["failures"]:

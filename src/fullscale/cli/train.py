@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
+from fullscale.cli.options import Anonymise, Json
 from fullscale.cli.progress import progress_bar
-from fullscale.cli.show import Anonymise, Json, print_json, print_status, print_summary, table
+from fullscale.cli.show import print_json, print_status, print_summary, table
 from fullscale.runfolder import ALL, RunFolder
 
 

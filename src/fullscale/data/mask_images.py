@@ -53,8 +53,8 @@ def read_mask_image(
     elif array is None:
         raise DataError(
             f"{path}: is a mask in colours ({_some_colours(pixels.array)}), which no table gives a meaning: say in "
-            'dataset.json which are which, as "colours": {"#ff0000": "vessel"}, and give the data '
-            "set to evaluate, not its folder of masks; overlay takes --colours '#ff0000=1'"
+            'dataset.json which are which, as "colours": {"#ff0000": "vessel"}; evaluate and overlay also take '
+            "--colours '#ff0000=1'"
         )
     else:
         labels = array

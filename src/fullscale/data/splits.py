@@ -15,6 +15,7 @@ from fullscale.data.case import Case
 from fullscale.documents import read_json
 from fullscale.errors import DataError, UsageError
 from fullscale.runfolder import ALL
+from fullscale.text import counted
 
 
 class Split(TypedDict):
@@ -81,7 +82,8 @@ def fixed_split(cases: Sequence[Case], validation: Sequence[str]) -> Split:
         train=[case.id for case in cases if case.id not in held], val=[case.id for case in cases if case.id in held]
     )
     if not split["train"] or not split["val"]:
-        raise UsageError(f"data.validation leaves {len(split['train'])} cases to train on and {len(held)} to validate")
+        left = counted(len(split["train"]), "case")
+        raise UsageError(f"data.validation leaves {left} to train on and {len(held)} to validate")
     both = {case.group for case in cases if case.id in held} & {case.group for case in cases if case.id not in held}
     if both:
         raise UsageError(f"data.validation puts the patient {min(both)!r} on both sides; name all scans of a patient")
@@ -147,7 +149,8 @@ def require_no_leak(split: Split, cases: Sequence[Case], where: str) -> list[str
     if both:
         raise DataError(f"{where} trains and validates on {both[0]!r}: take it out of one of the two")
     if not split["train"] or not split["val"]:
-        raise DataError(f"{where} has {len(split['train'])} cases to train on and {len(split['val'])} to validate")
+        left = counted(len(split["train"]), "case")
+        raise DataError(f"{where} has {left} to train on and {len(split['val'])} to validate")
     patient = {case.id: case.group for case in cases}
     shared = sorted({patient[case] for case in split["train"]} & {patient[case] for case in split["val"]})
     return [f"{where} has scans of the patient {name!r}, or copies of them, on both sides" for name in shared]
@@ -177,7 +180,8 @@ def read_splits(path: Path, cases: Sequence[Case]) -> list[Split]:
     known = {case.id for case in cases}
     strangers = sorted({name for split in splits for name in (*split["train"], *split["val"])} - known)
     if strangers:
-        raise DataError(f"{path}: names {len(strangers)} cases that the data set lacks, such as {strangers[0]!r:.80}")
+        named = counted(len(strangers), "case")
+        raise DataError(f"{path}: names {named} that the data set lacks, such as {strangers[0]!r:.80}")
     return splits
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from operator import itemgetter
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from fullscale.data.case import Case
 from fullscale.data.discover import LabelMaps
 from fullscale.data.labels import LabelScheme
+from fullscale.data.mask_images import Colours
 from fullscale.data.read import read_label
 from fullscale.data.truth import known_truth, truth_of
 from fullscale.errors import DataError, GeometryError, UsageError
@@ -174,6 +175,7 @@ def evaluate(
     progress: Progress = ignore,
     resample: bool = False,
     jobs: Workers = 1,
+    colours: Colours | None = None,
 ) -> Summary:
     """Score predicted label maps against the truth, one case in memory at a time.
 
@@ -194,6 +196,7 @@ def evaluate(
         resample: bring predictions on other grids onto the truth's (nearest neighbour) instead of refusing them; the
             scores say of which case that was done.
         jobs: processes that share the cases; None as the machine allows.
+        colours: label value of each colour of the truths that are images, in place of what lies beside them.
 
     Returns:
         The scores. A case is among the `failures` where a file cannot be read, the grids differ, or only one of
@@ -203,7 +206,7 @@ def evaluate(
         DataError: a path is missing, no prediction has a truth, or no case could be scored.
         UsageError: a label has no tolerance, or is below 1; or the masks are of models of different structures.
     """
-    scoring = Scoring.of(predictions, references, labels, tolerance_mm, resample)
+    scoring = Scoring.of(predictions, references, labels, tolerance_mm, resample, colours)
     with make_executor(choose_workers(jobs, len(scoring.pairs))) as executor:
         items = sorted(scoring.pairs.items())
         return scoring.summary(map_cases(executor, scoring.function(), items, progress, itemgetter(0)))
@@ -239,9 +242,10 @@ class Scoring:
         labels: LabelScheme | Mapping[int, str] | None = None,
         tolerance_mm: Tolerance = TOLERANCE_MM,
         resample: bool = False,
+        colours: Colours | None = None,
     ) -> Scoring:
         """Pair predictions with the truth, and choose what is scored; see `evaluate`."""
-        pairs, failures, truth = find_pairs(Path(predictions), references)
+        pairs, failures, truth = find_pairs(Path(predictions), references, colours)
         recorded = None if labels is not None else _recorded(pair.prediction for pair in pairs.values())
         scheme = _scheme(recorded if labels is None else labels, truth)
         open_ended = labels is None and recorded is None and not scheme.regions
@@ -318,7 +322,7 @@ def _described(name: str, pair: Pair, found: Found, metrics: dict[int, Scores]) 
         ignored_voxels=found.ignored_voxels,
         ignore_file=None if case is None or case.ignore is None else case.ignore.absolute(),
         mask_files=() if case is None else tuple(file.absolute() for file in case.masks),
-        colours=None if case is None else case.colours,
+        colours=pair.table,
         structures={} if case is None else {n: f.absolute() for n, f in case.structures.items()},
         empty=case is not None and case.empty,
         by_name=case is not None and case.by_name,
@@ -355,9 +359,9 @@ def _score_pair(
     _, pair = item
     prediction = scheme.merge(read_label(pair.prediction, pair.grid_of(pair.prediction), scheme))
     if pair.case is None:
-        truth = known_truth(read_label(pair.reference, pair.grid_of(pair.reference), scheme), scheme)
+        truth = known_truth(read_label(pair.reference, pair.grid_of(pair.reference), scheme, pair.table), scheme)
     else:
-        truth = truth_of(pair.case, scheme)
+        truth = truth_of(replace(pair.case, colours=pair.table), scheme)
     reference = truth.labels
     moved = resample and describe_mismatch(prediction, reference) is not None
     prediction = resample_labels(prediction, reference) if moved else prediction

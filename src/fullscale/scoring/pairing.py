@@ -13,6 +13,8 @@ from fullscale.data.discover import LabelMaps, find_label_maps, label_maps_of
 from fullscale.data.identity import content_files
 from fullscale.data.image_files import is_picture
 from fullscale.data.layouts.find import find_dataset
+from fullscale.data.layouts.images import table_for
+from fullscale.data.mask_images import Colours
 from fullscale.data.read import label_name
 from fullscale.data.volume_files import volume_suffix
 from fullscale.errors import DataError
@@ -29,18 +31,25 @@ class Pair:
         reference: the true one.
         image: the scan, where it is known.
         case: all that is known of the truth, where it is of a case.
+        colours: label value of each colour of a truth that is an image, where it was given.
     """
 
     prediction: Path
     reference: Path
     image: Path | None
     case: Case | None = None
+    colours: Colours | None = None
 
     def grid_of(self, mask: Path) -> Path:
         """Where a mask that stores a few slices only lies: on the scan, or on the other mask."""
         other = self.reference if mask == self.prediction else self.prediction
         beside = is_picture(other) and mask == self.prediction  # pixels are as large as those of the truth
         return self.image or (other if beside or (volume_suffix(other) and not is_picture(other)) else mask)
+
+    @property
+    def table(self) -> Colours | None:
+        """What the colours of the truth stand for: what is given, else what its data set or a file beside it says."""
+        return table_for(self.reference, self.colours or (None if self.case is None else self.case.colours))
 
     @property
     def content(self) -> list[Path]:
@@ -54,11 +63,12 @@ class Pair:
     def said(self) -> str:
         """What of the truth stands in no file of it."""
         case = self.case
-        return "" if case is None else json.dumps([case.labelled, case.empty, case.by_name, case.colours])
+        of_case = [] if case is None else [case.labelled, case.empty, case.by_name]
+        return json.dumps([*of_case, self.table])
 
 
 def find_pairs(
-    predictions: Path, references: str | Path | Mapping[str, Case]
+    predictions: Path, references: str | Path | Mapping[str, Case], colours: Colours | None = None
 ) -> tuple[dict[str, Pair], list[Failure], LabelMaps]:
     """Pair predictions with the truth by case; also what has no counterpart, and the truth."""
     given, truth = find_label_maps(predictions), _truth(references)
@@ -72,7 +82,7 @@ def find_pairs(
             "name each prediction like its case"
         )
     pairs = {
-        case: Pair(given.files[name], truth.files[case], truth.images.get(case), truth.cases.get(case))
+        case: Pair(given.files[name], truth.files[case], truth.images.get(case), truth.cases.get(case), colours)
         for name, case in matched.items()
     }
     failures = [Failure(name, f"{given.files[name]}: has no truth") for name in given.files.keys() - matched.keys()]

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from fullscale.geometry.units import LENGTH, SIZE, Unit
 from fullscale.scoring.summary import Summary
+from fullscale.text import counted
 
 NOTHING = "-"
 """Stands where there is no number."""
@@ -129,7 +130,8 @@ def left_out(content: Mapping[str, Any]) -> list[str]:
             )
     ignored = [case["ignored_voxels"] for case in content["metric_per_case"] if case["ignored_voxels"]]
     if ignored:
-        lines.append(f"{sum(ignored)} voxels of {len(ignored)} cases are ignored: no score counts them")
+        voxels, cases = counted(sum(ignored), "voxel"), counted(len(ignored), "case")
+        lines.append(f"{voxels} ignored in {cases}: no score counts them")
     return lines
 
 

@@ -27,6 +27,7 @@ from fullscale.inference.runtimes.torch import choose_device
 from fullscale.losses.supervision import PRESENCE_WEIGHT, halving_weights
 from fullscale.networks import NETWORKS, create_network
 from fullscale.runfolder import RunFolder
+from fullscale.text import counted
 from fullscale.training.augment import AUGMENTATIONS
 from fullscale.training.choices import PLANNED, check_choices, filled_options, untrained
 from fullscale.training.claim import read_dataset_record, require_own_folder
@@ -163,9 +164,10 @@ def _inspect_and_plan(
         _log.warning("%s: %s", dataset.name, remark)
     if inspection.errors and not request.drop_bad_cases:
         first = inspection.errors[0]
+        problems = counted(len(inspection.errors), "problem")
         raise DataError(
-            f"{len(inspection.errors)} problems make cases unusable, the first in {first.case}: {first.message}; mend "
-            "them (fullscale inspect lists all), or train without these cases with --drop-bad-cases"
+            f"{problems} in the data, the first in {first.case}: {first.message}; "
+            "mend them (fullscale inspect lists all), or train without these cases with --drop-bad-cases"
         )
     require_trainable(inspection)
     if edited is not None:

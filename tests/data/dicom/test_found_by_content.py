@@ -61,7 +61,7 @@ def test_other_bytes_are_no_dicom(tmp_path: Path, content: bytes):
     (tmp_path / "scan" / "file").write_bytes(content)
     volume = read_series(tmp_path / "scan")
     assert volume.shape[2] == SLICES
-    assert volume.notes == ("1 files passed over (not DICOM: file)",)
+    assert volume.notes == ("1 file passed over (not DICOM: file)",)
 
 
 def test_a_bare_slice_cut_short_does_not_vanish(tmp_path: Path):

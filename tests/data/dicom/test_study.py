@@ -32,7 +32,7 @@ def test_the_only_series_that_may_be_a_scan_is_read_and_what_was_passed_over_is_
     assert volume.shape == (COLUMNS, ROWS, SLICES)
     chosen, left = volume.notes
     assert chosen == "read CT 'thin' (5 slices), passed over CT '' (2 slices), OT '' (1 slices)"
-    assert left == "1 files passed over (not DICOM: notes.txt)"
+    assert left == "1 file passed over (not DICOM: notes.txt)"
     listing = list_series(study)
     assert [series.slices for series in listing.series] == [5, 2, 1]
     assert [series.kind.split(",")[0] for series in listing.series] == ["", "a localiser", "a secondary capture"]

@@ -18,6 +18,7 @@ from fullscale.data.dicom.store import is_hidden, is_zip, study_files, visible_f
 from fullscale.errors import DataError
 from fullscale.geometry.orientation import axis_codes
 from fullscale.geometry.volume import Volume
+from fullscale.text import counted
 
 Study = str | Path | Sequence[Path]
 """A folder, with whatever folders in it, a zip, one file, or the files themselves."""
@@ -273,7 +274,7 @@ def _passed_over_note(passed_over: Sequence[PassedOver]) -> list[str]:
         reason = "byte copies" if file.reason.startswith("a byte copy") else file.reason
         by_reason.setdefault(reason, []).append(file.path.name)
     parts = [f"{reason}: {_some(names)}" for reason, names in by_reason.items()]
-    return [f"{len(passed_over)} files passed over ({'; '.join(parts)})"] if parts else []
+    return [f"{counted(len(passed_over), 'file')} passed over ({'; '.join(parts)})"] if parts else []
 
 
 def _some(names: list[str]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from fullscale.data.case import ONE_CHANNEL, Case, Dataset, Problem
 from fullscale.data.image_files import COLOURS, holds_colours, is_picture
 from fullscale.data.layouts.description import beside
+from fullscale.data.mask_images import Colours
 from fullscale.errors import DataError
 
 _SAID = {(ONE_CHANNEL,): "grey", COLOURS: "in colours"}
@@ -73,6 +74,16 @@ def table_beside(mask: Path) -> dict[str, int] | None:
         if description.colours:
             return table_of(description.dataset(folder, "images"))
     return None
+
+
+def table_for(mask: Path, given: Colours | None = None) -> Colours | None:
+    """Return what the colours of a mask stand for: what is given, else as `table_beside` finds it.
+
+    A mask that is no image has no table.
+    """
+    if not is_picture(mask):
+        return None
+    return table_beside(mask) if given is None else given
 
 
 def _with_table(dataset: Dataset) -> Dataset:

@@ -15,6 +15,7 @@ from fullscale.data.image_files import COLOURS, holds_colours
 from fullscale.data.volume_files import volume_stem
 from fullscale.documents import read_text
 from fullscale.errors import DataError
+from fullscale.text import counted
 
 COLUMNS = ("image", "label", "case", "patient", "ignore", "labelled")
 """What a list may say of a case; only `image` must be there, or `image:NAME` for each channel of several. Paths are
@@ -218,7 +219,8 @@ def add_rows(dataset: Dataset, rows: Iterable[Row]) -> None:
             add_channels(dataset, row.as_case())
     for column, count in unknown.items():
         message = (
-            f"the column '{column}' ({count} cases) is not understood and passed over; known: {', '.join(COLUMNS)}"
+            f"the column '{column}' ({counted(count, 'case')}) is not understood and passed over; known: "
+            + ", ".join(COLUMNS)
         )
         dataset.problems.append(Problem(WHOLE_SET, message, "warning"))
 

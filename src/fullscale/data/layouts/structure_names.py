@@ -13,6 +13,7 @@ from fullscale.data.labels import BACKGROUND
 from fullscale.data.slicer import slicer_segments
 from fullscale.data.structure_files import structures_of
 from fullscale.errors import DataError
+from fullscale.text import counted
 
 
 def with_structure_names(dataset: Dataset) -> Dataset:
@@ -44,16 +45,16 @@ def _with_files(dataset: Dataset, files: dict[str, dict[str, Path]]) -> Dataset:
         )
     unused = [name for name in found if declared and name not in declared]
     if unused:
-        text = f"files of {len(unused)} structures that dataset.json does not name are not used, such as '{unused[0]}'"
-        dataset.problems.append(Problem(WHOLE_SET, text, "warning"))
+        text = f"files of {counted(len(unused), 'structure')} that dataset.json does not name are not used, such as "
+        dataset.problems.append(Problem(WHOLE_SET, f"{text}'{unused[0]}'", "warning"))
     labels = dataset.labels if declared else BACKGROUND | dict(enumerate(found, start=1))
     names = [name for name in found if name not in unused]
     cases = [_with_labelled(case, names, files.get(case.id, {})) for case in dataset.cases]
     lacking = [after for before, after in zip(dataset.cases, cases, strict=True) if after is not before]
     if lacking:
         name = next(name for name in names if name not in files[lacking[0].id])
-        text = f"in {len(lacking)} cases structures are not labelled, as they have no file, such as '{name}' in "
-        dataset.problems.append(Problem(WHOLE_SET, text + lacking[0].id, "warning"))
+        text = f"in {counted(len(lacking), 'case')} structures are not labelled, as they have no file, such as "
+        dataset.problems.append(Problem(WHOLE_SET, f"{text}'{name}' in {lacking[0].id}", "warning"))
     return replace(dataset, labels=labels, cases=cases, named_by_files=True)
 
 
