@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from fullscale.data.volume_files import read_volume
 from fullscale.errors import UsageError
 from fullscale.files import LONGEST_NAME, require_inside, safe_name
-from fullscale.inference.batch import OutputOptions, find_scans, predict_scans
+from fullscale.inference.batch import find_scans, predict_scans
+from fullscale.inference.naming import OutputOptions
 from fullscale.inference.predictor import Predictor
 from fullscale.text import printable
 from tests.conftest import Command

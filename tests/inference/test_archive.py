@@ -16,7 +16,7 @@ from fullscale.errors import OutputError, UsageError
 from fullscale.inference import attempt
 from fullscale.inference.archive import find_entries, missing_cases, predict_archive
 from fullscale.inference.attempt import ArchiveRequest, Entry, EntryResult, ModelRequest
-from fullscale.inference.batch import OutputOptions
+from fullscale.inference.naming import OutputOptions
 from fullscale.inference.predictor import Predictor
 from fullscale.work.ledger import TRIES, Ledger, Row, write_row
 from fullscale.work.shard import Shard

@@ -17,7 +17,8 @@ from fullscale.data.volume_files import read_volume, write_volume
 from fullscale.errors import DataError, UsageError
 from fullscale.geometry.orientation import reorient
 from fullscale.geometry.volume import Volume
-from fullscale.inference.batch import OutputOptions, find_scans, predict_scans
+from fullscale.inference.batch import find_scans, predict_scans
+from fullscale.inference.naming import OutputOptions
 from fullscale.inference.predictor import Predictor
 from tests.dicom_slices import write_series, write_slice
 

@@ -13,8 +13,9 @@ from fullscale.data.recipe import Intensity, Recipe, image_slices, slice_geometr
 from fullscale.data.volume_files import read_volume
 from fullscale.geometry.orientation import reorient
 from fullscale.geometry.volume import Volume
-from fullscale.inference.batch import OutputOptions, find_scans, predict_scans
+from fullscale.inference.batch import find_scans, predict_scans
 from fullscale.inference.combine import Combination
+from fullscale.inference.naming import OutputOptions
 from fullscale.inference.predictor import Predictor
 from fullscale.views.slices import with_neighbours
 from tests.dicom_slices import write_series

@@ -14,7 +14,8 @@ from fullscale.data.distribution import ACROSS, IN_PLANE, SIDE, Distribution, Sp
 from fullscale.data.recipe import Intensity, Recipe
 from fullscale.data.volume_files import read_volume, write_volume
 from fullscale.geometry.volume import Volume
-from fullscale.inference.batch import OutputOptions, predict_scans
+from fullscale.inference.batch import predict_scans
+from fullscale.inference.naming import OutputOptions
 from fullscale.inference.predictor import Predictor
 from tests.dicom_slices import write_series
 

@@ -14,7 +14,8 @@ from fullscale.data.dicom.stack import DicomReadOptions
 from fullscale.data.discover import Scan
 from fullscale.data.volume_files import read_volume
 from fullscale.geometry.orientation import reorient
-from fullscale.inference.batch import OutputOptions, predict_scans
+from fullscale.inference.batch import predict_scans
+from fullscale.inference.naming import OutputOptions
 from fullscale.inference.predictor import Predictor
 
 TOOLS = Path(sys.executable).parent

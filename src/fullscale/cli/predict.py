@@ -84,7 +84,8 @@ def predict(
     from fullscale.data.dicom.stack import DicomReadOptions
     from fullscale.errors import PartialFailure, UsageError
     from fullscale.inference.attempt import ArchiveRequest, ModelRequest
-    from fullscale.inference.batch import OutputOptions, find_scans, planned_copies, planned_outputs, predict_scans
+    from fullscale.inference.batch import find_scans, predict_scans
+    from fullscale.inference.naming import OutputOptions, planned_copies, planned_outputs
     from fullscale.outputs import claimed
 
     asked = ModelRequest(model, device, batch_size, quick, not no_postprocess, region)

@@ -16,7 +16,8 @@ from fullscale.data.discover import Scan
 from fullscale.data.identity import content_files, content_of, digest_of
 from fullscale.errors import DataError, FullscaleError
 from fullscale.files import safe_name
-from fullscale.inference.batch import OutputOptions, Result, find_scans, planned_copies, planned_outputs, predict_scans
+from fullscale.inference.batch import Result, find_scans, predict_scans
+from fullscale.inference.naming import OutputOptions, planned_copies, planned_outputs
 from fullscale.inference.predictor import Predictor
 from fullscale.inference.region import RegionMode
 from fullscale.inference.runtimes.torch import choose_device
@@ -41,7 +42,7 @@ class ModelRequest:
     def load(self) -> Predictor:
         """Load it, once in a process as long as it is the same."""
         path = self.path.absolute()
-        return _load(replace(self, path=path), _stamp(path))
+        return _load(replace(self, path=path), stamp_of(path))
 
 
 @dataclass(frozen=True)
@@ -263,7 +264,7 @@ def _state(path: Path) -> tuple[int, ...]:
     return status.st_size, status.st_mtime_ns
 
 
-def _stamp(path: Path) -> tuple[tuple[int, ...], ...]:
+def stamp_of(path: Path) -> tuple[tuple[int, ...], ...]:
     """Return what changes when a model is written again under the same path."""
     cards = [found for depth in ("", "*/", "*/*/") for found in sorted(path.glob(f"{depth}model.json"))]
     return tuple(_state(file) for file in (path, *cards))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -20,13 +20,13 @@ from fullscale.data.dicom.identifiers import missing_identifiers, source_headers
 from fullscale.data.dicom.series import DicomHeader
 from fullscale.data.dicom.stack import DicomReadOptions
 from fullscale.data.discover import Scan, discover, is_slice, scans_of_slices, summarise
-from fullscale.data.image_files import PICTURES, image_pages
 from fullscale.data.volume_files import volume_suffix, write_volume
 from fullscale.errors import DataError, UsageError
 from fullscale.files import require_inside, safe_name
 from fullscale.geometry.units import SIZE, Unit
 from fullscale.geometry.volume import Volume
 from fullscale.inference.familiar import strange_scan, strange_volumes, trained_distribution
+from fullscale.inference.naming import ONE_FILE, OutputOptions, copy_of, mask_suffix, probability_name, soft_suffix
 from fullscale.inference.predictor import Predictor, first_of
 from fullscale.inference.stages import Stages
 from fullscale.progress import Progress, ignore
@@ -34,26 +34,10 @@ from fullscale.work.cluster import Cluster, Workers
 from fullscale.work.executor import choose_workers, make_executor, map_cases
 from fullscale.work.processes import Shared
 
-MaskFormat = Literal["nifti", "seg", "both"]
-ONE_FILE = {".mhd": ".mha", ".nhdr": ".nrrd"}
-"""Formats in two files, which cannot be replaced at once, and what a mask is written as in their place."""
+DISTRUST = "do not trust the mask"
+"""Words of a note that is a warning."""
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class OutputOptions:
-    """How masks are written.
-
-    Attributes:
-        format: "nifti" (a scan's own format where it is a file), "seg" (DICOM SEG, of DICOM scans alone), or "both".
-        seg_type: "labelmap" or "binary"; see `write_seg`. None is the first, or where structures overlap the second.
-        probabilities: each structure's probability too, beside the mask, never as SEG.
-    """
-
-    format: MaskFormat = "nifti"
-    seg_type: Literal["labelmap", "binary"] | None = None
-    probabilities: bool = False
 
 
 @dataclass
@@ -86,6 +70,11 @@ class Result:
     def written(self) -> list[Path]:
         """The masks that were written."""
         return [path for path in (self.segmentation, self.mask) if path is not None]
+
+    @property
+    def warnings(self) -> list[str]:
+        """Those of the notes that say not to trust the mask."""
+        return [note for note in self.notes if DISTRUST in note]
 
     def describe(self) -> str:
         """Say each structure's volume and the time."""
@@ -216,34 +205,6 @@ def predict_scans(
         ]
 
 
-def planned_outputs(
-    scans: Sequence[Scan], output: Path, options: OutputOptions, structures: Iterable[str]
-) -> list[Path]:
-    """List the files that `predict_scans` will write."""
-    names: list[str] = []
-    for scan in scans:
-        name, suffix = safe_name(scan.name), mask_suffix(scan.path)
-        names += [f"{name}{suffix}"] if options.format != "seg" else []
-        names += [f"{name}.dcm"] if options.format != "nifti" else []
-        names += [probability_name(name, s, soft_suffix(suffix)) for s in structures if options.probabilities]
-    return [output / name for name in names]
-
-
-def planned_copies(scans: Sequence[Scan], output: Path, options: OutputOptions, dicom: DicomReadOptions) -> list[Path]:
-    """List the folders into which `predict_scans` may write copies of series with new identifiers."""
-    wanted = dicom.fix_identifiers and options.format != "nifti"
-    return [_copy_of(output, scan.name) for scan in scans] if wanted else []
-
-
-def _copy_of(output: Path, name: str) -> Path:
-    return output / f"{safe_name(name)}_dicom"
-
-
-def probability_name(name: str, structure: str, suffix: str) -> str:
-    """Name the file of a structure's probability, beside the mask."""
-    return f"{name}_{safe_name(structure.replace(' ', '_'))}_probability{suffix}"
-
-
 def jobs_of(predictor: Predictor, wanted: Workers, scans: int) -> int | Cluster:
     """Choose the number of processes for so many scans; a GPU is busy with one."""
     if wanted is None and any(member.runtime.device.type != "cpu" for member in predictor.members):
@@ -259,13 +220,38 @@ def _segment(
     dicom: DicomReadOptions,
     resample: bool,
 ) -> Result:
-    """Segment one scan; what was noticed before it failed is kept."""
+    return segment_scan(predictor.value, scan, output, options, dicom, resample)
+
+
+def segment_scan(
+    predictor: Predictor,
+    scan: Scan,
+    output: Path,
+    options: OutputOptions,
+    dicom: DicomReadOptions,
+    resample: bool = False,
+    progress: Progress = ignore,
+) -> Result:
+    """Segment one scan, as `predict_scans` does each; what was noticed before it failed is kept.
+
+    Args:
+        predictor: the model.
+        scan: as `find_scans` gives it.
+        output: folder for the masks.
+        options: how masks are written.
+        dicom: how DICOM is read.
+        resample: bring channels on other grids onto that of the first.
+        progress: told of the slices that are done.
+
+    Raises:
+        FullscaleError: `output` cannot be written.
+    """
     result = Result(scan.path)
     started, stages = time.perf_counter(), Stages()
     try:
         with stages.timed("reading"):
-            channels = read_scan(scan, predictor.value.channels, dicom, resample)
-        _predict(predictor.value, result, output, scan, channels, options, dicom, stages)
+            channels = read_scan(scan, predictor.channels, dicom, resample)
+        _predict(predictor, result, output, scan, channels, options, dicom, stages, progress)
     except DataError as error:
         result.error = str(error)
     result.seconds = {stage: round(seconds, 2) for stage, seconds in stages.seconds.items()}
@@ -282,6 +268,7 @@ def _predict(
     options: OutputOptions,
     dicom: DicomReadOptions,
     stages: Stages,
+    progress: Progress,
 ) -> None:
     scan = first_of(channels)
     result.notes = [note for channel in channels.values() for note in channel.notes]
@@ -293,18 +280,16 @@ def _predict(
     strange = strange_scan(channels, trained, {name for name, of in intensities if of.per == "dataset"})
     soft: dict[str, Volume] = {}
     if options.probabilities:
-        labels, soft = predictor.predict_probabilities(channels, stages=stages)
+        labels, soft = predictor.predict_probabilities(channels, progress, stages=stages)
     else:
-        labels = predictor.predict(channels, stages=stages)
+        labels = predictor.predict(channels, progress, stages=stages)
     result.notes += stages.notes
     voxels = predictor.card.scheme.voxels(labels.array)
     result.structure_ml = {structure: float(count * labels.voxel_ml) for structure, count in voxels.items()}
     result.unit = labels.unit
     strange += strange_volumes(result.structure_ml, trained, labels.unit)
     if strange:
-        result.notes += [
-            f"unlike the scans that the model was trained on, so do not trust the mask: {'; '.join(strange)}"
-        ]
+        result.notes += [f"unlike the scans that the model was trained on, so {DISTRUST}: {'; '.join(strange)}"]
     with stages.timed("writing"):
         _write(predictor, result, output, found, labels, soft, options, as_seg)
 
@@ -329,27 +314,11 @@ def _write(
         write_volume(_target(result, output, probability_name(name, structure, soft_suffix(suffix))), probability)
     if as_seg:
         result.segmentation = _target(result, output, f"{name}.dcm")
-        labels = _with_identifiers(result, labels, _copy_of(output, found.name))
+        labels = _with_identifiers(result, labels, copy_of(output, found.name))
         from fullscale.data.dicom.seg import write_seg
 
         card = predictor.card
         write_seg(result.segmentation, labels, card.scheme, card.algorithm, options.seg_type)
-
-
-def mask_suffix(scan: Path) -> str:
-    """Return the suffix of a scan's mask: the scan's own, of a format in two files that of its kin in one.
-
-    A DICOM scan's is `.nii.gz`, an image's `.png`, and that of a TIFF of several pages `.tif`.
-    """
-    own = volume_suffix(scan) if scan.is_file() else None
-    if own in PICTURES:
-        return ".tif" if image_pages(scan) > 1 else ".png"
-    return ONE_FILE.get(own, own) if own else ".nii.gz"
-
-
-def soft_suffix(suffix: str) -> str:
-    """Return the suffix of a probability beside a mask: PNG holds whole numbers alone."""
-    return ".tif" if suffix in PICTURES else suffix
 
 
 def _can_be_seg(
@@ -384,7 +353,7 @@ def _strange_modality(modality: str, trained_on: str) -> list[str]:
     here, there = known.get(modality, modality), known.get(trained_on, trained_on)
     if not here or there in ("unknown", "") or here.upper() == there.upper():
         return []
-    return [f"the scan is {here}, the model was trained on {there}: do not trust the mask"]
+    return [f"the scan is {here}, the model was trained on {there}: {DISTRUST}"]
 
 
 def _target(result: Result, output: Path, name: str) -> Path:

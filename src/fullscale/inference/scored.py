@@ -18,8 +18,9 @@ from fullscale.data.truth import truth_of
 from fullscale.data.volume_files import write_volume
 from fullscale.errors import DataError
 from fullscale.files import require_inside, safe_name
-from fullscale.inference.batch import jobs_of, mask_suffix
+from fullscale.inference.batch import jobs_of
 from fullscale.inference.guided import predict_guided
+from fullscale.inference.naming import mask_suffix
 from fullscale.inference.predictor import Predictor
 from fullscale.metrics.presence import GuidedScores, Known, score_guided
 from fullscale.metrics.surface import TOLERANCE_MM, Tolerance
