@@ -35,6 +35,9 @@ def test_two_masks_are_scored_in_pixels(tmp_path: Path):
         *("HD95 px", "ASSD px", "px", "true px")
     ]
     write_summary(summary, tmp_path / "summary.json")
+    sizes = [cell.text for row in case_table(summary).rows for cell in row[-3:-1]]
+    assert len(sizes) == 2
+    assert all(text.isdecimal() for text in sizes)
     assert read_summary(tmp_path / "summary.json").unit == "px"
 
 

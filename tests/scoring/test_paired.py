@@ -11,6 +11,7 @@ from fullscale.geometry.volume import Volume
 from fullscale.scoring.evaluate import evaluate
 from fullscale.scoring.paired import compare_summaries
 from fullscale.scoring.summary import CaseScores, Summary
+from fullscale.scoring.tables import about_intervals
 from tests.conftest import Command
 
 
@@ -103,7 +104,7 @@ def test_two_folders_of_masks_are_compared_by_the_command(fullscale: Command, tm
 def test_one_case_has_no_interval_and_equal_cases_a_point(tmp_path: Path) -> None:
     cube = np.zeros((6, 6, 6), np.uint8)
     cube[1:4, 1:4, 1:4] = 1
-    for name in ("a", "b"):
+    for name in "abcd":
         write_volume(tmp_path / "p" / f"{name}.nii.gz", Volume(cube, np.eye(4)))
         write_volume(tmp_path / "t" / f"{name}.nii.gz", Volume(cube, np.eye(4)))
     both = evaluate(tmp_path / "p", tmp_path / "t").as_dict()
@@ -111,4 +112,6 @@ def test_one_case_has_no_interval_and_equal_cases_a_point(tmp_path: Path) -> Non
     one = evaluate(tmp_path / "p" / "a.nii.gz", tmp_path / "t").as_dict()
     assert one["interval"]["1"]["Dice"] is None
     assert one["foreground_interval"]["Dice"] is None
+    assert about_intervals(both).startswith("95 % intervals")
+    assert about_intervals(one) == "No intervals: fewer than 4 cases do not show how cases differ."
     assert one["spread"]["1"]["Dice"]["median"] == 1

@@ -38,10 +38,12 @@ def test_an_interval_of_many_cases_is_that_of_the_normal_distribution() -> None:
     assert interval == pytest.approx(stats.norm.interval(0.95, values.mean(), stats.sem(values)), abs=2e-4)
 
 
-def test_one_case_has_no_interval_and_equal_cases_have_an_empty_one() -> None:
+def test_three_cases_have_no_interval_and_equal_cases_have_an_empty_one() -> None:
     assert bootstrap_interval([0.9]) is None
-    assert bootstrap_interval([0.9, 0.9, 0.9]) == (0.9, 0.9)
-    assert bootstrap_interval([0.5, 0.7]) == (0.5, 0.7)
+    assert bootstrap_interval([0.5, 0.7, 0.8]) is None
+    assert bootstrap_interval([0.9, 0.9, 0.9, 0.9]) == (0.9, 0.9)
+    low, high = bootstrap_interval([0.5, 0.6, 0.7, 0.8]) or (0, 0)
+    assert 0.5 < low < 0.65 < high < 0.8
 
 
 @pytest.mark.parametrize(

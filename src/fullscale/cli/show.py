@@ -135,15 +135,16 @@ def print_volumes(volumes: Sequence[tuple[Scan, VolumeInfo]], root: Path) -> Non
 
 def print_summary(summary: Summary, title: str) -> None:
     """Print the scores of a set of predictions: per case, then the means with the cases they stand on."""
-    from fullscale.scoring.tables import case_table, left_out, mean_table
+    from fullscale.scoring.tables import about_intervals, case_table, left_out, mean_table
 
     content = summary.as_dict()
     names, everything = content["labels"], content["foreground_mean"]
     per_case = case_table(summary)
     if len(per_case.rows) <= MOST_ROWS:
         print_scores(f"{title}, per case", per_case)
-    print_scores(title, mean_table(content))
+    print_scores(title, mean_table(content, with_interval=["Dice"]))
     empty = ", ".join(f"{everything[f'{kind}_cases']} {kind.replace('_', ' ')}" for kind in _EMPTY)
+    print_line(about_intervals(content))
     unit, whole = LENGTH[summary.unit], "volume" if summary.unit == "mm" else "image"
     print_line(f"Distances in {unit}. Structures: {empty}; a missed one scores Dice 0 and the {whole}'s diagonal.")
     if everything["slices_without_structure"]:

@@ -30,7 +30,7 @@ class Score:
 
     Attributes:
         mean: None where no case is scored.
-        interval: of the mean, bootstrapped over cases; None for fewer than two.
+        interval: of the mean, bootstrapped over cases; None for fewer than `FEWEST_CASES`.
         cases: that the mean stands on.
     """
 

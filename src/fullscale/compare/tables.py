@@ -68,9 +68,9 @@ def notes(results: Results) -> list[str]:
     """Say what the table stands on, and which rows failed."""
     lines = [
         f"{results.dataset}: {results.budget}, folds: {results.folds}, {_cases(results)} cases held back and scored. "
-        "Dice, HD95 and NSD are means over cases; in brackets the 95 % bootstrap interval. The epoch that is "
-        "scored was chosen by Dice on these or some of these, which favours every row a little. GMAC: one crop of "
-        f"{results.crops}, as the paper draws the network.",
+        "Dice, HD95 and NSD are means over cases; in brackets the 95 % bootstrap interval, of at least four cases. The "
+        "epoch that is scored was chosen by Dice on these or some of these, which favours every row a little. GMAC: "
+        f"one crop of {results.crops}, as the paper draws the network.",
         f"Against {results.reference}: difference of the mean Dice by case, p of the Wilcoxon signed-rank test after "
         "Holm's correction, r the rank-biserial correlation.",
     ]

@@ -35,7 +35,9 @@ from fullscale.scoring.tables import (
     SCORES,
     VOLUMES,
     Table,
+    about_intervals,
     case_table,
+    form_of,
     head_of,
     left_out,
     mean_table,
@@ -153,6 +155,7 @@ def render(source: Source, pictures: Sequence[Picture], key: NameKey | None = No
         content=content,
         labels=_coloured(source.summary.labels.values()),
         policy=POLICY,
+        about_intervals=about_intervals(content),
         version=version("fullscale"),
         length=LENGTH[source.summary.unit],
         means=mean_table(content, SCORES),
@@ -205,7 +208,7 @@ def _pictures(source: Source, wanted: Sequence[str], options: RenderOptions, pro
     for done, (what, case) in enumerate(chosen.items(), start=1):
         title = case.case if what.startswith("chosen") else f"{what.capitalize()}: {case.case}"
         dice = ", ".join(
-            f"{source.summary.labels[label]} {metric_cell(scores, 'Dice').text}"
+            f"{source.summary.labels[label]} {metric_cell(scores, 'Dice', source.summary.unit).text}"
             for label, scores in case.metrics.items()
         )
         title = f"{title} (Dice: {dice})"
@@ -236,7 +239,7 @@ def _spread(content: dict[str, Any]) -> Table:
     table = Table(["class", "score", "lowest", "quarter", "median", "three quarters", "highest"])
     for label, metrics in content["spread"].items():
         for metric, values in metrics.items():
-            head, form = head_of(metric, content["unit"]), METRICS[metric].form
+            head, form = head_of(metric, content["unit"]), form_of(metric, content["unit"])
             table.rows.append(
                 [name_cell(content["labels"][label]), name_cell(head), *(number_cell(v, form) for v in values.values())]
             )

@@ -17,6 +17,9 @@ from fullscale.errors import DataError
 
 LEVEL = 0.95
 """Confidence of every interval; its complement is the level of every test."""
+FEWEST_CASES = 4
+"""The ends of the interval of fewer are the lowest and the highest case, or nearly: it holds the mean of all cases in
+half (of two cases) to three quarters (of three) of all draws, not in 95 %."""
 POWER = 0.8
 RESAMPLES = 10_000
 _SAME = 1e-12
@@ -43,7 +46,7 @@ class PairedComparison:
         mean: of the scores.
         other_mean: of the scores that they are compared with.
         difference: of the means, positive where the first is higher.
-        interval: of the difference, bootstrapped over cases; None for fewer than two.
+        interval: of the difference, bootstrapped over cases; None for fewer than `FEWEST_CASES`.
         p_value: of the two-sided Wilcoxon signed-rank test.
         effect_size: matched-pairs rank-biserial correlation, from -1 (every case lower) to 1 (every case higher).
         smallest_difference: the smallest difference detectable with this many cases; see `smallest_difference`.
@@ -87,10 +90,10 @@ class PairedComparison:
 def bootstrap_interval(values: Sequence[float] | Values, level: float = LEVEL, seed: int = 0) -> Interval | None:
     """Return the interval of the mean of `values`, one a case: bias-corrected and accelerated bootstrap (Efron 1987).
 
-    None for fewer than two values, which say nothing about how cases differ.
+    None for fewer than `FEWEST_CASES`.
     """
     cases = np.asarray(values, np.float64)
-    if len(cases) < 2:
+    if len(cases) < FEWEST_CASES:
         return None
     if np.ptp(cases) < _SAME:
         return Interval(float(cases.mean()), float(cases.mean()))

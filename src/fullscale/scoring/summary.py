@@ -209,7 +209,7 @@ class Summary:
         return means | dict(zip(_COUNTED, counts, strict=True)) | sums
 
     def interval(self, label: int) -> dict[str, list[float] | None]:
-        """Intervals (95 %, bootstrapped over cases) of the means of one label; None for fewer than two cases."""
+        """Intervals (95 %, bootstrapped over cases) of the means of one label; None for fewer than four cases."""
         rows = [case.metrics[label] for case in self.cases]
         return {name: _interval(row[name] for row in rows if row["Dice"] is not None) for name in _WITH_INTERVAL}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ NOTHING = "-"
 
 
 class Column(NamedTuple):
-    """How a metric is headed and written; the head leaves room for the units of lengths and sizes."""
+    """How a metric is headed and written; head and form leave room for the units of lengths and sizes."""
 
     head: str
     form: str
@@ -29,9 +29,9 @@ METRICS = {
     "NSD": Column("NSD", ".3f"),
     "HD95": Column("HD95 {length}", ".2f"),
     "ASSD": Column("ASSD {length}", ".2f"),
-    "volume_ml": Column("{size}", ".1f"),
-    "reference_volume_ml": Column("true {size}", ".1f"),
-    "absolute_volume_error_ml": Column("error {size}", ".1f"),
+    "volume_ml": Column("{size}", ".{decimals}f"),
+    "reference_volume_ml": Column("true {size}", ".{decimals}f"),
+    "absolute_volume_error_ml": Column("error {size}", ".{decimals}f"),
 }
 """Every metric that a table may show."""
 
@@ -44,6 +44,11 @@ BRIEF = ("Dice", "NSD", "HD95", "ASSD", "volume_ml", "reference_volume_ml")
 def head_of(metric: str, unit: Unit) -> str:
     """Name a column, with what it is counted in."""
     return METRICS[metric].head.format(length=LENGTH[unit], size=SIZE[unit])
+
+
+def form_of(metric: str, unit: Unit) -> str:
+    """Say how the numbers of a column are written: pixels are whole."""
+    return METRICS[metric].form.format(decimals=1 if unit == "mm" else 0)
 
 
 class Cell(NamedTuple):
@@ -81,9 +86,9 @@ def number_cell(value: float | None, form: str, interval: Sequence[float] | None
     return Cell(format(value, form), value, between)
 
 
-def metric_cell(scores: Mapping[str, Any], metric: str, intervals: Mapping[str, Any] | None = None) -> Cell:
+def metric_cell(scores: Mapping[str, Any], metric: str, unit: Unit, intervals: Mapping[str, Any] | None = None) -> Cell:
     """Make the cell of one metric of `scores`, written as the metric is."""
-    return number_cell(scores[metric], METRICS[metric].form, (intervals or {}).get(metric))
+    return number_cell(scores[metric], form_of(metric, unit), (intervals or {}).get(metric))
 
 
 def case_table(summary: Summary) -> Table:
@@ -91,27 +96,44 @@ def case_table(summary: Summary) -> Table:
     table = Table(["case", "class", *(head_of(metric, summary.unit) for metric in BRIEF), "empty slices hit"])
     for case in summary.cases:
         for label, scores in case.metrics.items():
-            cells = [metric_cell(scores, metric) for metric in BRIEF]
+            cells = [metric_cell(scores, metric, summary.unit) for metric in BRIEF]
             hit = number_cell(scores["false_positive_slices"], "d")
             table.rows.append([name_cell(case.case), name_cell(summary.labels[label]), *cells, hit])
     return table
 
 
-def mean_table(content: Mapping[str, Any], metrics: Sequence[str] = BRIEF) -> Table:
+def mean_table(
+    content: Mapping[str, Any], metrics: Sequence[str] = BRIEF, with_interval: Collection[str] = SCORES
+) -> Table:
     """Make a row of means for each class, and one for all of them.
 
     Args:
         content: of a summary, as in summary.json.
         metrics: keys of `METRICS`.
+        with_interval: those whose interval is shown.
     """
     table = Table(["class", "cases", *(head_of(metric, content["unit"]) for metric in metrics)])
     rows = [(content["labels"][k], scores, content["interval"][k]) for k, scores in content["mean"].items()]
     if len(rows) > 1:
         rows.append(("mean of the classes", content["foreground_mean"], content["foreground_interval"]))
     for name, scores, intervals in rows:
-        cells = [metric_cell(scores, metric, intervals) for metric in metrics]
+        shown = {metric: interval for metric, interval in intervals.items() if metric in with_interval}
+        cells = [metric_cell(scores, metric, content["unit"], shown) for metric in metrics]
         table.rows.append([name_cell(name), number_cell(scores["cases"], "d"), *cells])
     return table
+
+
+def about_intervals(content: Mapping[str, Any]) -> str:
+    """Say what the intervals of the means are, or why there are none.
+
+    Args:
+        content: of a summary, as in summary.json.
+    """
+    from fullscale.scoring.statistics import FEWEST_CASES  # which loads scipy
+
+    if any(interval for found in content["interval"].values() for interval in found.values()):
+        return f"95 % intervals of the means are bootstrapped over cases; fewer than {FEWEST_CASES} cases give none."
+    return f"No intervals: fewer than {FEWEST_CASES} cases do not show how cases differ."
 
 
 def left_out(content: Mapping[str, Any]) -> list[str]:
