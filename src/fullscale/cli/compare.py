@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from fullscale.cli.options import Anonymise, Dask, Json, Overwrite
+from fullscale.cli.options import Anonymise, Dask, Json, Overwrite, TrainingsShard
+from fullscale.cli.shares import Gathered, print_share, refuse_with_share
 from fullscale.cli.show import print_json, print_line, print_status, table
 
 if TYPE_CHECKING:
+    from fullscale.compare.comparison import Comparison
     from fullscale.compare.results import Results
+    from fullscale.compare.run import Outcome
 
 
 def compare(
@@ -52,13 +56,15 @@ def compare(
         int, typer.Option("--jobs", help="Trainings side by side, each with its share of the cores.", min=1)
     ] = 1,
     dask: Dask = None,
+    shard: TrainingsShard = None,
     anonymise: Anonymise = None,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Train several networks on the same splits, seed and budget; score, test and draw them side by side.
 
-    The same command again goes on where it stopped. A row that fails does not stop the others (exit code 4).
+    The same command again goes on where it stopped. A row that fails does not stop the others (exit code 4). With
+    --shard, a share of the trainings; `fullscale gather` joins the shares.
     """
     from fullscale.compare.comparison import load_comparison, rows_of
     from fullscale.config.load import parse_override
@@ -77,13 +83,11 @@ def compare(
         reference=reference,
         settings=dict(map(parse_override, settings or [])),
     )
-    from fullscale.compare.figure import write_figure
-    from fullscale.compare.results import gather
-    from fullscale.compare.run import Job, run_comparison
-    from fullscale.compare.tables import RESULTS, write_results
+    from fullscale.compare.run import Job, run_comparison, train_share
     from fullscale.data.cache import default_cache
     from fullscale.outputs import claimed
     from fullscale.work.cluster import Cluster
+    from fullscale.work.shard import Shard
 
     job = Job(
         data,
@@ -95,18 +99,62 @@ def compare(
         jobs if dask is None else Cluster.parse(dask, jobs),
         anonymise,
     )
-    written = [*(output / name for name in RESULTS), output / "results.png"]
-    with claimed(written, [data, plan, rows], "compare", overwrite):
-        results = gather(comparison, run_comparison(job))
-        write_results(results, output)
-        write_figure(results, written[-1])
+    if shard is not None:
+        refuse_with_share({"--anonymise": anonymise}, "train all rows by one command")
+        outcomes = train_share(job, Shard.parse(shard), overwrite)
+        print_share(shard, outcomes, len(comparison.rows) * comparison.folds, output, json)
+        return
+    with claimed(_files(output), [data, plan, rows], "compare", overwrite):
+        results = _write(comparison, run_comparison(job), output)
     if json:
         print_json(results.as_dict())
     else:
         _print(results)
-    print_status(f"results: {', '.join(map(str, written))}")
+    print_status(f"results: {', '.join(map(str, _files(output)))}")
     if results.failed:
         raise PartialFailure(f"{len(results.failed)} of {len(results.lines)} rows lack scores; the others are done")
+
+
+def gather_comparison(asked: dict[str, Any], folder: Path, overwrite: bool, json: bool) -> Gathered:
+    """Join the trainings of all shares to one table; see `gather_scores`."""
+    from fullscale.compare.comparison import Comparison
+    from fullscale.compare.run import CLAIM, Job, joined_comparison
+    from fullscale.documents import read_model
+    from fullscale.outputs import claimed
+    from fullscale.runfolder import RunFolder
+
+    output = folder.parent
+    comparison = read_model(output / CLAIM, Comparison, "the comparison")
+    plan, data = (None if asked[name] is None else Path(asked[name]) for name in ("plan", "data"))
+    assert data is not None
+    job = Job(data, output, comparison, plan, drop_bad_cases=asked["drop_bad_cases"])
+    outcomes, missing = joined_comparison(job)
+    trained = len(comparison.rows) * comparison.folds - len(missing)
+    if not any(RunFolder(outcome.run).scored() for outcome in outcomes):
+        return Gathered([], trained, "trainings", missing)
+    with claimed(_files(output), [data, plan], "compare", overwrite):
+        results = _write(comparison, outcomes, output)
+    if not json:
+        _print(results)
+    return Gathered(_files(output), trained, "trainings", missing)
+
+
+def _files(output: Path) -> list[Path]:
+    from fullscale.compare.tables import RESULTS
+
+    return [*(output / name for name in RESULTS), output / "results.png"]
+
+
+def _write(comparison: Comparison, outcomes: Sequence[Outcome], output: Path) -> Results:
+    """Gather what the rows scored, and write table and figure."""
+    from fullscale.compare.figure import write_figure
+    from fullscale.compare.results import gather
+    from fullscale.compare.tables import write_results
+
+    results = gather(comparison, outcomes)
+    write_results(results, output)
+    write_figure(results, _files(output)[-1])
+    return results
 
 
 def _print(results: Results) -> None:

@@ -9,13 +9,20 @@ from typing import Annotated
 
 import typer
 
+from fullscale.cli.compare import gather_comparison
 from fullscale.cli.options import Json, Overwrite
 from fullscale.cli.shares import Gathered, gather_scores
 from fullscale.cli.show import print_json, print_line
+from fullscale.cli.train import gather_folds
 
 LISTED = 20
 """Names of what is missing that are printed."""
-GATHERERS = {"evaluate": gather_scores, "test": gather_scores}
+GATHERERS = {
+    "evaluate": gather_scores,
+    "test": gather_scores,
+    "compare": gather_comparison,
+    "train": gather_folds,
+}
 """What joins the shares of each command."""
 
 
@@ -30,21 +37,22 @@ def gather(
     command writes. Exit code 4 where something is missing.
     """
     from fullscale.errors import PartialFailure
+    from fullscale.inference.archive import read_listings
     from fullscale.shares import read_request, requests_in
-    from fullscale.work.ledger import Ledger
 
     requests = [(folder, read_request(folder)) for folder in requests_in(output)]
     found = [GATHERERS[asked["command"]](asked, folder, overwrite, json) for folder, asked in requests]
-    if not found or len(Ledger(output)):
-        found.append(_gather_archive(output))
+    if not found or read_listings(output):
+        found.append(_gather_archive(output, overwrite))
     missing = [name for one in found for name in one.missing]
     files = [str(file) for one in found for file in one.files]
     if json:
-        print_json({"results": files, "cases": sum(one.cases for one in found), "missing": missing})
+        counts = {one.what: one.count for one in found}
+        print_json({"results": files, **counts, "missing": missing})
     else:
         for one in found:
             if one.files:
-                print_line(f"{one.cases} cases are in {', '.join(map(str, one.files))}")
+                print_line(f"{one.count} {one.what} are in {', '.join(map(str, one.files))}")
         for name in missing[:LISTED]:
             print_line(f"missing: {name}")
         if len(missing) > LISTED:
@@ -53,12 +61,13 @@ def gather(
         raise PartialFailure(f"{len(missing)} are missing; the same commands again go on with them")
 
 
-def _gather_archive(output: Path) -> Gathered:
+def _gather_archive(output: Path, overwrite: bool) -> Gathered:
     """Write results.csv of the masks of an archive."""
     from fullscale.cli.archive import require_run
     from fullscale.files import write_text
     from fullscale.inference.archive import missing_cases, read_listings
     from fullscale.inference.attempt import restored
+    from fullscale.outputs import claimed
     from fullscale.work.ledger import Ledger
 
     ledger = Ledger(output)
@@ -77,8 +86,9 @@ def _gather_archive(output: Path) -> Gathered:
             table.writerows([row.case, result.scan, mask, name, size, *ends] for name, size in sizes)
         if not results:
             table.writerow([row.case, "", "", "", "", "", round(row.seconds, 2), row.line])
-    write_text(output / "results.csv", text.getvalue())
-    return Gathered([output / "results.csv"], len(rows), missing)
+    with claimed([output / "results.csv"], [], "gather", overwrite):
+        write_text(output / "results.csv", text.getvalue())
+    return Gathered([output / "results.csv"], len(rows), "cases", missing)
 
 
 COMMANDS = {"gather": gather}

@@ -30,6 +30,10 @@ ShardOption = Annotated[
     str | None,
     typer.Option("--shard", help="I/N: this command's share of the cases, by their names.", show_default=False),
 ]
+TrainingsShard = Annotated[
+    str | None,
+    typer.Option("--shard", help="I/N: this command's share of the trainings, dealt in turn.", show_default=False),
+]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace files that this command did not write; never those of the input.")
 ]

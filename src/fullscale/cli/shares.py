@@ -26,12 +26,14 @@ class Gathered:
 
     Attributes:
         files: that were written.
-        cases: that they are of.
+        count: of what they are of.
+        what: they are of, in the plural.
         missing: names of what is not there yet.
     """
 
     files: list[Path]
-    cases: int
+    count: int
+    what: str
     missing: list[str]
 
 
@@ -124,13 +126,13 @@ def gather_scores(asked: dict[str, Any], folder: Path, overwrite: bool, json: bo
     file = folder.with_name(folder.name.removeprefix(".").removesuffix(".ledger"))
     summary, missing = _joined(asked, file)
     if summary is None:
-        return Gathered([], 0, missing)
+        return Gathered([], 0, "cases", missing)
     read = [Path(asked[name]) for name in ("predictions", "truth", "model", "data") if asked.get(name)]
     with claimed([file], read, asked["command"], overwrite):
         write_summary(summary, file)
     if not json:
         print_summary(summary, "Scores")
-    return Gathered([file], len(summary.cases), missing)
+    return Gathered([file], len(summary.cases), "cases", missing)
 
 
 def _joined(asked: dict[str, Any], file: Path) -> tuple[Summary | None, list[str]]:

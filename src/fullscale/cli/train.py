@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fullscale.cli.options import Anonymise, Json
+from fullscale.cli.options import Anonymise, Dask, Json, TrainingsShard
 from fullscale.cli.progress import progress_bar
+from fullscale.cli.shares import Gathered, print_share, refuse_with_share
 from fullscale.cli.show import print_json, print_status, print_summary, table
 from fullscale.runfolder import ALL, RunFolder
+
+if TYPE_CHECKING:
+    from fullscale.scoring.summary import Summary
+    from fullscale.training.request import TrainRequest
+    from fullscale.work.cluster import Cluster
 
 
 def train(
@@ -31,26 +37,38 @@ def train(
     cache: Annotated[Path | None, typer.Option(help="Folder of prepared cases; default the user's cache.")] = None,
     drop_bad_cases: Annotated[bool, typer.Option("--drop-bad-cases", help="Train without unusable cases.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Read every file again, changed or not.")] = False,
+    jobs: Annotated[
+        int, typer.Option("--jobs", help="Folds side by side, each with its share of the cores.", min=1)
+    ] = 1,
+    dask: Dask = None,
+    shard: TrainingsShard = None,
     anonymise: Anonymise = None,
     json: Json = False,
 ) -> None:
     """Train a network on labelled scans and score it on those held back, fold by fold.
 
-    The same command again goes on where it stopped. `fullscale settings` lists every setting.
+    The same command again goes on where it stopped. With --shard, a share of the folds. `fullscale settings` lists
+    every setting.
     """
     from fullscale.config.load import load_config
     from fullscale.data.cache import default_cache
     from fullscale.data.layouts.find import find_dataset
     from fullscale.data.splits import parse_folds
+    from fullscale.errors import UsageError
     from fullscale.files import safe_name
     from fullscale.training.fit import is_helper
     from fullscale.training.request import TrainRequest
     from fullscale.training.run import train
     from fullscale.training.views import parse_views, train_views
+    from fullscale.work.cluster import Cluster
 
     chosen = load_config(config, settings or [])
-    run = output or Path("runs") / safe_name(find_dataset(data).name)
     folds = parse_folds(fold)
+    if views is not None and (jobs > 1 or dask is not None or shard is not None):
+        raise UsageError("--views trains one fold after the other: leave out --jobs, --dask and --shard")
+    if shard is not None:
+        refuse_with_share({"--anonymise": anonymise}, "train all folds by one command")
+    run = output or Path("runs") / safe_name(find_dataset(data).name)
     with progress_bar("training") as progress:
         request = TrainRequest(
             data=data,
@@ -64,14 +82,59 @@ def train(
             anonymise=anonymise,
             progress=progress,
         )
+        if jobs > 1 or dask is not None or shard is not None:
+            _train_apart(request, jobs if dask is None else Cluster.parse(dask, jobs), shard, json)
+            return
         summary = train(request) if views is None else train_views(request, parse_views(views))
     if is_helper():
         return
+    _print_scores(summary, run, folds, json)
+
+
+def _print_scores(summary: Summary, run: Path, folds: Sequence[str], json: bool) -> None:
     if json:
         print_json(summary.as_dict())
     else:
         print_summary(summary, f"Scores of the {_scored(folds)}")
     _print_places(RunFolder(run), folds)
+
+
+def _train_apart(request: TrainRequest, workers: int | Cluster, shard: str | None, json: bool) -> None:
+    """Train folds side by side, or a share of them; a fold that fails does not stop the others.
+
+    Raises:
+        PartialFailure: some failed.
+    """
+    from fullscale.errors import PartialFailure
+    from fullscale.training.folds import train_folds
+    from fullscale.work.shard import Shard
+
+    summary, outcomes = train_folds(request, workers, None if shard is None else Shard.parse(shard))
+    if shard is not None:
+        print_share(shard, outcomes, len(request.folds), request.run, json)
+        return
+    failed = {outcome.name: outcome.failure() for outcome in outcomes if outcome.error is not None}
+    done = [outcome.item for outcome in outcomes if outcome.error is None]
+    if summary is not None:
+        _print_scores(summary, request.run, done, json)
+    for name, line in failed.items():
+        print_status(f"failed: {name}: {line}")
+    if failed:
+        raise PartialFailure(f"{len(failed)} of {len(outcomes)} folds failed; the same command again goes on with them")
+
+
+def gather_folds(asked: dict[str, Any], folder: Path, overwrite: bool, json: bool) -> Gathered:
+    """Say which folds are missing; the model and the scores of a run are always those of its finished folds."""
+    from fullscale.scoring.summary import read_summary
+    from fullscale.training.folds import missing_folds
+
+    del overwrite  # nothing is written
+    run = RunFolder(folder.parent)
+    missing = missing_folds(run, asked["folds"])
+    done = [fold for fold in asked["folds"] if f"fold {fold}" not in missing]
+    if done and not json:
+        _print_scores(read_summary(run.summary), run.path, done, json)
+    return Gathered([run.summary] if done else [], len(done), "folds", missing)
 
 
 def _scored(folds: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,21 +14,27 @@ from fullscale.compare.comparison import Comparison, Row
 from fullscale.config.schema import Config
 from fullscale.data.cache import default_cache
 from fullscale.data.case import Case
+from fullscale.data.identity import digest_of
 from fullscale.data.plan import Plan
 from fullscale.data.splits import choose_split
 from fullscale.documents import read_model
-from fullscale.errors import DataError, OutputError, UsageError
-from fullscale.files import only_one, write_json, write_text
+from fullscale.errors import DataError, UsageError
+from fullscale.files import locked, only_one, write_json, write_text
 from fullscale.reporting.source import finished_folds
-from fullscale.runfolder import RunFolder
+from fullscale.runfolder import FoldFolder, RunFolder
+from fullscale.shares import remember_request
 from fullscale.text import without_folders
 from fullscale.training.claim import record_inputs, require_same_data
+from fullscale.training.folds import kept_training, map_trainings, tasks_of
 from fullscale.training.initial_weights import digests_of_paths, without_paths
 from fullscale.training.prepare import RunInputs, find_inputs_of_views, resolve, splits_of
 from fullscale.training.request import TrainRequest
 from fullscale.training.run import close_run, train
-from fullscale.work.cluster import Cluster
-from fullscale.work.executor import make_executor, map_cases
+from fullscale.work import executor
+from fullscale.work.cluster import Cluster, stop_if_unwanted
+from fullscale.work.ledger import FOLDER
+from fullscale.work.processes import Shared
+from fullscale.work.shard import Shard
 
 CLAIM = "comparison.json"
 
@@ -79,6 +85,19 @@ class Outcome:
     failures: dict[int, str]
 
 
+@dataclass(frozen=True)
+class Training:
+    """One training.
+
+    Attributes:
+        row: its number, from 0.
+        fold: likewise.
+    """
+
+    row: int
+    fold: int
+
+
 def run_comparison(job: Job) -> list[Outcome]:
     """Train every row on every fold; what is done already is left alone, so the same command goes on.
 
@@ -90,6 +109,73 @@ def run_comparison(job: Job) -> list[Outcome]:
             written then.
         DataError: the data cannot be trained on.
     """
+    outcomes = _begin(job)
+    with only_one(job.output, "comparing"):
+        outcomes = _with_prepared(job, outcomes)
+        shared = Shared(outcomes)
+        work = partial(_train, job=job, outcomes=shared)
+        for answer in map_trainings(work, _trainings(job, outcomes), job.jobs, shared=[shared]):
+            _take_failure(outcomes, answer)
+    return outcomes
+
+
+def train_share(job: Job, shard: Shard, overwrite: bool = False) -> list[executor.Outcome[Training, None]]:
+    """Train a share of the trainings, dealt in turn; what is done, or failed three times, is left alone.
+
+    Args:
+        job: the whole comparison.
+        shard: which trainings.
+        overwrite: forget what data other shares were given.
+
+    Returns:
+        What became of each.
+
+    Raises: as of `run_comparison`.
+    """
+    with locked(job.output):  # another share may begin too
+        outcomes = _begin(job)
+        remember_request(job.output / FOLDER, "compare", _asked(job), overwrite)
+    outcomes = _with_prepared(job, outcomes)
+    trainings = _trainings(job, outcomes)
+    mine = {training: trainings[training] for training in shard.dealt(list(trainings))}
+    shared, kept = Shared(outcomes), (job.output, _digest(job, outcomes))
+    work = partial(_train, job=job, outcomes=shared)
+    return list(map_trainings(work, mine, job.jobs, kept, [shared]))
+
+
+def joined_comparison(job: Job) -> tuple[list[Outcome], list[str]]:
+    """Say what became of every row, without training.
+
+    Returns:
+        The rows, and the trainings that have not ended.
+    """
+    outcomes, missing = _begin(job), []
+    trainings = _trainings(job, outcomes)
+    work = partial(_train, job=job, outcomes=Shared(outcomes))
+    kept = kept_training(work, job.output, _digest(job, outcomes))
+    for task in tasks_of(trainings, job.output):
+        outcome = outcomes[task.item.row]
+        run = RunFolder(outcome.run)
+        if trainings[task.item][1] in finished_folds(run):
+            close_run(run, outcome.inputs)
+            continue
+        ended = kept.ended(task)
+        if ended is None or ended.error is None:
+            missing.append(task.name)
+            outcome.failures[task.item.fold] = "it is not trained yet"
+        else:
+            _take_failure(outcomes, ended)
+    return outcomes, missing
+
+
+def _asked(job: Job) -> dict[str, Any]:
+    """Say in plain values what every share must be given alike, beside rows and budget."""
+    plan = None if job.plan is None else str(job.plan.absolute())
+    return {"data": str(job.data.absolute()), "plan": plan, "drop_bad_cases": job.drop_bad_cases}
+
+
+def _begin(job: Job) -> list[Outcome]:
+    """Look at the data, check every row, and write down what is compared."""
     rows = job.comparison.rows
     asked = [job.comparison.config(row) for row in rows]
     request = TrainRequest(  # what the first row says of cases and labels, all rows say
@@ -105,24 +191,33 @@ def run_comparison(job: Job) -> list[Outcome]:
     configs = [_resolve(row, config, of.plan) for row, config, of in zip(rows, asked, inputs, strict=True)]
     _require_folds(job, inputs[0].cases, configs[0])
     _claim(job, inputs, configs)
-    with only_one(job.output, "comparing"):
-        views = {of.plan.view.value: of for of in inputs}
-        prepared = {view: of.with_prepared(job.cache) for view, of in views.items()}
-        outcomes = [
-            Outcome(row, config, prepared[of.plan.view.value], job.output / row.name, {})
-            for row, config, of in zip(rows, configs, inputs, strict=True)
-        ]
-        trainings = [(outcome, fold) for fold in range(job.comparison.folds) for outcome in outcomes]
-        with make_executor(job.jobs) as executor:
-            for answer in map_cases(executor, partial(_train, job), trainings, name=_name):
-                outcome, fold = answer.item
-                if isinstance(answer.error, OutputError):
-                    raise answer.error  # a full disk concerns every row alike
-                if answer.error is not None:
-                    why = " ".join(f"{answer.error or type(answer.error).__name__}".split())
-                    outcome.failures[fold] = without_folders(why)  # results are handed on
-                    _log.error("%s failed: %s", answer.name, why)
-    return outcomes
+    return [
+        Outcome(row, config, of, job.output / row.name, {})
+        for row, config, of in zip(rows, configs, inputs, strict=True)
+    ]
+
+
+def _with_prepared(job: Job, outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Prepare the cases for each view that a row has."""
+    views = {outcome.inputs.plan.view.value: outcome.inputs for outcome in outcomes}
+    prepared = {view: inputs.with_prepared(job.cache) for view, inputs in views.items()}
+    return [replace(outcome, inputs=prepared[outcome.inputs.plan.view.value]) for outcome in outcomes]
+
+
+def _trainings(job: Job, outcomes: Sequence[Outcome]) -> dict[Training, tuple[str, FoldFolder]]:
+    """List every training, with its name and the folder of its fold."""
+    return {
+        Training(k, fold): (f"{outcome.row.name}, fold {fold}", RunFolder(outcome.run).fold(fold))
+        for fold in range(job.comparison.folds)
+        for k, outcome in enumerate(outcomes)
+    }
+
+
+def _take_failure(outcomes: Sequence[Outcome], answer: executor.Outcome[Training, None]) -> None:
+    if answer.error is not None:
+        outcomes[answer.item.row].failures[answer.item.fold] = without_folders(
+            str(answer.error)
+        )  # results are handed on
 
 
 def _resolve(row: Row, config: Config, plan: Plan) -> Config:
@@ -181,18 +276,27 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _train(job: Job, training: tuple[Outcome, int]) -> None:
+def _digest(job: Job, outcomes: Sequence[Outcome]) -> str:
+    """Name what is trained: a training that failed is tried anew where this has changed."""
+    digests = [digest.whole for outcome in outcomes for digest in outcome.inputs.digests.values()]
+    return digest_of(job.comparison.model_dump_json(), *digests)
+
+
+def _train(training: Training, job: Job, outcomes: Shared[list[Outcome]]) -> None:
     """Train one fold of one row, unless it has its scores already."""
-    outcome, fold = training
-    if RunFolder(outcome.run).fold(fold) in finished_folds(RunFolder(outcome.run)):
-        _log.info("%s: done already", _name(training))
-        close_run(RunFolder(outcome.run), outcome.inputs)
+    outcome = outcomes.value[training.row]
+    run, name = RunFolder(outcome.run), f"{outcome.row.name}, fold {training.fold}"
+    if run.fold(training.fold) in finished_folds(run):
+        _log.info("%s: done already", name)
+        close_run(run, outcome.inputs)
         return
-    _log.info("%s: %s", _name(training), job.comparison.budget)
-    config = job.comparison.config(outcome.row)
-    train(TrainRequest(job.data, outcome.run, (str(fold),), config, cache=job.cache), outcome.inputs)
-
-
-def _name(training: tuple[Outcome, int]) -> str:
-    outcome, fold = training
-    return f"{outcome.row.name}, fold {fold}"
+    _log.info("%s: %s", name, job.comparison.budget)
+    request = TrainRequest(
+        job.data,
+        outcome.run,
+        (str(training.fold),),
+        job.comparison.config(outcome.row),
+        cache=job.cache,
+        progress=stop_if_unwanted,
+    )
+    train(request, outcome.inputs)

@@ -54,6 +54,7 @@ class Kept(Generic[Item, Value]):
         pack: the value as plain values of JSON, from which `unpack` makes it again.
         unpack: see `pack`.
         overwrite: replace files that this work did not write.
+        describe: says in a line why a task failed, or raises what concerns every task alike.
     """
 
     function: Callable[[Item], Value]
@@ -63,6 +64,7 @@ class Kept(Generic[Item, Value]):
     pack: Callable[[Value], Any]
     unpack: Callable[[Any], Value]
     overwrite: bool = False
+    describe: Callable[[str, Exception], str] = describe_failure
 
     def __call__(self, task: Task[Item]) -> Value:
         """Return the value of a task, from the ledger or by working it out; what fails is tried `TRIES` times.
@@ -150,7 +152,7 @@ class Kept(Generic[Item, Value]):
 
     def _write_failure(self, row: Row, name: str, error: Exception) -> None:
         try:
-            line = describe_failure(name, error)
+            line = self.describe(name, error)
         except FullscaleError:
             self._write(row, "stopped")
         else:

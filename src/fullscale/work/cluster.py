@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
@@ -99,6 +100,26 @@ class Cluster:
         with cluster:
             cluster.scale(jobs=self.jobs or 1)
             yield cluster
+
+
+def stop_if_unwanted(done: int, total: int, item: str) -> None:
+    """End long work, told of each of its steps, which a worker of a cluster does for a command that is gone.
+
+    It is a `Progress`. Anywhere else it does nothing.
+
+    Raises:
+        FullscaleError: nobody waits for the work any more.
+    """
+    distributed = sys.modules.get("distributed")
+    if distributed is None:
+        return
+    try:
+        worker = distributed.get_worker()
+        task = worker.state.tasks.get(worker.get_current_task())
+    except ValueError:  # this is no worker
+        return
+    if task is None or task.state != "executing":
+        raise FullscaleError(f"stopped at {item}, {done} of {total}: nobody waits for it any more")
 
 
 Workers: TypeAlias = int | Cluster | None

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from fullscale.errors import UsageError
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -37,3 +41,7 @@ class Shard:
         """Tell whether a case belongs to this share."""
         digest = hashlib.blake2b(case.encode("utf-8", "surrogatepass"), digest_size=8).digest()
         return int.from_bytes(digest, "big") % self.count == self.index - 1
+
+    def dealt(self, items: Sequence[Item]) -> Sequence[Item]:
+        """Return this share of few items that are the same in every command, such as trainings, dealt in turn."""
+        return items[self.index - 1 :: self.count]
