@@ -11,14 +11,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 import pytest
 from filelock import FileLock
+
+if TYPE_CHECKING:
+    from tests.faults.commands import Zygote
 
 # Each worker, and every command that it starts, keeps to its share of the cores. Set before torch is loaded.
 SHARE = max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
@@ -181,6 +185,16 @@ def fullscale() -> Command:
         return subprocess.CompletedProcess(command, code, output.getvalue(), errors.getvalue())
 
     return run
+
+
+@pytest.fixture(scope="session")
+def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Zygote"]:
+    """Starts commands that can be killed, without loading everything anew for each."""
+    from tests.faults.commands import Zygote
+
+    started = Zygote(tmp_path_factory.mktemp("zygote"))
+    yield started
+    started.close()
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 ZYGOTE = Path(__file__).with_name("zygote.py")
+ROOT = Path(__file__).resolve().parents[2]
 MARKS = re.compile(r"^\.(writing|old)-")
 """How the name of a temporary file begins."""
 PASSING = re.compile(r"(elapsed_s|processor_s|step_s|augmentation_share|created|digest|members|masks|data)$")
@@ -92,7 +93,9 @@ class Zygote:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "FULLSCALE_CACHE": str(folder / "cache")},
+            env=os.environ
+            | {"OMP_NUM_THREADS": "1", "FULLSCALE_CACHE": str(folder / "cache")}
+            | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
         )
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "ready\n"

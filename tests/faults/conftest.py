@@ -2,14 +2,13 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.conftest import Command, Once
-from tests.faults.commands import Zygote, filled
+from tests.faults.commands import filled
 from tests.official_reference import Reference
 
 COMPARE = (
@@ -91,11 +90,3 @@ def further(once: Once, pristine: Path, phantoms: Path, cache: Path, fullscale: 
             assert done.returncode == 0, done.stderr
 
     return once("further", make)
-
-
-@pytest.fixture(scope="session")
-def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
-    """Starts commands that can be killed."""
-    started = Zygote(tmp_path_factory.mktemp("zygote"))
-    yield started
-    started.close()

@@ -93,6 +93,11 @@ def test_the_sampler_goes_on_where_the_epoch_before_ended_and_processes_share() 
     assert first + list(sampler) == list(range(8))
     shares = [CropSampler(4, rank, 2) for rank in range(2)]
     assert sorted(index for share in shares for index in share) == list(range(8))
+    for share in shares:
+        share.go_on(3, 2)
+    assert sorted(index for share in shares for index in share) == [28, 29, 30, 31]
+    shares[1].set_epoch(4)
+    assert list(shares[1]) == [33, 35, 37, 39]
 
 
 @given(st.integers(0, 10_000))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,10 +14,14 @@ from fullscale.cli.options import Anonymise, Dask, Json, TrainingsShard
 from fullscale.cli.progress import progress_bar
 from fullscale.cli.shares import Gathered, print_share, refuse_with_share
 from fullscale.cli.show import print_json, print_status, print_summary, table
+from fullscale.errors import FullscaleError
+from fullscale.progress import Progress, ignore
 from fullscale.runfolder import ALL, RunFolder
 
 if TYPE_CHECKING:
+    from fullscale.config.schema import Config
     from fullscale.scoring.summary import Summary
+    from fullscale.training.group import Group
     from fullscale.training.request import TrainRequest
     from fullscale.work.cluster import Cluster
 
@@ -56,7 +62,6 @@ def train(
     from fullscale.data.splits import parse_folds
     from fullscale.errors import UsageError
     from fullscale.files import safe_name
-    from fullscale.training.fit import is_helper
     from fullscale.training.request import TrainRequest
     from fullscale.training.run import train
     from fullscale.training.views import parse_views, train_views
@@ -64,12 +69,13 @@ def train(
 
     chosen = load_config(config, settings or [])
     folds = parse_folds(fold)
-    if views is not None and (jobs > 1 or dask is not None or shard is not None):
+    apart = jobs > 1 or dask is not None or shard is not None
+    if views is not None and apart:
         raise UsageError("--views trains one fold after the other: leave out --jobs, --dask and --shard")
     if shard is not None:
         refuse_with_share({"--anonymise": anonymise}, "train all folds by one command")
     run = output or Path("runs") / safe_name(find_dataset(data).name)
-    with progress_bar("training") as progress:
+    with _processes(None if apart else chosen) as (group, progress):
         request = TrainRequest(
             data=data,
             run=run,
@@ -81,12 +87,13 @@ def train(
             verify=verify,
             anonymise=anonymise,
             progress=progress,
+            group=group,
         )
-        if jobs > 1 or dask is not None or shard is not None:
+        if apart:
             _train_apart(request, jobs if dask is None else Cluster.parse(dask, jobs), shard, json)
             return
         summary = train(request) if views is None else train_views(request, parse_views(views))
-    if is_helper():
+    if group.is_helper:
         return
     _print_scores(summary, run, folds, json)
 
@@ -135,6 +142,41 @@ def gather_folds(asked: dict[str, Any], folder: Path, overwrite: bool, json: boo
     if done and not json:
         _print_scores(read_summary(run.summary), run.path, done, json)
     return Gathered([run.summary] if done else [], len(done), "folds", missing)
+
+
+@contextmanager
+def _processes(config: Config | None) -> Iterator[tuple[Group, Progress]]:
+    """Join the processes that train together, and show how far they are.
+
+    All but the first one are silent, unless they know of an error alone.
+
+    Args:
+        config: tells on how many devices; None where each training is of one process.
+    """
+    from fullscale.inference.runtimes.torch import choose_device
+    from fullscale.training.group import ALONE, RankLost, join
+    from fullscale.work.ranks import Ranks
+
+    if config is None:
+        with progress_bar("training") as progress:
+            yield ALONE, progress
+        return
+    ranks = Ranks.of_environment()
+    if ranks.rank:
+        logging.getLogger("fullscale").setLevel(logging.ERROR)
+    shown = nullcontext(ignore) if ranks.rank else progress_bar("training")
+    try:
+        on_gpu = choose_device(config.trainer.device).type == "cuda"
+        with join(ranks, config.trainer.devices, on_gpu) as group, shown as progress:
+            yield group, progress
+    except RankLost as error:
+        if error.quiet:
+            raise typer.Exit(error.exit_code) from error
+        raise
+    except FullscaleError as error:
+        if ranks.rank:
+            raise type(error)(f"rank {ranks.rank}: {error}") from error
+        raise
 
 
 def _scored(folds: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from fullscale.config.schema import OptimizerConfig, TrainerConfig
 from fullscale.training.checkpoints import read_checkpoint
 from fullscale.training.clock import NOTHING, Cost, LoaderTimes
+from fullscale.training.group import ALONE, Group
 from fullscale.training.optimizers import learning_rate
 
 
@@ -26,14 +27,18 @@ class Budget(lightning.Callback):
         trainer: minutes and their clock, and the steps, all filled in.
         optimizer: its rate and schedule.
         times: of the processes that prepare crops.
+        group: the processes that train together; the clock that is furthest holds for all, or their weights would part.
     """
 
-    def __init__(self, trainer: TrainerConfig, optimizer: OptimizerConfig, times: LoaderTimes) -> None:
+    def __init__(
+        self, trainer: TrainerConfig, optimizer: OptimizerConfig, times: LoaderTimes, group: Group = ALONE
+    ) -> None:
         self.max_seconds = None if trainer.max_minutes is None else 60 * trainer.max_minutes
         self.max_steps = trainer.max_epochs and trainer.max_epochs * (trainer.steps_per_epoch or 0)
         self.clock = trainer.clock
         self.config = optimizer
         self.times = times
+        self.group = group
         self.earlier = NOTHING
         self.started: Cost | None = None
 
@@ -65,7 +70,8 @@ class Budget(lightning.Callback):
 
     def on_train_batch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Set the learning rate of this step."""
-        rate = learning_rate(self.config) * self._factor(trainer.global_step)
+        progress = self.group.largest(self.progress(trainer.global_step))
+        rate = learning_rate(self.config) * self._factor(trainer.global_step, progress)
         for group in trainer.optimizers[0].param_groups:
             group["lr"] = rate
 
@@ -74,8 +80,7 @@ class Budget(lightning.Callback):
     ) -> None:
         """Ask for the end once the budget is spent; all processes agree."""
         del module, outputs
-        spent = self.progress(trainer.global_step) >= 1
-        trainer.should_stop = trainer.strategy.reduce_boolean_decision(spent, all=False)
+        trainer.should_stop = self.group.largest(self.progress(trainer.global_step)) >= 1
 
     def state_dict(self) -> dict[str, Any]:
         """The seconds spent."""
@@ -85,8 +90,7 @@ class Budget(lightning.Callback):
         """Go on from a checkpoint; one without processor time was written before a budget could be one of it."""
         self.earlier = Cost(float(state["elapsed_s"]), float(state.get("processor_s", 0.0)), 0.0)
 
-    def _factor(self, step: int) -> float:
-        progress = self.progress(step)
+    def _factor(self, step: int, progress: float) -> float:
         warmup = min(1.0, (step + 1) / (self.config.warmup_steps + 1))
         if self.config.schedule == "constant":
             return warmup

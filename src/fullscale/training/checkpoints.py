@@ -26,6 +26,7 @@ from fullscale.files import atomic_path, for_library
 from fullscale.networks.state_dicts import load_torch_file
 from fullscale.runfolder import FoldFolder
 from fullscale.text import first_line, one_line
+from fullscale.training.group import ALONE, Group
 
 SCORE = "val_dice"
 """The logged number that says which epoch is best."""
@@ -121,10 +122,12 @@ class Checkpoints(lightning.Callback):
 
     Args:
         fold: where the checkpoints lie.
+        group: the processes that train together.
     """
 
-    def __init__(self, fold: FoldFolder) -> None:
+    def __init__(self, fold: FoldFolder, group: Group = ALONE) -> None:
         self.fold = fold
+        self.group = group
         self.best_epoch: int | None = None
         self.best_score = float("-inf")
         self.generators: list[dict[str, Any]] = []
@@ -134,27 +137,22 @@ class Checkpoints(lightning.Callback):
         """Let the generators go on where the checkpoint left them."""
         self.has_begun = True
         if self.generators:
-            rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-            _set_generators(self.generators[min(rank, len(self.generators) - 1)])
+            _set_generators(self.generators[min(self.group.ranks.rank, len(self.generators) - 1)])
 
     def on_validation_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Write the epoch."""
-        score = float(trainer.strategy.broadcast(float(trainer.callback_metrics.get(SCORE, float("-inf")))))
+        # Only the first process has the score.
+        score = self.group.largest(float(trainer.callback_metrics.get(SCORE, float("-inf"))))
         if self.best_epoch is None or score > self.best_score:
             self.best_epoch, self.best_score = trainer.current_epoch, score
-        trainer.save_checkpoint(self.fold.last_checkpoint)
+        trainer.save_checkpoint(self.fold.last_checkpoint, weights_only=False)
         if trainer.is_global_zero and self.best_epoch == trainer.current_epoch:
             _give_second_name(self.fold.last_checkpoint, self.fold.best_checkpoint)
 
     def state_dict(self) -> dict[str, Any]:
         """What goes into the checkpoint."""
-        mine = _generators()
-        if torch.distributed.is_initialized():
-            everyone: list[Any] = [None] * torch.distributed.get_world_size()
-            torch.distributed.all_gather_object(everyone, mine)
-        else:
-            everyone = [mine]
-        return {"best_epoch": self.best_epoch, "best_score": self.best_score, "generators": everyone}
+        generators = self.group.gather(_generators())
+        return {"best_epoch": self.best_epoch, "best_score": self.best_score, "generators": generators}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint."""

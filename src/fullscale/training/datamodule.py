@@ -46,8 +46,11 @@ class SegmentationData(lightning.LightningDataModule):
         self.times = times
 
     def train_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
-        """Batches of crops; Lightning tells the sampler the epoch."""
+        """Batches of crops, from where a checkpoint left the epoch; Lightning tells the sampler the next ones."""
         sampler = CropSampler(self.batch_size * self.steps_per_epoch, *self._share())
+        if self.trainer is not None:  # before Lightning tells the epoch, processes of the loader take first batches
+            done = self.trainer.fit_loop.batch_idx + 1
+            sampler.go_on(self.trainer.current_epoch, self.batch_size * done)
         return DataLoader(
             self.crops,
             batch_size=self.batch_size,
@@ -61,9 +64,12 @@ class SegmentationData(lightning.LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[int]:
-        """Indices of whole cases."""
+        """Indices of whole cases, each in one process; in some the last index may be beyond the cases.
+
+        All processes have equally many, as Lightning leaves out the validation of one that has none.
+        """
         rank, world_size = self._share()
-        cases = range(rank, self.validation_cases, world_size)
+        cases = range(rank, -(-self.validation_cases // world_size) * world_size, world_size)
         return DataLoader(cases, batch_size=None, generator=torch.Generator())  # type: ignore[arg-type]
 
     def _share(self) -> tuple[int, int]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 
 import lightning
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.strategies import DDPStrategy, Strategy
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.strategies import DDPStrategy
 
 from fullscale.config.schema import Config
 from fullscale.inference.runtimes.torch import choose_device
@@ -23,12 +22,10 @@ from fullscale.training.averaging import averaged_weights
 from fullscale.training.budget import Budget
 from fullscale.training.checkpoints import AtomicCheckpoints, Checkpoints, going_on
 from fullscale.training.datamodule import SegmentationData
+from fullscale.training.group import ALONE, Environment, Group
 from fullscale.training.history import History, Steps
 from fullscale.training.module import SegmentationModule
 from fullscale.work.machine import has_bf16
-
-PATIENCE = timedelta(days=1)
-"""How long the processes of several devices wait for each other: between two folds, the first one scores alone."""
 
 FULL = "32-true"
 """Lightning's name for training in float32 throughout."""
@@ -36,15 +33,23 @@ FULL = "32-true"
 _log = logging.getLogger(__name__)
 
 
-def is_helper() -> bool:
-    """Tell a helper from the first process: with several devices, Lightning starts the command once for each."""
-    return bool(rank_zero_only.rank)
-
-
 def fit(
-    fold: FoldFolder, config: Config, module: SegmentationModule, data: SegmentationData, progress: Progress
+    fold: FoldFolder,
+    config: Config,
+    module: SegmentationModule,
+    data: SegmentationData,
+    progress: Progress,
+    group: Group = ALONE,
 ) -> Path:
     """Train until the budget is spent, from the last checkpoint if there is one.
+
+    Args:
+        fold: where checkpoints and metrics are written.
+        config: with every value filled in.
+        module: the network and its loss.
+        data: what it is trained on.
+        progress: told of each step.
+        group: the processes that train together.
 
     Returns:
         The checkpoint to hand over: the best epoch, or the last where every case trains and none can choose.
@@ -54,18 +59,19 @@ def fit(
         FullscaleError: the loss became NaN; the last checkpoint is kept.
         KeyboardInterrupt: Ctrl-C.
     """
-    budget, kept = Budget(config.trainer, config.optimizer, data.times), Checkpoints(fold)
+    budget, kept = Budget(config.trainer, config.optimizer, data.times, group), Checkpoints(fold, group)
     last = fold.last_checkpoint
-    with going_on(last, lambda: kept.has_begun):
-        if not is_helper():
+    with going_on(last, lambda: kept.has_begun or group.has_lost_one()):
+        if not group.is_helper:
             kept.complete_pair()
         if not (last.is_file() and budget.spent_in(last)):
             averaging = [] if config.trainer.ema is None else [averaged_weights(config.trainer.ema)]
             callbacks = [budget, *averaging, History(fold, budget), Steps(fold, progress), kept]
             _say_scales(module, data.crops.patch_size)
+            _say_batch(config, group)
             if config.trainer.compile:
                 module.network.compile()
-            trainer = _trainer(config, fold, callbacks, module.network.spatial_dims)
+            trainer = _trainer(config, fold, callbacks, module.network.spatial_dims, group)
             _run(trainer, module, data, last if last.is_file() else None)
     return last if fold.name == ALL else fold.best_checkpoint
 
@@ -83,13 +89,15 @@ def _run(
 
 
 def _trainer(
-    config: Config, fold: FoldFolder, callbacks: list[lightning.Callback], spatial_dims: int
+    config: Config, fold: FoldFolder, callbacks: list[lightning.Callback], spatial_dims: int, group: Group
 ) -> lightning.Trainer:
     device = choose_device(config.trainer.device)
+    alone = group.size == 1
     return lightning.Trainer(
         accelerator={"cuda": "gpu"}.get(device.type, device.type),
-        devices=config.trainer.devices,
-        strategy=_strategy(config),
+        devices=group.ranks.local_size,
+        num_nodes=group.ranks.machines,
+        strategy="auto" if alone else DDPStrategy(),
         precision=choose_precision(config.trainer.precision, device, spatial_dims),
         max_epochs=-1,
         gradient_clip_val=config.optimizer.clip_norm,
@@ -101,7 +109,7 @@ def _trainer(
         enable_model_summary=False,
         enable_checkpointing=False,
         callbacks=callbacks,
-        plugins=[AtomicCheckpoints()],
+        plugins=[AtomicCheckpoints(), LightningEnvironment() if alone else Environment(group.ranks)],
         default_root_dir=fold.path,
         log_every_n_steps=10,
     )
@@ -117,8 +125,14 @@ def _say_scales(module: SegmentationModule, patch_size: Sequence[int]) -> None:
             )
 
 
-def _strategy(config: Config) -> Strategy | str:
-    return "auto" if config.trainer.devices == 1 else DDPStrategy(timeout=PATIENCE)
+def _say_batch(config: Config, group: Group) -> None:
+    """Say what several processes make of the batch."""
+    if group.size > 1:
+        each, rate = config.data.batch_size or 0, config.optimizer.learning_rate
+        _log.info(
+            "%d processes: a batch of %d crops each, %d in all; the learning rate stays %g",
+            *(group.size, each, group.size * each, rate),
+        )
 
 
 def choose_precision(wanted: str, device: torch.device, spatial_dims: int) -> str:

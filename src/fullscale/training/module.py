@@ -20,6 +20,7 @@ from fullscale.inference.runtimes.torch import TorchRuntime
 from fullscale.losses.supervision import SupervisedLoss, SupervisedTerms
 from fullscale.metrics.overlap import overlap_counts
 from fullscale.networks.protocol import Network, SegmentationOutput
+from fullscale.training.group import ALONE, Group
 from fullscale.training.optimizers import create_optimizer
 from fullscale.views.protocol import View
 
@@ -35,6 +36,7 @@ class SegmentationModule(lightning.LightningModule):
         scheme: what the channels stand for.
         view: how the network is shown a whole case.
         validation: prepared cases, told apart by their index.
+        group: the processes that train together.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class SegmentationModule(lightning.LightningModule):
         scheme: LabelScheme,
         view: View,
         validation: Sequence[PreparedCase],
+        group: Group = ALONE,
     ) -> None:
         super().__init__()
         two_dimensional = network.spatial_dims == 2  # a convolution on a CPU likes its channels last there
@@ -54,6 +57,7 @@ class SegmentationModule(lightning.LightningModule):
         self.scheme = scheme
         self.view = view
         self.validation = list(validation)
+        self.group = group
         self.dice_by_case: dict[str, list[float]] = {}
 
     def training_step(self, batch: tuple[Tensor, ...], _: int) -> Tensor:
@@ -80,7 +84,12 @@ class SegmentationModule(lightning.LightningModule):
         return loss.total
 
     def validation_step(self, index: int, _: int) -> None:
-        """One whole case: Dice of each structure on the grid that the network sees, as far as the truth is known."""
+        """One whole case: Dice of each structure on the grid that the network sees, as far as the truth is known.
+
+        An index beyond the last case is a place that another process of several fills.
+        """
+        if index >= len(self.validation):
+            return
         case = self.validation[index]
         runtime = TorchRuntime(self.network)
         logits = self.view.maps(runtime.logits, case.image, runtime.device)
@@ -94,7 +103,8 @@ class SegmentationModule(lightning.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Average over cases; a structure that neither truth nor prediction holds in a case is not scored there."""
-        scores = np.array(list(self._gather(self.dice_by_case).values()), dtype=float)
+        everywhere = {case: dice for share in self.group.gather(self.dice_by_case) for case, dice in share.items()}
+        scores = np.array([everywhere[case.id] for case in self.validation], dtype=float)
         counted = (~np.isnan(scores)).sum(axis=0)
         per_structure = np.nansum(scores, axis=0) / np.maximum(counted, 1)
         for name, dice in zip(self.scheme.structures.values(), per_structure, strict=True):
@@ -107,14 +117,7 @@ class SegmentationModule(lightning.LightningModule):
         return create_optimizer(self.optimizer_config, self.parameters())
 
     def _log(self, name: str, value: Tensor) -> None:
-        self.log(name, value.detach(), prog_bar=True, sync_dist=True)  # the mean over the processes of several devices
-
-    def _gather(self, scores: dict[str, list[float]]) -> dict[str, list[float]]:
-        if self.trainer.world_size == 1:
-            return scores
-        shares: list[Any] = [None] * self.trainer.world_size
-        torch.distributed.all_gather_object(shares, scores)
-        return {case: dice for share in shares for case, dice in share.items()}
+        self.log(name, value.detach(), prog_bar=True, sync_dist=True)  # the mean over all processes
 
 
 def dice_per_structure(predicted: Any, truth: Any, membership: npt.NDArray[np.bool_]) -> list[float]:

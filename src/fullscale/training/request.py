@@ -8,6 +8,7 @@ from pathlib import Path
 from fullscale.config.schema import Config
 from fullscale.data.cache import default_cache
 from fullscale.progress import Progress, ignore
+from fullscale.training.group import ALONE, Group
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class TrainRequest:
         verify: read every file again, even where size and times say that it has not changed.
         anonymise: a key of case names; everything that is written calls the cases by its numbers.
         progress: told of each step of an epoch.
+        group: the processes that train together, of which this is one.
     """
 
     data: Path
@@ -37,3 +39,4 @@ class TrainRequest:
     verify: bool = False
     anonymise: Path | None = None
     progress: Progress = ignore
+    group: Group = ALONE

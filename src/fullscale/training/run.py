@@ -21,7 +21,7 @@ from fullscale.data.distribution import distribution_of
 from fullscale.data.identity import DigestIndex
 from fullscale.data.recipe import Mirror
 from fullscale.data.splits import Split, choose_split
-from fullscale.errors import DataError
+from fullscale.errors import DataError, UsageError
 from fullscale.files import locked, only_one
 from fullscale.inference.predictor import Predictor, view_of
 from fullscale.inference.scored import ModelTest, predict_and_score
@@ -36,7 +36,7 @@ from fullscale.training.choices import supervised_loss, untrained
 from fullscale.training.claim import claim
 from fullscale.training.clock import LoaderTimes, TimedAugmentation
 from fullscale.training.datamodule import SegmentationData
-from fullscale.training.fit import fit, is_helper
+from fullscale.training.fit import fit
 from fullscale.training.initial_weights import describe_start, start_from, warn_of_other_structures
 from fullscale.training.memory import require_memory
 from fullscale.training.module import SegmentationModule
@@ -67,15 +67,38 @@ def train(request: TrainRequest, inputs: RunInputs | None = None) -> Summary:
         inputs: cases and plan, where they are known already; default those of `request.data`.
 
     Returns:
-        The scores of these folds together; empty in a helper process of several devices, as the first one scores.
+        The scores of these folds together; empty in all but the first of several processes, as that one scores.
 
     Raises:
         UsageError: the request contradicts itself, or the run that is in the folder already; another process trains
-            the same fold of it; a step needs more memory than there is.
+            the same fold of it; a step needs more memory than there is; several processes were not started alike, or
+            do not share the run folder.
         DataError: the data cannot be trained on, or have changed since the run was begun.
         FullscaleError: the loss became NaN; the last good checkpoint is kept.
     """
-    run = RunFolder(request.run)
+    run, group = RunFolder(request.run), request.group
+    _require_group(request)
+    with group.in_turn():
+        job, chosen = _begin(request, run, inputs)
+    for fold, split in chosen.items() if not group.is_helper else ():
+        _name_unseen(job, run.fold(fold), split)
+    summary = pool_folds([_train_fold(job, run.fold(fold), split) for fold, split in chosen.items()])
+    if not group.is_helper:
+        _postprocess(run, job.inputs)
+    return summary
+
+
+def _require_group(request: TrainRequest) -> None:
+    """Refuse a number of devices that no group is there for, and processes that were not started alike."""
+    devices, group = request.config.trainer.devices, request.group
+    if devices not in (1, group.size):
+        raise UsageError(f"trainer.devices={devices} needs as many processes, which fullscale train starts")
+    settings = request.config.model_dump_json()
+    group.require_same(run=str(request.run.absolute()), folds=request.folds, settings=settings)
+
+
+def _begin(request: TrainRequest, run: RunFolder, inputs: RunInputs | None) -> tuple[_Job, dict[str, Split]]:
+    """Find the data, prepare them, and claim the run folder; return what the folds share, and their cases."""
     inputs = inputs or find_inputs(request)
     config = resolve(request.config, inputs.plan)
     require_memory(config, inputs.plan)
@@ -86,15 +109,11 @@ def train(request: TrainRequest, inputs: RunInputs | None = None) -> Summary:
         for fold in request.folds
     }
     weights = None if config.network.init is None else read_weights(Path(config.network.init))
-    if not is_helper():
+    if not request.group.is_helper:
         claim(run, config, inputs, splits)
-    job = _Job(request, run, config, inputs.with_prepared(request.cache, request.verify), weights)
-    for fold, split in chosen.items() if not is_helper() else ():
-        _name_unseen(job, run.fold(fold), split)
-    summary = pool_folds([_train_fold(job, run.fold(fold), split) for fold, split in chosen.items()])
-    if not is_helper():
-        _postprocess(run, inputs)
-    return summary
+    elif not run.is_run:
+        raise UsageError(f"{run.path} is not the same folder on all machines: give one that they share with -o")
+    return _Job(request, run, config, inputs.with_prepared(request.cache, request.verify), weights), chosen
 
 
 def close_run(run: RunFolder, inputs: RunInputs) -> None:
@@ -114,11 +133,11 @@ def _train_fold(job: _Job, fold: FoldFolder, split: Split) -> Summary:
     card = _card(job, fold, split)
     module = _module(job, card, split)
     data = _data(job, split, len(module.validation))
-    if is_helper():
-        fit(fold, job.config, module, data, job.request.progress)
+    if job.request.group.is_helper:
+        fit(fold, job.config, module, data, job.request.progress, job.request.group)
         return Summary({}, {})
     with only_one(fold.path, "training"):
-        checkpoint = fit(fold, job.config, module, data, job.request.progress)
+        checkpoint = fit(fold, job.config, module, data, job.request.progress, job.request.group)
         if not _is_done(job.run, fold, checkpoint):
             _hand_over(job.run, fold, checkpoint, module, card)
             _score(job, fold, split)
@@ -166,6 +185,7 @@ def _module(job: _Job, card: ModelCard, split: Split) -> SegmentationModule:
         plan.scheme,
         view_of(card),
         [job.inputs.prepared[case] for case in split["val"]][: config.trainer.validation_cases],
+        job.request.group,
     )
 
 

@@ -20,7 +20,6 @@ from fullscale.inference.scored import ModelTest, predict_and_score
 from fullscale.reporting.source import finished_folds, pool_folds
 from fullscale.runfolder import ALL, TOGETHER, FoldFolder, RunFolder
 from fullscale.scoring.summary import Summary, read_summary, write_summary
-from fullscale.training.fit import is_helper
 from fullscale.training.postprocess import choose_postprocess, recorded_choice
 from fullscale.training.prepare import RunInputs, find_inputs, find_splits, resolve
 from fullscale.training.request import TrainRequest
@@ -61,7 +60,7 @@ def train_views(request: TrainRequest, views: Sequence[View]) -> Summary:
     for view, one in requests.items():
         _log.info("training %s", view)
         scores[view] = train(one, inputs[view])
-    if is_helper():
+    if request.group.is_helper:
         return Summary({}, {})
     return _keep_best(run, request, scores, inputs[views[0]])
 

@@ -122,17 +122,23 @@ class CropSampler(Sampler[int]):
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0
+        self.done_in = {0: 0}
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose crops come next."""
         self.epoch = epoch
+
+    def go_on(self, epoch: int, done: int) -> None:
+        """Choose an epoch of which so many crops are done in this process already: they are left out."""
+        self.epoch, self.done_in = epoch, {epoch: done}
 
     def __len__(self) -> int:
         return self.crops_per_epoch
 
     def __iter__(self) -> Iterator[int]:
         first = self.epoch * self.crops_per_epoch * self.world_size + self.rank
-        yield from range(first, first + self.crops_per_epoch * self.world_size, self.world_size)
+        crops = range(first, first + self.crops_per_epoch * self.world_size, self.world_size)
+        yield from crops[self.done_in.get(self.epoch, 0) :]
 
 
 def _start_anywhere(size: int, side: int, rng: np.random.Generator) -> int:
