@@ -43,6 +43,35 @@ class _Entry:
     holds: str | None = None
 
 
+@dataclass(frozen=True)
+class _Read:
+    """What a command reads.
+
+    Attributes:
+        roots: files and folders, and the data sets that they belong to.
+        files: what identifies each file under any name.
+    """
+
+    roots: list[Path]
+    files: set[tuple[int, int]]
+
+    @classmethod
+    def of(cls, inputs: Iterable[Path | None]) -> _Read:
+        read = [path for path in inputs if path is not None]
+        return cls([_root(path) for path in read], {identity for path in read if (identity := _identity(path))})
+
+    def refuse(self, path: Path) -> None:
+        """Refuse to write to a file that is read."""
+        if _identity(path) in self.files:
+            raise UsageError(f"{path} is an input, which the output would replace; choose another place")
+
+    def refuse_within(self, path: Path) -> None:
+        """Refuse to replace what belongs to an input."""
+        within = next((root for root in self.roots if path.resolve().is_relative_to(root)), None)
+        if within is not None:
+            raise UsageError(f"{path} would be replaced, and it belongs to the input {within}; choose another place")
+
+
 def claim(
     outputs: Sequence[Path],
     inputs: Iterable[Path | None],
@@ -65,19 +94,34 @@ def claim(
         UsageError: something that is there must not be replaced.
         OutputError: the folder of an output cannot be written.
     """
-    read = [path for path in inputs if path is not None]
-    roots, files = [_root(path) for path in read], {identity for path in read if (identity := _identity(path))}
+    read = _Read.of(inputs)
     everything = [*outputs, *folders]
     records = {parent: _read(parent) for parent in dict.fromkeys(path.parent for path in everything)}
     for path in everything:
         nothing_there = not os.path.lexists(path) or (path in folders and path.is_dir() and not any(path.iterdir()))
         if not nothing_there:
-            _require_ours(path, records[path.parent].get(path.name), roots, files, by, overwrite)
+            _require_ours(path, records[path.parent].get(path.name), read, by, overwrite)
         if path.is_dir() and path not in folders:
             raise UsageError(f"{path} is a folder, expected the name of a file to write")
     for parent in records:
         entries = [(path.name, _Entry(by, None, _digest(holds))) for path in everything if path.parent == parent]
         _append(parent, entries, holds)
+
+
+def require_no_input(outputs: Iterable[Path], inputs: Iterable[Path | None]) -> None:
+    """Refuse to replace what is read, or belongs to it, for commands whose ledger knows what they wrote themselves.
+
+    Args:
+        outputs: files that will be written, without those that are known to be the command's own.
+        inputs: files and folders that are read.
+
+    Raises:
+        UsageError: one of the outputs is there, and is an input or a part of one.
+    """
+    read = _Read.of(inputs)
+    for path in filter(os.path.lexists, outputs):
+        read.refuse(path)
+        read.refuse_within(path)
 
 
 @contextmanager
@@ -164,18 +208,14 @@ def _by_ledger(output: Path) -> dict[str, dict[str, Any]]:
     return {name: holds[content["how"]] for content in rows for name in content.get("files", {})}
 
 
-def _require_ours(
-    path: Path, entry: _Entry | None, roots: list[Path], files: set[tuple[int, int]], by: str, overwrite: bool
-) -> None:
+def _require_ours(path: Path, entry: _Entry | None, read: _Read, by: str, overwrite: bool) -> None:
     """Refuse to replace what is not this command's."""
-    if _identity(path) in files:
-        raise UsageError(f"{path} is an input, which the output would replace; choose another place")
+    read.refuse(path)
     ours = entry is not None and (entry.state is None or (path.exists() and entry.state == _state(path)))
     if ours and entry is not None and entry.by == by:
         return
-    within = next((root for root in roots if path.resolve().is_relative_to(root)), None)
-    if within is not None and not ours:
-        raise UsageError(f"{path} would be replaced, and it belongs to the input {within}; choose another place")
+    if not ours:
+        read.refuse_within(path)
     if path.is_dir():
         raise UsageError(f"{path} is a folder whose files fullscale {by} did not write; choose another place")
     if overwrite:
