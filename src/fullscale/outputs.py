@@ -18,6 +18,7 @@ from typing import Any
 from fullscale.documents import parse_json, read_json
 from fullscale.errors import OutputError, UsageError
 from fullscale.files import write_json, write_text
+from fullscale.inputs import Inputs
 from fullscale.work.ledger import FOLDER, Ledger
 
 RECORD = ".fullscale.jsonl"
@@ -43,35 +44,6 @@ class _Entry:
     holds: str | None = None
 
 
-@dataclass(frozen=True)
-class _Read:
-    """What a command reads.
-
-    Attributes:
-        roots: files and folders, and the data sets that they belong to.
-        files: what identifies each file under any name.
-    """
-
-    roots: list[Path]
-    files: set[tuple[int, int]]
-
-    @classmethod
-    def of(cls, inputs: Iterable[Path | None]) -> _Read:
-        read = [path for path in inputs if path is not None]
-        return cls([_root(path) for path in read], {identity for path in read if (identity := _identity(path))})
-
-    def refuse(self, path: Path) -> None:
-        """Refuse to write to a file that is read."""
-        if _identity(path) in self.files:
-            raise UsageError(f"{path} is an input, which the output would replace; choose another place")
-
-    def refuse_within(self, path: Path) -> None:
-        """Refuse to replace what belongs to an input."""
-        within = next((root for root in self.roots if path.resolve().is_relative_to(root)), None)
-        if within is not None:
-            raise UsageError(f"{path} would be replaced, and it belongs to the input {within}; choose another place")
-
-
 def claim(
     outputs: Sequence[Path],
     inputs: Iterable[Path | None],
@@ -94,7 +66,7 @@ def claim(
         UsageError: something that is there must not be replaced.
         OutputError: the folder of an output cannot be written.
     """
-    read = _Read.of(inputs)
+    read = Inputs.of(inputs)
     everything = [*outputs, *folders]
     records = {parent: _read(parent) for parent in dict.fromkeys(path.parent for path in everything)}
     for path in everything:
@@ -106,22 +78,6 @@ def claim(
     for parent in records:
         entries = [(path.name, _Entry(by, None, _digest(holds))) for path in everything if path.parent == parent]
         _append(parent, entries, holds)
-
-
-def require_no_input(outputs: Iterable[Path], inputs: Iterable[Path | None]) -> None:
-    """Refuse to replace what is read, or belongs to it, for commands whose ledger knows what they wrote themselves.
-
-    Args:
-        outputs: files that will be written, without those that are known to be the command's own.
-        inputs: files and folders that are read.
-
-    Raises:
-        UsageError: one of the outputs is there, and is an input or a part of one.
-    """
-    read = _Read.of(inputs)
-    for path in filter(os.path.lexists, outputs):
-        read.refuse(path)
-        read.refuse_within(path)
 
 
 @contextmanager
@@ -208,7 +164,7 @@ def _by_ledger(output: Path) -> dict[str, dict[str, Any]]:
     return {name: holds[content["how"]] for content in rows for name in content.get("files", {})}
 
 
-def _require_ours(path: Path, entry: _Entry | None, read: _Read, by: str, overwrite: bool) -> None:
+def _require_ours(path: Path, entry: _Entry | None, read: Inputs, by: str, overwrite: bool) -> None:
     """Refuse to replace what is not this command's."""
     read.refuse(path)
     ours = entry is not None and (entry.state is None or (path.exists() and entry.state == _state(path)))
@@ -224,22 +180,6 @@ def _require_ours(path: Path, entry: _Entry | None, read: _Read, by: str, overwr
         raise UsageError(f"{path} was written by fullscale {entry.by}; choose another place, or --overwrite")
     source = f" (so says {RECORD} beside it)" if (path.parent / RECORD).exists() else ""
     raise UsageError(f"{path} is there and was not written by fullscale{source}; choose another place, or --overwrite")
-
-
-def _root(path: Path) -> Path:
-    """Return what an input belongs to: the data set, where the path is one of its folders or a file in one."""
-    path = path.resolve()
-    folder = path if path.is_dir() else path.parent
-    return folder.parent if (folder.parent / "dataset.json").is_file() else path
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Return what a file is under any name, be it a link; None for a folder, or where nothing is."""
-    with suppress(OSError):
-        status = path.stat()
-        if path.is_file():
-            return status.st_dev, status.st_ino
-    return None
 
 
 def _state(path: Path) -> tuple[int, int]:

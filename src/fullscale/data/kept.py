@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from fullscale.data.identity import content_of, digest_of
 from fullscale.errors import DataError, FullscaleError
-from fullscale.outputs import require_no_input
+from fullscale.inputs import require_no_input
 from fullscale.progress import Progress, ignore
 from fullscale.work.executor import Outcome, describe_failure, map_cases
 from fullscale.work.ledger import TRIES, Row, State, next_attempt, write_row

@@ -21,7 +21,7 @@ from fullscale.inference.naming import OutputOptions, planned_copies, planned_ou
 from fullscale.inference.predictor import Predictor
 from fullscale.inference.region import RegionMode
 from fullscale.inference.runtimes.torch import choose_device
-from fullscale.outputs import require_no_input
+from fullscale.inputs import require_no_input
 from fullscale.work.executor import describe_failure
 from fullscale.work.ledger import TRIES, Row, State, next_attempt, write_row
 
