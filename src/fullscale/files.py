@@ -18,6 +18,17 @@ from fullscale.errors import OutputError, UsageError
 from fullscale.temporary import OLD, WRITING, beside, swap, sweep, sync
 
 
+def require_no_file_in_the_way(folder: Path) -> None:
+    """Refuse a folder to write into that is a file, or would lie below one.
+
+    Raises:
+        UsageError: it is; the file is named.
+    """
+    there = next((path for path in (folder, *folder.parents) if path.exists()), None)
+    if there is not None and not there.is_dir():
+        raise UsageError(f"{there} is a file, expected a folder to write into")
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`, with the same suffixes; it replaces `path` when the block ends well.

@@ -80,7 +80,7 @@ def test_of_structures_that_are_chosen_the_foreground_is_theirs_alone(tmp_path: 
 
 def test_an_structure_that_the_data_do_not_have_is_refused(tmp_path: Path):
     write_case(tmp_path, "a")
-    with pytest.raises(UsageError, match=r"data\.labels names 7, which .* does not have; it has 1 \(class 1\), 2"):
+    with pytest.raises(UsageError, match=r"data\.labels names 7, which .* does not have; it has 1 \(label 1\), 2"):
         inspect(tmp_path, choice=LabelChoice({1: "liver", 7: "kidney"}))
 
 
@@ -119,7 +119,7 @@ def test_a_case_that_is_labelled_for_an_unknown_structure_is_refused(tmp_path: P
         "is labelled for 'livre', which is no structure of the data set; did you mean 'liver'?"
     ]
     assert list(named.facts) == ["b"]
-    assert named.names == {0: "background", 1: "liver", 2: "class 2"}
+    assert named.names == {0: "background", 1: "liver", 2: "label 2"}
 
 
 def test_a_value_to_ignore_is_never_a_structure_unless_it_is_called_background(tmp_path: Path):
@@ -149,7 +149,7 @@ def test_a_value_to_ignore_is_never_a_structure_unless_it_is_called_background(t
 def test_labels_are_named_after_the_values_found_where_none_are_declared(tmp_path: Path):
     write_case(tmp_path, "a")
     write_case(tmp_path, "b", label=make_mask() * 3)
-    assert inspect(tmp_path).labels == {0: "background", 1: "class 1", 2: "class 2", 3: "class 3", 6: "class 6"}
+    assert inspect(tmp_path).labels == {0: "background", 1: "label 1", 2: "label 2", 3: "label 3", 6: "label 6"}
 
 
 def test_foreground_is_sampled_alike_from_every_case_and_pooled(tmp_path: Path):
@@ -332,7 +332,7 @@ def test_the_dictionary_is_json_without_nan(tmp_path: Path):
     write_case(tmp_path, "empty", label=np.zeros(SHAPE, np.uint8))
     content = json.loads(json.dumps(inspect(tmp_path).as_dict(), allow_nan=False))
     assert (content["cases"], content["usable_cases"]) == (3, 2)
-    assert content["labels"] == {"0": "background", "1": "class 1", "2": "class 2"}
+    assert content["labels"] == {"0": "background", "1": "label 1", "2": "label 2"}
     assert content["facts"][0]["label_ml"] == {"1": 0.72, "2": 0.03}
     assert content["problems"][0]["case"] == "bad"
     assert content["foreground"]["image"]["mean"] == pytest.approx(make_scan()[make_mask() > 0].mean(), abs=1e-3)

@@ -11,6 +11,7 @@ from fullscale.errors import DataError, FullscaleError
 from fullscale.metrics.slices import SLICES
 from fullscale.scoring.evaluate import evaluate
 from fullscale.scoring.summary import METRICS, read_summary, write_summary
+from fullscale.scoring.tables import not_scored
 from tests.masks import DIAGONAL, SHAPE, cube, strict, write_mask, write_shifted
 
 
@@ -129,3 +130,15 @@ def test_a_summary_that_cannot_be_written_is_one_clear_line(folders: tuple[Path,
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(FullscaleError, match=r"summary\.json"):
         write_summary(evaluate(*folders), tmp_path / "file" / "summary.json")
+
+
+def test_many_cases_that_failed_alike_are_one_line() -> None:
+    missing = [{"case": f"c{k}", "message": f"truth/c{k}.nii.gz: has no prediction in masks"} for k in range(200)]
+    other = {"case": "d", "message": "truth/d.nii.gz: is empty (0 bytes)"}
+    alike, apart = not_scored([*missing, other])
+    assert alike.line == "200 cases, such as c0, c1, c2: has no prediction in masks"
+    assert alike.each[199] == "c199: truth/c199.nii.gz: has no prediction in masks"
+    assert apart == ("d: truth/d.nii.gz: is empty (0 bytes)", ["d: truth/d.nii.gz: is empty (0 bytes)"])
+    assert [failed.line for failed in not_scored(missing[:2])] == [
+        f"c{k}: truth/c{k}.nii.gz: has no prediction in masks" for k in range(2)
+    ]

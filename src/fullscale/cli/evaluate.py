@@ -82,7 +82,9 @@ def score_model(
 def evaluate(
     predictions: Annotated[Path, typer.Argument(help="A mask, or a folder of masks.", show_default=False)],
     truth: Annotated[Path, typer.Argument(help="The true mask, a folder of them, or a data set.", show_default=False)],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write summary.json here.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for summary.json, or a file .json in its place.")
+    ] = None,
     against: Annotated[
         Path | None, typer.Option(help="Other masks of the same cases, or their summary.json, to compare with.")
     ] = None,
@@ -116,7 +118,9 @@ def evaluate(
 
     chosen, tolerance = parse_scheme(labels, regions, ignore), parse_tolerance(tolerance_mm)
     workers, table = parse_workers(dask, jobs), parse_table(colours)
-    where = output or (predictions / SUMMARY if predictions.is_dir() else None)
+    where = predictions / SUMMARY if output is None and predictions.is_dir() else output
+    if where is not None and where.suffix != ".json":
+        where = where / SUMMARY
     if shard is not None:
         instead = "give it to evaluate with the summary.json of all shares in place of the masks"
         refuse_with_share({"--against": against, "--anonymise": anonymise}, instead)

@@ -135,7 +135,7 @@ def print_volumes(volumes: Sequence[tuple[Scan, VolumeInfo]], root: Path) -> Non
 
 def print_summary(summary: Summary, title: str) -> None:
     """Print the scores of a set of predictions: per case, then the means with the cases they stand on."""
-    from fullscale.scoring.tables import about_intervals, case_table, left_out, mean_table
+    from fullscale.scoring.tables import about_intervals, case_table, left_out, mean_table, not_scored
 
     content = summary.as_dict()
     names, everything = content["labels"], content["foreground_mean"]
@@ -165,8 +165,8 @@ def print_summary(summary: Summary, title: str) -> None:
         print_status(f"brought onto the truth's grid first: {counted(len(resampled), 'case')}, such as {resampled[0]}")
     for line in left_out(content):
         print_status(f"note: {line}")
-    for failure in content["failures"]:
-        print_status(f"not scored: {failure['case']}: {failure['message']}")
+    for failed in not_scored(content["failures"]):
+        print_status(f"not scored: {failed.line}")
 
 
 def print_against(compared: PairedEvaluation, names: Mapping[int, str], title: str) -> None:

@@ -270,7 +270,7 @@ def inspect_dataset(
             if found is not None:
                 facts[case] = found
     present = {value for case_facts in facts.values() for value in case_facts.label_voxels}
-    labels = dataset.labels or {0: "background", **{v: f"class {v}" for v in sorted(present - {0})}}
+    labels = dataset.labels or {0: "background", **{v: f"label {v}" for v in sorted(present - {0})}}
     if facts:
         choice.require_in(labels, dataset)
         wrong = wrong_labels(dataset, choice, labels, {case: held.label_voxels for case, held in facts.items()})

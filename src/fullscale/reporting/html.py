@@ -43,6 +43,7 @@ from fullscale.scoring.tables import (
     mean_table,
     metric_cell,
     name_cell,
+    not_scored,
     number_cell,
     paired_table,
 )
@@ -156,6 +157,7 @@ def render(source: Source, pictures: Sequence[Picture], key: NameKey | None = No
         labels=_coloured(source.summary.labels.values()),
         policy=POLICY,
         about_intervals=about_intervals(content),
+        not_scored=not_scored(content["failures"]),
         version=version("fullscale"),
         length=LENGTH[source.summary.unit],
         means=mean_table(content, SCORES),

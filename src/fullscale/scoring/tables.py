@@ -10,6 +10,7 @@ from fullscale.geometry.units import LENGTH, SIZE, Unit
 from fullscale.scoring.summary import Summary
 from fullscale.text import counted
 
+_APART = 3
 NOTHING = "-"
 """Stands where there is no number."""
 
@@ -134,6 +135,39 @@ def about_intervals(content: Mapping[str, Any]) -> str:
     if any(interval for found in content["interval"].values() for interval in found.values()):
         return f"95 % intervals of the means are bootstrapped over cases; fewer than {FEWEST_CASES} cases give none."
     return f"No intervals: fewer than {FEWEST_CASES} cases do not show how cases differ."
+
+
+class NotScored(NamedTuple):
+    """Cases that were not scored for one reason.
+
+    Attributes:
+        line: that says it, of all of them.
+        each: a line for each.
+    """
+
+    line: str
+    each: list[str]
+
+
+def not_scored(failures: Sequence[Mapping[str, str]]) -> list[NotScored]:
+    """Put together what is said of more than three cases alike: many scans without a mask are one line.
+
+    Args:
+        failures: of a summary, as in summary.json.
+    """
+    alike: dict[str, list[Mapping[str, str]]] = {}
+    for failure in failures:
+        _, named, reason = failure["message"].partition(": ")  # a message begins with its file
+        alike.setdefault(reason if named else failure["message"], []).append(failure)
+    found = []
+    for reason, group in alike.items():
+        each = [f"{failure['case']}: {failure['message']}" for failure in group]
+        if len(group) > _APART:
+            names = ", ".join(failure["case"] for failure in group[:_APART])
+            found.append(NotScored(f"{len(group)} cases, such as {names}: {reason}", each))
+        else:
+            found += [NotScored(line, [line]) for line in each]
+    return found
 
 
 def left_out(content: Mapping[str, Any]) -> list[str]:

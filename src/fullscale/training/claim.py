@@ -18,7 +18,7 @@ from fullscale.data.identity import CaseDigest
 from fullscale.data.splits import Split
 from fullscale.documents import read_json, validated
 from fullscale.errors import DataError, UsageError
-from fullscale.files import locked, write_json, write_text
+from fullscale.files import locked, require_no_file_in_the_way, write_json, write_text
 from fullscale.runfolder import RunFolder
 from fullscale.training.initial_weights import digests_of_paths, without_paths
 
@@ -132,8 +132,9 @@ def require_own_folder(run: RunFolder) -> None:
     """Refuse a folder in which files of someone else lie where a run would write its own, such as a data set.
 
     Raises:
-        UsageError: one does; it is named.
+        UsageError: one does; it is named. Or the folder is a file.
     """
+    require_no_file_in_the_way(run.path)
     if run.is_run or (run.plan.is_file() and run.dataset.is_file()) or _is_record(run):
         return  # what does not fit is refused when it is read
     own = [run.plan, run.dataset, run.splits, run.environment, run.summary, run.bundle]
