@@ -33,6 +33,7 @@ ROOMS = {
     "data": "cases, layouts, files, DICOM, plan, cache",
     "metrics": "overlap, surfaces, presence",
     "work": "cases over processes",
+    "inputs": "what is read",
     "outputs": "never over inputs",
     "shares": "shares of a command",
     "views": "slices and neighbours",

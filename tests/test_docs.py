@@ -14,6 +14,7 @@ from fullscale.cli.app import app
 from fullscale.config.load import load_config
 from fullscale.training.choices import REGISTRIES
 from tests.conftest import QUICK, Command
+from tests.words import read_by_the_command
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
@@ -103,20 +104,12 @@ def commands_in(text: str) -> Iterator[list[str]]:
         yield shlex.split(" ".join(command.split()).replace("...", ""))
 
 
-def without_work(command: Any) -> Any:
-    """The command and those below it, which read their words and then do nothing."""
-    command.callback = lambda **_: None
-    for below in getattr(command, "commands", {}).values():
-        without_work(below)
-    return command
-
-
-def read_by_the_command(words: list[str]) -> None:
-    """Let the real command read these words: an unknown verb, option or value raises."""
+def read_in_prose(words: list[str]) -> None:
+    """Let the command read the words of a page, which may name a verb without the rest."""
     try:
-        without_work(get_command(app)).main(words[1:], standalone_mode=False)
+        read_by_the_command(words[1:])
     except Exception as error:
-        if type(error).__name__ not in ("MissingParameter", "NoArgsIsHelpError"):  # prose names verbs without the rest
+        if type(error).__name__ not in ("MissingParameter", "NoArgsIsHelpError"):
             raise
 
 
@@ -124,7 +117,7 @@ def read_by_the_command(words: list[str]) -> None:
 def test_every_command_that_is_shown_is_one_that_the_program_reads(page: Path) -> None:
     for words in commands_in(page.read_text()):
         try:
-            read_by_the_command(words)
+            read_in_prose(words)
         except Exception as error:
             raise AssertionError(f"{shlex.join(words)}: {error}") from error
 
@@ -135,7 +128,7 @@ def test_an_option_or_verb_that_does_not_exist_is_noticed() -> None:
     assert first == ["fullscale", "train", "DATA", "--no-such-option"]
     for words in (first, second, ["fullscale", "no-such-verb"], ["fullscale", "bench", "nothing"]):
         with pytest.raises(Exception, match=r"no-such|nothing"):
-            read_by_the_command(words)
+            read_in_prose(words)
 
 
 def options(command: Any) -> set[str]:

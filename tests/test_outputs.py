@@ -146,6 +146,19 @@ def test_predictions_never_replace_the_truth(
             assert refused.returncode == 2, refused.stderr
             assert "choose another place" in refused.stderr
     assert digests(data) == before
+    (tmp_path / "list.csv").write_text("case,image\nphantom_000,data/imagesTr/phantom_000.nii.gz\n")
+    for command in (
+        ("predict", trained_run, data / "imagesTr", "--archive"),
+        ("predict", trained_run, tmp_path / "list.csv", "--archive"),
+        ("test", trained_run, data, "--shard", "1/1"),
+    ):
+        for place in (data / "labelsTr", data / "imagesTr"):
+            refused = fullscale(*command, "-o", place, "--device", "cpu", "--overwrite")
+            assert refused.returncode == 2, refused.stderr
+            assert "; choose an" in refused.stderr
+    now = digests(data)
+    assert {name: now[name] for name in before} == before  # a ledger is beside them
+    before = now
     for _ in range(2):
         done = fullscale("predict", trained_run, data / "imagesTs", "-o", tmp_path / "out")
         assert done.returncode == 0, done.stderr

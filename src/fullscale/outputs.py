@@ -18,6 +18,7 @@ from typing import Any
 from fullscale.documents import parse_json, read_json
 from fullscale.errors import OutputError, UsageError
 from fullscale.files import require_no_file_in_the_way, write_json, write_text
+from fullscale.inputs import Inputs
 from fullscale.work.ledger import FOLDER, Ledger
 
 RECORD = ".fullscale.jsonl"
@@ -65,8 +66,7 @@ def claim(
         UsageError: something that is there must not be replaced.
         OutputError: the folder of an output cannot be written.
     """
-    read = [path for path in inputs if path is not None]
-    roots, files = [_root(path) for path in read], {identity for path in read if (identity := _identity(path))}
+    read = Inputs.of(inputs)
     everything = [*outputs, *folders]
     records = {parent: _read(parent) for parent in dict.fromkeys(path.parent for path in everything)}
     for parent in records:
@@ -74,7 +74,7 @@ def claim(
     for path in everything:
         nothing_there = not os.path.lexists(path) or (path in folders and path.is_dir() and not any(path.iterdir()))
         if not nothing_there:
-            _require_ours(path, records[path.parent].get(path.name), roots, files, by, overwrite)
+            _require_ours(path, records[path.parent].get(path.name), read, by, overwrite)
         if path.is_dir() and path not in folders:
             raise UsageError(f"{path} is a folder, expected the name of a file to write")
     for parent in records:
@@ -166,18 +166,14 @@ def _by_ledger(output: Path) -> dict[str, dict[str, Any]]:
     return {name: holds[content["how"]] for content in rows for name in content.get("files", {})}
 
 
-def _require_ours(
-    path: Path, entry: _Entry | None, roots: list[Path], files: set[tuple[int, int]], by: str, overwrite: bool
-) -> None:
+def _require_ours(path: Path, entry: _Entry | None, read: Inputs, by: str, overwrite: bool) -> None:
     """Refuse to replace what is not this command's."""
-    if _identity(path) in files:
-        raise UsageError(f"{path} is an input, which the output would replace; choose another place")
+    read.refuse(path)
     ours = entry is not None and (entry.state is None or (path.exists() and entry.state == _state(path)))
     if ours and entry is not None and entry.by == by:
         return
-    within = next((root for root in roots if path.resolve().is_relative_to(root)), None)
-    if within is not None and not ours:
-        raise UsageError(f"{path} would be replaced, and it belongs to the input {within}; choose another place")
+    if not ours:
+        read.refuse_within(path)
     if path.is_dir():
         raise UsageError(f"{path} is a folder whose files fullscale {by} did not write; choose another place")
     if overwrite:
@@ -186,22 +182,6 @@ def _require_ours(
         raise UsageError(f"{path} was written by fullscale {entry.by}; choose another place, or --overwrite")
     source = f" (so says {RECORD} beside it)" if (path.parent / RECORD).exists() else ""
     raise UsageError(f"{path} is there and was not written by fullscale{source}; choose another place, or --overwrite")
-
-
-def _root(path: Path) -> Path:
-    """Return what an input belongs to: the data set, where the path is one of its folders or a file in one."""
-    path = path.resolve()
-    folder = path if path.is_dir() else path.parent
-    return folder.parent if (folder.parent / "dataset.json").is_file() else path
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Return what a file is under any name, be it a link; None for a folder, or where nothing is."""
-    with suppress(OSError):
-        status = path.stat()
-        if path.is_file():
-            return status.st_dev, status.st_ino
-    return None
 
 
 def _state(path: Path) -> tuple[int, int]:

@@ -153,7 +153,7 @@ def content(folder: Path) -> dict[str, str]:
 
 def _counts(path: Path, folder: Path) -> bool:
     inside = path.relative_to(folder).parts
-    return not (path.name in UNSTEADY or "tensorboard" in inside)
+    return not (path.name in UNSTEADY or {"tensorboard", ".ledger"} & set(inside))
 
 
 def _digest(path: Path, folder: Path) -> str:

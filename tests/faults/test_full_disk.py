@@ -16,7 +16,7 @@ import pytest
 
 from tests.faults.commands import Ended, Zygote, content, litter
 from tests.faults.scale import KILLS, LONG, SEED, record
-from tests.faults.works import Places, Work, works
+from tests.faults.works import Places, Work, writers
 
 pytestmark = pytest.mark.faults
 
@@ -66,7 +66,13 @@ class Filling:
 
     def run(self, folder: Path, files: int = 0) -> Ended:
         """Run the command in a folder."""
-        return self.zygote.run(*self.work.arguments(self.places, folder), files=files)
+        home = {} if self.work.writes else {"FULLSCALE_CACHE": str(folder / "cache")}
+        return self.zygote.run(*self.work.arguments(self.places, folder), files=files, **home)
+
+    def made(self, folder: Path) -> dict[str, str]:
+        """Describe what the command made: where it measures seconds, the files alone."""
+        made = content(folder)
+        return made if self.work.same else dict.fromkeys(made, "")
 
     def fresh(self, folder: Path) -> Path:
         """Make a folder with what the command reads."""
@@ -89,7 +95,7 @@ class Filling:
         """Repeat the command where there is room."""
         left = litter(folder)
         ended = self.run(folder)
-        made = content(folder)
+        made = self.made(folder)
         self.counts["same result"] += ended.code == DONE and made == expected
         self.faults += [f"{what}: {name} differs" for name in sorted(made.items() ^ expected.items())]
         self.faults += [f"{what}: repeated, {ended.stderr[-300:]}"] if ended.code != DONE else []
@@ -105,7 +111,7 @@ def filling(
 
 
 def with_works(*short: str) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("filling", works(*short), ids=lambda work: work.name, indirect=True)
+    return pytest.mark.parametrize("filling", writers(*short), ids=lambda work: work.name, indirect=True)
 
 
 @with_works("predict", "prepare")
@@ -113,7 +119,7 @@ def test_a_full_disk_is_one_line_and_with_room_the_work_is_done(filling: Filling
     whole = filling.fresh(filling.folder / "whole")
     before = used(whole)
     assert filling.run(whole).code == DONE
-    expected, needed = content(whole), used(whole) - before
+    expected, needed = filling.made(whole), max(1, used(whole) - before)
     rng = random.Random(f"{SEED} {filling.work.name}")
     rooms = [*([0] if LONG else []), *(rng.randrange(needed) for _ in range(max(1, KILLS // 5)))]
     for number, room in enumerate(rooms):
@@ -125,7 +131,7 @@ def test_a_full_disk_is_one_line_and_with_room_the_work_is_done(filling: Filling
             filler.unlink()
             filling.repeat(folder, expected, what)
     assert filling.faults == []
-    assert filling.counts["refused"]
+    assert filling.counts["refused"] or not filling.work.writes
     record(f"full disk {filling.work.name}", filling.counts)
 
 
@@ -133,7 +139,7 @@ def test_a_full_disk_is_one_line_and_with_room_the_work_is_done(filling: Filling
 def test_a_disk_that_cannot_be_written_is_one_line(filling: Filling) -> None:
     whole = filling.fresh(filling.folder / "whole")
     assert filling.run(whole).code == DONE
-    expected = content(whole)
+    expected = filling.made(whole)
     with small_disk(filling.folder / "disk") as disk:
         folder = filling.fresh(disk / "w")
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
@@ -141,7 +147,7 @@ def test_a_disk_that_cannot_be_written_is_one_line(filling: Filling) -> None:
         subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
         filling.repeat(folder, expected, "read-only")
     assert filling.faults == []
-    assert filling.counts["refused"] == 1
+    assert filling.counts["refused"] == filling.work.writes
     record(f"read-only {filling.work.name}", filling.counts)
 
 
@@ -150,6 +156,6 @@ def test_few_open_files_are_enough_or_named_in_one_line(filling: Filling) -> Non
     whole, few = (filling.fresh(filling.folder / name) for name in ("whole", "few"))
     assert filling.run(whole).code == DONE
     filling.check_refusal(filling.run(few, FEW_FILES), ("Too many open files",), f"{FEW_FILES} files")
-    filling.repeat(few, content(whole), f"{FEW_FILES} files")
+    filling.repeat(few, filling.made(whole), f"{FEW_FILES} files")
     assert filling.faults == []
     record(f"{FEW_FILES} files {filling.work.name}", filling.counts)

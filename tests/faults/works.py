@@ -39,12 +39,16 @@ class Work:
             `{cache}` what they say.
         setup: puts into the folder what the command reads there.
         share: of the kills of a training.
+        same: whether it writes the same each time: no measured seconds.
+        writes: whether it writes anything but the cache of the account, which lies in the folder then.
     """
 
     name: str
     words: tuple[str, ...]
     setup: Callable[[Places, Path], None] = field(default=lambda *_: None)
     share: float = 1 / 3
+    same: bool = True
+    writes: bool = True
 
     def arguments(self, places: Places, folder: Path) -> list[str]:
         """Return the arguments with every place filled in."""
@@ -73,8 +77,17 @@ def a_run(places: Places, folder: Path) -> None:
     shutil.copytree(places.pristine / "run", folder / "run")
 
 
+def an_archive(places: Places, folder: Path) -> None:
+    """Put scans into folders of their own, two of them into one."""
+    many_scans(places, folder)
+    for n, scan in enumerate(sorted((folder / "scans").iterdir())):
+        (folder / "archive" / f"patient_{max(1, n):02d}").mkdir(parents=True, exist_ok=True)
+        scan.rename(folder / "archive" / f"patient_{max(1, n):02d}" / scan.name)
+
+
 BENCH = ("--width", "4", "--size", "32", "--repeats", "1", "--device", "cpu")
 PREDICT = ("predict", "{run}", "{w}/scans", "-o", "{w}/masks", "--device", "cpu", "--probabilities")
+ARCHIVE = ("-o", "{w}/out", "--archive", "--device", "cpu", "--jobs", "1")
 WORKS = [
     Work("train", ("train", "{data}", "-o", "{w}/run", "--cache", "{cache}", *TRAINING), share=1),
     Work("predict", (*PREDICT, "--jobs", "1"), many_scans, share=1 / 2),
@@ -83,33 +96,42 @@ WORKS = [
     Work("report", ("report", "{w}/run"), a_run),
     Work("test", ("test", "{run}", "{data}", "-o", "{w}/tested", "--device", "cpu", "--jobs", "1")),
     Work("predict --jobs 2", (*PREDICT, "--jobs", "2"), many_scans),
+    Work("predict --archive", ("predict", "{run}", "{w}/archive", *ARCHIVE), an_archive),
     Work("export", ("export", "{run}", "-o", "{w}/model.onnx")),
     Work("compare", COMPARE),
     Work("phantom", ("phantom", "{w}/new", "--cases", str(SCANS), "--size", "48", "--slices", "12")),
 ]
 SCAN, MASK = "{data}/imagesTr/phantom_000.nii.gz", "{data}/labelsTr/phantom_000.nii.gz"
 FURTHER = [
-    Work("demo", ("demo", "-o", "{w}/demo", "--minutes", "0.1")),
-    Work("inspect", ("inspect", "{data}", "--jobs", "1")),
+    Work("demo", ("demo", "-o", "{w}/demo", "--steps", "4")),
+    Work("inspect", ("inspect", "{data}", "--jobs", "1"), writes=False),
     Work("plan", ("plan", "{data}", "-o", "{w}/plan.json", "--device", "cpu", "--jobs", "1")),
-    Work("settings", ("settings",)),
     Work("overlay", ("overlay", SCAN, MASK, "-o", "{w}/overlay.png")),
     Work("import-weights", ("import-weights", "{weights}/own.pth", "-o", "{w}/own.safetensors")),
-    Work("params", ("params",)),
-    Work("bench decoder", ("bench", "decoder", *BENCH, "--json", "{w}/times.json")),
-    Work("bench networks", ("bench", "networks", *BENCH, "--json", "{w}/times.json")),
+    Work("bench decoder", ("bench", "decoder", *BENCH, "--json", "{w}/times.json"), same=False),
+    Work("bench networks", ("bench", "networks", *BENCH, "--json", "{w}/times.json"), same=False),
     Work("bench memory", ("bench", "memory", "--json", "{w}/memory.json")),
-    Work("bench scan", ("bench", "scan", SCAN, "--widths", "4", "--repeats", "1", "--json", "{w}/times.json")),
-    Work("train with workers", ("train", "{data}", "-o", "{w}/run", "--cache", "{cache}", *TRAINING, "data.workers=1")),
+    Work("bench scan", ("bench", "scan", SCAN, "--widths", "4", "--repeats", "1", "--json", "{w}/t.json"), same=False),
 ]
-"""Commands that are interrupted besides: they write little or nothing, or never the same."""
+"""Commands that write little, or never the same."""
+READERS = [Work("settings", ("settings",)), Work("params", ("params",))]
+WITH_WORKERS = [Work("train with workers", (*WORKS[0].words, "data.workers=1"))]
 
 
 def works(*short: str) -> list[Work]:
+    """Return every command that is killed, or in the short form those that are named."""
+    return _chosen(WORKS, short)
+
+
+def writers(*short: str) -> list[Work]:
     """Return every command that writes, or in the short form those that are named."""
-    return [work for work in WORKS if LONG or work.name in short]
+    return _chosen([*WORKS, *FURTHER], short)
 
 
 def all_works(*short: str) -> list[Work]:
     """Return every command, or in the short form those that are named."""
-    return [work for work in (*WORKS, *FURTHER) if LONG or work.name in short]
+    return _chosen([*WORKS, *FURTHER, *READERS, *WITH_WORKERS], short)
+
+
+def _chosen(known: list[Work], short: tuple[str, ...]) -> list[Work]:
+    return [work for work in known if LONG or work.name in short]

@@ -188,6 +188,10 @@ def test_the_command_tells_status_forecast_and_what_is_missing(
     assert fullscale("gather", out).returncode == 0
     rows = (out / "results.csv").read_text().splitlines()
     assert len(rows) == 1 + 4 * 2 + 1
+    (out / "results.csv").write_text("mine")
+    assert fullscale("gather", out).returncode == 2
+    assert (out / "results.csv").read_text() == "mine"
+    assert fullscale("gather", out, "--overwrite").returncode == 0
     assert fullscale(*command, "--shard", "2/1").returncode == 2
 
 

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from fullscale.data.identity import content_of, digest_of
 from fullscale.errors import DataError, FullscaleError
+from fullscale.inputs import require_no_input
 from fullscale.progress import Progress, ignore
 from fullscale.work.executor import Outcome, describe_failure, map_cases
 from fullscale.work.ledger import TRIES, Row, State, next_attempt, write_row
@@ -142,12 +143,15 @@ class Kept(Generic[Item, Value]):
         return all(_state(path) == files.get(self._called(path)) for path in task.writes)
 
     def _require_ours(self, task: Task[Item], row: Row) -> None:
-        """Refuse to replace a file that the ledger knows nothing of, or that was changed since."""
+        """Refuse to replace what is read, and a file that the ledger knows nothing of, or that was changed since."""
         before = task.earlier
-        if self.overwrite or (before is not None and before.state in ("begun", "stopped")):
+        if before is not None and before.state in ("begun", "stopped"):
             return  # should it have been killed while it wrote, what is there is ours
         for path in task.writes:
-            if path.exists() and _state(path) != row.content["files"].get(self._called(path)):
+            if not path.exists() or _state(path) == row.content["files"].get(self._called(path)):
+                continue
+            require_no_input([path], task.files)
+            if not self.overwrite:
                 raise DataError(f"{path} is there and was not written by this command; move it away, or --overwrite")
 
     def _write_failure(self, row: Row, name: str, error: Exception) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from fullscale.inference.naming import OutputOptions, planned_copies, planned_ou
 from fullscale.inference.predictor import Predictor
 from fullscale.inference.region import RegionMode
 from fullscale.inference.runtimes.torch import choose_device
+from fullscale.inputs import require_no_input
 from fullscale.work.executor import describe_failure
 from fullscale.work.ledger import TRIES, Row, State, next_attempt, write_row
 
@@ -203,17 +204,26 @@ class _Attempt:
         return EntryResult(entry.name, results, notes, error)
 
     def _require_ours(self, scans: Sequence[Scan], folder: Path, predictor: Predictor) -> None:
-        """Refuse to replace a file that this ledger knows nothing of, or that was changed since."""
+        """Refuse to replace what is read, and a file that this ledger knows nothing of, or that was changed since."""
         outputs = planned_outputs(scans, folder, self.request.options, predictor.card.structures.values())
         outputs += planned_copies(scans, folder, self.request.options, self.request.dicom)
         before = self.entry.earlier
         killed = before is not None and before.state in ("begun", "stopped") and before.content.get("writing", False)
         ours = self.row.content["files"]
-        for path in outputs if not (self.request.overwrite or killed) else ():
+        for path in outputs if not killed else ():
             name = path.relative_to(self.request.output).as_posix()
-            if path.exists() and _state(path) != tuple(ours.get(name, ())):
+            if not path.exists() or _state(path) == tuple(ours.get(name, ())):
+                continue
+            require_no_input([path], [self.request.model.path, *self._read(scans)])
+            if not self.request.overwrite:
                 what = "was changed since it was written" if name in ours else "is there and no mask of this ledger"
                 raise DataError(f"{path} {what}; move it away, or replace it with --overwrite")
+
+    def _read(self, scans: Sequence[Scan]) -> Iterator[Path]:
+        """List what is read of the entry; a folder that it lies in is the archive, or a folder of a data set."""
+        yield self.entry.path if isinstance(self.entry.source, Scan) else self.entry.path.parent
+        for scan in scans:
+            yield from scan.inputs
 
     def write(self, state: State, found: EntryResult | None = None) -> None:
         """Write down how the attempt stands."""
