@@ -56,15 +56,16 @@ def test_a_bad_scan_does_not_stop_the_others(trained_run: Path, phantoms: Path, 
     good, *_ = find_dataset(phantoms).cases
     (tmp_path / "bad.nii.gz").write_text("not a scan")
     bad = Case.of_image("bad", tmp_path / "bad.nii.gz", good.label, "bad")
+    unread = Case.of_image("unread", *good.channels.values(), tmp_path / "bad.nii.gz", "unread")
     told: list[tuple[int, int, str]] = []
     labels = predictor.card.structures
     out = tmp_path / "out"
     summary = predict_and_score(
-        ModelTest(predictor, out, [bad, good], labels), progress=lambda *step: told.append(step)
+        ModelTest(predictor, out, [bad, unread, good], labels), progress=lambda *step: told.append(step)
     )
     assert [case.case for case in summary.cases] == [good.id]
-    assert [failure.case for failure in summary.failures] == ["bad"]
-    assert told == [(1, 2, "bad"), (2, 2, good.id)]
+    assert [failure.case for failure in summary.failures] == ["bad", "unread"]
+    assert told == [(1, 3, "bad"), (2, 3, "unread"), (3, 3, good.id)]
     with pytest.raises(DataError, match=r"none of 1 cases.*bad: .*bad\.nii\.gz"):
         predict_and_score(ModelTest(predictor, tmp_path / "none", [bad], labels))
     with pytest.raises(DataError, match="there are no labelled cases"):

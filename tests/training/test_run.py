@@ -221,7 +221,9 @@ def test_one_case_trains_only_on_all(phantoms: Path, cache: Path, tmp_path: Path
     assert len(summary.cases) == 1
 
 
-def test_unusable_cases_stop_the_run_unless_dropped(phantoms: Path, cache: Path, tmp_path: Path) -> None:
+def test_unusable_cases_stop_the_run_unless_dropped(
+    phantoms: Path, cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     rows = [
         f"{phantoms}/imagesTr/phantom_00{i}.nii.gz,{phantoms}/labelsTr/phantom_00{j}.nii.gz"
         for i, j in ((0, 0), (1, 1), (2, 3))
@@ -231,6 +233,7 @@ def test_unusable_cases_stop_the_run_unless_dropped(phantoms: Path, cache: Path,
     with pytest.raises(DataError, match=r"1 problem in the data.*phantom_002.*--drop-bad-cases"):
         train(request(listed, tmp_path / "run", cache))
     train(request(listed, tmp_path / "run", cache, drop_bad_cases=True))
+    assert caplog.text.count("left out: phantom_002: ") == 1
     assert json.loads((tmp_path / "run" / "dataset.json").read_text())["used"] == ["phantom_000", "phantom_001"]
 
 

@@ -12,6 +12,7 @@ import typer
 from fullscale.cli.options import Json
 from fullscale.cli.progress import progress_bar
 from fullscale.cli.show import print_json, print_line, print_status
+from fullscale.text import counted
 
 if TYPE_CHECKING:
     from fullscale.inference.attempt import ArchiveRequest, EntryResult
@@ -57,9 +58,9 @@ def segment_archive(
     if json:
         print_json({"cases": [_as_dict(result) for result in found]})
     if earlier:
-        print_status(f"{earlier} cases were done already")
+        print_status(f"done already: {counted(earlier, 'case')}")
     if failed:
-        raise PartialFailure(f"{failed} cases failed; fullscale status {request.output} lists them")
+        raise PartialFailure(f"{counted(failed, 'case')} failed; fullscale status {request.output} lists them")
 
 
 def _say(result: EntryResult, json: bool) -> None:

@@ -11,6 +11,7 @@ import typer
 from fullscale.cli.options import Dask, Jobs, Json, Overwrite, ShardOption, parse_workers
 from fullscale.cli.progress import progress_bar
 from fullscale.cli.show import print_json, print_status, table
+from fullscale.text import counted
 
 if TYPE_CHECKING:
     from fullscale.config.schema import DataConfig
@@ -250,6 +251,7 @@ def prepare(
     from fullscale.data.label_choice import LabelChoice
     from fullscale.data.layouts.find import find_dataset
     from fullscale.data.plan import read_plan
+    from fullscale.errors import PartialFailure
     from fullscale.training.prepare import plan_for
 
     config, workers = load_config(None, settings or []), parse_workers(dask, jobs)
@@ -270,6 +272,9 @@ def prepare(
             f"{summary['cases']} cases, {summary['slices']} slices, {summary['bytes'] / 2**20:.1f} MiB in "
             f"{summary['cache']}"
         )
+    bad = len(inspection.dataset.cases) - len(cases)
+    if bad:
+        raise PartialFailure(f"{counted(bad, 'case')} cannot be used; the others are prepared")
 
 
 def _share_of(dataset: Dataset, shard: str | None, plan: Path | None) -> Dataset:
@@ -300,8 +305,13 @@ def _inspect_as(wishes: DataConfig, dataset: Dataset, jobs: Workers) -> Inspecti
 
 
 def _print_remarks(inspection: Inspection) -> None:
+    from fullscale.data.case import WHOLE_SET
+
     for remark in inspection.remarks:
         print_status(f"note: {remark}")
+    for problem in inspection.errors:
+        if problem.case != WHOLE_SET:  # that ends the command
+            print_status(f"left out: {problem.case}: {problem.message}")
 
 
 COMMANDS = {"inspect": inspect, "phantom": phantom, "plan": plan, "prepare": prepare}

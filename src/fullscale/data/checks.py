@@ -28,7 +28,7 @@ from fullscale.geometry.orientation import axis_codes
 from fullscale.geometry.units import Unit
 from fullscale.geometry.volume import Volume
 from fullscale.progress import Progress, ignore
-from fullscale.text import without_folders
+from fullscale.text import counted, without_folders
 from fullscale.work.cluster import Workers
 from fullscale.work.executor import choose_workers, make_executor, map_cases
 
@@ -155,8 +155,10 @@ class Inspection:
 
     @property
     def remarks(self) -> list[str]:
-        """What is odd about the data set as a whole, a line each."""
-        return [p.message for p in self.problems if p.case == WHOLE_SET and p.severity == "warning"]
+        """What is odd about the data set as a whole, and what of it is not used, a line each."""
+        lines = [p.message for p in self.problems if p.case == WHOLE_SET and p.severity == "warning"]
+        bare = [case.id for case in self.dataset.unlabelled]
+        return lines + ([f"not used: {counted(len(bare), 'case')} without labels, such as {bare[0]}"] if bare else [])
 
     @property
     def errors(self) -> list[Problem]:

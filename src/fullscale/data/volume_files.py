@@ -59,7 +59,7 @@ def read_volume(path: str | Path) -> Volume:
             without the size of its pixels lies in pixels, see `Volume.unit`.
     """
     path = Path(path)
-    suffix = _require_suffix(path)
+    suffix = _suffix_of_file(path)
     if suffix in PICTURES:
         return read_grey(path)
     with _naming(path, suffix):
@@ -77,7 +77,7 @@ def read_frames(path: str | Path, frames: int) -> list[Volume]:
         GeometryError: see `read_volume`.
     """
     path = Path(path)
-    suffix = _require_suffix(path)
+    suffix = _suffix_of_file(path)
     if suffix in PICTURES:
         colours = read_colours(path)
         if len(colours) != frames:
@@ -99,7 +99,7 @@ def read_every_frame(path: str | Path) -> list[Volume]:
         GeometryError: see `read_volume`.
     """
     path = Path(path)
-    suffix = _require_suffix(path)
+    suffix = _suffix_of_file(path)
     if suffix in NIFTI_SUFFIXES:
         with _naming(path, suffix):
             return read_nifti_frames(path, None)
@@ -160,6 +160,13 @@ def _save_itk(path: Path, volume: Volume, description: str | None) -> None:
     from fullscale.data.itk_files import save_itk
 
     save_itk(path, volume, description)
+
+
+def _suffix_of_file(path: Path) -> str:
+    """Return the suffix of a file that is to be read."""
+    if volume_suffix(path) is None and not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    return _require_suffix(path)
 
 
 def _require_suffix(path: Path) -> str:

@@ -105,7 +105,8 @@ class ModelTest:
         summary = score(done)
         members = [member.card for member in self.predictor.members]
         model = scored_model(self.predictor.card, members, list(done.values()), self.index)
-        failures += summary.failures
+        told = {failure.case for failure in failures}
+        failures += [failure for failure in summary.failures if failure.case not in told]
         if self.anonymous:
             by_id = {case.id: case for case in self.cases}
             failures = [Failure(f.case, without_files(f.message, by_id[f.case])) for f in failures]

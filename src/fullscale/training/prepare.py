@@ -170,6 +170,8 @@ def _inspect_and_plan(
             "mend them (fullscale inspect lists all), or train without these cases with --drop-bad-cases"
         )
     require_trainable(inspection)
+    for problem in inspection.errors:
+        _log.warning("left out: %s: %s", problem.case, problem.message)
     if edited is not None:
         edited = edited.with_labels(choice)
         _require_said_labels(edited, dataset, choice)
