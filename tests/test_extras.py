@@ -25,6 +25,7 @@ EXTRAS = {
     "export": ("onnx", "onnxscript", "onnxruntime"),
     "tensorboard": ("tensorboard",),
     "dask": ("distributed", "dask", "dask_jobqueue"),
+    "dicomweb": ("dicomweb_client", "requests", "urllib3", "retrying"),
 }
 """Modules that come with each extra, and with none of the plain installation."""
 

@@ -47,6 +47,8 @@ HOME = {
     "nibabel": ["data/nifti.py"],
     "SimpleITK": ["data/itk_files.py"],
     "pydicom": ["data/dicom/"],
+    "dicomweb_client": ["data/dicom/web.py"],
+    "requests": ["data/dicom/web.py"],
     "imagecodecs": ["data/dicom/jpeg_lossless.py", "data/wide_png.py"],
     "PIL": ["data/image_files.py", "data/png_stack.py", "data/tiff.py"],
     "tifffile": ["data/tiff.py"],

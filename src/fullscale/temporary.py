@@ -9,8 +9,10 @@ import platform
 import re
 import secrets
 import shutil
+import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -33,6 +35,19 @@ def beside(path: Path, kind: str) -> Path:
     name = f".{kind}-{HOST}-{os.getpid()}-{secrets.token_hex(4)}-{path.name[-150:]}"
     _ours.add(name)
     return path.parent / name
+
+
+@contextmanager
+def temporary_folder(name: str) -> Iterator[Path]:
+    """Give an empty folder where this machine keeps temporary files; what a killed process left there is removed."""
+    place = Path(tempfile.gettempdir())
+    sweep(place)
+    folder = beside(place / name, WRITING)
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @cache

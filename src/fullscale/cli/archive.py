@@ -15,6 +15,7 @@ from fullscale.cli.show import print_json, print_line, print_status
 from fullscale.text import counted
 
 if TYPE_CHECKING:
+    from fullscale.data.dicom.web import Query
     from fullscale.inference.attempt import ArchiveRequest, EntryResult
     from fullscale.work.cluster import Workers
     from fullscale.work.ledger import Ledger
@@ -27,7 +28,7 @@ Output = Annotated[Path, typer.Argument(help="Output folder of predict --archive
 
 def segment_archive(
     request: ArchiveRequest,
-    sources: Sequence[Path],
+    sources: Sequence[Path | Query],
     shard: str | None,
     first: int | None,
     workers: Workers,

@@ -16,7 +16,13 @@ from fullscale.cli.show import print_json, print_line, print_status
 
 def predict(
     model: Annotated[Path, typer.Argument(help="A run folder, a bundle, or model.onnx.", show_default=False)],
-    scans: Annotated[list[Path], typer.Argument(help="Scans, folders of scans, or DICOM series.", show_default=False)],
+    scans: Annotated[
+        list[str],
+        typer.Argument(
+            help="Scans, folders of scans, DICOM series, or the URL of a DICOMweb service, study or series.",
+            show_default=False,
+        ),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the masks.", show_default=False)],
     format: Annotated[
         Literal["nifti", "seg", "both"], typer.Option(help="nifti (a file keeps its own format), DICOM SEG, or both.")
@@ -79,10 +85,11 @@ def predict(
 ) -> None:
     """Segment scans; each mask lies on its scan's own grid. A bad scan does not stop the others (exit code 4).
 
-    With --archive, --shard or --dask the output folder keeps a ledger: the same command goes on, on any machine.
+    With --archive, --shard, --dask or a URL the output folder keeps a ledger: the same command goes on, on any machine.
     """
     from fullscale.data.dicom.stack import DicomReadOptions
     from fullscale.errors import PartialFailure, UsageError
+    from fullscale.inference.archive import source_of
     from fullscale.inference.attempt import ArchiveRequest, ModelRequest
     from fullscale.inference.batch import find_scans, predict_scans
     from fullscale.inference.naming import OutputOptions, planned_copies, planned_outputs
@@ -93,19 +100,21 @@ def predict(
     one, by_channel = parse_series(series or [], predictor.channels)
     dicom = DicomReadOptions(one, phase, allow_gaps, untilt, fix_identifiers, by_channel)
     options = OutputOptions(format, seg_type, probabilities)
-    if archive or shard is not None or forecast is not None or dask is not None:
+    sources = [source_of(scan) for scan in scans]
+    paths = [source for source in sources if isinstance(source, Path)]
+    if archive or shard is not None or forecast is not None or dask is not None or len(paths) < len(sources):
         request = ArchiveRequest(asked, output, options, dicom, resample_channels, overwrite, retry)
-        segment_archive(request, scans, shard, forecast, parse_workers(dask, jobs), json)
+        segment_archive(request, sources, shard, forecast, parse_workers(dask, jobs), json)
         return
     if retry:
         raise UsageError("--retry is of an archive: give --archive or --shard too; without a ledger all is done anew")
     with progress_bar("looking") as progress:
-        found, beside = find_scans(scans, dicom, predictor.channels, progress)
+        found, beside = find_scans(paths, dicom, predictor.channels, progress)
     for line in beside:
         print_status(f"note: {line}")
     print_status(predictor.describe())
     outputs = planned_outputs(found, output, options, predictor.card.structures.values())
-    read = [model, *scans, *(path for scan in found for path in scan.inputs)]
+    read = [model, *paths, *(path for scan in found for path in scan.inputs)]
     copies = planned_copies(found, output, options, dicom)
     holds = predictor.card.scheme.as_dict()  # for evaluate: a mask does not say what its values stand for
     with claimed(outputs, read, "predict", overwrite, copies, holds), progress_bar("predicting") as progress:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -18,14 +19,22 @@ from typing import Any
 
 from fullscale.data.dicom.headers import is_dicom_file
 from fullscale.data.dicom.store import is_hidden, is_zip
-from fullscale.data.discover import Scan
+from fullscale.data.dicom.web import NO_IMAGES, Query, is_url
 from fullscale.data.identity import digest_of
 from fullscale.data.read import stem_of
 from fullscale.data.volume_files import volume_suffix
 from fullscale.documents import read_json
 from fullscale.errors import DataError, UsageError
 from fullscale.files import safe_name, write_json
-from fullscale.inference.attempt import ArchiveRequest, Entry, EntryResult, ModelRequest, segment_entry
+from fullscale.inference.attempt import (
+    ArchiveRequest,
+    Entry,
+    EntryResult,
+    ModelRequest,
+    Source,
+    place_of,
+    segment_entry,
+)
 from fullscale.inference.batch import find_scans
 from fullscale.inference.runtimes.torch import choose_device
 from fullscale.outputs import remember_holds
@@ -75,41 +84,49 @@ def predict_archive(
 
 
 def find_entries(
-    sources: Sequence[Path], request: ArchiveRequest, ledger: Ledger, shard: Shard | None = None
+    sources: Sequence[Path | Query], request: ArchiveRequest, ledger: Ledger, shard: Shard | None = None
 ) -> Iterator[Entry]:
     """Find the cases of an archive, one by one.
 
-    Of a folder each entry is one: a folder, a zip or a volume file. A list stands for its scans.
+    Of a folder each entry is one: a folder, a zip or a volume file. A list stands for its scans, and of a server each
+    series is one, called by its UID.
 
     Args:
-        sources: folders, lists, scans.
+        sources: folders, lists, scans, queries of a server.
         request: what is to be done with them.
         ledger: what is known of them.
         shard: the share that is wanted; default all.
 
     Raises:
-        DataError: a source does not exist, or a list cannot be read.
+        DataError: a source does not exist, a list cannot be read, or there is no case.
         UsageError: the output lies in the archive, or loose DICOM slices do.
     """
-    shard, taken = shard or Shard(), dict[str, Path]()
+    shard, taken, of_all = shard or Shard(), dict[str, str](), 0
     for source in sources:
-        if request.output.resolve().is_relative_to(source.resolve()):
+        if isinstance(source, Path) and request.output.resolve().is_relative_to(source.resolve()):
             raise UsageError(f"{request.output} lies in the archive {source}; choose an output folder elsewhere")
         _remember_listing(request, source, None)
         listed = 0
         for name, found in _listed(source, request):
             listed += 1
-            path = found.path if isinstance(found, Scan) else found
-            clash = taken.setdefault(safe_name(name).casefold(), path)  # some file systems do not tell A from a
-            if clash != path:
+            place = place_of(found)
+            clash = taken.setdefault(safe_name(name).casefold(), place)  # some file systems do not tell A from a
+            if clash != place:
+                path = Path(place)
                 name = path.name if path.name != name else f"{path.parent.name}_{name}"
             if shard.holds(name):
-                yield Entry(name, found, ledger.get(name), None if clash == path else clash)
+                yield Entry(name, found, ledger.get(name), None if clash == place else clash)
         _remember_listing(request, source, listed)
+        of_all += listed
+    if not of_all:
+        raise DataError(f"{' '.join(map(str, sources))}: holds no series or scan; each entry of an archive is a case")
 
 
-def _listed(source: Path, request: ArchiveRequest) -> Iterator[tuple[str, Path | Scan]]:
+def _listed(source: Path | Query, request: ArchiveRequest) -> Iterator[tuple[str, Source]]:
     """List what a source holds, by name, without looking into it."""
+    if isinstance(source, Query):
+        yield from _series_of(source, request)
+        return
     if not source.exists():
         raise DataError(f"{source}: no such file or folder; give an archive, a list or a scan")
     if source.is_dir():
@@ -134,6 +151,30 @@ def _listed(source: Path, request: ArchiveRequest) -> Iterator[tuple[str, Path |
         yield from ((scan.name, scan) for scan in find_scans([source], request.dicom, channels)[0])
 
 
+def _series_of(query: Query, request: ArchiveRequest) -> Iterator[tuple[str, Source]]:
+    """List the series on a server that may be scans."""
+    if len(request.model.load().channels) > 1:
+        raise UsageError(f"{query}: a model of several channels takes files, not series of a server; fetch them first")
+    others = Counter[str]()
+    for series in query.find(request.dicom.series):
+        if series.modality in NO_IMAGES:
+            others[series.modality] += 1
+        else:
+            yield series.series, series
+    if others:
+        what = ", ".join(f"{count} {modality}" for modality, count in sorted(others.items()))
+        _log.info("%s: series without images were passed over: %s", query, what)
+
+
+def source_of(text: str) -> Path | Query:
+    """Read a source as it is given: a path, or the URL of a query.
+
+    Raises:
+        UsageError: it is a URL of no DICOMweb service.
+    """
+    return Query.parse(text) if is_url(text) else Path(text)
+
+
 def _is_whole(path: Path) -> bool:
     """Tell a file that is a scan by itself from one that is none."""
     if volume_suffix(path) or is_zip(path):
@@ -146,12 +187,13 @@ def _is_whole(path: Path) -> bool:
     return False
 
 
-def _remember_listing(request: ArchiveRequest, source: Path, listed: int | None) -> None:
+def _remember_listing(request: ArchiveRequest, source: Path | Query, listed: int | None) -> None:
     """Note how many cases a source has, once that is known; every share of an array finds the same."""
-    file = request.output / FOLDER / f"source-{digest_of(os.fspath(source.absolute()))}.json"
+    name = str(source.absolute() if isinstance(source, Path) else source)
+    file = request.output / FOLDER / f"source-{digest_of(name)}.json"
     if listed is None and file.exists():
         return
-    content = {"source": str(source.absolute()), "cases": listed, "model": str(request.model.path.absolute())}
+    content = {"source": name, "cases": listed, "model": str(request.model.path.absolute())}
     write_json(file, content)
 
 
@@ -175,7 +217,7 @@ def missing_cases(output: Path, ledger: Ledger) -> list[str]:
     """
     listings = read_listings(output)
     model = ModelRequest(Path(listings[0]["model"]), "cpu") if listings else ModelRequest(output)
-    sources = [Path(one["source"]) for one in listings]
+    sources = [source_of(one["source"]) for one in listings]
     found = find_entries(sources, ArchiveRequest(model, output), ledger)
     return sorted(one.name for one in found if not _has_ended(one.earlier, output))
 

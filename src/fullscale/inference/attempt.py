@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
+from fullscale.data.dicom.series import no_scan
 from fullscale.data.dicom.stack import DicomReadOptions
+from fullscale.data.dicom.web import RemoteSeries
 from fullscale.data.discover import Scan
 from fullscale.data.identity import content_files, content_of, digest_of
 from fullscale.errors import DataError, FullscaleError
@@ -22,6 +24,7 @@ from fullscale.inference.predictor import Predictor
 from fullscale.inference.region import RegionMode
 from fullscale.inference.runtimes.torch import choose_device
 from fullscale.inputs import require_no_input
+from fullscale.temporary import temporary_folder
 from fullscale.work.executor import describe_failure
 from fullscale.work.ledger import TRIES, Row, State, next_attempt, write_row
 
@@ -69,26 +72,32 @@ class ArchiveRequest:
     retry: bool = False
 
 
+Source: TypeAlias = Path | Scan | RemoteSeries
+"""What an entry of an archive is."""
+
+
+def place_of(source: Source) -> str:
+    """Say where a source lies."""
+    if isinstance(source, RemoteSeries):
+        return source.place
+    return str(source.path if isinstance(source, Scan) else source)
+
+
 @dataclass(frozen=True)
 class Entry:
     """A case of an archive.
 
     Attributes:
         name: what its mask is called, and the folder of its masks where it holds several scans.
-        source: a file, a folder or a zip, or the scan itself where a list names it.
+        source: a file, a folder or a zip, the scan itself where a list names it, or a series of a server.
         earlier: what the ledger says of it.
         clash: another entry whose masks would have the same name.
     """
 
     name: str
-    source: Path | Scan
+    source: Source
     earlier: Row | None = None
-    clash: Path | None = None
-
-    @property
-    def path(self) -> Path:
-        """Where it lies."""
-        return self.source.path if isinstance(self.source, Scan) else self.source
+    clash: str | None = None
 
 
 @dataclass
@@ -114,7 +123,7 @@ def segment_entry(entry: Entry, request: ArchiveRequest, how: str) -> EntryResul
     """Segment what an entry holds, and write down how that went."""
     if entry.clash is not None:
         line = f"its mask would be called like that of {entry.clash}; rename one of the two"
-        return EntryResult(entry.name, error=f"{entry.path}: {line}")
+        return EntryResult(entry.name, error=f"{place_of(entry.source)}: {line}")
     request.model.load()  # before the clock starts: it is loaded once, not for each case
     attempt, known = _Attempt.of(entry, request, how)
     if known is not None:
@@ -150,7 +159,7 @@ class _Attempt:
         """Say what is tried, and what came of it earlier where nothing has changed since."""
         before = entry.earlier or Row(entry.name, "stopped", turn=0, tries=0)
         try:
-            content = content_of(_files_of(entry.source), before.content)
+            content = _content_of(entry.source, before.content)
         except (OSError, DataError) as error:
             return cls(entry, request, before), EntryResult(entry.name, error=str(error))
         work = digest_of(how, content["content"])
@@ -176,13 +185,27 @@ class _Attempt:
         return all(_state(self.request.output / name) == tuple(state) for name, state in files.items())
 
     def segment(self) -> EntryResult:
-        """Find the scans of the entry and segment them."""
+        """Find the scans of the entry and segment them; what lies on a server is fetched first, and removed after."""
+        source = self.entry.source
+        if not isinstance(source, RemoteSeries):
+            return self._segment(source)
+        with temporary_folder("series") as folder:
+            source.fetch(folder)
+            other = None if source.chosen else no_scan(folder)
+            if other is not None:
+                return EntryResult(self.entry.name, notes=[f"{source.place}: passed over, {other}"])
+            try:
+                return _at_place(self._segment(folder), folder, source.place)
+            except DataError as error:
+                raise type(error)(str(error).replace(str(folder), source.place)) from error
+
+    def _segment(self, source: Path | Scan) -> EntryResult:
         request, entry = self.request, self.entry
         predictor = request.model.load()
-        if isinstance(entry.source, Scan):
-            scans, notes = [entry.source], list[str]()
+        if isinstance(source, Scan):
+            scans, notes = [source], list[str]()
         else:
-            scans, notes = find_scans([entry.source], request.dicom, predictor.channels)
+            scans, notes = find_scans([source], request.dicom, predictor.channels)
         folder = request.output if len(scans) == 1 else request.output / safe_name(entry.name)
         scans = [replace(scan, name=entry.name) for scan in scans] if len(scans) == 1 else scans
         self._require_ours(scans, folder, predictor)
@@ -221,7 +244,10 @@ class _Attempt:
 
     def _read(self, scans: Sequence[Scan]) -> Iterator[Path]:
         """List what is read of the entry; a folder that it lies in is the archive, or a folder of a data set."""
-        yield self.entry.path if isinstance(self.entry.source, Scan) else self.entry.path.parent
+        if isinstance(self.entry.source, Path):
+            yield self.entry.source.parent
+        elif isinstance(self.entry.source, Scan):
+            yield self.entry.source.path
         for scan in scans:
             yield from scan.inputs
 
@@ -237,13 +263,29 @@ class _Attempt:
         write_row(self.request.output, row)
 
 
-def _files_of(source: Path | Scan) -> list[Path]:
-    """List every file that the content of a case is."""
-    if not isinstance(source, Scan):
-        return content_files(source)
+def _content_of(source: Source, earlier: Mapping[str, Any]) -> dict[str, str]:
+    """Say what a case holds, as `content_of` does."""
+    if isinstance(source, RemoteSeries):
+        return source.content(earlier)
+    if isinstance(source, Path):
+        return content_of(content_files(source), earlier)
     if source.files:
-        return list(source.files)
-    return [file for part in (source.channels.values() or [source.path]) for file in content_files(part)]
+        return content_of(source.files, earlier)
+    parts = source.channels.values() or [source.path]
+    return content_of([file for part in parts for file in content_files(part)], earlier)
+
+
+def _at_place(found: EntryResult, folder: Path, place: str) -> EntryResult:
+    """Name where a series lies in place of the folder that it was fetched into."""
+
+    def named(text: str) -> str:
+        return text.replace(str(folder), place)
+
+    results = [
+        replace(result, scan=Path(place), notes=[*map(named, result.notes)], error=result.error and named(result.error))
+        for result in found.results
+    ]
+    return replace(found, results=results, notes=[*map(named, found.notes)], error=found.error and named(found.error))
 
 
 def _plain(result: Result, output: Path) -> dict[str, Any]:

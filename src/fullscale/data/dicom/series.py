@@ -139,6 +139,19 @@ def list_series(study: Study) -> SeriesListing:
         return SeriesListing([_describe(group) for group in groups], passed_over)
 
 
+def no_scan(study: Study) -> str | None:
+    """Say what a study holds in place of a scan, such as a localiser; None where a series of it may be one.
+
+    Raises:
+        DataError: the study is missing or damaged.
+    """
+    with _one_line_errors(study):
+        groups, _ = _find_series(study)
+    if any(group.may_be_scan for group in groups):
+        return None
+    return "; ".join(f"{group.label}{f', {group.first.kind}' if group.first.kind else ''}" for group in groups)
+
+
 def read_series(study: Study, options: DicomReadOptions | None = None) -> Volume:
     """Read one series of a study.
 
