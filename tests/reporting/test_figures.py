@@ -96,10 +96,10 @@ def test_the_same_anatomy_looks_the_same_whatever_orientation_is_stored(codes: s
     ],
 )
 def test_patient_right_and_front_are_left_and_head_is_up(view: int, bright: Any, corner: tuple[str, str]) -> None:
-    scan = np.zeros(SHAPE, np.int16)
+    scan = np.full(SHAPE, 20, np.int16)
     scan[bright] = 100
     figure = overlay_figure(
-        volume(scan), volume(np.zeros(SHAPE, np.uint8)), options=RenderOptions(window=(0, 100)), slices=1
+        volume(scan), volume(np.zeros(SHAPE, np.uint8)), options=RenderOptions(window=(20, 100)), slices=1
     )
     image = panel(figure, view)
     brightness = {(v, h): quarter(image, v, h) for v in ("top", "bottom") for h in ("left", "right")}
@@ -209,7 +209,8 @@ def test_odd_shapes_and_empty_masks_are_drawn(shape: tuple[int, int, int]) -> No
 def limits(scan: npt.NDArray[Any], **options: Any) -> tuple[float, float]:
     figure = overlay_figure(volume(scan), phantom()[1], **options)
     low, high = figure.axes[0].images[0].get_clim()
-    assert f"grey from {low:.4g} to {high:.4g}" in {text.get_text() for text in figure.texts}
+    values = "HU" if scan.min() < -500 else "grey"
+    assert f"{values} from {low:.4g} to {high:.4g}" in {text.get_text() for text in figure.texts}
     return low, high
 
 
@@ -282,20 +283,59 @@ def test_one_slice_is_the_one_at_that_place_however_stored(
 
 def test_contours_leave_the_inside_of_the_structure_open() -> None:
     scan, mask, _ = phantom()
-    drawn = {
-        c: slice_figure(scan, mask, options=RenderOptions(contour=c)).axes[0].images[1].get_array()
-        for c in (True, False)
-    }
-    outline, filled = drawn[True][..., 3] > 0, drawn[False][..., 3] > 0
-    assert filled.sum() == 14 * 30
-    assert outline.sum() == 2 * 14 + 2 * 28
-    assert (filled & outline == outline).all()
+    for contour in (True, False):
+        [axes] = slice_figure(scan, mask, options=RenderOptions(contour=contour)).axes
+        filled = axes.images[1].get_array()[..., 3] > 0
+        assert filled.sum() == (0 if contour else 14 * 30)
+        [line] = axes.collections
+        corners = line.get_paths()[0].vertices
+        # 14 voxels of 2 mm by 30 of 1.5 mm, bounded half way between their voxels and those outside
+        assert np.ptp(corners, axis=0).tolist() == [14 * 2, 30 * 1.5]
+        assert line.get_linewidth() == [1.0]
+
+
+def test_beside_a_truth_of_several_structures_each_is_outlined_in_its_colour() -> None:
+    scan, mask, truth = phantom()
+    figure = slice_figure(scan, mask, truth, RenderOptions(names={1: "liver", 2: "spleen"}), at_mm=148)
+    assert [text.get_text() for text in figure.legends[0].texts][-2:] == ["liver", "spleen"]
+    drawn = [tuple(line.get_edgecolor()[0][:3]) for line in figure.axes[0].collections]
+    assert drawn[-2:] == [to_rgb(colour) for colour in LABEL_COLOURS[:2]]
+    one = slice_figure(scan, mask, volume(np.where(truth.array == 2, 0, truth.array)), at_mm=148)
+    assert len(one.legends[0].texts) == 3
+
+
+def test_the_air_around_the_body_is_cut_off_but_nothing_that_is_painted() -> None:
+    scan = np.full(SHAPE, -1000, np.int16)
+    scan[10:30, 20:50] = 40
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[15:18, 30:33, 10] = 1
+    [axes] = slice_figure(volume(scan), volume(mask)).axes
+    # R to L, A to P: the body spans voxels 10 to 29 of 40 and 20 to 49 of 60, with a margin of 4 % of that
+    assert axes.get_xlim() == ((10 - 1) * 2, (30 + 1) * 2)
+    assert axes.get_ylim() == ((60 - 20 + 1) * 1.5, (60 - 50 - 1) * 1.5)
+    mask[0, 59, 10] = 1
+    [axes] = slice_figure(volume(scan), volume(mask)).axes
+    assert axes.get_xlim() == ((10 - 1) * 2, 40 * 2)
+    assert axes.get_ylim() == ((60 - 20 + 2) * 1.5, 0)
+    coronal = slice_figure(volume(scan), volume(mask), view=CORONAL).axes[0]
+    assert coronal.get_ylim() == (20 * 4, 0)
+
+
+def test_a_scan_without_air_is_shown_whole() -> None:
+    rng = np.random.default_rng(3)
+    for low, high in ((100, 900), (20, 60)):
+        scan = rng.uniform(low, high, SHAPE)
+        scan[:, :8] = low  # dark tissue at the border is no air
+        [axes] = slice_figure(volume(scan), phantom()[1]).axes
+        assert axes.get_xlim() == (0, 40 * 2)
+        assert axes.get_ylim() == (60 * 1.5, 0)
 
 
 def test_the_safe_palette_is_used_on_request() -> None:
     figure = overlay_figure(*phantom(), options=RenderOptions(palette="safe"))
     colours = [patch.get_facecolor()[:3] for patch in figure.legends[0].get_patches()]
-    assert colours == [to_rgb(colour) for colour in PALETTES["safe"].agreement[: len(colours)]]
+    wanted = [*PALETTES["safe"].agreement[:3], *PALETTES["safe"].labels[:2]]
+    assert colours == [to_rgb(colour) for colour in wanted]
 
 
 def test_a_picture_is_written_whole_and_the_same_twice(tmp_path: Path) -> None:
@@ -308,6 +348,14 @@ def test_a_picture_is_written_whole_and_the_same_twice(tmp_path: Path) -> None:
         assert image.format == "PNG"
         assert image.width > 800
     assert [file.name for file in path.parent.iterdir()] == ["overlay.png"]
+    for kind, begins in ((".svg", b"<?xml"), (".pdf", b"%PDF")):
+        twice = [tmp_path / f"{name}{kind}" for name in "ab"]
+        for file in twice:
+            save_figure(overlay_figure(*phantom(), title="a case"), file)
+        assert twice[0].read_bytes() == twice[1].read_bytes()
+        assert twice[0].read_bytes().startswith(begins)
+    with pytest.raises(UsageError, match=r"x\.jpg is no name of a picture"):
+        save_figure(overlay_figure(*phantom()), tmp_path / "x.jpg")
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(FullscaleError, match=r"x\.png"):
         save_figure(overlay_figure(*phantom()), tmp_path / "file" / "x.png")

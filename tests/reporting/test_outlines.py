@@ -42,7 +42,7 @@ def test_what_is_ignored_is_not_painted_but_hatched():
     scene = build_scene(scan, mask, mask, RenderOptions(), 3, hidden)
     assert not scene.kinds[scene.ignored].any()
     shown = slice_figure(scan, mask, mask, ignored=hidden, at_mm=12.5)
-    assert [c.hatches for c in shown.axes[0].collections if getattr(c, "hatches", None)] == [["////"]]
+    assert [c.hatches for c in shown.axes[0].collections if any(getattr(c, "hatches", ()))] == [["////"]]
     assert legend(overlay_figure(scan, mask, ignored=hidden))[-1] == "ignored"
 
 

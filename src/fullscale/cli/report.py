@@ -55,7 +55,9 @@ def overlay(
     scan: Annotated[Path, typer.Argument(help="The scan.", show_default=False)],
     mask: Annotated[Path, typer.Argument(help="Its mask.", show_default=False)],
     truth: Annotated[Path | None, typer.Argument(help="The true mask.", show_default=False)] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The PNG to write.")] = Path("overlay.png"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="The picture to write: .png, .svg or .pdf.")] = Path(
+        "overlay.png"
+    ),
     window: Annotated[str | None, typer.Option(help="Grey values from,to (HU for CT), such as -100,240.")] = None,
     labels: Labels = None,
     regions: Regions = None,
@@ -83,10 +85,11 @@ def overlay(
     from fullscale.errors import UsageError
     from fullscale.geometry.volume import Volume, require_same_grid
     from fullscale.outputs import claimed
-    from fullscale.reporting.figures import save_figure
+    from fullscale.reporting.figures import require_picture_name, save_figure
     from fullscale.reporting.overlay import overlay_figure, slice_figure
     from fullscale.reporting.scene import AXIAL, CORONAL, SAGITTAL, RenderOptions
 
+    require_picture_name(output)
     if at is not None and view == "sheet":
         raise UsageError(f"--at {at:g} is the place of one slice: say which with --view axial, coronal or sagittal")
     scheme = parse_scheme(labels, regions)
@@ -95,7 +98,8 @@ def overlay(
     hidden = None if ignore is None or ignore.isdecimal() else Path(ignore)
     table = parse_table(colours)
     with claimed([output], [scan, mask, truth, hidden], "overlay", overwrite):
-        source = only_scan(scan).source
+        given = only_scan(scan)
+        source = given.source
         shown = read_shown(source)
         volume = shown if isinstance(shown, Volume) else shown[0]
 
@@ -110,10 +114,10 @@ def overlay(
         if scheme is not None:
             found, real = scheme.keep(found), None if real is None else scheme.keep(real)
         if view == "sheet":
-            figure = overlay_figure(shown, found, real, options, slices, ignored=ignored)
+            figure = overlay_figure(shown, found, real, options, slices, title=given.name, ignored=ignored)
         else:
             axis = {"axial": AXIAL, "coronal": CORONAL, "sagittal": SAGITTAL}[view]
-            figure = slice_figure(shown, found, real, options, axis, at, ignored=ignored)
+            figure = slice_figure(shown, found, real, options, axis, at, title=given.name, ignored=ignored)
         save_figure(figure, output)
     if json:
         print_json({"picture": str(output)})

@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from fullscale.errors import UsageError
 from fullscale.files import atomic_path
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ MOST_NAMED = 12
 """Entries of a legend at most."""
 
 _DPI = 130
+_UNDATED: dict[str, dict[str, None]] = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+"""Kinds of pictures, each with what is left out of it: the hour that it was drawn at."""
 
 
 def new_figure(size: tuple[float, float], colour: str) -> Figure:
@@ -61,16 +64,37 @@ def new_figure(size: tuple[float, float], colour: str) -> Figure:
 
 def figure_png(figure: Figure) -> bytes:
     """Draw a figure as PNG in memory."""
-    memory = io.BytesIO()
-    figure.savefig(memory, format="png", facecolor=figure.get_facecolor())
-    return memory.getvalue()
+    return _drawn(figure, ".png")
+
+
+def require_picture_name(path: Path) -> None:
+    """Refuse a name that no picture can be written to.
+
+    Raises:
+        UsageError: it ends otherwise than in .png, .svg or .pdf.
+    """
+    if path.suffix.lower() not in _UNDATED:
+        raise UsageError(f"{path} is no name of a picture: it ends in {', '.join(_UNDATED)}")
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, whole or not at all.
+    """Write a figure as PNG, SVG or PDF, as its name ends, whole or not at all; the same figure makes the same file.
 
     Raises:
+        UsageError: its name ends otherwise.
         FullscaleError: the file cannot be written.
     """
+    require_picture_name(path)
     with atomic_path(path) as temporary:
-        temporary.write_bytes(figure_png(figure))
+        temporary.write_bytes(_drawn(figure, path.suffix.lower()))
+
+
+def _drawn(figure: Figure, suffix: str) -> bytes:
+    from matplotlib import rc_context
+
+    memory = io.BytesIO()
+    with rc_context({"svg.hashsalt": "fullscale"}):
+        figure.savefig(
+            memory, format=suffix.removeprefix("."), facecolor=figure.get_facecolor(), metadata=_UNDATED[suffix]
+        )
+    return memory.getvalue()

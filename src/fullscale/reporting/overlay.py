@@ -12,15 +12,17 @@ import numpy.typing as npt
 
 from fullscale.geometry.units import LENGTH
 from fullscale.geometry.volume import Volume
-from fullscale.metrics.surface import surface_voxels
 from fullscale.reporting.figures import BACKGROUND, INK, MOST_NAMED, new_figure
 from fullscale.reporting.scene import AXIAL, CORONAL, SAGITTAL, Kinds, RenderOptions, Scene, build_scene
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.patheffects import AbstractPathEffect
 
-_FILL, _OUTLINE = 0.42, 0.95
+_FILL = 0.35
+_LINE, _FINE_LINE = 1.0, 0.5
+"""Widths of outlines in points: of a scan, and of an image, whose structures may be a few pixels wide."""
 _TILE_INCHES = 3.0
 _HATCH, _HATCH_OPACITY = "////", 0.4
 
@@ -38,9 +40,10 @@ def overlay_figure(
 
     Whatever orientation is stored, patient right is on the left of the image and anterior (coronal and sagittal:
     superior) at the top; pixels have their true proportions. Letters name the directions, numbers the position of the
-    slice in mm from the scanner's origin. With the truth: true positives purple, false negatives yellow, false
-    positives green. Without: a colour for each label. Structures that overlap are outlines, those of the truth dashed.
-    An image alone is drawn twice: as it is, and under its mask.
+    slice in mm from the scanner's origin. The air around the body is cut off. With the truth: true positives purple,
+    false negatives yellow, false positives green, and where the truth has several structures, an outline of each.
+    Without: a colour for each label. Structures that overlap are outlines, those of the truth dashed. An image alone is
+    drawn twice: as it is, and under its mask.
 
     Args:
         scan: voxels `[X, Y, Z]`; or three of them, shown as red, green and blue.
@@ -111,16 +114,16 @@ def _draw_image(scene: Scene, title: str | None) -> Figure:
     side = 2 * _TILE_INCHES
     figure, borders = _sheet(scene, 2 * side, side * _steepness(scene, AXIAL), title)
     grid = figure.add_gridspec(1, 2, wspace=0.01, **borders)
-    bare = replace(scene, kinds=np.zeros_like(scene.kinds), outlines=[], ignored=None)
+    bare = replace(scene, kinds=np.zeros_like(scene.kinds), outlines=[], borders=[], ignored=None)
     for column, shown in enumerate((bare, scene)):
         _draw_slice(figure.add_subplot(grid[0, column]), shown, AXIAL, 0, marks=())
     return figure
 
 
 def _steepness(scene: Scene, view: int) -> float:
-    """Height of a tile over its width: that of the slice, within reason."""
-    width, height = scene.extent_mm(view)
-    return min(1.6, max(0.6, height / width))
+    """Height of a tile over its width: that of what is shown, within reason."""
+    left, right, top, bottom = scene.shown_mm(view)
+    return min(1.6, max(0.6, (bottom - top) / (right - left)))
 
 
 def _sheet(scene: Scene, width: float, height: float, title: str | None) -> tuple[Figure, dict[str, float]]:
@@ -146,38 +149,40 @@ def _draw_slice(axes: Axes, scene: Scene, view: int, position: int, marks: Seque
     if grey.ndim == 3:
         grey = ((grey - low) / (high - low)).clip(0, 1)
     axes.imshow(grey, cmap="gray", vmin=low, vmax=high, extent=extent, interpolation="bilinear")
-    fill = 0.0 if scene.contour else _FILL
-    axes.imshow(_paint(kinds, scene.colours, fill, fill if scene.is_image else _OUTLINE), extent=extent)
-    if scene.is_image:
-        _trace(axes, kinds, scene.colours, extent)
+    axes.imshow(_paint(kinds, scene.colours, 0.0 if scene.contour else _FILL), extent=extent, interpolation="nearest")
+    _trace(axes, kinds, scene, (width, height))
     _draw_further(axes, scene, view, position)
+    left, right, top, bottom = scene.shown_mm(view)
     for mark in marks:
         level = height - (mark + 0.5) * scene.spacing_mm[AXIAL]
-        axes.plot((0.965 * width, width), (level, level), color=INK, linewidth=0.8)
-    axes.set(xlim=(0, width), ylim=(height, 0), anchor="C")
+        axes.plot(
+            (right - 0.035 * (right - left), right),
+            (level, level),
+            color=INK,
+            linewidth=0.8,
+            path_effects=_dark_edge(2),
+        )
+    axes.set(xlim=(left, right), ylim=(bottom, top), anchor="C")
     axes.set_axis_off()
     if scene.unit == "mm":
-        _letters(axes, view)
+        _letters(axes, view, beside_marks=bool(marks))
     if not scene.is_image:
         _annotate(axes, 0.02, 0.98, _place(scene, view, position), ha="left", va="top")
-    _scale_bar(axes, width, height, LENGTH[scene.unit])
+    _scale_bar(axes, scene.shown_mm(view), LENGTH[scene.unit])
 
 
-def _trace(axes: Axes, kinds: Kinds, colours: Sequence[str], extent: tuple[float, float, float, float]) -> None:
-    """Draw the borders of an image of kinds as thin lines, which hide nothing of structures a few pixels wide."""
-    left, right, bottom, top = extent
-    rows, columns = kinds.shape
-    across = left + (np.arange(columns) + 0.5) * (right - left) / columns
-    down = top + (np.arange(rows) + 0.5) * (bottom - top) / rows
-    for kind, colour in enumerate(colours, 1):
+def _trace(axes: Axes, kinds: Kinds, scene: Scene, extent: tuple[float, float]) -> None:
+    """Draw the borders of an image of kinds as thin lines, which do not hide what they bound."""
+    width = _FINE_LINE if scene.is_image else _LINE
+    for kind, colour in enumerate(scene.colours, 1):
         inside = kinds == kind
-        if inside.any() and not inside.all() and min(inside.shape) > 1:
-            axes.contour(across, down, inside.astype(float), levels=[0.5], colors=[colour], linewidths=0.5)
+        if inside.any():
+            axes.contour(*_around(inside, extent), levels=[0.5], colors=[colour], linewidths=width)
 
 
 def _draw_further(axes: Axes, scene: Scene, view: int, position: int) -> None:
     """Outline the structures that overlap, and hatch what is ignored."""
-    for outline in scene.outlines:
+    for outline in [*scene.borders, *scene.outlines]:
         for mask, style in ((outline.found, "solid"), (outline.truth, "dashed")):
             if mask is not None:
                 shown = _around(_upright(mask, view, position), scene.extent_mm(view))
@@ -205,32 +210,34 @@ def _upright(array: npt.NDArray[Any], view: int, position: int) -> npt.NDArray[A
     return image if view == AXIAL else image[::-1]
 
 
-def _paint(kinds: Kinds, colours: Sequence[str], fill: float, outline: float = _OUTLINE) -> npt.NDArray[np.float64]:
-    """Colour an image `[row, column]` of kinds as RGBA: so opaque inside, and so at the outline."""
+def _paint(kinds: Kinds, colours: Sequence[str], fill: float) -> npt.NDArray[np.float64]:
+    """Colour an image `[row, column]` of kinds as RGBA, so opaque."""
     from matplotlib.colors import to_rgb
 
     rgba = np.zeros((*kinds.shape, 4))
     for kind, colour in enumerate(colours, 1):
-        inside = kinds == kind
-        rgba[inside] = (*to_rgb(colour), fill)
-        rgba[surface_voxels(inside), 3] = outline
+        rgba[kinds == kind] = (*to_rgb(colour), fill)
     return rgba
 
 
-def _letters(axes: Axes, view: int) -> None:
+def _letters(axes: Axes, view: int, beside_marks: bool) -> None:
     left, right = ("A", "P") if view == SAGITTAL else ("R", "L")
     top, bottom = ("A", "P") if view == AXIAL else ("S", "I")
     _annotate(axes, 0.015, 0.5, left, ha="left", va="center")
-    _annotate(axes, 0.985, 0.5, right, ha="right", va="center")
+    _annotate(axes, 0.95 if beside_marks else 0.985, 0.5, right, ha="right", va="center")
     _annotate(axes, 0.5, 0.985, top, ha="center", va="top")
     _annotate(axes, 0.5, 0.015, bottom, ha="center", va="bottom")
 
 
 def _annotate(axes: Axes, x: float, y: float, text: str, ha: str, va: str) -> None:
+    axes.text(x, y, text, transform=axes.transAxes, color=INK, fontsize=8, ha=ha, va=va, path_effects=_dark_edge(2))
+
+
+def _dark_edge(width: float) -> list[AbstractPathEffect]:
+    """What keeps light lines and letters apart from a light scan."""
     from matplotlib.patheffects import withStroke
 
-    outline = [withStroke(linewidth=2, foreground="black")]
-    axes.text(x, y, text, transform=axes.transAxes, color=INK, fontsize=8, ha=ha, va=va, path_effects=outline)
+    return [withStroke(linewidth=width, foreground="black")]
 
 
 def _place(scene: Scene, view: int, position: int) -> str:
@@ -241,17 +248,21 @@ def _place(scene: Scene, view: int, position: int) -> str:
     return f"{('LR', 'PA', 'IS')[view][at >= 0]} {abs(at):.1f} mm"
 
 
-def _scale_bar(axes: Axes, width: float, height: float, unit: str) -> None:
+def _scale_bar(axes: Axes, shown: tuple[float, float, float, float], unit: str) -> None:
+    left, right, top, bottom = shown
+    width = right - left
     lengths = [factor * 10.0**power for power in range(-4, 5) for factor in (1, 2, 5)]
     length = max(step for step in lengths if step <= max(0.3 * width, lengths[0]))
-    right, level = 0.95 * width, 0.955 * height
-    axes.plot((right - length, right), (level, level), color=INK, linewidth=2, solid_capstyle="butt")
-    _annotate(axes, (right - length / 2) / width, 0.06, f"{length:g} {unit}", ha="center", va="bottom")
+    end, level = left + 0.95 * width, top + 0.955 * (bottom - top)
+    axes.plot(
+        (end - length, end), (level, level), color=INK, linewidth=2, solid_capstyle="butt", path_effects=_dark_edge(3.5)
+    )
+    _annotate(axes, 0.95 - length / 2 / width, 0.06, f"{length:g} {unit}", ha="center", va="bottom")
 
 
 def _named(scene: Scene) -> list[tuple[str, str]]:
     """List colour and name of all that is painted or outlined."""
-    outlined = [(outline.colour, outline.name) for outline in scene.outlines]
+    outlined = [(outline.colour, outline.name) for outline in [*scene.borders, *scene.outlines]]
     return [*zip(scene.colours, scene.names, strict=True), *outlined]
 
 
@@ -271,5 +282,5 @@ def _legend(figure: Figure, scene: Scene, in_a_row: int) -> None:
         handles.append(Patch(facecolor="none", edgecolor=INK, hatch=_HATCH, label="ignored"))
     style = {"frameon": False, "labelcolor": INK, "fontsize": 9, "columnspacing": 1.2, "handlelength": 1.2}
     figure.legend(handles=handles, loc="lower left", ncols=min(len(handles), in_a_row), **style)
-    grey = "{} from {:.4g} to {:.4g}".format("colours" if scene.scan.ndim == 4 else "grey", *scene.limits)
+    grey = "{} from {:.4g} to {:.4g}".format(scene.values, *scene.limits)
     figure.text(0.992, 0.14 / figure.get_figheight(), grey, color=INK, ha="right", fontsize=9)

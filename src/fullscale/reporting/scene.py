@@ -15,6 +15,7 @@ from fullscale.geometry.orientation import reorient
 from fullscale.geometry.units import LENGTH, Unit
 from fullscale.geometry.volume import Affine, Volume, require_same_grid
 from fullscale.reporting.figures import PALETTES, PaletteName
+from fullscale.reporting.frame import Frame, body_frame
 
 AXIAL, CORONAL, SAGITTAL = 2, 1, 0
 """The axis of an `LPS` array along which each view looks."""
@@ -70,7 +71,8 @@ class Scene:
     """Scan and painting, `[X, Y, Z]` toward left, posterior and superior, with what places them.
 
     A scan in colours is `[X, Y, Z, 3]`. An image alone is shown whole, as it is stored, without directions. Structures
-    that overlap are outlines and not painted; what is ignored is hatched.
+    that overlap are outlines and not painted; what is ignored is hatched. Beside a truth, `borders` are those of its
+    structures, where there are several. Values are `HU`, `grey` or `colours`.
     """
 
     scan: npt.NDArray[Any]
@@ -85,6 +87,9 @@ class Scene:
     unit: Unit = "mm"
     outlines: list[Outline] = field(default_factory=list)
     ignored: npt.NDArray[np.bool_] | None = None
+    borders: list[Outline] = field(default_factory=list)
+    values: str = "grey"
+    frame: Frame | None = None
 
     @property
     def is_image(self) -> bool:
@@ -95,6 +100,17 @@ class Scene:
         """Width and height of a slice."""
         across, down = (axis for axis in range(3) if axis != view)
         return self.scan.shape[across] * self.spacing_mm[across], self.scan.shape[down] * self.spacing_mm[down]
+
+    def shown_mm(self, view: int) -> tuple[float, float, float, float]:
+        """Left, right, top and bottom of what is shown of a slice, from its upper left corner."""
+        across, down = (axis for axis in range(3) if axis != view)
+        width, height = self.extent_mm(view)
+        if self.frame is None:
+            return 0.0, width, 0.0, height
+        (left, right), (first, last) = self.frame[across], self.frame[down]
+        top, bottom = (first, last) if view == AXIAL else (self.scan.shape[down] - last, self.scan.shape[down] - first)
+        step_across, step_down = self.spacing_mm[across], self.spacing_mm[down]
+        return left * step_across, right * step_across, top * step_down, bottom * step_down
 
     def fullest(self, view: int) -> int:
         """The slice of a view with the most paint, the middle one where there is none."""
@@ -162,6 +178,8 @@ def build_scene(
     if hidden is not None and not outlines:
         kinds = np.where(hidden, 0, kinds)
     axial = _axial_positions(kinds != 0, slices)
+    is_ct = shown.ndim == 3 and _is_ct(shown[:, :, axial])
+    is_image = volume.unit != "mm"
     return Scene(
         scan=shown,
         kinds=kinds,
@@ -169,13 +187,28 @@ def build_scene(
         names=legend,
         spacing_mm=tuple(round(step, 6) for step in volume.spacing_mm),
         affine=volume.affine,
-        limits=options.window or _intensity_limits(shown[:, :, axial]),
+        limits=options.window or (_SOFT_TISSUE_HU if is_ct else _intensity_limits(shown[:, :, axial])),
         contour=options.contour,
         axial=axial,
         unit=volume.unit,
         outlines=outlines,
         ignored=hidden,
+        borders=[] if real is None or outlines else _borders(real, options),
+        values="colours" if shown.ndim == 4 else "HU" if is_ct else "grey",
+        frame=None if is_image else body_frame(shown, kinds, is_ct),
     )
+
+
+def _borders(truth: npt.NDArray[Any], options: RenderOptions) -> list[Outline]:
+    """Return the structures of a truth, where there are several."""
+    values = np.unique(truth[truth != 0]).tolist()
+    if len(values) < 2:
+        return []
+    colours = cycle(PALETTES[options.palette].labels)
+    return [
+        Outline(colour, options.names.get(value, f"label {value}"), truth == value, None)
+        for colour, value in zip(colours, values, strict=False)
+    ]
 
 
 def _outlines(labels: npt.NDArray[Any], truth: npt.NDArray[Any] | None, options: RenderOptions) -> list[Outline]:
@@ -231,13 +264,17 @@ def _agreement_kinds(
     return kinds, colours[:shown], legend[:shown]
 
 
+def _is_ct(array: npt.NDArray[Any]) -> bool:
+    """Tell by the lowest values: only air in HU lies so low."""
+    finite = array[np.isfinite(array)] if array.dtype.kind == "f" else array
+    return finite.size > 0 and float(np.percentile(finite, _PERCENTILES[0])) < _AIR_HU
+
+
 def _intensity_limits(array: npt.NDArray[Any]) -> tuple[float, float]:
     finite = array[np.isfinite(array)] if array.dtype.kind == "f" else array
     if finite.size == 0:
         return 0.0, 1.0
     low, high = (float(value) for value in np.percentile(finite, _PERCENTILES))
-    if low < _AIR_HU:
-        return _SOFT_TISSUE_HU
     return (low, high) if low < high else (low, low + 1.0)
 
 
