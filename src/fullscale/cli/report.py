@@ -65,6 +65,12 @@ def overlay(
         str | None, typer.Option(help="What is hatched: a label value of the truth, or a mask that is 0 there.")
     ] = None,
     colours: Colours = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Another mask of the scan, beside the first; NAME=MASK names its column.", show_default=False
+        ),
+    ] = None,
     slices: Annotated[int, typer.Option(help="Axial slices to show.", min=1)] = 6,
     view: Annotated[
         Literal["sheet", "axial", "coronal", "sagittal"], typer.Option(help="A contact sheet, or one slice alone.")
@@ -88,6 +94,7 @@ def overlay(
     from fullscale.reporting.figures import require_picture_name, save_figure
     from fullscale.reporting.overlay import overlay_figure, slice_figure
     from fullscale.reporting.scene import AXIAL, CORONAL, SAGITTAL, RenderOptions
+    from fullscale.reporting.side_by_side import side_by_side_figure
 
     require_picture_name(output)
     if at is not None and view == "sheet":
@@ -97,7 +104,10 @@ def overlay(
     options = RenderOptions(_window(window), names, palette, contour, members)
     hidden = None if ignore is None or ignore.isdecimal() else Path(ignore)
     table = parse_table(colours)
-    with claimed([output], [scan, mask, truth, hidden], "overlay", overwrite):
+    if compare and view != "sheet":
+        raise UsageError(f"--compare draws axial slices beside each other, --view {view} a slice alone: leave one out")
+    others = _named_masks(mask, compare or [])
+    with claimed([output], [scan, mask, truth, hidden, *others.values()], "overlay", overwrite):
         given = only_scan(scan)
         source = given.source
         shown = read_shown(source)
@@ -113,7 +123,10 @@ def overlay(
         ignored = _ignored(found if real is None else real, None if hidden is None else read(hidden), ignore)
         if scheme is not None:
             found, real = scheme.keep(found), None if real is None else scheme.keep(real)
-        if view == "sheet":
+        if compare:
+            masks = {name: read(path) if scheme is None else scheme.keep(read(path)) for name, path in others.items()}
+            figure = side_by_side_figure(shown, masks, real, options, slices, title=given.name, ignored=ignored)
+        elif view == "sheet":
             figure = overlay_figure(shown, found, real, options, slices, title=given.name, ignored=ignored)
         else:
             axis = {"axial": AXIAL, "coronal": CORONAL, "sagittal": SAGITTAL}[view]
@@ -123,6 +136,23 @@ def overlay(
         print_json({"picture": str(output)})
     else:
         print_line(str(output))
+
+
+def _named_masks(mask: Path, others: list[str]) -> dict[str, Path]:
+    """Name the masks of a comparison: as is given, else by their files or, where these are called alike, folders."""
+    from fullscale.data.volume_files import volume_stem
+    from fullscale.errors import UsageError
+
+    given = [("", mask)]
+    for text in others:
+        name, named, path = text.partition("=")
+        given.append((name, Path(path)) if named and not Path(text).exists() else ("", Path(text)))
+    paths = [path for _, path in given]
+    alike = len({path.name for path in paths}) < len(paths)
+    names = [name or (path.absolute().parent.name if alike else volume_stem(path)) for name, path in given]
+    if len(set(names)) < len(names):
+        raise UsageError(f"two masks are called {max(names, key=names.count)!r}: name them, as --compare NAME=MASK")
+    return dict(zip(names, paths, strict=True))
 
 
 def _ignored(labels: Volume, hidden: Volume | None, ignore: str | None) -> Volume | None:

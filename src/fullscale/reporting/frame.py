@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ AIR_HU = -300.0
 """Below it is air, as far as it lies outside of the body."""
 
 Frame = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
-"""First and last voxel but one that are shown, along each axis."""
+"""Along each axis, the first voxel that is shown and the first one after it that is not."""
 
 _LOW, _HIGH, _DARK = 1, 99, 0.08
 """Where values have no unit: darker than this share of the way between two percentiles is what surrounds the body."""
@@ -40,6 +41,14 @@ def body_frame(scan: npt.NDArray[Any], painted: npt.NDArray[Any], is_ct: bool) -
     low = min(low, 0)  # a scan without air has a dark tissue as its darkest
     body = grey > (AIR_HU if is_ct else low + _DARK * (high - low))
     first, second, third = (_along(body, painted, axis, steps[axis]) for axis in range(3))
+    return first, second, third
+
+
+def joined(frames: Sequence[Frame]) -> Frame:
+    """Return the smallest frame that holds all."""
+    first, second, third = (
+        (min(frame[axis][0] for frame in frames), max(frame[axis][1] for frame in frames)) for axis in range(3)
+    )
     return first, second, third
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _FILL = 0.35
 _LINE, _FINE_LINE = 1.0, 0.5
 """Widths of outlines in points: of a scan, and of an image, whose structures may be a few pixels wide."""
-_TILE_INCHES = 3.0
+TILE_INCHES = 3.0
 _HATCH, _HATCH_OPACITY = "////", 0.4
 
 
@@ -91,42 +91,42 @@ def slice_figure(
     """
     scene = build_scene(scan, mask, truth, options or RenderOptions(), 1, ignored)
     position = scene.fullest(view) if at_mm is None else scene.nearest(view, at_mm)
-    side = 2.2 * _TILE_INCHES
-    figure, borders = _sheet(scene, side, side * _steepness(scene, view), title)
-    _draw_slice(figure.add_subplot(figure.add_gridspec(1, 1, **borders)[0]), scene, view, position, marks=())
+    side = 2.2 * TILE_INCHES
+    figure, borders = start_sheet(scene, side, side * steepness(scene, view), title)
+    draw_slice(figure.add_subplot(figure.add_gridspec(1, 1, **borders)[0]), scene, view, position, marks=())
     return figure
 
 
 def _draw(scene: Scene, title: str | None) -> Figure:
     rows = max(2, math.isqrt(len(scene.axial) * 2 // 3))
     columns = math.ceil(len(scene.axial) / rows)
-    width, height = (columns + 1) * _TILE_INCHES, rows * _TILE_INCHES * _steepness(scene, AXIAL)
-    figure, borders = _sheet(scene, width, height, title)
+    width, height = (columns + 1) * TILE_INCHES, rows * TILE_INCHES * steepness(scene, AXIAL)
+    figure, borders = start_sheet(scene, width, height, title)
     grid = figure.add_gridspec(rows, columns + 1, wspace=0.02, hspace=0.02, **borders)
     for tile, position in enumerate(scene.axial):
-        _draw_slice(figure.add_subplot(grid[tile // columns, tile % columns]), scene, AXIAL, position, marks=())
+        draw_slice(figure.add_subplot(grid[tile // columns, tile % columns]), scene, AXIAL, position, marks=())
     for view, cell in ((CORONAL, grid[: rows // 2, columns]), (SAGITTAL, grid[rows // 2 :, columns])):
-        _draw_slice(figure.add_subplot(cell), scene, view, scene.fullest(view), marks=scene.axial)
+        draw_slice(figure.add_subplot(cell), scene, view, scene.fullest(view), marks=scene.axial)
     return figure
 
 
 def _draw_image(scene: Scene, title: str | None) -> Figure:
-    side = 2 * _TILE_INCHES
-    figure, borders = _sheet(scene, 2 * side, side * _steepness(scene, AXIAL), title)
+    side = 2 * TILE_INCHES
+    figure, borders = start_sheet(scene, 2 * side, side * steepness(scene, AXIAL), title)
     grid = figure.add_gridspec(1, 2, wspace=0.01, **borders)
     bare = replace(scene, kinds=np.zeros_like(scene.kinds), outlines=[], borders=[], ignored=None)
     for column, shown in enumerate((bare, scene)):
-        _draw_slice(figure.add_subplot(grid[0, column]), shown, AXIAL, 0, marks=())
+        draw_slice(figure.add_subplot(grid[0, column]), shown, AXIAL, 0, marks=())
     return figure
 
 
-def _steepness(scene: Scene, view: int) -> float:
+def steepness(scene: Scene, view: int) -> float:
     """Height of a tile over its width: that of what is shown, within reason."""
     left, right, top, bottom = scene.shown_mm(view)
     return min(1.6, max(0.6, (bottom - top) / (right - left)))
 
 
-def _sheet(scene: Scene, width: float, height: float, title: str | None) -> tuple[Figure, dict[str, float]]:
+def start_sheet(scene: Scene, width: float, height: float, title: str | None) -> tuple[Figure, dict[str, float]]:
     """Start a figure with room for pictures of so many inches between its title and its legend; give their borders."""
     names = [name for _, name in _named(scene)]
     in_a_row = max(1, int(10 * width / (6 + max(map(len, [*names, ""])))))
@@ -140,7 +140,7 @@ def _sheet(scene: Scene, width: float, height: float, title: str | None) -> tupl
     return figure, {"left": 0.004, "right": 0.996, "bottom": bottom / full, "top": 1 - top / full}
 
 
-def _draw_slice(axes: Axes, scene: Scene, view: int, position: int, marks: Sequence[int]) -> None:
+def draw_slice(axes: Axes, scene: Scene, view: int, position: int, marks: Sequence[int]) -> None:
     """Draw one slice; marks at the edge of a coronal or a sagittal one show where the axial ones are."""
     grey, kinds = (_upright(array, view, position) for array in (scene.scan, scene.kinds))
     width, height = scene.extent_mm(view)
