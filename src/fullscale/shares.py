@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,19 +39,25 @@ def remember_request(folder: Path, command: str, asked: Mapping[str, Any], overw
                 "shares the same, choose another place with -o, or begin again with --overwrite"
             )
         return
-    write_json(file, content)
+    write_json(file, {"asked": content, "digest": _digest(content)})
 
 
 def read_request(folder: Path) -> dict[str, Any]:
     """Read what the shares of a command were asked.
 
     Raises:
-        DataError: it is not there, or cannot be read.
+        DataError: it is not there, cannot be read, or is not what was written.
     """
     content = read_json(folder / _FILE, "the request of the shares")
-    if not isinstance(content, dict) or "command" not in content:
-        raise DataError(f"{folder / _FILE}: names no command; give the command with --shard again")
-    return content
+    whole = isinstance(content, dict) and isinstance(content.get("asked"), dict)
+    if not whole or content.get("digest") != _digest(content["asked"]):
+        raise DataError(f"{folder / _FILE}: has changed since it was written; give the command with --overwrite again")
+    asked: dict[str, Any] = content["asked"]
+    return asked
+
+
+def _digest(asked: Mapping[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(asked, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def requests_in(output: Path) -> list[Path]:

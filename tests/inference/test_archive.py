@@ -193,6 +193,13 @@ def test_the_command_tells_status_forecast_and_what_is_missing(
     assert (out / "results.csv").read_text() == "mine"
     assert fullscale("gather", out, "--overwrite").returncode == 0
     assert fullscale(*command, "--shard", "2/1").returncode == 2
+    [source] = (out / ".ledger").glob("source-*.json")
+    for damaged in ("[1, 2]", "{}", '{"source": 1, "model": 2, "cases": -1}', '{"source": "nowhere'):
+        source.write_text(damaged)
+        for verb in ("status", "gather"):
+            refused = fullscale(verb, out)
+            assert refused.returncode == 3, refused.stderr
+            assert source.name in refused.stderr
 
 
 def test_a_hundred_thousand_entries_are_listed_in_seconds(tmp_path: Path, request_for: ArchiveRequest) -> None:

@@ -107,6 +107,15 @@ def test_masks_that_a_share_did_not_write_are_left_alone(
     assert (out / "phantom_000.nii.gz").read_bytes() == b"someone's"
     assert fullscale(*command, "--overwrite").returncode == 0
     assert fullscale("gather", out).returncode == 0
+    for request in out.glob(".*/request.json"):
+        whole = request.read_text()
+        for damaged in ("[]", "{}", whole.replace("test", "nothing"), whole.replace("null", "5"), whole[:-9]):
+            request.write_text(damaged)
+            refused = fullscale("gather", out)
+            assert refused.returncode == 3, refused.stderr
+            assert str(request) in refused.stderr
+        request.write_text(whole)
+    assert fullscale("gather", out).returncode == 0
 
 
 @pytest.mark.parametrize("option", ["--against", "--anonymise"])

@@ -16,6 +16,7 @@ from fullscale.text import counted
 
 if TYPE_CHECKING:
     from fullscale.data.dicom.web import Query
+    from fullscale.inference.archive import Listing
     from fullscale.inference.attempt import ArchiveRequest, EntryResult
     from fullscale.work.cluster import Workers
     from fullscale.work.ledger import Ledger
@@ -96,8 +97,8 @@ def status(output: Output, json: Json = False) -> None:
 
     ledger, listings = Ledger(output), read_listings(output)
     require_run(output, ledger, listings)
-    counts, known = ledger.counts(), [one["cases"] for one in listings]
-    listed = sum(known) if known and None not in known else None
+    counts, known = ledger.counts(), [one.cases for one in listings]
+    listed = None if not known or None in known else sum(filter(None, known))
     left = None if listed is None else ledger.left(listed)
     forecast = None if not left else ledger.forecast(left)
     failures = {row.case: {"tries": row.tries, "line": row.line} for row in ledger.of_state("failed")}
@@ -119,7 +120,7 @@ def status(output: Output, json: Json = False) -> None:
         print_line(forecast.describe())
 
 
-def require_run(output: Path, ledger: Ledger, listings: Sequence[dict[str, Any]]) -> None:
+def require_run(output: Path, ledger: Ledger, listings: Sequence[Listing]) -> None:
     """Refuse a folder that no command worked on an archive for.
 
     Raises:

@@ -15,7 +15,8 @@ from dataclasses import asdict, replace
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+
+from pydantic import BaseModel, ConfigDict, NonNegativeInt
 
 from fullscale.data.dicom.headers import is_dicom_file
 from fullscale.data.dicom.store import is_hidden, is_zip
@@ -23,7 +24,7 @@ from fullscale.data.dicom.web import NO_IMAGES, Query, is_url
 from fullscale.data.identity import digest_of
 from fullscale.data.read import stem_of
 from fullscale.data.volume_files import volume_suffix
-from fullscale.documents import read_json
+from fullscale.documents import read_model
 from fullscale.errors import DataError, UsageError
 from fullscale.files import safe_name, write_json
 from fullscale.inference.attempt import (
@@ -48,6 +49,22 @@ from fullscale.work.shard import Shard
 _log = logging.getLogger(__name__)
 _MANY = 1 << 20
 """Cases that an archive is taken to have, where processes are chosen by their number."""
+
+
+class Listing(BaseModel):
+    """A source of an archive run.
+
+    Attributes:
+        source: a folder, a list, a scan or a query.
+        model: that it was given to.
+        cases: how many it holds, once that is known.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: str
+    model: Path
+    cases: NonNegativeInt | None
 
 
 def predict_archive(
@@ -193,8 +210,8 @@ def _remember_listing(request: ArchiveRequest, source: Path | Query, listed: int
     file = request.output / FOLDER / f"source-{digest_of(name)}.json"
     if listed is None and file.exists():
         return
-    content = {"source": name, "cases": listed, "model": str(request.model.path.absolute())}
-    write_json(file, content)
+    listing = Listing(source=name, cases=listed, model=request.model.path.absolute())
+    write_json(file, listing.model_dump(mode="json"))
 
 
 def _report_killed(entry: Entry, output: Path, line: str) -> None:
@@ -204,9 +221,14 @@ def _report_killed(entry: Entry, output: Path, line: str) -> None:
         write_row(output, replace(row, state="failed", tries=TRIES, line=line))
 
 
-def read_listings(output: Path) -> list[dict[str, Any]]:
-    """Read the sources of an archive run: `source`, `model` and, once it is known, `cases` of each."""
-    return [read_json(file, "a source of an archive") for file in sorted((output / FOLDER).glob("source-*.json"))]
+def read_listings(output: Path) -> list[Listing]:
+    """Read what is known of the sources of an archive run.
+
+    Raises:
+        DataError: a file is damaged.
+    """
+    files = sorted((output / FOLDER).glob("source-*.json"))
+    return [read_model(file, Listing, "a source of an archive") for file in files]
 
 
 def missing_cases(output: Path, ledger: Ledger) -> list[str]:
@@ -216,8 +238,8 @@ def missing_cases(output: Path, ledger: Ledger) -> list[str]:
         DataError: a source is not there any more, or cannot be read.
     """
     listings = read_listings(output)
-    model = ModelRequest(Path(listings[0]["model"]), "cpu") if listings else ModelRequest(output)
-    sources = [source_of(one["source"]) for one in listings]
+    model = ModelRequest(listings[0].model, "cpu") if listings else ModelRequest(output)
+    sources = [source_of(one.source) for one in listings]
     found = find_entries(sources, ArchiveRequest(model, output), ledger)
     return sorted(one.name for one in found if not _has_ended(one.earlier, output))
 
