@@ -58,6 +58,10 @@ def written(scan: Volume, path: Path) -> pydicom.Dataset:
         ("PatientSize", "DS", "1,75", "PatientSize (0010,1020) '1,75'"),
         ("StudyID", "SH", "much longer than sixteen", "StudyID (0020,0010) 'much longer than sixteen'"),
         ("AccessionNumber", "SH", "x" * 80, f"AccessionNumber (0008,0050) '{'x' * 40}...'"),
+        ("PatientSex", "CS", "U", "PatientSex (0010,0040) 'U'"),
+        ("PatientSex", "CS", "m", "PatientSex (0010,0040) 'm'"),
+        ("PatientIdentityRemoved", "CS", "PARTLY", "PatientIdentityRemoved (0012,0062) 'PARTLY'"),
+        ("SmokingStatus", "CS", "FORMER", "SmokingStatus (0010,21A0) 'FORMER'"),
         ("PatientID", "LO", "y" * 70, "PatientID (0010,0020) (withheld)"),
     ],
 )

@@ -30,6 +30,15 @@ _STUDY_ID = 0x00200010
 _PLAIN_TEXT = ("AE", "AS", "CS", "DA", "DS", "DT", "IS", "TM")
 """Representations that are plain ASCII, judged by the bytes of the file."""
 _TEXT = ("LO", "LT", "PN", "SH", "ST", "UC", "UT")
+_ENUMERATED = {
+    "PatientSex": ("M", "F", "O"),
+    "PatientSexNeutered": ("ALTERED", "UNALTERED"),
+    "PatientIdentityRemoved": ("YES", "NO"),
+    "QualityControlSubject": ("YES", "NO"),
+    "SmokingStatus": ("YES", "NO", "UNKNOWN"),
+    "LongitudinalTemporalInformationModified": ("UNMODIFIED", "MODIFIED", "REMOVED"),
+}
+"""Attributes that have no other values: DICOM PS3.3, C.7.1.1, C.7.1.4, C.7.2.2 and C.12.1."""
 _LENGTHS = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 _WITHHELD = (
     "PatientName",
@@ -100,8 +109,13 @@ def _problem(dataset: Dataset, tag: BaseTag, raw: DataElement | RawDataElement |
             return None
     except Exception as error:
         return _shown(content.decode("latin-1") if isinstance(content, bytes) else one_line(error))
-    wrong = [text for text in texts if not _is_valid(element.VR, text.strip())]
+    allowed = _ENUMERATED.get(keyword_for_tag(tag))
+    wrong = [text for text in texts if not _is_valid(element.VR, text.strip()) or not _is_known(text.strip(), allowed)]
     return _shown(wrong[0]) if wrong else None
+
+
+def _is_known(text: str, allowed: tuple[str, ...] | None) -> bool:
+    return not text or allowed is None or text in allowed
 
 
 def _is_valid(vr: str, text: str) -> bool:
