@@ -14,13 +14,15 @@ import pytest
 from fullscale.data.volume_files import read_volume
 from fullscale.errors import OutputError, UsageError
 from fullscale.inference import attempt
-from fullscale.inference.archive import find_entries, missing_cases, predict_archive
+from fullscale.inference.archive import missing_cases, predict_archive
 from fullscale.inference.attempt import ArchiveRequest, Entry, EntryResult, ModelRequest
+from fullscale.inference.entries import find_entries
 from fullscale.inference.naming import OutputOptions
 from fullscale.inference.predictor import Predictor
 from fullscale.work.ledger import TRIES, Ledger, Row, write_row
 from fullscale.work.shard import Shard
 from tests.conftest import Command
+from tests.dicom_slices import slice_hu, slice_position, write_slice
 
 
 @pytest.fixture
@@ -161,12 +163,31 @@ def test_names_and_places_that_cannot_be_kept_apart_are_refused(archive: Path, r
         segment(archive, replace(request_for, output=archive / "one" / "out"))
 
 
-def test_loose_dicom_slices_are_no_archive(tmp_path: Path, request_for: ArchiveRequest) -> None:
-    from tests.dicom_slices import write_series
+def test_loose_dicom_slices_are_put_together_by_their_study(
+    archive: Path, tmp_path: Path, request_for: ArchiveRequest, fullscale: Command, trained_run: Path
+) -> None:
+    for study in ("1.2.7", "1.2.8"):
+        of = {"StudyInstanceUID": study, "SeriesInstanceUID": f"{study}.1"}
+        for k in range(5):
+            write_slice(archive / f"{study}-{k}", slice_hu(k + len(study)), slice_position(k), **of)
+    found = segment(archive, request_for)
+    assert {name: result.error for name, result in found.items()} == dict.fromkeys(
+        ("one", "file", "two", "1.2.7", "1.2.8")
+    )
+    assert {"1.2.7.nii.gz", "1.2.8.nii.gz"} < set(masks(request_for.output))
+    assert all(result.earlier for result in segment(archive, request_for).values())
+    assert missing_cases(request_for.output, Ledger(request_for.output)) == []
+    (archive / "1.2.8-4").write_bytes((archive / "1.2.8-4").read_bytes()[:300])  # damaged: a case that says so
+    damaged = segment(archive, request_for)
+    assert "1.2.8-4" in str(damaged["1.2.8-4"].error)
+    one_by_one = fullscale("predict", trained_run, *sorted(archive.glob("1.2.7-*")), "-o", tmp_path / "x", "--archive")
+    assert (one_by_one.returncode, "5 DICOM files" in one_by_one.stderr) == (2, True)
 
-    write_series(tmp_path / "series")
-    with pytest.raises(UsageError, match="lies loose in the archive"):
-        segment(tmp_path / "series", request_for)
+
+def test_an_archive_without_a_case_is_refused(fullscale: Command, trained_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = fullscale("predict", trained_run, tmp_path / "empty", "-o", tmp_path / "out", "--archive")
+    assert (done.returncode, "holds no series or scan" in done.stderr) == (3, True)
 
 
 def test_the_command_tells_status_forecast_and_what_is_missing(

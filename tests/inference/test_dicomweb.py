@@ -15,8 +15,9 @@ import pytest
 
 from fullscale.data.dicom import web
 from fullscale.data.dicom.web import Query, RemoteSeries
-from fullscale.inference.archive import find_entries, predict_archive
+from fullscale.inference.archive import predict_archive
 from fullscale.inference.attempt import ArchiveRequest, EntryResult, ModelRequest
+from fullscale.inference.entries import find_entries
 from fullscale.work.ledger import Ledger
 from tests.conftest import Command
 from tests.dicom_slices import write_series, write_slice
@@ -104,7 +105,7 @@ def test_the_series_of_a_server_are_an_archive(
     monkeypatch.setattr(RemoteSeries, "fetch", lambda series, _: told.append(series.series))
     again = fullscale(*command)
     assert (again.returncode, told) == (0, [])
-    assert "5 cases were done already" in again.stderr
+    assert "done already: 5 cases" in again.stderr
     assert masks(out) == masks(local)
 
 
@@ -124,6 +125,10 @@ def test_one_study_or_series_alone_and_what_came_in_since(
     scout = fullscale(*head, f"{server.url}/studies/1.2.0/series/8.1", "-o", out, "--device", "cpu")
     assert (scout.returncode, "8.1.nii.gz" in masks(out)) == (0, True)  # it was named itself
     assert ".writing-" not in scout.stderr
+    by_uid = ("--series", "1.2.3.1", "-o", tmp_path / "by uid", "--device", "cpu")
+    assert fullscale(*head, server.url, *by_uid).returncode == 0
+    assert set(masks(tmp_path / "by uid")) == {"1.2.3.1.nii.gz"}
+    assert fullscale("gather", tmp_path / "by uid").returncode == 0
     none = fullscale(*head, f"{server.url}/studies?ModalitiesInStudy=MR", "-o", tmp_path / "none", "--device", "cpu")
     assert none.returncode == 3
     assert "holds no series or scan" in none.stderr

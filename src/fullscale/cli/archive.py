@@ -16,8 +16,8 @@ from fullscale.text import counted
 
 if TYPE_CHECKING:
     from fullscale.data.dicom.web import Query
-    from fullscale.inference.archive import Listing
     from fullscale.inference.attempt import ArchiveRequest, EntryResult
+    from fullscale.inference.entries import Listing
     from fullscale.work.cluster import Workers
     from fullscale.work.ledger import Ledger
 
@@ -37,7 +37,8 @@ def segment_archive(
 ) -> None:
     """Segment an archive, or a share of it; with `first`, so many cases that are not done yet, and a forecast."""
     from fullscale.errors import PartialFailure
-    from fullscale.inference.archive import find_entries, predict_archive
+    from fullscale.inference.archive import predict_archive
+    from fullscale.inference.entries import find_entries
     from fullscale.work.ledger import Ledger
     from fullscale.work.shard import Shard
 
@@ -92,7 +93,7 @@ def _print_forecast(ledger: Ledger, listed: int) -> None:
 
 def status(output: Output, json: Json = False) -> None:
     """Say how far an archive run is, at any time and from any machine that sees its folder."""
-    from fullscale.inference.archive import read_listings
+    from fullscale.inference.entries import read_listings
     from fullscale.work.ledger import Ledger
 
     ledger, listings = Ledger(output), read_listings(output)

@@ -37,7 +37,7 @@ def gather(
     command writes. Exit code 4 where something is missing.
     """
     from fullscale.errors import PartialFailure
-    from fullscale.inference.archive import read_listings
+    from fullscale.inference.entries import read_listings
     from fullscale.shares import read_request, requests_in
 
     requests = [(folder, read_request(folder)) for folder in requests_in(output)]
@@ -65,8 +65,9 @@ def _gather_archive(output: Path, overwrite: bool) -> Gathered:
     """Write results.csv of the masks of an archive."""
     from fullscale.cli.archive import require_run
     from fullscale.files import write_text
-    from fullscale.inference.archive import missing_cases, read_listings
+    from fullscale.inference.archive import missing_cases
     from fullscale.inference.attempt import restored
+    from fullscale.inference.entries import read_listings
     from fullscale.outputs import claimed
     from fullscale.work.ledger import Ledger
 

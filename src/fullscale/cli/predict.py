@@ -89,9 +89,9 @@ def predict(
     """
     from fullscale.data.dicom.stack import DicomReadOptions
     from fullscale.errors import PartialFailure, UsageError
-    from fullscale.inference.archive import source_of
     from fullscale.inference.attempt import ArchiveRequest, ModelRequest
     from fullscale.inference.batch import find_scans, predict_scans
+    from fullscale.inference.entries import source_of
     from fullscale.inference.naming import OutputOptions, planned_copies, planned_outputs
     from fullscale.outputs import claimed
 
