@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 # One process a core; a worker that is done takes tests from another.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
-.PHONY: help venv demo fmt lint types check quick test all faults gpu map clean
+.PHONY: help venv demo fmt lint types check quick test all faults gpu map docs clean
 
 help:
 	@echo "make venv   set up .venv with the pinned versions"
@@ -17,6 +17,7 @@ help:
 	@echo "make faults kill, fill disks, break files, and count (an hour; KILLS=5 FILES=10 SCANS=40 for a short one)"
 	@echo "make gpu    on a GPU: its tests and the benchmarks in 2D and 3D, in under ten minutes, into benchmarks/"
 	@echo "make fmt    format the code"
+	@echo "make docs   build the documentation as a site, into site/; needs no network"
 	@echo "make map    write docs/architecture.svg and the list of files in architecture.md"
 
 venv: $(READY)
@@ -68,5 +69,8 @@ gpu: venv
 map: venv
 	$(BIN)/python docs/draw_map.py
 
+docs: venv
+	$(BIN)/python docs/site/build.py site
+
 clean:
-	rm -rf demo build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf demo site build .mypy_cache .ruff_cache .pytest_cache .hypothesis
