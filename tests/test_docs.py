@@ -18,6 +18,7 @@ from tests.words import read_by_the_command
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
+PYTHON = ROOT / "docs" / "how-to" / "python.md"
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 BLOCK = re.compile(r"^(?:    |#   )(fullscale .*(?:(?<=\\)\n.*)*)", re.MULTILINE)
 INLINE = re.compile(r"`(fullscale [^`]+)`")
@@ -27,18 +28,18 @@ def name_of(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-def test_the_network_snippet_of_the_readme_runs() -> None:
-    snippets = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def test_the_network_snippet_runs() -> None:
+    snippets = re.findall(r"```python\n(.*?)```", PYTHON.read_text(), re.DOTALL)
     [network] = [snippet for snippet in snippets if "UNet3Plus" in snippet]
     names: dict[str, object] = {}
     exec(network.replace("classes=2)", "classes=2, width=8, skip_channels=8)"), names)
     assert names["logits"].shape == (2, 2, 96, 100)  # type: ignore[attr-defined]
 
 
-def test_the_scan_snippet_of_the_readme_runs(
+def test_the_scan_snippet_runs(
     trained_run: Path, phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    snippets = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    snippets = re.findall(r"```python\n(.*?)```", PYTHON.read_text(), re.DOTALL)
     [scan] = [snippet for snippet in snippets if "Predictor" in snippet]
     (tmp_path / "scan.nii.gz").symlink_to(phantoms / "imagesTs" / "phantom_006.nii.gz")
     (tmp_path / "run").symlink_to(trained_run)
@@ -144,11 +145,13 @@ def test_every_option_that_the_prose_names_exists(page: Path) -> None:
     assert named <= options(get_command(app)), sorted(named - options(get_command(app)))
 
 
-def test_every_verb_of_the_readme_exists_and_every_verb_is_in_it() -> None:
-    text = (ROOT / "README.md").read_text()
+def test_every_verb_that_a_page_names_exists_and_every_verb_is_on_its_page() -> None:
     verbs = {item.name for item in (*app.registered_commands, *app.registered_groups)}
-    written = set(re.findall(r"(?:^    |`)fullscale ([a-z-]+)", text, re.MULTILINE))
-    assert written == verbs
+    written = {
+        page: set(re.findall(r"(?:^    |`)fullscale ([a-z-]+)", page.read_text(), re.MULTILINE)) for page in PAGES
+    }
+    assert all(named <= verbs for named in written.values())
+    assert written[ROOT / "docs" / "commands.md"] == verbs
 
 
 def test_the_map_names_every_file_once_and_is_drawn_from_the_source() -> None:

@@ -23,19 +23,19 @@ sys.path.insert(0, str(HERE))
 from reference import commands_page, python_page, settings_page  # noqa: E402
 
 TREE = {
-    "Start": ["readme", "how-to/images", "how-to/channels"],
+    "Start": ["readme", "why", "how-to/images", "how-to/channels"],
     "How to": [
         *("how-to/train", "how-to/predict", "how-to/report", "how-to/compare", "how-to/unknown", "how-to/dicom"),
-        *("how-to/archive", "how-to/privacy", "how-to/plugins"),
+        *("how-to/archive", "how-to/privacy", "how-to/plugins", "how-to/python"),
     ],
-    "Reference": ["reference/commands", "reference/settings", "reference/python", "data-sets"],
+    "Reference": ["commands", "reference/commands", "reference/settings", "reference/python", "data-sets"],
     "Explanation": ["coordinates", "performance", "results", "reliability", "architecture", "decisions/index", "log"],
     "Project": ["contributing", "changelog"],
 }
 """What stands in the margin. A page that it does not name fails the build."""
 
 _MOVED = {"README.md": "readme.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
-_LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)#\s]*)(#[^)]*)?\)")
+_LINK = re.compile(r"\[([^\]]*)\]\(([^)#\s]*)(#[^)]*)?\)")
 
 
 def build(output: Path) -> int:

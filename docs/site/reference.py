@@ -18,7 +18,12 @@ def commands_page() -> str:
     """Describe every command with its arguments and options."""
     group = get_command(app)
     assert isinstance(group, TyperGroup)
-    parts = ["# Commands", "", "Each command explains itself with `--help`; this page says the same.", ""]
+    parts = [
+        "# Commands and their options",
+        "",
+        "Each command explains itself with `--help`; this page says the same.",
+        "",
+    ]
     for name, command in _commands(group, "fullscale"):
         parts += _command(name, command)
     return "\n".join(parts)
