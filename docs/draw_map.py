@@ -23,6 +23,7 @@ ROOMS = {
     "registry": "plug-ins by name",
     "extras": "optional libraries",
     "progress": "done, total, item",
+    "ending": "how work is told to end",
     "temporary": "left by a crash, swept",
     "config": "settings: schema, reading",
     "files": "atomic writes, locks",

@@ -8,27 +8,40 @@ from pathlib import Path
 import pytest
 import yaml
 
+from fullscale.cli.stop import PREEMPTED, TERMINATED
 from tests.conftest import Command
 
 DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
 
 
+def run_script(script: Path, folder: Path, **programs: str) -> subprocess.CompletedProcess[str]:
+    """Run a script with programs that only say what they were given; `srun` runs what follows its options."""
+    said = {"fullscale": 'echo "$@"', "scontrol": 'echo scontrol "$@"'}
+    started = {"srun": 'while [ "${1#-}" != "$1" ]; do shift; done; exec "$@"'}
+    for name, text in (said | started | programs).items():
+        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / name).chmod(0o755)
+    environment = {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "8", "SLURM_JOB_ID": "77"}
+    environment["PATH"] = f"{folder}{os.pathsep}{os.environ['PATH']}"
+    command = ["bash", script, "first place", "second", "third"]
+    return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
+
+
 @pytest.mark.parametrize("script", sorted(DEPLOY.glob("*.sh")), ids=lambda p: p.name)
 def test_a_script_parses_and_starts_a_command(script: Path, tmp_path: Path) -> None:
-    """With a `fullscale` that only says what it was given."""
-    (tmp_path / "fullscale").write_text('#!/bin/sh\necho "$@"\n')
-    (tmp_path / "fullscale").chmod(0o755)
-    environment = {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "8"}
-    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
-    command = ["bash", script, "first place", "second", "third"]
-    done = subprocess.run(
-        command, env=os.environ | environment | {"PATH": path}, capture_output=True, text=True, check=True
-    )
+    done = run_script(script, tmp_path)
+    assert done.returncode == 0, done.stderr
     wanted = {
         "slurm-predict.sh": "predict first place second -o third --shard 3/8 --jobs 1",
         "slurm-train.sh": "train first place -o second --fold 3 third",
     }
     assert done.stdout.strip() == wanted[script.name]
+
+
+@pytest.mark.parametrize(("code", "queued"), [(PREEMPTED, ["scontrol requeue 77"]), (TERMINATED, []), (1, []), (0, [])])
+def test_a_training_is_queued_again_where_its_exit_code_says_so(code: int, queued: list[str], tmp_path: Path) -> None:
+    done = run_script(DEPLOY / "slurm-train.sh", tmp_path, fullscale=f"exit {code}")
+    assert (done.returncode, done.stdout.splitlines()) == (code, queued)
 
 
 def test_the_shares_of_the_job_are_those_of_its_command() -> None:

@@ -13,6 +13,7 @@ FLOOR = {
     "registry": 0,
     "extras": 0,
     "progress": 0,
+    "ending": 0,
     "temporary": 0,
     "config": 1,
     "files": 1,
@@ -68,6 +69,7 @@ HOME = {
 WITHOUT_TORCH = (
     "errors",
     "text",
+    "ending",
     "documents",
     "registry",
     "inputs",

@@ -56,7 +56,7 @@ class FoldFolder:
 
     @property
     def last_checkpoint(self) -> Path:
-        """The newest epoch, from which training goes on."""
+        """The newest state, from which training goes on: an epoch, or a place within one."""
         return self.path / "last.ckpt"
 
     @property
@@ -91,7 +91,7 @@ class FoldFolder:
 
     @property
     def has_begun(self) -> bool:
-        """Whether it has finished an epoch."""
+        """Whether it has written a checkpoint."""
         return self.last_checkpoint.is_file()
 
     @property
@@ -179,7 +179,7 @@ class RunFolder:
         return sorted(named, key=lambda fold: (fold.name == ALL, len(fold.name), fold.name))
 
     def begun(self) -> list[FoldFolder]:
-        """List the folds that have finished an epoch, or all of them."""
+        """List the folds that have written a checkpoint."""
         return [fold for fold in self.folds() if fold.has_begun]
 
     def scored(self) -> list[FoldFolder]:

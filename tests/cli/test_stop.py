@@ -97,3 +97,63 @@ def test_a_signal_that_comes_while_the_command_loads(sent: signal.Signals, tmp_p
     _, errors = process.communicate(timeout=60)
     code, word = ENDINGS[sent]
     assert (process.returncode, errors) == (code, f"fullscale: {word}\n")
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGUSR1], ids=lambda sent: sent.name)
+def test_while_the_end_is_postponed_a_signal_is_only_noted(
+    sent: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noted = []
+
+    def work(stop: stopping.Stop) -> None:
+        with stop.postponed():
+            signal.raise_signal(sent)
+            signal.raise_signal(signal.SIGTERM)  # again, from the process that started this one
+            noted.append(stop.asked)
+
+    with pytest.raises(SystemExit) as ended, stopped_by_signals() as stop:
+        work(stop)
+    code, word = ENDINGS[sent]
+    assert (noted, ended.value.code, capsys.readouterr().err) == ([sent], code, f"fullscale: {word}\n")
+
+
+def test_ctrl_c_is_not_postponed_and_neither_is_a_signal_that_comes_again_much_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done = []
+
+    def work(stop: stopping.Stop, *signals: signal.Signals) -> None:
+        with stop.postponed():
+            for sent in signals:
+                signal.raise_signal(sent)
+            done.append(signals)
+
+    with pytest.raises(SystemExit) as ended, stopped_by_signals() as stop:
+        work(stop, signal.SIGUSR1, signal.SIGINT)
+    assert (done, ended.value.code) == ([], 130)
+    for number in ENDINGS:
+        signal.signal(number, signal.default_int_handler)
+    monkeypatch.setattr(stopping, "POSTPONED_PATIENCE_S", 0.0)
+    with pytest.raises(SystemExit) as ended, stopped_by_signals() as stop:
+        work(stop, signal.SIGUSR1, signal.SIGTERM)
+    assert (done, ended.value.code) == ([], 75)
+
+
+def test_an_error_of_postponed_work_is_told_as_one_and_a_helper_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(stop: stopping.Stop) -> None:
+        with stop.postponed():
+            signal.raise_signal(signal.SIGTERM)
+            raise ValueError("of its own")
+
+    with pytest.raises(ValueError, match="of its own"), stopped_by_signals() as stop:
+        fail(stop)
+    for number in ENDINGS:
+        signal.signal(number, signal.default_int_handler)
+
+    def end_silently(stop: stopping.Stop) -> None:
+        stop.silent = True
+        signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(SystemExit), stopped_by_signals() as stop:
+        end_silently(stop)
+    assert capsys.readouterr().err == ""

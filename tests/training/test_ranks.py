@@ -132,7 +132,7 @@ def test_two_processes_do_what_one_does_with_the_same_global_batch(
             assert float(other["train_loss"]) == pytest.approx(float(one["train_loss"]), rel=1e-5)  # six digits
     for name, values in weights[0].items():
         for other in weights[1:]:
-            assert abs(values - other[name]).max() < 1e-9, name
+            assert abs(values - other[name]).max() < 1e-12, name
 
 
 @pytest.mark.slow

@@ -54,7 +54,7 @@ def run(stop: Stop) -> None:
     """Run the command; an error becomes one line on standard error and its exit code, unless a signal stopped it."""
     try:
         with status_on_stderr():
-            app(prog_name="fullscale")
+            app(prog_name="fullscale", obj=stop)
     except BaseException as error:
         if stop.told is None:
             _explain(error)

@@ -14,6 +14,7 @@ from fullscale.cli.options import Anonymise, Dask, Json, TrainingsShard
 from fullscale.cli.progress import progress_bar
 from fullscale.cli.shares import Gathered, print_share, refuse_with_share
 from fullscale.cli.show import print_json, print_status, print_summary, table
+from fullscale.cli.stop import Stop
 from fullscale.errors import FullscaleError
 from fullscale.progress import Progress, ignore
 from fullscale.runfolder import ALL, RunFolder
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 
 def train(
+    context: typer.Context,
     data: Annotated[Path, typer.Argument(help="Folder of labelled scans, or a CSV or JSON list.", show_default=False)],
     settings: Annotated[
         list[str] | None,
@@ -75,7 +77,8 @@ def train(
     if shard is not None:
         refuse_with_share({"--anonymise": anonymise}, "train all folds by one command")
     run = output or Path("runs") / safe_name(find_dataset(data).name)
-    with _processes(None if apart else chosen) as (group, progress):
+    stop: Stop = context.obj
+    with _processes(None if apart else chosen, stop) as (group, progress):
         request = TrainRequest(
             data=data,
             run=run,
@@ -88,6 +91,7 @@ def train(
             anonymise=anonymise,
             progress=progress,
             group=group,
+            ending=stop,
         )
         if apart:
             _train_apart(request, jobs if dask is None else Cluster.parse(dask, jobs), shard, json)
@@ -145,13 +149,14 @@ def gather_folds(asked: dict[str, Any], folder: Path, overwrite: bool, json: boo
 
 
 @contextmanager
-def _processes(config: Config | None) -> Iterator[tuple[Group, Progress]]:
+def _processes(config: Config | None, stop: Stop) -> Iterator[tuple[Group, Progress]]:
     """Join the processes that train together, and show how far they are.
 
     All but the first one are silent, unless they know of an error alone.
 
     Args:
         config: tells on how many devices; None where each training is of one process.
+        stop: what ends them all is said by the first one.
     """
     from fullscale.inference.runtimes.torch import choose_device
     from fullscale.training.group import ALONE, RankLost, join
@@ -162,6 +167,7 @@ def _processes(config: Config | None) -> Iterator[tuple[Group, Progress]]:
             yield ALONE, progress
         return
     ranks = Ranks.of_environment()
+    stop.silent = ranks.rank > 0
     if ranks.rank:
         logging.getLogger("fullscale").setLevel(logging.ERROR)
     shown = nullcontext(ignore) if ranks.rank else progress_bar("training")

@@ -139,6 +139,9 @@ class TrainerConfig(Section):
         None, gt=0, lt=1, description="decay of averaged weights, such as 0.99, which are validated and handed over"
     )
     compile: bool = Field(False, description="torch.compile the network")
+    checkpoint_minutes: PositiveFloat = Field(
+        10, description="write a checkpoint within an epoch too, where the last one is so many minutes old"
+    )
     seed: int = Field(0, ge=0, description="reaches Python, NumPy, torch and every worker")
     deterministic: bool = Field(False, description="the same weights twice on one machine, at some cost in speed")
     validation_cases: PositiveInt | None = Field(

@@ -11,7 +11,7 @@ import numpy as np
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from fullscale.config.schema import OptimizerConfig, TrainerConfig
-from fullscale.training.checkpoints import read_checkpoint
+from fullscale.training.checkpoints import is_validated, read_checkpoint
 from fullscale.training.clock import NOTHING, Cost, LoaderTimes
 from fullscale.training.group import ALONE, Group
 from fullscale.training.optimizers import learning_rate
@@ -59,10 +59,10 @@ class Budget(lightning.Callback):
         return min(1.0, max(by_steps, by_time))
 
     def spent_in(self, checkpoint: Path) -> bool:
-        """Whether the run that wrote `checkpoint` had spent this budget."""
+        """Whether the run that wrote `checkpoint` had spent this budget, and had validated what it trained."""
         state = read_checkpoint(checkpoint)
         self.load_state_dict(state["callbacks"][self.state_key])
-        return self.progress(state["global_step"]) >= 1
+        return self.progress(state["global_step"]) >= 1 and is_validated(state)
 
     def on_train_start(self, *_: Any) -> None:
         """Start the clock."""
@@ -70,7 +70,7 @@ class Budget(lightning.Callback):
 
     def on_train_batch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Set the learning rate of this step."""
-        progress = self.group.largest(self.progress(trainer.global_step))
+        progress = self._progress_of_all(trainer.global_step)
         rate = learning_rate(self.config) * self._factor(trainer.global_step, progress)
         for group in trainer.optimizers[0].param_groups:
             group["lr"] = rate
@@ -80,7 +80,11 @@ class Budget(lightning.Callback):
     ) -> None:
         """Ask for the end once the budget is spent; all processes agree."""
         del module, outputs
-        trainer.should_stop = self.group.largest(self.progress(trainer.global_step)) >= 1
+        trainer.should_stop = self._progress_of_all(trainer.global_step) >= 1
+
+    def on_validation_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Ask for the end where validation has spent the rest, or a run goes on with nothing but validation left."""
+        trainer.should_stop = self._progress_of_all(trainer.global_step) >= 1
 
     def state_dict(self) -> dict[str, Any]:
         """The seconds spent."""
@@ -89,6 +93,11 @@ class Budget(lightning.Callback):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint; one without processor time was written before a budget could be one of it."""
         self.earlier = Cost(float(state["elapsed_s"]), float(state.get("processor_s", 0.0)), 0.0)
+
+    def _progress_of_all(self, step: int) -> float:
+        """Return the progress by the clock that is furthest; steps are the same everywhere."""
+        progress = self.progress(step)
+        return self.group.largest(progress) if self.max_seconds else progress
 
     def _factor(self, step: int, progress: float) -> float:
         warmup = min(1.0, (step + 1) / (self.config.warmup_steps + 1))

@@ -1,8 +1,10 @@
-"""Where a run stands, as files: `last.ckpt` is the newest epoch, `best.ckpt` the one with the highest Dice.
+"""Where a run stands, as files: `last.ckpt` is the newest state, `best.ckpt` the epoch with the highest Dice.
 
-One write makes both true. `last.ckpt` is written beside its place, synced and renamed, and it carries the best score
-and its epoch, its own included. `best.ckpt` is a second name of that file. A run that is killed between the two finds
-out when it goes on, and gives the second name then.
+`last.ckpt` is written after each validation, and within an epoch every few minutes or when the end is asked for.
+
+One write makes all of it true. `last.ckpt` is written beside its place, synced and renamed, and it carries the best
+score and its epoch, its own included. `best.ckpt` is a second name of that file. A run that is killed between the two
+finds out when it goes on, and gives the second name then.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +24,7 @@ import numpy as np
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
 
+from fullscale.ending import UNASKED, Ending
 from fullscale.errors import DataError, FullscaleError
 from fullscale.files import atomic_path, for_library
 from fullscale.networks.state_dicts import load_torch_file
@@ -113,8 +117,26 @@ class AtomicCheckpoints(CheckpointIO):
         Path(path).unlink(missing_ok=True)
 
 
+def is_validated(state: Mapping[str, Any]) -> bool:
+    """Tell a checkpoint of a whole epoch from one within an epoch, or between its last step and its validation."""
+    kept = state["callbacks"].get(Checkpoints.__qualname__, {})
+    return bool(kept.get("validated", True))  # 0.1 wrote no others
+
+
+class Interrupted(Exception):
+    """Training was asked to end, and the checkpoint is written.
+
+    Attributes:
+        asked: number of the signal.
+    """
+
+    def __init__(self, asked: int) -> None:
+        super().__init__(asked)
+        self.asked = asked
+
+
 class Checkpoints(lightning.Callback):
-    """Writes a checkpoint after each validation, and keeps the best.
+    """Writes a checkpoint after each validation and every few minutes, and keeps the best epoch.
 
     Its state is the best epoch and its score, and the state of every random generator of every process, so that
     dropout goes on as it would have. It must be the last callback that a validation calls: what others do after it is
@@ -123,11 +145,19 @@ class Checkpoints(lightning.Callback):
     Args:
         fold: where the checkpoints lie.
         group: the processes that train together.
+        every_s: age of the last checkpoint at which one is written within an epoch.
+        ending: who may ask to end; then a checkpoint is written, and `Interrupted` raised.
     """
 
-    def __init__(self, fold: FoldFolder, group: Group = ALONE) -> None:
+    def __init__(
+        self, fold: FoldFolder, group: Group = ALONE, every_s: float = float("inf"), ending: Ending = UNASKED
+    ) -> None:
         self.fold = fold
         self.group = group
+        self.every_s = every_s
+        self.ending = ending
+        self.written_s = 0.0
+        self.validated = True
         self.best_epoch: int | None = None
         self.best_score = float("-inf")
         self.generators: list[dict[str, Any]] = []
@@ -135,9 +165,31 @@ class Checkpoints(lightning.Callback):
 
     def on_train_start(self, *_: Any) -> None:
         """Let the generators go on where the checkpoint left them."""
-        self.has_begun = True
+        self.has_begun, self.written_s = True, time.monotonic()
         if self.generators:
             _set_generators(self.generators[min(self.group.ranks.rank, len(self.generators) - 1)])
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Write the state within an epoch where it is due or asked for; after the last step, see below."""
+        is_last = trainer.should_stop or trainer.fit_loop.batch_idx + 1 >= trainer.num_training_batches
+        if not is_last:
+            self._write_if_due(trainer)
+
+    def on_validation_start(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Write the state before validation where it is due. An end that is asked for waits for a callback below."""
+        if self.group.largest(self._is_due()):
+            self._write(trainer, validated=False)
+
+    def end_validation_if_asked(self, trainer: lightning.Trainer) -> None:
+        """Write the state before validation, and end, where that was asked for during validation.
+
+        Raises:
+            Interrupted: it was.
+        """
+        asked = int(self.group.largest(self.ending.asked))
+        if asked:
+            self._write(trainer, validated=False)
+            raise Interrupted(asked)
 
     def on_validation_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Write the epoch."""
@@ -145,14 +197,34 @@ class Checkpoints(lightning.Callback):
         score = self.group.largest(float(trainer.callback_metrics.get(SCORE, float("-inf"))))
         if self.best_epoch is None or score > self.best_score:
             self.best_epoch, self.best_score = trainer.current_epoch, score
-        trainer.save_checkpoint(self.fold.last_checkpoint, weights_only=False)
+        self._write(trainer, validated=True)
         if trainer.is_global_zero and self.best_epoch == trainer.current_epoch:
             _give_second_name(self.fold.last_checkpoint, self.fold.best_checkpoint)
 
     def state_dict(self) -> dict[str, Any]:
         """What goes into the checkpoint."""
         generators = self.group.gather(_generators())
-        return {"best_epoch": self.best_epoch, "best_score": self.best_score, "generators": generators}
+        best = {"best_epoch": self.best_epoch, "best_score": self.best_score}
+        return best | {"validated": self.validated, "generators": generators}
+
+    def on_save_checkpoint(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Tell Lightning whether a validation is to follow when this checkpoint is gone on from.
+
+        It decides by its counters of validated batches: one that is begun and not completed means that the validation
+        is to be run from its beginning. After a validation that was run so, it would count one too many for ever.
+        """
+        del trainer, module
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]
+        begun, done = (progress["total"]["ready"],) * 2 if self.validated else (1, 0)
+        counts = {"ready": begun, "started": begun, "processed": done, "completed": done}
+        progress |= {"total": counts, "current": dict(counts)}
+
+    @property
+    def state_key(self) -> str:
+        """The name of its state in a checkpoint."""
+        return type(self).__qualname__
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint."""
@@ -170,8 +242,40 @@ class Checkpoints(lightning.Callback):
             return
         state = read_checkpoint(last)
         kept = state["callbacks"].get(self.state_key)
-        if kept is not None and kept["best_epoch"] == state["epoch"] and not (best.exists() and best.samefile(last)):
+        is_best = kept is not None and kept["best_epoch"] == state["epoch"] and is_validated(state)
+        if is_best and not (best.exists() and best.samefile(last)):
             _give_second_name(last, best)
+
+    def _is_due(self) -> bool:
+        return time.monotonic() - self.written_s >= self.every_s
+
+    def _write_if_due(self, trainer: lightning.Trainer) -> None:
+        # One number for both questions: a signal's is larger than that of what is due.
+        wish = self.group.largest(self.ending.asked or self._is_due() / 2)
+        if wish:
+            self._write(trainer, validated=False)
+        if wish >= 1:
+            raise Interrupted(int(wish))
+
+    def _write(self, trainer: lightning.Trainer, validated: bool) -> None:
+        self.validated = validated
+        trainer.save_checkpoint(self.fold.last_checkpoint, weights_only=False)
+        self.written_s = time.monotonic()
+
+
+class EndOfValidation(lightning.Callback):
+    """Comes before all callbacks that take the scores of a validation for whole.
+
+    Args:
+        kept: writes the checkpoint.
+    """
+
+    def __init__(self, kept: Checkpoints) -> None:
+        self.kept = kept
+
+    def on_validation_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """End where that was asked for; cases were left out then."""
+        self.kept.end_validation_if_asked(trainer)
 
 
 def _give_second_name(last: Path, best: Path) -> None:

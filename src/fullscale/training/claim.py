@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 CHANGEABLE = (
     *("trainer.max_minutes", "trainer.max_epochs", "trainer.device", "trainer.devices", "trainer.validation_cases"),
-    "data.workers",
+    *("trainer.checkpoint_minutes", "data.workers"),
 )
-"""Settings that may differ when a run goes on: how long, on which machine, and what is looked at on the way."""
+"""Settings that may differ when a run goes on: how long, on which machine, and what is looked at or kept on the way."""
 
 
 _OWN_KEYS = ("root", "used", "digests", "initial_weights")

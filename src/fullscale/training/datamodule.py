@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+import threading
 from typing import Any
 
 import lightning
@@ -12,6 +16,17 @@ from torch.utils.data import DataLoader
 
 from fullscale.training.clock import LoaderTimes
 from fullscale.views.crops import CropDataset, CropSampler
+
+
+class _ResumedLoader(DataLoader[tuple[Tensor, ...]]):
+    """A loader that Lightning need not warn of where it goes on within an epoch: its sampler is told the place."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """It has none of its own."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take nothing."""
 
 
 class SegmentationData(lightning.LightningDataModule):
@@ -51,7 +66,7 @@ class SegmentationData(lightning.LightningDataModule):
         if self.trainer is not None:  # before Lightning tells the epoch, processes of the loader take first batches
             done = self.trainer.fit_loop.batch_idx + 1
             sampler.go_on(self.trainer.current_epoch, self.batch_size * done)
-        return DataLoader(
+        return _ResumedLoader(
             self.crops,
             batch_size=self.batch_size,
             sampler=sampler,
@@ -80,5 +95,21 @@ class SegmentationData(lightning.LightningDataModule):
 
 
 def _start_worker(_: Any) -> None:
+    _leave_signals_to_the_parent()
     # Plain tensors are all that is needed, and MONAI's annotated ones cost a third more time.
     monai.data.set_track_meta(False)
+
+
+def _leave_signals_to_the_parent() -> None:
+    """Heed SIGTERM from the training process alone: a scheduler sends it to all, and the step needs its crops."""
+    if sys.platform != "linux":
+        return
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_end_with_the_parent, daemon=True).start()
+
+
+def _end_with_the_parent() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import lightning
 import torch
@@ -14,17 +17,18 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 
 from fullscale.config.schema import Config
+from fullscale.ending import Ending
 from fullscale.inference.runtimes.torch import choose_device
 from fullscale.losses.ms_ssim import MSSSIMLoss
-from fullscale.progress import Progress
 from fullscale.runfolder import ALL, FoldFolder
 from fullscale.training.averaging import averaged_weights
 from fullscale.training.budget import Budget
-from fullscale.training.checkpoints import AtomicCheckpoints, Checkpoints, going_on
+from fullscale.training.checkpoints import AtomicCheckpoints, Checkpoints, EndOfValidation, Interrupted, going_on
 from fullscale.training.datamodule import SegmentationData
-from fullscale.training.group import ALONE, Environment, Group
+from fullscale.training.group import Environment, Group
 from fullscale.training.history import History, Steps
 from fullscale.training.module import SegmentationModule
+from fullscale.training.request import TrainRequest
 from fullscale.work.machine import has_bf16
 
 FULL = "32-true"
@@ -38,8 +42,7 @@ def fit(
     config: Config,
     module: SegmentationModule,
     data: SegmentationData,
-    progress: Progress,
-    group: Group = ALONE,
+    request: TrainRequest,
 ) -> Path:
     """Train until the budget is spent, from the last checkpoint if there is one.
 
@@ -48,8 +51,7 @@ def fit(
         config: with every value filled in.
         module: the network and its loss.
         data: what it is trained on.
-        progress: told of each step.
-        group: the processes that train together.
+        request: who trains together, is told of each step, and may ask for the end.
 
     Returns:
         The checkpoint to hand over: the best epoch, or the last where every case trains and none can choose.
@@ -57,33 +59,59 @@ def fit(
     Raises:
         DataError: the last checkpoint is damaged.
         FullscaleError: the loss became NaN; the last checkpoint is kept.
-        KeyboardInterrupt: Ctrl-C.
+        KeyboardInterrupt: Ctrl-C, or the end was asked for, and a checkpoint is written.
     """
-    budget, kept = Budget(config.trainer, config.optimizer, data.times, group), Checkpoints(fold, group)
+    group = request.group
+    budget = Budget(config.trainer, config.optimizer, data.times, group)
+    kept = Checkpoints(fold, group, 60 * config.trainer.checkpoint_minutes, request.ending)
     last = fold.last_checkpoint
     with going_on(last, lambda: kept.has_begun or group.has_lost_one()):
         if not group.is_helper:
             kept.complete_pair()
         if not (last.is_file() and budget.spent_in(last)):
             averaging = [] if config.trainer.ema is None else [averaged_weights(config.trainer.ema)]
-            callbacks = [budget, *averaging, History(fold, budget), Steps(fold, progress), kept]
+            first = [OwnHandler(), EndOfValidation(kept)]
+            callbacks = [*first, budget, *averaging, History(fold, budget), Steps(fold, request.progress), kept]
             _say_scales(module, data.crops.patch_size)
             _say_batch(config, group)
             if config.trainer.compile:
                 module.network.compile()
             trainer = _trainer(config, fold, callbacks, module.network.spatial_dims, group)
-            _run(trainer, module, data, last if last.is_file() else None)
+            _run(trainer, module, data, last if last.is_file() else None, request.ending)
     return last if fold.name == ALL else fold.best_checkpoint
 
 
+class OwnHandler(lightning.Callback):
+    """Keeps the handler of SIGTERM that was there before Lightning's.
+
+    Lightning's passes the signal to all processes by a collective operation, in the middle of whatever they are doing.
+    """
+
+    def __init__(self) -> None:
+        self.handler = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, *_: Any) -> None:
+        """Put it back."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self.handler)
+
+
 def _run(
-    trainer: lightning.Trainer, module: SegmentationModule, data: SegmentationData, checkpoint: Path | None
+    trainer: lightning.Trainer,
+    module: SegmentationModule,
+    data: SegmentationData,
+    checkpoint: Path | None,
+    ending: Ending,
 ) -> None:
     """Train, from a checkpoint if there is one."""
     if checkpoint is not None:
         _log.info("going on from %s", checkpoint)
     try:
-        trainer.fit(module, data, ckpt_path=None if checkpoint is None else str(checkpoint), weights_only=True)
+        with ending.postponed():
+            trainer.fit(module, data, ckpt_path=None if checkpoint is None else str(checkpoint), weights_only=True)
+    except Interrupted as stopped:
+        _log.info("a checkpoint of step %d is written", trainer.global_step)
+        ending.now(stopped.asked)
     except SystemExit as stopped:  # Lightning's way to end the process on Ctrl-C; whether it ends is not ours to say
         raise KeyboardInterrupt from stopped
 

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from fullscale.data.identity import digest_of
 from fullscale.data.kept import Kept, Task, map_kept
+from fullscale.ending import UNASKED
 from fullscale.errors import DataError, OutputError, UsageError
 from fullscale.reporting.source import finished_folds, pool_folds
 from fullscale.runfolder import FoldFolder, RunFolder
@@ -58,7 +59,7 @@ def train_folds(
     folds = request.folds if shard is None else shard.dealt(request.folds)
     trainings = {fold: (f"fold {fold}", run.fold(fold)) for fold in folds}
     shared = Shared(inputs)
-    work = partial(_train, request=replace(request, progress=stop_if_unwanted), inputs=shared)
+    work = partial(_train, request=replace(request, progress=stop_if_unwanted, ending=UNASKED), inputs=shared)
     how = digest_of(request.config.model_dump_json(), *(digest.whole for digest in inputs.digests.values()))
     kept = None if shard is None else (run.path, how)
     outcomes = list(map_trainings(work, trainings, jobs, kept, [shared]))

@@ -18,7 +18,7 @@ from fullscale.progress import Progress
 from fullscale.reporting.curves import write_progress
 from fullscale.runfolder import FoldFolder
 from fullscale.training.budget import Budget
-from fullscale.training.clock import NOTHING
+from fullscale.training.clock import NOTHING, Cost
 
 _log = logging.getLogger(__name__)
 
@@ -63,20 +63,30 @@ class History(lightning.Callback):
         self.budget = budget
         self.rows: list[dict[str, float]] = []
         self.sums: dict[str, float] = {}
-        self.ended_s: list[float] = []
-        self.began = self.steps_cost = NOTHING
+        self.steps = 0
+        self.step_seconds: list[float] = []
+        self.last_ended_s: float | None = None
+        self.began = self.before = self.steps_cost = NOTHING
+
+    def on_train_start(self, *_: Any) -> None:
+        """Note what the run had cost when it went on within an epoch."""
+        self.began = self.budget.cost
 
     def on_train_epoch_start(self, *_: Any) -> None:
         """Note what the run had cost when the epoch began."""
-        self.began = self.budget.cost
+        self.began, self.before = self.budget.cost, NOTHING
 
     def on_validation_start(self, *_: Any) -> None:
         """Note what the steps of the epoch have cost."""
-        self.steps_cost = self.budget.cost.since(self.began)
+        self.steps_cost = self._spent()
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Add up what the step logged, and note when it ended."""
-        self.ended_s.append(time.monotonic())
+        """Add up what the step logged, and note how long it took."""
+        now = time.monotonic()
+        if self.last_ended_s is not None:
+            self.step_seconds.append(now - self.last_ended_s)
+        self.last_ended_s = now
+        self.steps += 1
         for name in ("loss", "presence_loss", "presence_accuracy"):
             if name in trainer.callback_metrics:
                 self.sums[name] = self.sums.get(name, 0.0) + float(trainer.callback_metrics[name])
@@ -90,11 +100,11 @@ class History(lightning.Callback):
             "elapsed_s": round(self.budget.cost.wall_s, 1),
             "processor_s": round(self.budget.cost.processor_s, 1),
             "augmentation_share": self.steps_cost.augmentation_s / max(self.steps_cost.processor_s, 1e-9),
-            "step_s": float(np.median(np.diff(self.ended_s))) if len(self.ended_s) > 1 else float("nan"),
+            "step_s": float(np.median(self.step_seconds)) if self.step_seconds else float("nan"),
             "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
         }
-        row |= {f"train_{name}": total / max(1, len(self.ended_s)) for name, total in self.sums.items()}
-        self.sums, self.ended_s = {}, []
+        row |= {f"train_{name}": total / max(1, self.steps) for name, total in self.sums.items()}
+        self.sums, self.steps, self.step_seconds, self.last_ended_s = {}, 0, [], None
         row["val_dice_mean"] = metrics["val_dice"]
         row |= {name: value for name, value in metrics.items() if name.startswith("val_dice_")}
         self.rows = [*(r for r in self.rows if r["epoch"] < row["epoch"]), row]
@@ -103,12 +113,21 @@ class History(lightning.Callback):
             _log.info("fold %s, %s", self.fold.name, _line(row))
 
     def state_dict(self) -> dict[str, Any]:
-        """All rows."""
-        return {"rows": self.rows}
+        """All rows, and what the next one is made of."""
+        epoch = {"sums": self.sums, "steps": self.steps, "step_seconds": self.step_seconds}
+        return {"rows": self.rows, "epoch": epoch | {"cost": list(self._spent())}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint."""
         self.rows = list(state["rows"])
+        if "epoch" in state:  # 0.1 wrote none within an epoch
+            epoch = state["epoch"]
+            self.sums, self.steps, self.step_seconds = epoch["sums"], epoch["steps"], epoch["step_seconds"]
+            self.before = Cost(*epoch["cost"])
+
+    def _spent(self) -> Cost:
+        """Return what the epoch has cost so far."""
+        return self.before.plus(self.budget.cost.since(self.began))
 
     def _write(self) -> None:
         text = io.StringIO()

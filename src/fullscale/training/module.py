@@ -15,6 +15,7 @@ from torch import Tensor
 from fullscale.config.schema import OptimizerConfig
 from fullscale.data.cache import PreparedCase
 from fullscale.data.labels import IGNORED, LabelScheme
+from fullscale.ending import UNASKED, Ending
 from fullscale.errors import FullscaleError
 from fullscale.inference.runtimes.torch import TorchRuntime
 from fullscale.losses.supervision import SupervisedLoss, SupervisedTerms
@@ -37,6 +38,7 @@ class SegmentationModule(lightning.LightningModule):
         view: how the network is shown a whole case.
         validation: prepared cases, told apart by their index.
         group: the processes that train together.
+        ending: who may ask to end early: then the rest of a validation is left out, and it has no scores.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class SegmentationModule(lightning.LightningModule):
         view: View,
         validation: Sequence[PreparedCase],
         group: Group = ALONE,
+        ending: Ending = UNASKED,
     ) -> None:
         super().__init__()
         two_dimensional = network.spatial_dims == 2  # a convolution on a CPU likes its channels last there
@@ -58,6 +61,7 @@ class SegmentationModule(lightning.LightningModule):
         self.view = view
         self.validation = list(validation)
         self.group = group
+        self.ending = ending
         self.dice_by_case: dict[str, list[float]] = {}
 
     def training_step(self, batch: tuple[Tensor, ...], _: int) -> Tensor:
@@ -88,7 +92,7 @@ class SegmentationModule(lightning.LightningModule):
 
         An index beyond the last case is a place that another process of several fills.
         """
-        if index >= len(self.validation):
+        if index >= len(self.validation) or self.ending.asked:
             return
         case = self.validation[index]
         runtime = TorchRuntime(self.network)
@@ -104,6 +108,8 @@ class SegmentationModule(lightning.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Average over cases; a structure that neither truth nor prediction holds in a case is not scored there."""
         everywhere = {case: dice for share in self.group.gather(self.dice_by_case) for case, dice in share.items()}
+        if len(everywhere) < len(self.validation):
+            return
         scores = np.array([everywhere[case.id] for case in self.validation], dtype=float)
         counted = (~np.isnan(scores)).sum(axis=0)
         per_structure = np.nansum(scores, axis=0) / np.maximum(counted, 1)

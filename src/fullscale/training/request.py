@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fullscale.config.schema import Config
 from fullscale.data.cache import default_cache
+from fullscale.ending import UNASKED, Ending
 from fullscale.progress import Progress, ignore
 from fullscale.training.group import ALONE, Group
 
@@ -27,6 +28,7 @@ class TrainRequest:
         anonymise: a key of case names; everything that is written calls the cases by its numbers.
         progress: told of each step of an epoch.
         group: the processes that train together, of which this is one.
+        ending: who may ask to end early, with a checkpoint.
     """
 
     data: Path
@@ -40,3 +42,4 @@ class TrainRequest:
     anonymise: Path | None = None
     progress: Progress = ignore
     group: Group = ALONE
+    ending: Ending = UNASKED

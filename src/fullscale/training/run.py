@@ -134,10 +134,10 @@ def _train_fold(job: _Job, fold: FoldFolder, split: Split) -> Summary:
     module = _module(job, card, split)
     data = _data(job, split, len(module.validation))
     if job.request.group.is_helper:
-        fit(fold, job.config, module, data, job.request.progress, job.request.group)
+        fit(fold, job.config, module, data, job.request)
         return Summary({}, {})
     with only_one(fold.path, "training"):
-        checkpoint = fit(fold, job.config, module, data, job.request.progress, job.request.group)
+        checkpoint = fit(fold, job.config, module, data, job.request)
         if not _is_done(job.run, fold, checkpoint):
             _hand_over(job.run, fold, checkpoint, module, card)
             _score(job, fold, split)
@@ -186,6 +186,7 @@ def _module(job: _Job, card: ModelCard, split: Split) -> SegmentationModule:
         view_of(card),
         [job.inputs.prepared[case] for case in split["val"]][: config.trainer.validation_cases],
         job.request.group,
+        job.request.ending,
     )
 
 

@@ -194,6 +194,7 @@ def _begin(start: Start) -> None:
     """Make a worker ready."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the process that waits for us acts on it
     if sys.platform != "win32":
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # likewise a scheduler
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _BLOCKED)  # a SIGTERM that came meanwhile ends us here
     threading.Thread(target=_end_with_parent, daemon=True).start()
     for variable in _THREADS:
