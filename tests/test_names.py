@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fullscale.data.discover import Scan
 from fullscale.data.volume_files import read_volume
 from fullscale.errors import UsageError
 from fullscale.files import LONGEST_NAME, require_inside, safe_name
 from fullscale.inference.batch import find_scans, predict_scans
-from fullscale.inference.naming import OutputOptions
+from fullscale.inference.naming import OutputOptions, planned_outputs, probability_name
 from fullscale.inference.predictor import Predictor
 from fullscale.text import printable
 from tests.conftest import Command
@@ -46,6 +47,16 @@ def test_any_other_becomes_a_plain_file_name(name: str, tmp_path: Path) -> None:
 def test_different_names_stay_different_and_a_safe_name_stays(one: str, other: str) -> None:
     assert (safe_name(one) == safe_name(other)) == (one == other) or other in (safe_name(one), one)
     assert safe_name(safe_name(one)) == safe_name(one)
+
+
+@pytest.mark.parametrize("structure", ["../../liver", "/etc/passwd", "..", "[red]a/b", "a\0b", "a\nb", ""])
+def test_the_probability_of_a_hostile_structure_lies_beside_its_mask(structure: str, tmp_path: Path) -> None:
+    scan = Scan("scan", tmp_path / "scan.nii.gz")
+    [mask, soft] = planned_outputs([scan], tmp_path / "out", OutputOptions(probabilities=True), [structure])
+    assert mask == tmp_path / "out" / "scan.nii.gz"
+    assert require_inside(mask.parent, soft).parent == mask.parent
+    assert soft.name == printable(soft.name)
+    assert soft.name == probability_name("scan", structure, ".nii.gz")
 
 
 def test_a_path_outside_the_folder_is_refused(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ FURTHER = [
 ]
 """Commands that write little, or never the same."""
 READERS = [Work("settings", ("settings",)), Work("params", ("params",))]
-WITH_WORKERS = [Work("train with workers", (*WORKS[0].words, "data.workers=1"))]
+WITH_WORKERS = [Work("train with workers", (*WORKS[0].words, "data.workers=1", "trainer.max_epochs=1"))]
 
 
 def works(*short: str) -> list[Work]:

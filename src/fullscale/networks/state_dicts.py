@@ -13,6 +13,7 @@ from fullscale.text import first_line
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 """Names under which model hubs keep the weights in a model's folder."""
+_CHUNK = 1 << 20
 
 
 def read_state_dict(path: str | Path) -> dict[str, Any]:
@@ -61,15 +62,31 @@ def load_torch_file(path: Path) -> Any:
 
     Raises:
         DataError: its archive is compressed, which `torch.save` never does, or its members share their bytes: a small
-            file could become one of any size.
+            file could become one of any size; or its bytes do not fit their checksums.
     """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-        packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
-        if packed or sum(member.file_size for member in members) > path.stat().st_size:
-            raise DataError(f"{path} holds more than its bytes, as torch.save never writes; save it again with torch")
+            packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+            if packed or sum(member.file_size for member in members) > path.stat().st_size:
+                raise DataError(
+                    f"{path} holds more than its bytes, as torch.save never writes; save it again with torch"
+                )
+            _require_whole(archive, path)
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _require_whole(archive: zipfile.ZipFile, path: Path) -> None:
+    """Hold the members of an archive against their checksums: torch itself takes damaged weights for weights."""
+    for member in archive.infolist():
+        if member.CRC == 0:  # torch.serialization.set_crc32_options(False)
+            continue
+        try:
+            with archive.open(member) as stream:
+                while stream.read(_CHUNK):
+                    pass
+        except (zipfile.BadZipFile, RuntimeError, EOFError) as error:
+            raise DataError(f"{path} is damaged: {first_line(error)}; copy it again") from error
 
 
 def _read(path: Path) -> Any:
