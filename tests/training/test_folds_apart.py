@@ -113,6 +113,7 @@ def test_folds_of_a_share_that_fail_are_tried_three_times(
 
 
 @pytest.mark.whole
+@pytest.mark.long
 def test_a_cluster_trains_the_same_and_a_training_that_kills_is_tried_three_times_and_reported(
     fullscale: Command, in_turn: Path, compared: Path, phantoms: Path, cache: Path, tmp_path: Path
 ) -> None:
