@@ -1,8 +1,11 @@
 """Templates of deploy/: they parse, and what they start is a command with these options."""
 
+import json
 import os
 import re
 import subprocess
+import tomllib
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ import yaml
 
 from fullscale.cli.stop import PREEMPTED, TERMINATED
 from tests.conftest import Command
+from tests.words import read_by_the_command
 
 DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
 
@@ -57,6 +61,42 @@ def test_the_workers_of_compose_know_their_scheduler() -> None:
     services = yaml.safe_load((DEPLOY / "docker-compose.yaml").read_text())["services"]
     assert "tcp://scheduler:8786" in services["worker"]["command"]
     assert services["scheduler"]["command"].endswith("--port 8786")
+
+
+DOCKERFILE = re.compile(
+    r"(ARG|FROM|RUN|ENV|COPY|USER|VOLUME|EXPOSE|HEALTHCHECK|STOPSIGNAL|ENTRYPOINT|CMD) \S.*", re.DOTALL
+)
+
+
+@pytest.mark.parametrize("file", sorted(DEPLOY.glob("Dockerfile*")), ids=lambda p: p.name)
+def test_a_dockerfile_is_made_of_instructions_and_its_shell_parses(file: Path) -> None:
+    lines = [line for line in file.read_text().splitlines() if not line.startswith("#")]
+    instructions = "\n".join(lines).replace("\\\n", "").splitlines()
+    assert all(DOCKERFILE.fullmatch(line) for line in instructions)
+    assert sum(line.startswith("FROM ") for line in instructions) == 1
+    for line in instructions:
+        word, _, rest = line.partition(" ")
+        if word == "RUN":
+            subprocess.run(["sh", "-n", "-c", rest], check=True)
+        if "[" in rest and word in ("ENTRYPOINT", "CMD", "HEALTHCHECK"):
+            assert all(isinstance(part, str) for part in json.loads(rest[rest.index("[") :]))
+    extras = re.findall(r"/src\[([\w,]+)\]", file.read_text())
+    declared = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(extras[0].split(",")) <= declared.keys()
+
+
+def test_the_service_of_compose_starts_with_a_token_and_keeps_its_jobs() -> None:
+    compose = yaml.safe_load((DEPLOY / "docker-compose.serve.yaml").read_text())
+    service = compose["services"]["serve"]
+    words = service["command"].split()
+    read_by_the_command(["serve", *words])
+    given = dict(pairwise(words))
+    assert given["--host"] == "0.0.0.0"
+    assert given["--token-file"] == f"/run/secrets/{service['secrets'][0]}"
+    assert f"state:{given['--state']}" in service["volumes"]
+    assert f"./data:{given['--data']}:ro" in service["volumes"]
+    assert all(port.startswith("127.0.0.1:") and port.endswith(f":{given['--port']}") for port in service["ports"])
+    assert "state" in compose["volumes"]
 
 
 def test_every_option_of_the_templates_exists(fullscale: Command) -> None:

@@ -26,6 +26,7 @@ EXTRAS = {
     "tensorboard": ("tensorboard",),
     "dask": ("distributed", "dask", "dask_jobqueue"),
     "dicomweb": ("dicomweb_client", "requests", "urllib3", "retrying"),
+    "serve": ("fastapi", "uvicorn", "python_multipart", "prometheus_client"),
 }
 """Modules that come with each extra, and with none of the plain installation."""
 
@@ -110,9 +111,10 @@ def test_the_plain_installation_trains_predicts_and_reports(plain: dict[str, str
             "PSPNet and DeepLab need segmentation_models_pytorch: pip install 'fullscale[backbones]'",
         ),
         (("export", "{run}", "-o", "{out}/model.onnx"), "pip install 'fullscale[export]'"),
+        (("serve", "{run}", "--state", "{out}/state"), "pip install 'fullscale[serve]'"),
         (("predict", "{out}/model.onnx", "{scan}", "-o", "{out}/masks"), "pip install 'fullscale[export]'"),
     ],
-    ids=["network", "export", "runtime"],
+    ids=["network", "export", "serve", "runtime"],
 )
 def test_a_command_that_needs_an_extra_says_so_in_one_line(
     plain: dict[str, str], trained_run: Path, phantoms: Path, tmp_path: Path, words: tuple[str, ...], line: str

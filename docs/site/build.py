@@ -26,7 +26,7 @@ TREE = {
     "Start": ["readme", "why", "how-to/images", "how-to/channels"],
     "How to": [
         *("how-to/train", "how-to/predict", "how-to/report", "how-to/compare", "how-to/unknown", "how-to/dicom"),
-        *("how-to/archive", "how-to/privacy", "how-to/plugins", "how-to/python"),
+        *("how-to/archive", "how-to/serve", "how-to/privacy", "how-to/plugins", "how-to/python"),
     ],
     "Reference": ["commands", "reference/commands", "reference/settings", "reference/python", "data-sets"],
     "Explanation": ["coordinates", "performance", "results", "reliability", "architecture", "decisions/index", "log"],

@@ -46,6 +46,9 @@ def page_tables(counts: dict[str, Any]) -> str:
     """Write all tables."""
     names = ["killed", "terminated", "same result", "litter"]
     lines = ["**Kills.**", *table(["command", *names], counted(parts(counts, "kill"), names))]
+    names = ["killed", "jobs", "interrupted", "ended once"]
+    rows = [[f"`{what}`", *(part[name] for name in names)] for what, part in parts(counts, "service").items()]
+    lines += ["**Kills of the service while it works on jobs.**", *table(["command", *names], rows)] if rows else []
     names = ["interrupted", "terminated", "done before", "litter"]
     rows = counted(parts(counts, "signal"), names)
     lines += ["**Ctrl-C and SIGTERM.**", *table(["command", *names], rows)] if rows else []

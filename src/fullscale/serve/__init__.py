@@ -1,0 +1,1 @@
+"""The service: models behind HTTP, with jobs that survive a restart."""
