@@ -20,6 +20,7 @@ from fullscale.export.parity import LOGIT_TOLERANCE, compare
 from fullscale.inference.runtimes.onnx import open_exported
 from fullscale.networks import list_networks, network_options
 from tests.conftest import Command, Once
+from tests.faults.damage import held_to_rights
 
 traces = pytest.mark.slow
 """A network is traced, by the test or by its fixture, which takes its time."""
@@ -160,6 +161,9 @@ def test_any_flipped_byte_of_an_exported_model_is_noticed(exported: Path, tmp_pa
         (tmp_path / "m.onnx").write_bytes(broken)
         with pytest.raises(DataError, match=r"m\.onnx has changed since it was exported"):
             open_exported(tmp_path / "m.onnx")
+    (tmp_path / "m.onnx").chmod(0)
+    with held_to_rights(), pytest.raises(DataError, match=r"^cannot read .*m\.onnx: Permission denied$"):
+        open_exported(tmp_path / "m.onnx")
 
 
 @traces

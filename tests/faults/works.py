@@ -10,8 +10,13 @@ from tests.faults.commands import filled
 from tests.faults.conftest import COMPARE
 from tests.faults.scale import LONG
 
-TRAINING = [*QUICK, "trainer.max_epochs=3", "trainer.deterministic=true", "network.classification_guided=true"]
-SCANS = 24 if LONG else 4
+TRAINING = [
+    *QUICK,
+    f"trainer.max_epochs={3 if LONG else 2}",
+    "trainer.deterministic=true",
+    "network.classification_guided=true",
+]
+SCANS = 24 if LONG else 3
 
 
 @dataclass(frozen=True)

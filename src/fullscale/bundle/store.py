@@ -198,11 +198,7 @@ def require_weights(folder: Path, card: ModelCard) -> None:
         DataError: they are missing, or their bytes have changed.
     """
     path = folder / WEIGHTS
-    try:
-        found = file_sha256(path)
-    except OSError as error:
-        raise DataError(f"cannot read the weights {path}: {one_line(error)}") from error
-    if card.weights_sha256 not in (None, found):
+    if card.weights_sha256 not in (None, file_sha256(path)):
         raise DataError(f"cannot read the weights {path}: the file has changed since it was written; copy it again")
 
 
@@ -227,9 +223,16 @@ def write_safetensors(path: Path, state: Mapping[str, Tensor], metadata: dict[st
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the SHA-256 of a file, read in pieces.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {one_line(error)}") from error
 
 
 def _load_member(folder: Path, card: EnsembleCard, name: str) -> Member:

@@ -24,7 +24,7 @@ from fullscale.reporting.source import finished_folds
 from fullscale.runfolder import FoldFolder, RunFolder
 from fullscale.shares import remember_request
 from fullscale.text import without_folders
-from fullscale.training.claim import record_inputs, require_same_data
+from fullscale.training.claim import CHANGEABLE, record_inputs, require_same_data
 from fullscale.training.folds import kept_training, map_trainings, tasks_of
 from fullscale.training.initial_weights import digests_of_paths, without_paths
 from fullscale.training.prepare import RunInputs, find_inputs_of_views, resolve, splits_of
@@ -249,7 +249,7 @@ def _claim(job: Job, inputs: Sequence[RunInputs], configs: Sequence[Config]) -> 
     file = job.output / CLAIM
     if file.is_file():
         old = without_paths(_read_claim(file), digests)
-        changed = [key for key in new if old[key] != new[key]]
+        changed = [key for key, value in _lasting(new).items() if _lasting(old)[key] != value]
         if changed:
             raise UsageError(
                 f"{job.output} compares with another {changed[0]} ({_short(old[changed[0]])}, not "
@@ -261,6 +261,16 @@ def _claim(job: Job, inputs: Sequence[RunInputs], configs: Sequence[Config]) -> 
             write_text(RunFolder(job.output).plan_of(of.plan.view.value), of.plan.model_dump_json(indent=2) + "\n")
     record_inputs(RunFolder(job.output), inputs[0])
     write_json(file, new)
+
+
+def _lasting(claim: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the settings that may differ when a comparison goes on, such as those of the machine."""
+
+    def kept(settings: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in settings.items() if key not in CHANGEABLE}
+
+    rows = [row | {"settings": kept(row["settings"])} for row in claim["rows"]]
+    return claim | {"rows": rows, "settings": kept(claim["settings"])}
 
 
 def _read_claim(file: Path) -> dict[str, Any]:
