@@ -11,7 +11,10 @@ from typing import Any
 from fullscale.documents import read_json
 from fullscale.errors import DataError, UsageError
 from fullscale.files import write_json
+from fullscale.work.ledger import Ledger
 
+MASKS = ".masks.ledger"
+"""Folder of the journals of masks that are scored by the same command; those of the scores lie beside it."""
 _FILE = "request.json"
 
 
@@ -63,3 +66,18 @@ def _digest(asked: Mapping[str, Any]) -> str:
 def requests_in(output: Path) -> list[Path]:
     """List the folders of journals in an output folder whose commands were told to share their work."""
     return sorted(file.parent for file in output.glob(f".*/{_FILE}"))
+
+
+def shared_ledgers(output: Path) -> dict[str, Ledger]:
+    """Read the ledgers of commands that share their work, each by what it is of.
+
+    Raises:
+        DataError: one cannot be read.
+    """
+    ledgers: dict[str, Ledger] = {}
+    for folder in requests_in(output):
+        command = read_request(folder)["command"]
+        if (output / MASKS).is_dir() and command == "test":
+            ledgers["masks of test"] = Ledger(output, MASKS)
+        ledgers["scores of test" if command == "test" else command] = Ledger(output, folder.name)
+    return ledgers

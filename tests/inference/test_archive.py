@@ -205,7 +205,7 @@ def test_the_command_tells_status_forecast_and_what_is_missing(
     assert fullscale(*command, "--archive", "--json").returncode == 4
     told = json.loads(fullscale("status", out, "--json").stdout)
     assert (told["listed"], told["counts"]["done"], list(told["failures"])) == (4, 3, ["bad"])
-    assert "3 of 4 cases are done, 1 failed" in fullscale("status", out).stdout
+    assert "3 of 4 are done, 1 failed" in fullscale("status", out).stdout
     assert fullscale("gather", out).returncode == 0
     rows = (out / "results.csv").read_text().splitlines()
     assert len(rows) == 1 + 4 * 2 + 1

@@ -64,6 +64,9 @@ def test_shares_of_a_test_are_joined_to_what_one_command_writes(
         fullscale(*command, "-o", shares, "--shard", f"{k}/3", "--jobs", "1")
     assert len(segmented) == len(told["missing"])
     assert len(measured) <= len(told["missing"])
+    status = fullscale("status", shares).stdout
+    assert "masks of test: 5 of an unknown number are done, 1 failed" in status
+    assert "scores of test: 5 of an unknown number are done, 0 failed" in status
     gathered = fullscale("gather", shares)
     assert gathered.returncode == 0, gathered.stderr
     assert "phantom_001" in gathered.stderr

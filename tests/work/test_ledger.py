@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fullscale.errors import OutputError
 from fullscale.work.ledger import FOLDER, Ledger, Row, write_row
+from fullscale.work.shard import Shard
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 
@@ -69,6 +70,16 @@ def test_processes_write_side_by_side(tmp_path: Path) -> None:
     assert [writer.wait(300) for writer in writers] == [0, 0, 0]
     assert {row.case for row in Ledger(tmp_path)} == {f"{n} {k}" for n in range(3) for k in range(50)}
     assert len(list((tmp_path / FOLDER).iterdir())) == 3
+
+
+def test_the_ledger_of_a_share_says_the_same_of_its_cases_and_knows_no_others(tmp_path: Path) -> None:
+    for k in range(40):
+        write_row(tmp_path, Row(f"case {k}", "begun", turn=1))
+        write_row(tmp_path, Row(f"case {k}", "done", turn=1))
+    whole = {row.case: row for row in Ledger(tmp_path)}
+    shares = [Ledger(tmp_path, wanted=Shard(k, 3).holds) for k in (1, 2, 3)]
+    assert sum(map(len, shares)) == len(whole) == 40
+    assert {row.case: row for share in shares for row in share} == whole
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

@@ -44,7 +44,8 @@ def segment_archive(
 
     print_status(request.model.load().describe())
     share = None if shard is None else Shard.parse(shard)
-    entries = find_entries(sources, request, Ledger(request.output), share)
+    known = Ledger(request.output, wanted=None if share is None else share.holds)
+    entries = find_entries(sources, request, known, share)
     if first is not None:
         entries = islice((entry for entry in entries if entry.earlier is None or entry.earlier.state != "done"), first)
     failed, earlier, found = 0, 0, []
@@ -92,24 +93,44 @@ def _print_forecast(ledger: Ledger, listed: int) -> None:
 
 
 def status(output: Output, json: Json = False) -> None:
-    """Say how far an archive run is, at any time and from any machine that sees its folder."""
+    """Say how far shared work is (--archive, --shard), at any time and from any machine that sees its folder."""
     from fullscale.inference.entries import read_listings
+    from fullscale.shares import shared_ledgers
     from fullscale.work.ledger import Ledger
 
-    ledger, listings = Ledger(output), read_listings(output)
-    require_run(output, ledger, listings)
-    counts, known = ledger.counts(), [one.cases for one in listings]
+    shares, listings = shared_ledgers(output), read_listings(output)
+    said = {what: _shown(ledger) for what, ledger in shares.items()}
+    if listings or not shares:
+        ledger = Ledger(output)
+        require_run(output, ledger, listings)
+        said["predict"] = _shown_archive(ledger, listings)
+    if json:
+        print_json(said["predict"] if list(said) == ["predict"] else said)
+        return
+    for what, shown in said.items():
+        _print_shown("" if len(said) == 1 else f"{what}: ", shown)
+
+
+def _shown(ledger: Ledger) -> dict[str, Any]:
+    """Say in plain values what a ledger says."""
+    failures = {row.case: {"tries": row.tries, "line": row.line} for row in ledger.of_state("failed")}
+    begun = sorted(row.case for row in ledger.of_state("begun"))
+    return {"listed": None, "counts": ledger.counts(), "failures": failures, "begun": begun, "forecast": None}
+
+
+def _shown_archive(ledger: Ledger, listings: Sequence[Listing]) -> dict[str, Any]:
+    known = [one.cases for one in listings]
     listed = None if not known or None in known else sum(filter(None, known))
     left = None if listed is None else ledger.left(listed)
     forecast = None if not left else ledger.forecast(left)
-    failures = {row.case: {"tries": row.tries, "line": row.line} for row in ledger.of_state("failed")}
-    begun = sorted(row.case for row in ledger.of_state("begun"))
-    if json:
-        content = {"listed": listed, "counts": counts, "failures": failures, "begun": begun}
-        print_json(content | {"forecast": None if forecast is None else vars(forecast)})
-        return
+    said = None if forecast is None else vars(forecast) | {"says": forecast.describe()}
+    return _shown(ledger) | {"listed": listed, "forecast": said}
+
+
+def _print_shown(head: str, shown: dict[str, Any]) -> None:
+    counts, failures, listed = shown["counts"], shown["failures"], shown["listed"]
     print_line(
-        f"{counts['done']} of {'an unknown number of' if listed is None else listed} cases are done, "
+        f"{head}{counts['done']} of {'an unknown number' if listed is None else listed} are done, "
         f"{counts['failed']} failed, {counts['begun']} were begun and have not ended (they are at work, or were "
         f"killed), {counts['stopped']} were stopped"
     )
@@ -117,8 +138,8 @@ def status(output: Output, json: Json = False) -> None:
         print_line(f"failed: {case} (tried {failure['tries']} times): {failure['line']}")
     if len(failures) > LISTED:
         print_line(f"{len(failures) - LISTED} more failed; --json lists all")
-    if forecast is not None:
-        print_line(forecast.describe())
+    if shown["forecast"] is not None:
+        print_line(shown["forecast"]["says"])
 
 
 def require_run(output: Path, ledger: Ledger, listings: Sequence[Listing]) -> None:

@@ -17,14 +17,12 @@ from fullscale.metrics.presence import GuidedScores
 from fullscale.progress import Progress, ignore
 from fullscale.scoring.shares import join_scores, score_share
 from fullscale.scoring.summary import Summary
+from fullscale.shares import MASKS
 from fullscale.work.cluster import Workers
 from fullscale.work.executor import Outcome, make_executor
 from fullscale.work.ledger import Ledger
 from fullscale.work.processes import Shared
 from fullscale.work.shard import Shard
-
-MASKS = ".masks.ledger"
-"""Folder of the journals of the masks; those of the scores lie beside it."""
 
 
 def score_model_share(

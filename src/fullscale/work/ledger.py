@@ -14,7 +14,7 @@ import secrets
 import time
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -113,10 +113,12 @@ class Ledger:
     Args:
         output: folder of the results.
         folder: of the journals in it.
+        wanted: tells which cases are kept, by their names; default all. A share of a million is small in memory.
     """
 
-    def __init__(self, output: Path, folder: str = FOLDER) -> None:
+    def __init__(self, output: Path, folder: str = FOLDER, wanted: Callable[[str], bool] | None = None) -> None:
         self._lines: dict[bytes, bytes] = {}
+        self._wanted = wanted
         for journal in sorted((output / folder).glob("*.log")):
             try:
                 self._add(journal.read_bytes())
@@ -130,6 +132,8 @@ class Ledger:
             if len(check) != 8 or b"%08x" % zlib.crc32(body) != check:
                 continue
             case = body.split(b"\t", 6)[5]
+            if self._wanted is not None and not self._wanted(json.loads(case)):
+                continue
             other = known.get(case)
             if other is None or _newness(line) >= _newness(other):
                 known[case] = line
