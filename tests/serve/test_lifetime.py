@@ -133,6 +133,18 @@ def test_no_process_outlives_a_service_that_is_killed(trained_run: Path, phantom
         raise AssertionError("a process is still there")
 
 
+def test_a_signal_that_was_ignored_from_the_start_stays_ignored(trained_run: Path, tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for what it starts with &
+    try:
+        with served(tmp_path / "state", f"tiny={trained_run}") as service:
+            service.process.send_signal(signal.SIGINT)
+            time.sleep(0.5)
+            assert service.client.get("/health").status_code == 200
+            assert service.stop(signal.SIGTERM) == 143
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_a_second_service_on_the_same_folder_or_port_says_so_in_one_line(
     trained_run: Path, phantoms: Path, tmp_path: Path
 ) -> None:
