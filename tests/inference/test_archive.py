@@ -188,6 +188,9 @@ def test_an_archive_without_a_case_is_refused(fullscale: Command, trained_run: P
     (tmp_path / "empty").mkdir()
     done = fullscale("predict", trained_run, tmp_path / "empty", "-o", tmp_path / "out", "--archive")
     assert (done.returncode, "holds no series or scan" in done.stderr) == (3, True)
+    wrong = fullscale("predict", trained_run, tmp_path / "none", "-o", tmp_path / "out", "--archive")
+    assert (wrong.returncode, "no such file or folder" in wrong.stderr) == (3, True)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_command_tells_status_forecast_and_what_is_missing(

@@ -11,8 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from fullscale.bundle.card import CARD, read_card
+from fullscale.bundle.store import single_card
 from fullscale.compare.run import CLAIM
+from fullscale.config.load import load_config
+from fullscale.ending import UNASKED
+from fullscale.scoring.summary import Summary
+from fullscale.training import folds
+from fullscale.training.request import TrainRequest
+from fullscale.work.shard import Shard
 from tests.conftest import QUICK, Command
 from tests.dask_cluster import PATIENCE_S, LocalCluster, local_cluster
 
@@ -21,7 +27,6 @@ pytestmark = pytest.mark.slow
 SETTINGS = [*QUICK, "trainer.deterministic=true", "data.folds=3"]
 ROWS = ["--networks", "unet,unet3+", "--folds", "1", "--steps-each", "2"]
 OF_A_ROW = [setting for setting in SETTINGS if "epoch" not in setting]
-Path_or_text = Path | str
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +47,9 @@ def compared(fullscale: Command, phantoms: Path, cache: Path, tmp_path_factory: 
 
 def same_run(one: Path, other: Path, folds: Sequence[str] = ("fold_0", "fold_1")) -> None:
     """Weights, masks and scores are equal; cards name the time of day."""
-    for name in (*(f"{fold}/bundle" for fold in folds),):
-        weights = [read_card(run / name / CARD).weights_sha256 for run in (one, other)]  # type: ignore[union-attr]
-        assert weights[0] == weights[1]
     for fold in folds:
+        weights = [single_card(run / fold / "bundle").weights_sha256 for run in (one, other)]
+        assert weights[0] == weights[1]
         masks = [{p.name: p.read_bytes() for p in (run / fold / "validation").glob("*.nii.gz")} for run in (one, other)]
         assert masks[0] == masks[1]
         assert masks[0]
@@ -110,6 +114,19 @@ def test_folds_of_a_share_that_fail_are_tried_three_times(
         assert "failed: fold 0: " in done.stderr
     begun = b"".join(log.read_bytes() for log in (run / ".ledger").glob("*.log")).count(b"\tbegun\t")
     assert begun == 3
+
+
+def test_a_share_hears_who_asks_it_to_end(
+    phantoms: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[TrainRequest] = []
+    monkeypatch.setattr(folds, "train", lambda request, _: heard.append(request))
+    monkeypatch.setattr(folds, "read_summary", lambda _: Summary({}, {}))
+    ending = type(UNASKED)()
+    config = load_config(None, SETTINGS)
+    request = TrainRequest(phantoms, tmp_path / "run", ("0", "1"), config, cache=cache, ending=ending)
+    folds.train_folds(request, 1, Shard(2, 2))
+    assert [(one.folds, one.ending is ending) for one in heard] == [(("1",), True)]
 
 
 @pytest.mark.whole

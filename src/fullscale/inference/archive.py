@@ -61,14 +61,21 @@ def predict_archive(
     if jobs is None and choose_device(request.model.device).type != "cpu":
         jobs = 1
     how = _how(request)
-    remember_holds(request.output, how, request.model.load().card.scheme.as_dict())  # for evaluate
     segment = partial(segment_entry, request=request, how=how)
     with make_executor(choose_workers(jobs, _MANY)) as executor:
-        for outcome in map_cases(executor, segment, entries, progress, attrgetter("name")):
+        for outcome in map_cases(executor, segment, _noted(entries, request, how), progress, attrgetter("name")):
             failure = outcome.failure()
             if isinstance(outcome.error, Killed):
                 _report_killed(outcome.item, request.output, str(failure))
             yield EntryResult(outcome.name, error=failure) if failure is not None else outcome.result()
+
+
+def _noted(entries: Iterable[Entry], request: ArchiveRequest, how: str) -> Iterator[Entry]:
+    """Write down what the masks will hold, for evaluate, once there is a case."""
+    for number, entry in enumerate(entries):
+        if number == 0:
+            remember_holds(request.output, how, request.model.load().card.scheme.as_dict())
+        yield entry
 
 
 def _report_killed(entry: Entry, output: Path, line: str) -> None:

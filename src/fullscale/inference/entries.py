@@ -72,10 +72,11 @@ def find_entries(
     for source in sources:
         if isinstance(source, Path) and request.output.resolve().is_relative_to(source.resolve()):
             raise UsageError(f"{request.output} lies in the archive {source}; choose an output folder elsewhere")
-        _remember_listing(request, source, None)
         listed = 0
         for name, found in _listed(source, request):
             listed += 1
+            if listed == 1:  # before that, it may be a wrong path, which leaves no trace
+                _remember_listing(request, source, None)
             place = place_of(found)
             clash = taken.setdefault(safe_name(name).casefold(), place)  # some file systems do not tell A from a
             if clash != place:
@@ -83,7 +84,8 @@ def find_entries(
                 name = path.name if path.name != name else f"{path.parent.name}_{name}"
             if shard.holds(name):
                 yield Entry(name, found, ledger.get(name), None if clash == place else clash)
-        _remember_listing(request, source, listed)
+        if listed:
+            _remember_listing(request, source, listed)
         of_all += listed
     if not of_all:
         raise DataError(f"{' '.join(map(str, sources))}: holds no series or scan; each entry of an archive is a case")

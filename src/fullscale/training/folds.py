@@ -59,7 +59,8 @@ def train_folds(
     folds = request.folds if shard is None else shard.dealt(request.folds)
     trainings = {fold: (f"fold {fold}", run.fold(fold)) for fold in folds}
     shared = Shared(inputs)
-    work = partial(_train, request=replace(request, progress=stop_if_unwanted, ending=UNASKED), inputs=shared)
+    ending = request.ending if jobs == 1 else UNASKED  # other processes hear their own signals
+    work = partial(_train, request=replace(request, progress=stop_if_unwanted, ending=ending), inputs=shared)
     how = digest_of(request.config.model_dump_json(), *(digest.whole for digest in inputs.digests.values()))
     kept = None if shard is None else (run.path, how)
     outcomes = list(map_trainings(work, trainings, jobs, kept, [shared]))
