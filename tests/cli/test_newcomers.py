@@ -11,7 +11,7 @@ USAGE, DATA, PARTIAL = 2, 3, 4
 VERBS = (
     *("demo", "inspect", "phantom", "plan", "prepare", "train", "settings", "predict", "evaluate", "test", "compare"),
     *("report", "overlay", "export", "import-weights", "params", "bench decoder", "bench networks", "bench memory"),
-    *("bench scan", "status", "gather"),
+    *("bench scan", "status", "gather", "serve"),
 )
 COMMANDS: dict[str, tuple[str, ...]] = {
     "inspect": ("inspect", "{bad}"),
@@ -30,13 +30,14 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "compare": ("compare", "{bad}", "--networks", "unet", "--steps-each", "1", "-o", "{out}"),
     "compare rows": ("compare", "{data}", "--rows", "{bad}", "--steps-each", "1", "-o", "{out}"),
     "report": ("report", "{bad}", "-o", "{out}"),
-    "overlay": ("overlay", "{bad}", "{mask}", "-o", "{out}"),
-    "overlay mask": ("overlay", "{scan}", "{bad}", "-o", "{out}"),
-    "overlay truth": ("overlay", "{scan}", "{mask}", "{bad}", "-o", "{out}"),
+    "overlay": ("overlay", "{bad}", "{mask}", "-o", "{out}.png"),
+    "overlay mask": ("overlay", "{scan}", "{bad}", "-o", "{out}.png"),
+    "overlay truth": ("overlay", "{scan}", "{mask}", "{bad}", "-o", "{out}.png"),
     "export": ("export", "{bad}", "-o", "{out}.onnx"),
     "import-weights": ("import-weights", "{bad}", "-o", "{out}.safetensors"),
     "status": ("status", "{bad}"),
     "gather": ("gather", "{bad}"),
+    "serve": ("serve", "{bad}", "--state", "{out}", "--port", "0"),
     "bench scan": ("bench", "scan", "{bad}", "--widths", "4"),
     "bench scan with": ("bench", "scan", "{scan}", "--model", "{bad}"),
 }
