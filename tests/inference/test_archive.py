@@ -211,6 +211,7 @@ def test_the_command_tells_status_forecast_and_what_is_missing(
     assert "3 of 4 are done, 1 failed" in fullscale("status", out).stdout
     assert fullscale("gather", out).returncode == 0
     rows = (out / "results.csv").read_text().splitlines()
+    assert str(tmp_path) not in "".join(rows)
     assert len(rows) == 1 + 4 * 2 + 1
     (out / "results.csv").write_text("mine")
     assert fullscale("gather", out).returncode == 2

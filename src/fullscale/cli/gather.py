@@ -69,6 +69,7 @@ def _gather_archive(output: Path, overwrite: bool) -> Gathered:
     from fullscale.inference.attempt import restored
     from fullscale.inference.entries import read_listings
     from fullscale.outputs import claimed
+    from fullscale.text import without_folders
     from fullscale.work.ledger import Ledger
 
     ledger = Ledger(output)
@@ -83,10 +84,11 @@ def _gather_archive(output: Path, overwrite: bool) -> Gathered:
         for result in results:
             mask = result.written[0].relative_to(output).as_posix() if result.written else ""
             sizes = result.structure_ml.items() or [("", "")]
-            ends = [result.unit, result.elapsed_s, result.error or ""]
-            table.writerows([row.case, result.scan, mask, name, size, *ends] for name, size in sizes)
+            scan, error = without_folders(result.scan), without_folders(result.error or "")  # of this machine
+            ends = [result.unit, result.elapsed_s, error]
+            table.writerows([row.case, scan, mask, name, size, *ends] for name, size in sizes)
         if not results:
-            table.writerow([row.case, "", "", "", "", "", round(row.seconds, 2), row.line])
+            table.writerow([row.case, "", "", "", "", "", round(row.seconds, 2), without_folders(row.line)])
     with claimed([output / "results.csv"], [], "gather", overwrite):
         write_text(output / "results.csv", text.getvalue())
     return Gathered([output / "results.csv"], len(rows), "cases", missing)
