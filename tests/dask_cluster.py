@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from distributed import Client
+
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_S = 240.0
 """For a busy machine."""
@@ -74,6 +76,8 @@ def local_cluster(folder: Path, workers: int, frozen_after: str = "120 s") -> It
     try:
         for _ in range(workers):
             cluster.start_worker()
+        with Client(cluster.address, timeout=PATIENCE_S, set_as_default=False) as client:
+            client.wait_for_workers(workers, timeout=PATIENCE_S)
         yield cluster
     finally:
         cluster.stop()

@@ -170,6 +170,7 @@ def test_a_device_that_is_not_here() -> None:
         _ = Workload(device="cuda:7").torch_device
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("_peaks_here")
 def test_the_command_prints_tables_and_keeps_the_result(
     fullscale: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -43,7 +43,7 @@ def test_two_folders_of_equal_names_whatever_their_suffixes(tmp_path: Path):
     assert pairs(found)["2"] == ("2.jpg", "2.jpg", "2.jpg", "2.gif")
     inspection = inspect_dataset(found)
     assert inspection.errors == []
-    assert inspection.labels == {0: "background", 255: "class 255"}
+    assert inspection.labels == {0: "background", 255: "label 255"}
     assert {facts.label_ml[255] for facts in inspection.facts.values()} == {18}  # pixels
 
 

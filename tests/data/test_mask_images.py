@@ -82,7 +82,7 @@ def test_colours_are_looked_up_in_a_table(tmp_path: Path):
         expected = INSIDE * 2
         expected[0, 0] = 1
         np.testing.assert_array_equal(values(path, {"#ff0000": 2, "#00ff10": 1}), expected)
-        refusal = r"in colours \(#ff0000, #00ff10, #000000\), which no table gives a meaning.*give the data set"
+        refusal = r"in colours \(#ff0000, #00ff10, #000000\), which no table gives a meaning.*also take --colours"
         with pytest.raises(DataError, match=refusal):
             read_mask_image(path)
         with pytest.raises(DataError, match=r"1 colours that are in no table, such as #00ff10, in 1 pixels"):

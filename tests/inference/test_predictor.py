@@ -116,7 +116,7 @@ def test_damaged_bundles_are_refused_in_one_line(trained_run: Path, tmp_path: Pa
         load_bundle(cut.parent)
     gone = copy("gone") / "model.safetensors"
     gone.unlink()
-    with pytest.raises(DataError, match=r"cannot read the weights"):
+    with pytest.raises(DataError, match=r"cannot read .*model\.safetensors: No such file"):
         load_bundle(gone.parent)
     newer = copy("newer") / "model.json"
     newer.write_text(newer.read_text().replace('"format": 2', '"format": 3'))

@@ -57,6 +57,7 @@ def test_a_training_that_is_told_to_end_goes_on_where_it_was(
     assert content(whole) == content(tmp_path / "stopped")
 
 
+@pytest.mark.long
 def test_two_processes_end_together_where_one_is_told_to(
     zygote: Zygote, phantoms: Path, cache: Path, tmp_path: Path
 ) -> None:

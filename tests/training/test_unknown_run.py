@@ -129,7 +129,7 @@ def test_a_run_of_regions_is_tested_and_reported_from_the_command_line(
     reported = fullscale("report", regions_run.path, "-o", tmp_path / "report.html")
     assert reported.returncode == 0, reported.stderr
     page = (tmp_path / "report.html").read_text()
-    assert "are ignored: no score counts them" in page
+    assert "ignored in 4 cases: no score counts them" in page
     assert "data:image/png" in page
 
 

@@ -93,10 +93,12 @@ def test_workers_are_killed_and_frozen_and_the_scheduler_is_started_again(tmp_pa
             path.unlink()
 
         def kill_and_freeze() -> None:
-            os.kill(begun(tmp_path, 0)[0], signal.SIGKILL)
-            os.kill(begun(tmp_path, 1)[0], signal.SIGSTOP)
-            (tmp_path / "wait").unlink()
-            cluster.start_worker()
+            try:
+                os.kill(begun(tmp_path, 0)[0], signal.SIGKILL)
+                os.kill(begun(tmp_path, 1)[0], signal.SIGSTOP)
+            finally:  # what fails here must not leave the work waiting
+                (tmp_path / "wait").unlink()
+                cluster.start_worker()
 
         thread = meanwhile(kill_and_freeze)
         assert outcomes(cluster, tmp_path) == SERIAL
@@ -107,12 +109,14 @@ def test_workers_are_killed_and_frozen_and_the_scheduler_is_started_again(tmp_pa
             path.unlink()
 
         def start_again() -> None:
-            begun(tmp_path, 0)
-            os.kill(cluster.scheduler.pid, signal.SIGKILL)
-            cluster.scheduler.wait()
-            cluster.scheduler = cluster.start_scheduler()
-            (tmp_path / "wait").unlink()
-            cluster.start_worker()
+            try:
+                begun(tmp_path, 0)
+                os.kill(cluster.scheduler.pid, signal.SIGKILL)
+                cluster.scheduler.wait()
+                cluster.scheduler = cluster.start_scheduler()
+            finally:
+                (tmp_path / "wait").unlink()
+                cluster.start_worker()
 
         thread = meanwhile(start_again)
         assert outcomes(cluster, tmp_path) == SERIAL
