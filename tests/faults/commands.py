@@ -122,6 +122,7 @@ class Zygote:
     def close(self) -> None:
         """End the process that starts commands."""
         assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"end": True}) + "\n")  # a copy of this process may hold the pipe open
         self.process.stdin.close()
         self.process.wait(30)
 
