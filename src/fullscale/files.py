@@ -29,6 +29,15 @@ def require_no_file_in_the_way(folder: Path) -> None:
         raise UsageError(f"{there} is a file, expected a folder to write into")
 
 
+def state_of(path: Path) -> list[int]:
+    """Return size and time of a file, as JSON gives them back; empty where it is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return []
+    return [status.st_size, status.st_mtime_ns]
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`, with the same suffixes; it replaces `path` when the block ends well.

@@ -67,9 +67,7 @@ def overlay(
     colours: Colours = None,
     compare: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Another mask of the scan, beside the first; NAME=MASK names its column.", show_default=False
-        ),
+        typer.Option(help="Another mask of the scan, in a row of its own; NAME=MASK names it.", show_default=False),
     ] = None,
     slices: Annotated[int, typer.Option(help="Axial slices to show.", min=1)] = 6,
     view: Annotated[
@@ -106,8 +104,8 @@ def overlay(
     table = parse_table(colours)
     if compare and view != "sheet":
         raise UsageError(f"--compare draws axial slices beside each other, --view {view} a slice alone: leave one out")
-    others = _named_masks(mask, compare or [])
-    with claimed([output], [scan, mask, truth, hidden, *others.values()], "overlay", overwrite):
+    masks_by_name = _named_masks(mask, compare or [])
+    with claimed([output], [scan, mask, truth, hidden, *masks_by_name.values()], "overlay", overwrite):
         given = only_scan(scan)
         source = given.source
         shown = read_shown(source)
@@ -119,12 +117,14 @@ def overlay(
             require_same_grid(volume, label_map, f"{scan} and {path}")
             return label_map
 
+        def kept(label_map: Volume) -> Volume:
+            return label_map if scheme is None else scheme.keep(label_map)
+
         found, real = read(mask), None if truth is None else read(truth)
         ignored = _ignored(found if real is None else real, None if hidden is None else read(hidden), ignore)
-        if scheme is not None:
-            found, real = scheme.keep(found), None if real is None else scheme.keep(real)
+        found, real = kept(found), None if real is None else kept(real)
         if compare:
-            masks = {name: read(path) if scheme is None else scheme.keep(read(path)) for name, path in others.items()}
+            masks = {name: found if path == mask else kept(read(path)) for name, path in masks_by_name.items()}
             figure = side_by_side_figure(shown, masks, real, options, slices, title=given.name, ignored=ignored)
         elif view == "sheet":
             figure = overlay_figure(shown, found, real, options, slices, title=given.name, ignored=ignored)

@@ -25,7 +25,7 @@ from fullscale.runfolder import FoldFolder, RunFolder
 from fullscale.shares import remember_request
 from fullscale.text import without_folders
 from fullscale.training.claim import CHANGEABLE, record_inputs, require_same_data
-from fullscale.training.folds import kept_training, map_trainings, tasks_of
+from fullscale.training.folds import is_finished, kept_training, map_trainings, tasks_of
 from fullscale.training.initial_weights import digests_of_paths, without_paths
 from fullscale.training.prepare import RunInputs, find_inputs_of_views, resolve, splits_of
 from fullscale.training.request import TrainRequest
@@ -215,9 +215,8 @@ def _trainings(job: Job, outcomes: Sequence[Outcome]) -> dict[Training, tuple[st
 
 def _take_failure(outcomes: Sequence[Outcome], answer: executor.Outcome[Training, None]) -> None:
     if answer.error is not None:
-        outcomes[answer.item.row].failures[answer.item.fold] = without_folders(
-            str(answer.error)
-        )  # results are handed on
+        line = without_folders(answer.error)  # results are handed on
+        outcomes[answer.item.row].failures[answer.item.fold] = line
 
 
 def _resolve(row: Row, config: Config, plan: Plan) -> Config:
@@ -295,10 +294,8 @@ def _digest(job: Job, outcomes: Sequence[Outcome]) -> str:
 def _train(training: Training, job: Job, outcomes: Shared[list[Outcome]]) -> None:
     """Train one fold of one row, unless it has its scores already."""
     outcome = outcomes.value[training.row]
-    run, name = RunFolder(outcome.run), f"{outcome.row.name}, fold {training.fold}"
-    if run.fold(training.fold) in finished_folds(run):
-        _log.info("%s: done already", name)
-        close_run(run, outcome.inputs)
+    name = f"{outcome.row.name}, fold {training.fold}"
+    if is_finished(RunFolder(outcome.run), training.fold, outcome.inputs, name):
         return
     _log.info("%s: %s", name, job.comparison.budget)
     request = TrainRequest(

@@ -205,6 +205,12 @@ def content_files(source: Path) -> list[Path]:
     return [source, *_detached_files(source)]
 
 
+def files_of(sources: Iterable[Path]) -> list[Path]:
+    """List every file of several sources once; a source that is missing stands for itself."""
+    files = (content_files(source) if source.exists() else [source] for source in sources)
+    return list(dict.fromkeys(file for found in files for file in found))
+
+
 def _detached_files(header: Path) -> list[Path]:
     """List the files that hold the voxels of a `.mhd` or `.nhdr` header."""
     if header.suffix.lower() not in (".mhd", ".nhdr"):

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from fullscale.data.identity import content_of, digest_of
 from fullscale.errors import DataError, FullscaleError
+from fullscale.files import state_of
 from fullscale.inputs import require_no_input
 from fullscale.progress import Progress, ignore
 from fullscale.work.executor import Outcome, describe_failure, map_cases
@@ -89,7 +90,7 @@ class Kept(Generic[Item, Value]):
             self._write(row, "stopped")
             raise
         row.content["value"] = self.pack(value)
-        row.content["files"] = {self._called(path): _state(path) for path in task.writes}
+        row.content["files"] = {self._called(path): state_of(path) for path in task.writes}
         self._write(row, "done")
         return value
 
@@ -140,7 +141,7 @@ class Kept(Generic[Item, Value]):
 
     def _as_written(self, task: Task[Item], row: Row) -> bool:
         files = row.content["files"]
-        return all(_state(path) == files.get(self._called(path)) for path in task.writes)
+        return all(state_of(path) == files.get(self._called(path)) for path in task.writes)
 
     def _require_ours(self, task: Task[Item], row: Row) -> None:
         """Refuse to replace what is read, and a file that the ledger knows nothing of, or that was changed since."""
@@ -148,7 +149,7 @@ class Kept(Generic[Item, Value]):
         if before is not None and before.state in ("begun", "stopped"):
             return  # should it have been killed while it wrote, what is there is ours
         for path in task.writes:
-            if not path.exists() or _state(path) == row.content["files"].get(self._called(path)):
+            if not path.exists() or state_of(path) == row.content["files"].get(self._called(path)):
                 continue
             require_no_input([path], task.files)
             if not self.overwrite:
@@ -179,12 +180,3 @@ def map_kept(
         if isinstance(outcome.error, Killed):
             kept.report_killed(outcome.item, str(outcome.error))
         yield Outcome(outcome.item.item, outcome.name, outcome.value, outcome.error)
-
-
-def _state(path: Path) -> list[int]:
-    """Return size and time of a file; empty where it is not there."""
-    try:
-        status = path.stat()
-    except OSError:
-        return []
-    return [status.st_size, status.st_mtime_ns]

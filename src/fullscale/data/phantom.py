@@ -21,7 +21,7 @@ from scipy.spatial.transform import Rotation
 
 from fullscale.data.volume_files import write_volume
 from fullscale.errors import UsageError
-from fullscale.files import atomic_folder, atomic_path, write_json
+from fullscale.files import atomic_folder, atomic_path, require_no_file_in_the_way, write_json
 from fullscale.geometry.orientation import reorient
 from fullscale.geometry.volume import Affine, Volume
 from fullscale.temporary import sweep
@@ -204,10 +204,9 @@ def _require_own(folder: Path, replaceable: Collection[str]) -> None:
     Raises:
         UsageError: it does.
     """
+    require_no_file_in_the_way(folder)
     if not folder.exists():
         return
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is a file; choose another folder for the phantoms")
     sweep(folder)
     others = sorted(path.name for path in folder.iterdir() if path.name not in replaceable)
     if others:

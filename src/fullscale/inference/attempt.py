@@ -17,7 +17,7 @@ from fullscale.data.dicom.web import RemoteSeries
 from fullscale.data.discover import Scan
 from fullscale.data.identity import content_files, content_of, digest_of
 from fullscale.errors import DataError, FullscaleError
-from fullscale.files import safe_name
+from fullscale.files import safe_name, state_of
 from fullscale.inference.batch import Result, find_scans, predict_scans
 from fullscale.inference.naming import OutputOptions, planned_copies, planned_outputs
 from fullscale.inference.predictor import Predictor
@@ -182,7 +182,7 @@ class _Attempt:
     def masks_are_ours(self) -> bool:
         """Whether all masks that were written are there as they were."""
         files = self.row.content["files"]
-        return all(_state(self.request.output / name) == tuple(state) for name, state in files.items())
+        return all(state_of(self.request.output / name) == list(state) for name, state in files.items())
 
     def segment(self) -> EntryResult:
         """Find the scans of the entry and segment them; what lies on a server is fetched first, and removed after."""
@@ -220,7 +220,7 @@ class _Attempt:
             first = f"{failed[0].error}"
             error = first if len(results) == 1 else f"{len(failed)} of {len(results)} scans failed, such as: {first}"
         self.row.content["files"] = {
-            path.relative_to(request.output).as_posix(): _state(path)
+            path.relative_to(request.output).as_posix(): state_of(path)
             for path in planned_outputs(scans, folder, request.options, predictor.card.structures.values())
             if path.exists()
         }
@@ -235,7 +235,7 @@ class _Attempt:
         ours = self.row.content["files"]
         for path in outputs if not killed else ():
             name = path.relative_to(self.request.output).as_posix()
-            if not path.exists() or _state(path) == tuple(ours.get(name, ())):
+            if not path.exists() or state_of(path) == list(ours.get(name, ())):
                 continue
             require_no_input([path], [self.request.model.path, *self._read(scans)])
             if not self.request.overwrite:
@@ -307,19 +307,10 @@ def restored(row: Row, output: Path) -> EntryResult:
     return EntryResult(row.case, results, row.content.get("notes", []), row.line or None, earlier=True)
 
 
-def _state(path: Path) -> tuple[int, ...]:
-    """Return size and time of a file; empty where it is not there."""
-    try:
-        status = path.stat()
-    except OSError:
-        return ()
-    return status.st_size, status.st_mtime_ns
-
-
 def stamp_of(path: Path) -> tuple[tuple[int, ...], ...]:
     """Return what changes when a model is written again under the same path."""
     cards = [found for depth in ("", "*/", "*/*/") for found in sorted(path.glob(f"{depth}model.json"))]
-    return tuple(_state(file) for file in (path, *cards))
+    return tuple(tuple(state_of(file)) for file in (path, *cards))
 
 
 @cache

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 from fullscale.data.case import Case
-from fullscale.data.identity import content_files, digest_of
+from fullscale.data.identity import digest_of, files_of
 from fullscale.data.kept import Kept, Task, map_kept
 from fullscale.inference.batch import jobs_of
 from fullscale.inference.predictor import Predictor
@@ -83,13 +82,8 @@ def _tasks(test: ModelTest) -> Iterator[Task[Case]]:
     ledger = Ledger(test.folder, MASKS)
     for case in test.cases:
         mask = mask_of(case, test.folder)
-        yield Task(case, case.id, _content(case), _said(case), (mask,), ledger.get(case.id))
-
-
-def _content(case: Case) -> Sequence[Path]:
-    """List the files of scan and truth: what the gate of a network with guidance does is measured against the truth."""
-    files = (content_files(source) if source.exists() else [source] for source in case.files)
-    return list(dict.fromkeys(file for found in files for file in found))
+        content = files_of(case.files)  # the truth too: what the gate of a guided network does is measured against it
+        yield Task(case, case.id, content, _said(case), (mask,), ledger.get(case.id))
 
 
 def _said(case: Case) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-AIR_HU = -300.0
-"""Below it is air, as far as it lies outside of the body."""
+_BODY_HU = -300.0
+"""Fat is above it, and the air around the body far below."""
 
 Frame = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 """Along each axis, the first voxel that is shown and the first one after it that is not."""
@@ -39,7 +39,7 @@ def body_frame(scan: npt.NDArray[Any], painted: npt.NDArray[Any], is_ct: bool) -
     grey = np.nan_to_num(grey.mean(axis=-1) if grey.ndim == 4 else grey)
     low, high = np.percentile(grey, (_LOW, _HIGH))
     low = min(low, 0)  # a scan without air has a dark tissue as its darkest
-    body = grey > (AIR_HU if is_ct else low + _DARK * (high - low))
+    body = grey > (_BODY_HU if is_ct else low + _DARK * (high - low))
     first, second, third = (_along(body, painted, axis, steps[axis]) for axis in range(3))
     return first, second, third
 

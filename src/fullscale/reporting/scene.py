@@ -165,7 +165,7 @@ def build_scene(
     volume, labels = reorient(channels[0], "LPS"), reorient(mask, "LPS").array
     shown = volume.array if len(channels) == 1 else np.stack([reorient(c, "LPS").array for c in channels], axis=-1)
     real = None if truth is None else reorient(truth, "LPS").array
-    outlines = _outlines(labels, real, options)
+    outlines = _outlines(labels, real, options.members, options)
     colours: list[str] = []
     legend: list[str] = []
     if outlines:
@@ -178,8 +178,8 @@ def build_scene(
     if hidden is not None and not outlines:
         kinds = np.where(hidden, 0, kinds)
     axial = _axial_positions(kinds != 0, slices)
-    is_ct = shown.ndim == 3 and _is_ct(shown[:, :, axial])
-    is_image = volume.unit != "mm"
+    low, high = _intensity_limits(shown[:, :, axial])
+    is_ct = shown.ndim == 3 and low < _AIR_HU
     return Scene(
         scan=shown,
         kinds=kinds,
@@ -187,7 +187,7 @@ def build_scene(
         names=legend,
         spacing_mm=tuple(round(step, 6) for step in volume.spacing_mm),
         affine=volume.affine,
-        limits=options.window or (_SOFT_TISSUE_HU if is_ct else _intensity_limits(shown[:, :, axial])),
+        limits=options.window or (_SOFT_TISSUE_HU if is_ct else (low, high)),
         contour=options.contour,
         axial=axial,
         unit=volume.unit,
@@ -195,33 +195,30 @@ def build_scene(
         ignored=hidden,
         borders=[] if real is None or outlines else _borders(real, options),
         values="colours" if shown.ndim == 4 else "HU" if is_ct else "grey",
-        frame=None if is_image else body_frame(shown, kinds, is_ct),
+        frame=None if volume.unit != "mm" else body_frame(shown, kinds, is_ct),
     )
 
 
 def _borders(truth: npt.NDArray[Any], options: RenderOptions) -> list[Outline]:
     """Return the structures of a truth, where there are several."""
     values = np.unique(truth[truth != 0]).tolist()
-    if len(values) < 2:
-        return []
-    colours = cycle(PALETTES[options.palette].labels)
-    return [
-        Outline(colour, options.names.get(value, f"label {value}"), truth == value, None)
-        for colour, value in zip(colours, values, strict=False)
-    ]
+    return _outlines(truth, None, {value: (value,) for value in values}, options) if len(values) > 1 else []
 
 
-def _outlines(labels: npt.NDArray[Any], truth: npt.NDArray[Any] | None, options: RenderOptions) -> list[Outline]:
-    """Find the structures that overlap, in the order of their names; none where labels are exclusive."""
-    if not options.members:
-        return []
+def _outlines(
+    labels: npt.NDArray[Any],
+    truth: npt.NDArray[Any] | None,
+    members: Mapping[int, Sequence[int]],
+    options: RenderOptions,
+) -> list[Outline]:
+    """Outline structures that are made of these values, in their order, each in a colour of its own."""
     colours = cycle(PALETTES[options.palette].labels)
     return [
         Outline(
             *(colour, options.names.get(label, f"label {label}"), np.isin(labels, values)),
             None if truth is None else np.isin(truth, values),
         )
-        for colour, (label, values) in zip(colours, options.members.items(), strict=False)
+        for colour, (label, values) in zip(colours, members.items(), strict=False)
     ]
 
 
@@ -262,12 +259,6 @@ def _agreement_kinds(
     ]
     shown = 4 if wrong.any() else 3
     return kinds, colours[:shown], legend[:shown]
-
-
-def _is_ct(array: npt.NDArray[Any]) -> bool:
-    """Tell by the lowest values: only air in HU lies so low."""
-    finite = array[np.isfinite(array)] if array.dtype.kind == "f" else array
-    return finite.size > 0 and float(np.percentile(finite, _PERCENTILES[0])) < _AIR_HU
 
 
 def _intensity_limits(array: npt.NDArray[Any]) -> tuple[float, float]:

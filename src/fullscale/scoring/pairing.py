@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fullscale.data.case import Case
 from fullscale.data.discover import LabelMaps, find_label_maps, label_maps_of
-from fullscale.data.identity import content_files
+from fullscale.data.identity import files_of
 from fullscale.data.image_files import is_picture
 from fullscale.data.layouts.find import find_dataset
 from fullscale.data.layouts.images import table_for
@@ -55,9 +55,7 @@ class Pair:
     def content(self) -> list[Path]:
         """Every file that decides the scores; of the scan only the place counts, which its masks have too."""
         truth = [self.reference] if self.case is None else [*self.case.truth, self.case.ignore]
-        sources = [source for source in (self.prediction, *truth) if source is not None]
-        files = (content_files(source) if source.exists() else [source] for source in sources)
-        return list(dict.fromkeys(file for found in files for file in found))
+        return files_of(source for source in (self.prediction, *truth) if source is not None)
 
     @property
     def said(self) -> str:

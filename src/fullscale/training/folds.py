@@ -131,12 +131,17 @@ def missing_folds(run: RunFolder, folds: Sequence[str]) -> list[str]:
 
 
 def _train(fold: str, request: TrainRequest, inputs: Shared[RunInputs]) -> None:
-    run = RunFolder(request.run)
-    if run.fold(fold) in finished_folds(run):
-        _log.info("fold %s: done already", fold)
-        close_run(run, inputs.value)
-        return
-    train(replace(request, folds=(fold,)), inputs.value)
+    if not is_finished(RunFolder(request.run), fold, inputs.value, f"fold {fold}"):
+        train(replace(request, folds=(fold,)), inputs.value)
+
+
+def is_finished(run: RunFolder, fold: str | int, inputs: RunInputs, name: str) -> bool:
+    """Tell whether a fold has its scores; if so, log it, and do what follows the last fold where a kill came first."""
+    if run.fold(fold) not in finished_folds(run):
+        return False
+    _log.info("%s: done already", name)
+    close_run(run, inputs)
+    return True
 
 
 def _describe(_: str, error: Exception) -> str:
