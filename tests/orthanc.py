@@ -29,15 +29,20 @@ def require_orthanc() -> str:
     return program
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
 class Orthanc:
     """A server whose studies lie in a folder, so that it can be started again."""
 
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.program = require_orthanc()
         self.folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port, self.dicom_port = free_port(), free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         self.url = f"{self.address}/dicom-web"
         folder.mkdir(parents=True)
@@ -46,6 +51,7 @@ class Orthanc:
             "IndexDirectory": str(folder / "db"),
             "HttpPort": self.port,
             "DicomServerEnabled": False,
+            "DicomPort": self.dicom_port,
             "RemoteAccessAllowed": False,
             "Plugins": [str(PLUGIN)],
             "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},

@@ -26,6 +26,7 @@ EXTRAS = {
     "tensorboard": ("tensorboard",),
     "dask": ("distributed", "dask", "dask_jobqueue"),
     "dicomweb": ("dicomweb_client", "requests", "urllib3", "retrying"),
+    "pacs": ("pynetdicom",),
     "serve": ("fastapi", "uvicorn", "python_multipart", "prometheus_client"),
 }
 """Modules that come with each extra, and with none of the plain installation."""

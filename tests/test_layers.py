@@ -51,6 +51,7 @@ HOME = {
     "pydicom": ["data/dicom/"],
     "dicomweb_client": ["data/dicom/web.py"],
     "requests": ["data/dicom/web.py"],
+    "pynetdicom": ["data/dicom/peers.py", "data/dicom/receive.py"],
     "imagecodecs": ["data/dicom/jpeg_lossless.py", "data/wide_png.py"],
     "PIL": ["data/image_files.py", "data/png_stack.py", "data/tiff.py"],
     "tifffile": ["data/tiff.py"],

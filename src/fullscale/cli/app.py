@@ -8,7 +8,21 @@ from typing import Annotated
 
 import typer
 
-from fullscale.cli import archive, bench, compare, data, demo, evaluate, gather, model, predict, report, serve, train
+from fullscale.cli import (
+    archive,
+    bench,
+    compare,
+    data,
+    demo,
+    evaluate,
+    gather,
+    model,
+    predict,
+    report,
+    send,
+    serve,
+    train,
+)
 from fullscale.cli.logs import status_on_stderr
 from fullscale.cli.show import print_status
 from fullscale.cli.stop import Stop
@@ -44,7 +58,7 @@ def frame(
         os.environ["FULLSCALE_DEBUG"] = "1"
 
 
-for module in (demo, data, train, predict, archive, gather, evaluate, compare, report, serve, model):
+for module in (demo, data, train, predict, archive, gather, evaluate, compare, report, send, serve, model):
     for name, command in module.COMMANDS.items():
         app.command(name)(command)
 app.add_typer(bench.app, name="bench")

@@ -126,7 +126,7 @@ class RemoteSeries:
     def _receive(self, folder: Path) -> Iterator[str]:
         """Write the files as they come, and give the UID of each."""
         left = LARGEST_BYTES
-        found = _client(self.server).iter_series(self.study, self.series, media_types=(("application/dicom", "*"),))
+        found = client_of(self.server).iter_series(self.study, self.series, media_types=(("application/dicom", "*"),))
         for number, dataset in enumerate(found):
             file = folder / f"{number}.dcm"
             try:
@@ -139,7 +139,7 @@ class RemoteSeries:
             yield str(dataset.get("SOPInstanceUID", ""))
 
     def _uids(self) -> list[str]:
-        search = _client(self.server).search_for_instances
+        search = client_of(self.server).search_for_instances
         found = [_text(one, _INSTANCE) for one in _pages(self.server, search, {}, self.study, self.series)]
         if not found:
             raise DataError(f"{self.place}: is not on the server")
@@ -221,7 +221,7 @@ class Query:
                 yield series
 
     def _all(self) -> Iterator[RemoteSeries]:
-        client = _client(self.server)
+        client = client_of(self.server)
         if self.of_series or self.study:
             named = {_SERIES: self.series} if self.series else {}
             yield from self._series(self.study, {**self.filters, **named})
@@ -231,7 +231,7 @@ class Query:
 
     def _series(self, study: str | None, filters: Mapping[str, str]) -> Iterator[RemoteSeries]:
         fields = {"includefield": f"{_DESCRIPTION},{_INSTANCES},{_MODALITY}"}
-        search = _client(self.server).search_for_series
+        search = client_of(self.server).search_for_series
         for one in _pages(self.server, search, {**filters, **fields}, study):
             count = _text(one, _INSTANCES)
             yield RemoteSeries(
@@ -282,7 +282,7 @@ def _text(answer: Mapping[str, Any], tag: str) -> str:
     return str(values[0]).strip()
 
 
-def _client(server: str) -> Any:
+def client_of(server: str) -> Any:
     """Return the connection of this process to a server."""
     return _connect(server, *(os.environ.get(name, "") for name in (TOKEN, USER, PASSWORD)))
 
@@ -325,7 +325,7 @@ def _patiently(server: str, ask: Callable[[], Value], what: str) -> Value:
         try:
             value = ask()
         except Exception as error:
-            problem = _problem(server, error, what)
+            problem = problem_of(server, error, what)
         else:
             _answered.add(server)
             return value
@@ -338,7 +338,7 @@ def _patiently(server: str, ask: Callable[[], Value], what: str) -> Value:
         pause = min(2 * pause, 10.0)
 
 
-def _problem(server: str, error: Exception, what: str) -> str:
+def problem_of(server: str, error: Exception, what: str) -> str:
     """Say what is wrong where it may pass.
 
     Raises:
@@ -384,7 +384,7 @@ def _problem(server: str, error: Exception, what: str) -> str:
 def _is_there(server: str) -> bool:
     """Tell whether a server answers at all."""
     try:
-        _client(server).search_for_studies(limit=1)
+        client_of(server).search_for_studies(limit=1)
     except Exception:
         return False
     return True
