@@ -25,7 +25,15 @@ from reference import commands_page, python_page, settings_page  # noqa: E402
 TREE = {
     "Start": ["readme", "why", "how-to/images", "how-to/channels"],
     "How to": [
-        *("how-to/train", "how-to/predict", "how-to/report", "how-to/compare", "how-to/unknown", "how-to/dicom"),
+        *(
+            "how-to/train",
+            "how-to/predict",
+            "how-to/trust",
+            "how-to/report",
+            "how-to/compare",
+            "how-to/unknown",
+            "how-to/dicom",
+        ),
         *("how-to/archive", "how-to/serve", "how-to/privacy", "how-to/plugins", "how-to/python"),
     ],
     "Reference": ["commands", "reference/commands", "reference/settings", "reference/python", "data-sets"],

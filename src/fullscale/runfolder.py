@@ -16,6 +16,7 @@ RUN/
     progress.png    the same as curves
     bundle/         the model of this fold
     validation/     masks of the fold's validation cases, and their summary.json
+    evidence/       what the voxels of each validation case say of probabilities, to learn trust from
 ```
 
 No fold touches the files of another.
@@ -83,6 +84,11 @@ class FoldFolder:
     def validation(self) -> Path:
         """Folder of the masks of the validation cases, and their scores."""
         return self.path / "validation"
+
+    @property
+    def evidence(self) -> Path:
+        """Folder of what the voxels of the validation cases say of the probabilities of this fold's model."""
+        return self.path / "evidence"
 
     @property
     def summary(self) -> Path:

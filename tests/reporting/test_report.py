@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from fullscale.bundle.card import read_card
+from fullscale.bundle.trust import Calibration, ReliabilityBin
 from fullscale.errors import DataError, UsageError
 from fullscale.reporting.html import chosen_cases, write_report
 from fullscale.reporting.scene import RenderOptions
@@ -81,6 +83,21 @@ def test_the_report_says_what_is_done_to_the_masks_afterwards_and_what_it_gave(r
     for given, words in (([], "no post-processing helped"), (rules, "liver: largest part kept (Dice 0.8100 to 0.8300")):
         file.write_text(json.dumps(card | {"postprocess": given}))
         assert words in Page(write_report(run).report).words
+
+
+def test_the_report_shows_how_reliable_probabilities_and_expected_dice_are(run: Path) -> None:
+    assert "trust" not in Page(write_report(run).report).sections
+    file = run / "bundle" / "model.json"
+    card = json.loads(file.read_text())
+    name = next(iter(read_card(file).structures.values()))
+    points = [ReliabilityBin(predicted=p, observed=p / 2, share=0.5) for p in (0.25, 0.75)]
+    warm = Calibration(temperature=1.53, cases=7, ece_before=0.0412, ece_after=0.0123, before=points, after=points)
+    shown = {"calibration": {name: warm.model_dump(mode="json")}}
+    file.write_text(json.dumps(card | {"trust": shown}))
+    page = Page(write_report(run).report)
+    assert page.sections == [*SECTIONS[:2], "trust", *SECTIONS[2:]]
+    assert {"1.53", "0.0412", "0.0123"} <= set(page.cells)
+    assert "0.750: 0.375 of 50.0% of voxels" in page.text
 
 
 def test_every_number_of_its_tables_stands_in_summary_json(run: Path) -> None:

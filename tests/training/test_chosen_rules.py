@@ -12,6 +12,7 @@ from PIL import Image
 from fullscale.bundle.card import CARD, read_card
 from fullscale.bundle.rules import ChosenRules, Evidence, PostprocessRule
 from fullscale.bundle.store import copy_bundle, save_ensemble
+from fullscale.bundle.trust import Trust
 from fullscale.config.load import load_config
 from fullscale.data.labels import LabelScheme
 from fullscale.errors import DataError
@@ -77,7 +78,7 @@ def test_the_model_of_the_run_records_it_and_those_of_the_folds_do_not(run: RunF
     assert fold.postprocess == ()
     assert card.digest != fold.digest
     recorded = ChosenRules.model_validate(json.loads(run.summary.read_text())["postprocess"])
-    assert recorded == ChosenRules(members={"fold_0": fold.digest}, rules=(rule,))
+    assert recorded == ChosenRules(members={"fold_0": fold.digest}, rules=(rule,), trust=Trust())
     assert read_summary(run.fold(0).summary).postprocess is None
     assert read_summary(run.summary).foreground_mean() == read_summary(run.fold(0).summary).foreground_mean()
 

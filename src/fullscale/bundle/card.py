@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from fullscale.bundle.rules import PostprocessRule
+from fullscale.bundle.trust import Trust
 from fullscale.data.distribution import Distribution
 from fullscale.data.labels import Algorithm, LabelScheme
 from fullscale.data.recipe import Mirror, Recipe
@@ -39,6 +40,7 @@ class _Card(BaseModel):
         ignore: value of which nothing was known in the masks that it was trained on, or None.
         modality: what it was trained on, such as `"CT"`.
         postprocess: what is done to its masks, as validation chose it.
+        trust: what validation taught about when not to trust them; None where nothing was learned.
         provenance: data set, fold, scores, versions: for people, not read back.
     """
 
@@ -51,6 +53,7 @@ class _Card(BaseModel):
     ignore: PositiveInt | None = None
     modality: str
     postprocess: tuple[PostprocessRule, ...] = ()
+    trust: Trust | None = None
     provenance: dict[str, Any] = {}
 
     @field_validator("labels")
@@ -75,6 +78,14 @@ class _Card(BaseModel):
             raise ValueError(
                 f"postprocess is for {unknown[0]!r}, expected one of {', '.join(self.structures.values())}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _trust_of_its_structures(self) -> Self:
+        known = {} if self.trust is None else {**self.trust.calibration, **self.trust.quality}
+        unknown = [name for name in known if name not in self.structures.values()]
+        if unknown:
+            raise ValueError(f"trust is for {unknown[0]!r}, expected one of {', '.join(self.structures.values())}")
         return self
 
     @property

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
 
+from fullscale.bundle.trust import Trust
+
 Action = Literal["keep_largest", "keep_largest_of_all", "drop_small", "fill_holes"]
 
 
@@ -79,9 +81,16 @@ class ChosenRules(BaseModel):
     Attributes:
         members: digest of the model of each fold whose validation cases were looked at, by its name.
         rules: those that help; empty where none does.
+        trust: what they taught about when not to trust a mask; None where nothing was kept to learn from.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     members: dict[str, str]
     rules: tuple[PostprocessRule, ...] = ()
+    trust: Trust | None = None
+
+    @property
+    def learned(self) -> Trust | None:
+        """What was learned for the model's card; None where that is nothing."""
+        return None if self.trust is None or self.trust.is_empty else self.trust

@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from fullscale.bundle.card import CARD, Card, EnsembleCard, MemberRecord, ModelCard, is_member_name, read_card
 from fullscale.bundle.rules import PostprocessRule
+from fullscale.bundle.trust import Trust
 from fullscale.errors import DataError, UsageError
 from fullscale.files import atomic_folder, write_text
 from fullscale.networks.protocol import Network
@@ -80,13 +81,19 @@ def save_bundle(folder: Path, card: ModelCard, state: Mapping[str, Tensor]) -> N
         _write_card(temporary, card.model_copy(update={"weights_sha256": digest}))
 
 
-def save_ensemble(folder: Path, members: Mapping[str, Path], postprocess: Sequence[PostprocessRule] = ()) -> None:
+def save_ensemble(
+    folder: Path,
+    members: Mapping[str, Path],
+    postprocess: Sequence[PostprocessRule] = (),
+    trust: Trust | None = None,
+) -> None:
     """Write a bundle whose members are copies of bundles of one model; an older one is replaced when it is whole.
 
     Args:
         folder: where to.
         members: the bundle (or the fold of a run that holds it) of each member, by a name that becomes a subfolder's.
         postprocess: what is done to its masks; that of the members is not.
+        trust: what is known of when not to trust them.
 
     Raises:
         UsageError: there are no members, a name cannot be a folder's, a member is an ensemble itself, or the members
@@ -98,7 +105,7 @@ def save_ensemble(folder: Path, members: Mapping[str, Path], postprocess: Sequen
     cards = {name: single_card(source) for name, source in sources.items()}
     for name, single in cards.items():
         require_weights(sources[name], single)
-    card = _ensemble_card(cards).model_copy(update={"postprocess": tuple(postprocess)})
+    card = _ensemble_card(cards).model_copy(update={"postprocess": tuple(postprocess), "trust": trust})
     with atomic_folder(folder) as temporary:
         for name, source in sources.items():
             (temporary / name).mkdir()
@@ -106,13 +113,16 @@ def save_ensemble(folder: Path, members: Mapping[str, Path], postprocess: Sequen
         _write_card(temporary, card)
 
 
-def copy_bundle(source: Path, folder: Path, postprocess: Sequence[PostprocessRule] | None = None) -> None:
+def copy_bundle(
+    source: Path, folder: Path, postprocess: Sequence[PostprocessRule] | None = None, trust: Trust | None = None
+) -> None:
     """Copy the bundle of one model; an older one in its place is replaced when the copy is whole.
 
     Args:
         source: the bundle.
         folder: where to.
-        postprocess: what is done to the masks of the copy; None is what the source says.
+        postprocess: what is done to the masks of the copy; None is what the source says, of trust too.
+        trust: what is known of when not to trust them.
 
     Raises:
         DataError: there is no model.
@@ -124,7 +134,7 @@ def copy_bundle(source: Path, folder: Path, postprocess: Sequence[PostprocessRul
     with atomic_folder(folder) as temporary:
         _copy_files(source, temporary)
         if postprocess is not None:
-            _write_card(temporary, card.model_copy(update={"postprocess": tuple(postprocess)}))
+            _write_card(temporary, card.model_copy(update={"postprocess": tuple(postprocess), "trust": trust}))
 
 
 def find_bundle(path: Path) -> Path:

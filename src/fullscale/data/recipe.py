@@ -168,6 +168,10 @@ class SliceGeometry:
     network_shape: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
 
+    def of_volume(self, volume: Volume) -> npt.NDArray[Any]:
+        """Cut a volume on the scan's grid into slices of `shape` `[S, H, W]` (a view, not a copy)."""
+        return self.change.apply(volume.array).transpose(2, 1, 0)
+
     def to_volume(self, labels: npt.NDArray[Any], scan: Volume) -> Volume:
         """Put label slices of `shape` `[S, H, W]` back onto the grid of `scan`, with its affine and header."""
         return scan.with_array(np.ascontiguousarray(self.change.undo(labels.transpose(2, 1, 0))))
@@ -236,7 +240,7 @@ def _normalised(scan: Volume, geometry: SliceGeometry, intensity: Intensity) -> 
     if np.issubdtype(scan.array.dtype, np.floating) and not np.isfinite(scan.array).all():
         bad = int((~np.isfinite(scan.array)).sum())
         raise DataError(f"the scan holds {bad} NaN or infinite voxels; replace them before use")
-    return resize_volume(intensity.apply(_slices(scan, geometry)), geometry.network_shape)
+    return resize_volume(intensity.apply(geometry.of_volume(scan)), geometry.network_shape)
 
 
 def require_contrast(image: npt.NDArray[Any], channels: Mapping[str, Volume], recipe: Recipe) -> None:
@@ -267,11 +271,7 @@ def label_slices(
         scheme: what the values stand for.
         ignored: bool, of the mask's shape, voxels of which nothing is known.
     """
-    classes = scheme.targets(_slices(mask, geometry))
+    classes = scheme.targets(geometry.of_volume(mask))
     if ignored is not None:
-        classes[_slices(mask.with_array(ignored), geometry)] = IGNORED
+        classes[geometry.of_volume(mask.with_array(ignored))] = IGNORED
     return np.ascontiguousarray(resize_label_volume(classes, geometry.network_shape))
-
-
-def _slices(volume: Volume, geometry: SliceGeometry) -> npt.NDArray[Any]:
-    return geometry.change.apply(volume.array).transpose(2, 1, 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -50,6 +52,31 @@ class Combination:
                 return self._activated(self._logits)
             assert self._total is not None
             return self._total / self._members
+
+    def possible(self, least: float, besides: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Find the voxels in which some structure may be, without the probabilities of all others.
+
+        Args:
+            least: probability of a structure, below one half, from which a voxel is among them.
+            besides: further voxels, bool `[B, H, W]`.
+
+        Returns:
+            Which voxels, bool `[B, H, W]`, among them all with that probability, and the float32 probabilities of the
+            structures in each `[voxels, structures]` on the CPU.
+        """
+        with torch.inference_mode():
+            maps = self.probabilities() if self._logits is None else self._logits
+            score = self._scheme.of_structures(maps).amax(dim=1)
+            if self._logits is None:
+                found = score >= least
+            elif self._scheme.activation == "softmax":
+                found = score - maps[:, 0] >= math.log(least)  # the background has at most all of the rest
+            else:
+                found = score >= math.log(least / (1 - least))
+            found = found if besides is None else found | besides
+            voxels = maps.movedim(1, -1)[found]
+            chosen = voxels if self._logits is None else self._activated(voxels)
+            return found, self._scheme.of_structures(chosen).float().cpu()
 
     def _activated(self, logits: Tensor) -> Tensor:
         return logits.sigmoid() if self._scheme.activation == "sigmoid" else logits.softmax(dim=1)

@@ -14,13 +14,18 @@ from fullscale.inference.combine import Combination
 from fullscale.inference.predictor import Predictor, first_of
 from fullscale.inference.runtimes.load import RunningMember
 from fullscale.inference.scan import Scans, as_channels
+from fullscale.inference.trust.watch import Slab, Watchers
 from fullscale.metrics.presence import Guided
 from fullscale.networks.guidance import absent, gate
 from fullscale.views.protocol import Compute
 
 
 def predict_guided(
-    predictor: Predictor, scan: Scans, *, spacing_mm: Sequence[float] | None = None
+    predictor: Predictor,
+    scan: Scans,
+    *,
+    spacing_mm: Sequence[float] | None = None,
+    watchers: Watchers = (),
 ) -> tuple[Volume, Guided | None]:
     """Segment a scan, and tell what guidance did to it.
 
@@ -31,6 +36,7 @@ def predict_guided(
         predictor: of any model.
         scan: what `Predictor.predict` takes.
         spacing_mm: of an array.
+        watchers: see every slab of slices when it is decided, with the gate.
 
     Returns:
         The mask that `Predictor.predict` gives, and the same with what lies behind it; None where no member has
@@ -54,9 +60,14 @@ def predict_guided(
             without_gate.add(maps[:, channels : 2 * channels])
             told = maps[:, 2 * channels :].amax(dim=(2, 3)) > 0  # [b, structures], or none
             present.append(told.cpu().numpy() if told.shape[1] else None)
-        gated[where] = with_gate.decide().cpu().numpy()
+        decided = with_gate.decide()
+        gated[where] = decided.cpu().numpy()
+        for watcher in watchers:
+            watcher.slab(Slab(where, with_gate, decided))
         ungated[where] = without_gate.decide().cpu().numpy()
         predicted_present.append(_vote(present))
+    for watcher in watchers:
+        watcher.done(gated, geometry)
     mask = predictor.label_volume(gated, geometry, volume)
     known = [slices for slices in predicted_present if slices is not None]
     if not known:

@@ -23,6 +23,7 @@ from fullscale.inference.runtimes.load import RunningMember, load_members
 from fullscale.inference.runtimes.torch import TorchRuntime, choose_device
 from fullscale.inference.scan import Scans, as_channels
 from fullscale.inference.stages import Stages
+from fullscale.inference.trust.watch import Probabilities, Slab, Watchers
 from fullscale.networks.protocol import Network
 from fullscale.progress import Progress, ignore
 from fullscale.views.patches import PatchView
@@ -151,7 +152,7 @@ class Predictor:
             UsageError: an array comes without its spacing, or anything else with one.
         """
         channels = as_channels(scan, self.channels, spacing_mm, self.resamples_channels)
-        return self._segment(channels, None, progress, stages or Stages())
+        return self.watched(channels, [], progress, stages)
 
     def predict_probabilities(
         self,
@@ -163,19 +164,23 @@ class Predictor:
     ) -> tuple[Volume, dict[str, Volume]]:
         """Segment a scan, and tell for each structure its probability (float16) on the scan's own grid.
 
-        Post-processing changes the mask and leaves probabilities as they are. The scan is always seen whole.
+        Probabilities are calibrated by the temperature of each structure, where the card has one; each is that of the
+        structure against all else, so that they need not add up to 1. The mask is decided before that. Post-processing
+        changes the mask and leaves probabilities as they are. The scan is always seen whole.
         A structure that the guidance finds absent from a slice has probability exactly 0 there; in patches, where it is
-        absent from all tiles around a voxel, at most 1e-13. Arguments and errors are those of `predict`.
+        absent from all tiles around a voxel, at most 1e-13 before calibration. Arguments and errors are those of
+        `predict`.
         """
-        soft: list[npt.NDArray[np.float16]] = []
         channels = as_channels(scan, self.channels, spacing_mm, self.resamples_channels)
-        labels = self._segment(channels, soft, progress, stages or Stages())
-        volume = first_of(channels)
-        geometry = self.geometry(volume)
-        structures = np.concatenate(soft).swapaxes(0, 1)
-        return labels, {
-            name: geometry.to_volume(structure, volume)
-            for name, structure in zip(self.card.structures.values(), structures, strict=True)
+        soft = Probabilities(self.card.scheme, self.card.trust)
+        return self.watched(channels, [soft], progress, stages), self.by_structure(soft.found, first_of(channels))
+
+    def by_structure(self, maps: npt.NDArray[np.float16], scan: Volume) -> dict[str, Volume]:
+        """Name maps `[structures, S, H, W]` of the slices of a scan, and bring them to its grid."""
+        geometry = self.geometry(scan)
+        return {
+            name: geometry.to_volume(structure, scan)
+            for name, structure in zip(self.card.structures.values(), maps, strict=True)
         }
 
     @property
@@ -251,19 +256,28 @@ class Predictor:
     def _mirrored(self, member: RunningMember, compute: Callable[[RunningMember], Compute]) -> Compute:
         return compute(member) if self.quick else mirrored(compute(member), member.card.mirrors)
 
-    def _segment(
+    def watched(
         self,
         channels: Mapping[str, Volume],
-        soft: list[npt.NDArray[np.float16]] | None,
-        progress: Progress,
-        stages: Stages,
+        watchers: Watchers,
+        progress: Progress = ignore,
+        stages: Stages | None = None,
     ) -> Volume:
+        """Segment a scan, as `predict` does, while others look on.
+
+        Args:
+            channels: of the scan, as `as_channels` returns them.
+            watchers: see every slab of slices when it is decided; one of them may need the whole scan.
+            progress: told of the slices that are done.
+            stages: takes the seconds of each stage, and what is to be known about them.
+        """
+        stages = stages or Stages()
         scan = first_of(channels)
         geometry = self.geometry(scan)
         with stages.timed("preparing"):
             prepared = self._prepared(channels)
         box = None
-        if self.region == "coarse" and soft is not None:
+        if self.region == "coarse" and any(watcher.whole for watcher in watchers):
             stages.notes.append("segmented whole: probabilities are asked for, which are those of the whole scan")
         elif self.region == "coarse":
             with stages.timed("coarse"):
@@ -273,7 +287,7 @@ class Predictor:
             first, end = box.slices if box else (0, geometry.shape[0])
             decided = np.empty((end - first, *geometry.shape[1:]), dtype=np.uint8)
             done = 0
-            for where, slab in self._decided(self._slabs(prepared, geometry.shape, _logits, box), soft):
+            for where, slab in self._decided(self._slabs(prepared, geometry.shape, _logits, box), watchers):
                 decided[done : done + len(slab)] = slab
                 done += len(slab)
                 progress(where.stop, geometry.shape[0], "slices")
@@ -285,23 +299,26 @@ class Predictor:
             else:
                 classes = np.zeros(geometry.shape, dtype=np.uint8)
                 segment_box(box, prepared[0].shape[1:], classes, decide)
+            for watcher in watchers:
+                watcher.done(classes, geometry)
         return self.postprocessed(self.label_volume(classes, geometry, scan))
 
     def _decided(
         self,
         slabs: Iterator[tuple[slice, Iterator[Tensor]]],
-        soft: list[npt.NDArray[np.float16]] | None,
+        watchers: Watchers,
     ) -> Iterator[tuple[slice, npt.NDArray[np.uint8]]]:
         """Decide the classes `[s, H, W]` of one slab after the other."""
         for where, by_member in slabs:
             combined = Combination(self.card.scheme)
-            for logits in by_member:
+            for number, logits in enumerate(by_member):
                 combined.add(logits)
-            decided = combined.decide().cpu().numpy()
-            if soft is not None:
-                probabilities = self.card.scheme.of_structures(combined.probabilities())
-                soft.append(probabilities.cpu().numpy().astype(np.float16))
-            yield where, decided
+                for watcher in watchers if len(self.members) > 1 else ():
+                    watcher.member(where, number, logits)
+            decided = combined.decide()
+            for watcher in watchers:
+                watcher.slab(Slab(where, combined, decided))
+            yield where, decided.cpu().numpy()
 
     def _box(
         self, prepared: Sequence[npt.NDArray[np.float32]], geometry: SliceGeometry, scan: Volume, stages: Stages

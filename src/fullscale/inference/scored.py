@@ -14,14 +14,18 @@ from fullscale.data.case import Case
 from fullscale.data.identity import DigestIndex, case_digest
 from fullscale.data.image_files import is_picture
 from fullscale.data.labels import LabelScheme
-from fullscale.data.truth import truth_of
+from fullscale.data.truth import Truth, truth_of
 from fullscale.data.volume_files import write_volume
 from fullscale.errors import DataError
 from fullscale.files import require_inside, safe_name
+from fullscale.geometry.volume import Volume
 from fullscale.inference.batch import jobs_of
 from fullscale.inference.guided import predict_guided
 from fullscale.inference.naming import mask_suffix
-from fullscale.inference.predictor import Predictor
+from fullscale.inference.predictor import Predictor, first_of
+from fullscale.inference.scan import as_channels
+from fullscale.inference.trust.counts import Counting
+from fullscale.inference.trust.evidence import counting_against, evidence_of
 from fullscale.metrics.presence import GuidedScores, Known, score_guided
 from fullscale.metrics.surface import TOLERANCE_MM, Tolerance
 from fullscale.progress import Progress, ignore
@@ -46,6 +50,7 @@ class ModelTest:
         index: digests of files, to find out which cases the model was trained on; default none are remembered.
         data: the data set that the cases are from.
         anonymous: the cases have numbers for names, so the scores name no file of the data either.
+        evidence: folder for what the voxels of each case say of the model's probabilities; default none is kept.
     """
 
     predictor: Predictor
@@ -56,6 +61,7 @@ class ModelTest:
     index: DigestIndex = field(default_factory=DigestIndex)
     data: Path | None = None
     anonymous: bool = False
+    evidence: Path | None = None
 
     @property
     def scheme(self) -> LabelScheme:
@@ -73,7 +79,7 @@ class ModelTest:
 
     def segment(self, predictor: Shared[Predictor]) -> Callable[[Case], list[GuidedScores]]:
         """Return what writes the mask of one case, and says what the gate does."""
-        return partial(_segment, predictor=predictor, folder=self.folder, scheme=self.scheme)
+        return partial(_segment, predictor=predictor, folder=self.folder, scheme=self.scheme, evidence=self.evidence)
 
     def joined(
         self,
@@ -151,13 +157,29 @@ def mask_of(case: Case, folder: Path) -> Path:
     return require_inside(folder, folder / f"{safe_name(case.id)}{suffix}")
 
 
-def _segment(case: Case, predictor: Shared[Predictor], folder: Path, scheme: LabelScheme) -> list[GuidedScores]:
+def _segment(
+    case: Case, predictor: Shared[Predictor], folder: Path, scheme: LabelScheme, evidence: Path | None
+) -> list[GuidedScores]:
     """Write the mask of one case, and return what its gate does where there is one."""
-    mask, guided = predict_guided(predictor.value, dict(case.channels))
+    model = predictor.value
+    channels = as_channels(dict(case.channels), model.channels, None, model.resamples_channels)
+    truth = None if evidence is None else truth_of(case, scheme)
+    counted = None if truth is None else _counted(model, channels, truth)
+    mask, guided = predict_guided(model, channels, watchers=[] if counted is None else [counted])
     write_volume(mask_of(case, folder), mask)
+    if counted is not None and truth is not None and evidence is not None:
+        evidence_of(counted, truth).save(evidence, case.id)
     if guided is None:
         return []
     assert case.label is not None
-    truth = truth_of(case, scheme)
+    truth = truth or truth_of(case, scheme)
     known = Known(scheme.members if scheme.regions else None, truth.ignored, truth.unknown)
-    return [score_guided(case.id, guided, truth.labels, list(predictor.value.card.structures), known)]
+    return [score_guided(case.id, guided, truth.labels, list(model.card.structures), known)]
+
+
+def _counted(model: Predictor, channels: Mapping[str, Volume], truth: Truth) -> Counting | None:
+    """Return what counts the voxels of a case; None where its truth lies on another grid."""
+    scan = first_of(channels)
+    if truth.labels.shape != scan.shape:
+        return None
+    return counting_against(truth, model.geometry(scan), model.card.scheme)

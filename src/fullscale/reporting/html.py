@@ -27,6 +27,7 @@ from fullscale.reporting.provenance import fold_rows, reservations, rules_of_mas
 from fullscale.reporting.scene import RenderOptions
 from fullscale.reporting.seal import sealed
 from fullscale.reporting.source import Source, find_source, read_case, read_curves, read_record
+from fullscale.reporting.trust import trust_of
 from fullscale.runfolder import RunFolder
 from fullscale.scoring.summary import CaseScores, write_summary
 from fullscale.scoring.tables import (
@@ -170,6 +171,7 @@ def render(source: Source, pictures: Sequence[Picture], key: NameKey | None = No
         slices=_slices(content),
         guidance=_guidance(content),
         pictures=pictures,
+        trust=trust_of(RunFolder(source.path)) if source.is_run else None,
         training=_training(source) if source.is_run else None,
         notes=[*reservations(source), *left_out(content)],
     )

@@ -17,6 +17,7 @@ from fullscale.errors import DataError
 from fullscale.inference.postprocess import CaseMasks, choose_rules
 from fullscale.runfolder import ALL, FoldFolder, RunFolder
 from fullscale.scoring.summary import CaseScores, read_summary
+from fullscale.training.trust import has_learned_all, learn_trust
 
 _log = logging.getLogger(__name__)
 
@@ -28,11 +29,12 @@ def recorded_choice(run: RunFolder, folds: Sequence[FoldFolder]) -> ChosenRules 
         chosen = None if found is None else ChosenRules.model_validate(found)
     except (DataError, ValueError):  # no scores yet, or those of another version: then it is chosen anew
         return None
-    return chosen if chosen is not None and chosen.members == fold_digests(folds) else None
+    current = chosen is not None and chosen.members == fold_digests(folds) and has_learned_all(folds, chosen.trust)
+    return chosen if current else None
 
 
 def choose_postprocess(folds: Sequence[FoldFolder], scheme: LabelScheme, known: Sequence[Case]) -> ChosenRules | None:
-    """Choose rules on the validation masks that the models of the folds have made.
+    """Choose rules on the validation masks that the models of the folds have made, and learn what they teach of trust.
 
     Args:
         folds: finished ones.
@@ -58,7 +60,7 @@ def choose_postprocess(folds: Sequence[FoldFolder], scheme: LabelScheme, known: 
         _log.info("post-processing: %s", rule.describe())
     if not rules:
         _log.info("no post-processing helps the validation cases: masks stay as they are decided")
-    return ChosenRules(members=members, rules=tuple(rules))
+    return ChosenRules(members=members, rules=tuple(rules), trust=learn_trust(held_back, scheme))
 
 
 def fold_digests(folds: Sequence[FoldFolder]) -> dict[str, str]:

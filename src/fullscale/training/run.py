@@ -296,14 +296,16 @@ def _score(job: _Job, fold: FoldFolder, split: Split) -> None:
         index=DigestIndex(job.request.cache),
         data=job.inputs.root,
         anonymous=job.inputs.anonymous,
+        evidence=None if fold.name == ALL else fold.evidence,
     )
     predict_and_score(test)
 
 
 def _postprocess(run: RunFolder, inputs: RunInputs) -> None:
-    """Let the run's model do what helps the masks of its validation cases, unless that is known already.
+    """Let the run's model do what helps the masks of its validation cases, and know what they teach of its doubts.
 
-    It takes a while, so it is done once the last fold is there, and outside the lock that other folds may wait for.
+    Nothing is done where both are known already. It takes a while, so it is done once the last fold is there, and
+    outside the lock that other folds may wait for.
     """
     folds = _members(run)
     if recorded_choice(run, folds) is None:
@@ -330,17 +332,18 @@ def _renew(run: RunFolder, chosen: ChosenRules | None = None) -> None:
 
     Args:
         run: the run.
-        chosen: its post-processing; default what is recorded of it. What was chosen for other models is left out.
+        chosen: its post-processing and what is known of when not to trust its masks; default what is recorded of it.
+            What was chosen for other models is left out.
     """
     with locked(run.path):
         members = _members(run)
         digests = fold_digests(members)
         chosen = recorded_choice(run, members) if chosen is None or chosen.members != digests else chosen
-        rules = () if chosen is None else chosen.rules
+        rules, trust = ((), None) if chosen is None else (chosen.rules, chosen.learned)
         if len(members) == 1:
-            copy_bundle(members[0].bundle, run.bundle, rules)
+            copy_bundle(members[0].bundle, run.bundle, rules, trust)
         else:
-            save_ensemble(run.bundle, {fold.path.name: fold.bundle for fold in members}, rules)
+            save_ensemble(run.bundle, {fold.path.name: fold.bundle for fold in members}, rules, trust)
         pooled = pool_folds([read_summary(fold.summary) for fold in members])
         beside = None if chosen is None else chosen.model_dump(mode="json")
         write_summary(replace(pooled, postprocess=beside), run.summary)

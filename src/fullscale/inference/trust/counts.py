@@ -1,0 +1,148 @@
+"""Counts of voxels by probability, mask and truth, taken while a scan is predicted: all that trust is learned from.
+
+Voxels that no structure may hold are not looked at: only those in which one has a probability of at least `LEAST`, and
+where the truth is known, those near it. Letters: K structures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from fullscale.data.labels import IGNORED, LabelScheme
+from fullscale.data.recipe import SliceGeometry
+from fullscale.inference.combine import Combination
+from fullscale.inference.trust.calibration import BINS, bins_of
+from fullscale.inference.trust.shape import Shape, shapes_of
+from fullscale.inference.trust.watch import Slab, Watcher
+
+LEAST = 0.01
+"""Probability from which a voxel is counted wherever it lies."""
+MARGIN_MM = 10.0
+"""Voxels this near to the box around a structure of the truth are counted whatever their probability."""
+
+Counts = npt.NDArray[np.int64]
+"""`[K, truth, mask, BINS]`; without a truth, nothing is counted as held by it."""
+Box = tuple[slice, slice, slice]
+
+
+class Counting(Watcher):
+    """Counts the voxels of a scan.
+
+    Args:
+        scheme: what channels and classes stand for.
+        truth: classes `[S, H, W]`, `IGNORED` where nothing is known, or None.
+        spacing_mm: of the truth.
+
+    Attributes:
+        shapes: of each structure's mask, once the scan is done; None where it is empty.
+    """
+
+    def __init__(
+        self,
+        scheme: LabelScheme,
+        truth: npt.NDArray[np.uint8] | None = None,
+        spacing_mm: Sequence[float] = (1.0, 1.0, 1.0),
+    ) -> None:
+        self.scheme, self.truth = scheme, truth
+        self.shapes: list[Shape | None] = []
+        members = np.zeros((len(scheme.structures), IGNORED + 1), dtype=bool)
+        members[:, : scheme.classes] = scheme.membership
+        self._holding = members.T
+        self._boxes = [] if truth is None else [_near(members[k][truth], spacing_mm) for k in range(len(members))]
+        self._parts: dict[int, dict[tuple[int, int], Counts]] = {}
+
+    @property
+    def together(self) -> Counts:
+        """Counts by what all members say."""
+        return self._sum(-1)
+
+    @property
+    def of_members(self) -> list[Counts]:
+        """Counts by what each member says, of which there is at least one."""
+        numbers = sorted(number for number in self._parts if number >= 0)
+        return [self._sum(number) for number in numbers] or [self.together]
+
+    def member(self, where: slice, number: int, logits: Tensor) -> None:
+        """Count by what one member says."""
+        alone = Combination(self.scheme)
+        alone.add(logits)
+        self._keep(number, where, self._count(Slab(where, alone, alone.decide())))
+
+    def slab(self, slab: Slab) -> None:
+        """Count by what all members say."""
+        self._keep(-1, slab.where, self._count(slab))
+
+    def done(self, classes: npt.NDArray[np.uint8], geometry: SliceGeometry) -> None:
+        """Measure the shape of each mask."""
+        self.shapes = shapes_of(classes, self.scheme, geometry.spacing_mm)
+
+    def _sum(self, number: int) -> Counts:
+        found: Counts = np.sum(list(self._parts[number].values()), axis=0)
+        return found
+
+    def _keep(self, number: int, where: slice, counts: Counts) -> None:
+        """Keep the counts of some slices, in place of those that were taken before a box grew."""
+        kept = self._parts.setdefault(number, {})
+        for start, stop in [part for part in kept if part[0] < where.stop and where.start < part[1]]:
+            del kept[start, stop]
+        kept[where.start, where.stop] = counts
+
+    def _count(self, slab: Slab) -> Counts:
+        where, combined, decided = slab
+        near = self._near_truth(where, decided)
+        voxels, soft = combined.possible(LEAST, near)
+        probabilities = soft.numpy()
+        places = torch.nonzero(voxels).cpu().numpy()
+        mask = self._holding[decided[voxels].cpu().numpy()]
+        counted = probabilities >= LEAST
+        truth = np.zeros_like(mask)
+        if self.truth is not None:
+            classes = self.truth[where][tuple(places.T)]
+            truth = self._holding[classes]
+            for k, box in enumerate(self._boxes):
+                counted[:, k] |= _within(places, box, where.start)
+            counted &= (classes != IGNORED)[:, None]
+        row, structure = np.nonzero(counted)
+        held = (structure * 2 + truth[row, structure]) * 2 + mask[row, structure]
+        index = held * BINS + bins_of(probabilities[row, structure])
+        shape = (mask.shape[1], 2, 2, BINS)
+        return np.bincount(index, minlength=int(np.prod(shape))).reshape(shape)
+
+    def _near_truth(self, where: slice, decided: Tensor) -> Tensor | None:
+        if self.truth is None:
+            return None
+        near = torch.zeros_like(decided, dtype=torch.bool)
+        for box in self._boxes:
+            if box is not None:
+                across, rows, columns = box
+                first, stop = max(across.start - where.start, 0), max(across.stop - where.start, 0)
+                near[first:stop, rows, columns] = True
+        return near
+
+
+def _near(held: npt.NDArray[np.bool_], spacing_mm: Sequence[float]) -> Box | None:
+    """Return the box around a mask, grown on all sides; None around nothing."""
+    if not held.any():
+        return None
+    sides = []
+    for axis, step in enumerate(spacing_mm):
+        others = tuple(other for other in range(3) if other != axis)
+        places = np.flatnonzero(held.any(axis=others))
+        more = round(MARGIN_MM / step)
+        sides.append(slice(max(0, int(places[0]) - more), min(held.shape[axis], int(places[-1]) + 1 + more)))
+    return sides[0], sides[1], sides[2]
+
+
+def _within(places: npt.NDArray[np.int64], box: Box | None, first: int) -> npt.NDArray[np.bool_]:
+    if box is None:
+        return np.zeros(len(places), dtype=bool)
+    moved = places + np.array([first, 0, 0])
+    inside: npt.NDArray[np.bool_] = np.all(
+        [(side.start <= at) & (at < side.stop) for side, at in zip(box, moved.T, strict=True)], axis=0
+    )
+    return inside

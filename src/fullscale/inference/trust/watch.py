@@ -1,0 +1,117 @@
+"""What looks on while a scan is predicted: it sees each slab of slices once it is decided, and the whole in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from fullscale.bundle.trust import Trust
+from fullscale.data.labels import LabelScheme
+from fullscale.data.recipe import SliceGeometry
+from fullscale.inference.combine import Combination
+from fullscale.inference.trust.calibration import calibrated, entropy_bits
+
+
+class Slab(NamedTuple):
+    """Some consecutive slices of a scan.
+
+    Attributes:
+        where: which.
+        combined: what all members say of them.
+        decided: their classes `[b, H, W]`.
+    """
+
+    where: slice
+    combined: Combination
+    decided: Tensor
+
+
+class Watcher:
+    """Looks on and keeps what it wants; this one keeps nothing.
+
+    Attributes:
+        whole: whether the whole scan must be seen, rather than what lies around the structures.
+    """
+
+    whole = False
+
+    def member(self, where: slice, number: int, logits: Tensor) -> None:
+        """See the logits `[b, channels, H, W]` of one of several members."""
+
+    def slab(self, slab: Slab) -> None:
+        """See some slices; again, where a box has grown over them."""
+
+    def done(self, classes: npt.NDArray[np.uint8], geometry: SliceGeometry) -> None:
+        """See the classes `[S, H, W]` of the whole scan, before post-processing."""
+
+
+class Probabilities(Watcher):
+    """Keeps the calibrated probability of each structure.
+
+    Args:
+        scheme: what the channels stand for.
+        trust: the temperatures; None leaves probabilities as they are.
+    """
+
+    whole = True
+
+    def __init__(self, scheme: LabelScheme, trust: Trust | None) -> None:
+        self._scheme, self._temperatures = scheme, temperatures(scheme, trust)
+        self._slabs: list[npt.NDArray[np.float16]] = []
+
+    def slab(self, slab: Slab) -> None:
+        """Keep `[b, K, H, W]`."""
+        self._slabs.append(_of_structures(self._scheme, slab.combined, self._temperatures).astype(np.float16))
+
+    @property
+    def found(self) -> npt.NDArray[np.float16]:
+        """`[K, S, H, W]`."""
+        return np.concatenate(self._slabs).swapaxes(0, 1)
+
+
+class Uncertainty(Watcher):
+    """Keeps a map of the entropy of what members and mirror images say together.
+
+    Of each structure it is the entropy in bits of being there or not, by the calibrated probability: 0 where that is
+    certain, 1 where both are as likely. The map holds the highest over the structures.
+
+    Args:
+        scheme: what the channels stand for.
+        trust: the temperatures; None leaves probabilities as they are.
+    """
+
+    whole = True
+
+    def __init__(self, scheme: LabelScheme, trust: Trust | None) -> None:
+        self._scheme, self._temperatures = scheme, temperatures(scheme, trust)
+        self._slabs: list[npt.NDArray[np.float16]] = []
+
+    def slab(self, slab: Slab) -> None:
+        """Keep `[b, H, W]`."""
+        found = _of_structures(self._scheme, slab.combined, self._temperatures)
+        self._slabs.append(entropy_bits(found).max(axis=1).astype(np.float16))
+
+    @property
+    def found(self) -> npt.NDArray[np.float16]:
+        """`[S, H, W]`, from 0 to 1."""
+        return np.concatenate(self._slabs)
+
+
+def temperatures(scheme: LabelScheme, trust: Trust | None) -> npt.NDArray[np.float32]:
+    """Return the temperature of each structure, in their order."""
+    trust = trust or Trust()
+    return np.array([trust.temperature(name) for name in scheme.structures.values()], dtype=np.float32)
+
+
+def _of_structures(
+    scheme: LabelScheme, combined: Combination, by_structure: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    found: npt.NDArray[np.float32] = scheme.of_structures(combined.probabilities()).cpu().numpy()
+    return calibrated(found, by_structure[:, None, None])
+
+
+Watchers = Sequence[Watcher]
