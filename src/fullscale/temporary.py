@@ -10,7 +10,6 @@ import re
 import secrets
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -66,10 +65,18 @@ def sweep(folder: Path) -> None:
         with suppress(OSError):
             if found["kind"] == OLD and not (folder / found["name"]).exists():
                 path.rename(folder / found["name"])
-            elif path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
             else:
-                path.unlink(missing_ok=True)
+                _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Remove a temporary file or folder, in one step: should its process live after all, it finds nothing, not half."""
+    if path.is_dir():
+        ours = beside(path.with_name("folder"), WRITING)
+        path.rename(ours)
+        shutil.rmtree(ours, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _is_abandoned(path: Path, host: str, process: int) -> bool:
@@ -77,7 +84,7 @@ def _is_abandoned(path: Path, host: str, process: int) -> bool:
         return True  # of an earlier process with this number: in a container that is restarted it is always the same
     if host != HOST:
         with suppress(OSError):
-            return time.time() - path.stat().st_mtime > _ABANDONED_S
+            return _now(path.parent) - path.stat().st_mtime > _ABANDONED_S
         return False
     try:
         os.kill(process, 0)
@@ -86,6 +93,16 @@ def _is_abandoned(path: Path, host: str, process: int) -> bool:
     except OSError:  # it lives, and belongs to someone else
         return False
     return False
+
+
+def _now(folder: Path) -> float:
+    """Return the time by the clock that stamps the files of a folder, which is not always this machine's."""
+    probe = beside(folder / "clock", WRITING)
+    try:
+        probe.touch(exist_ok=False)
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

@@ -150,3 +150,14 @@ def test_every_setting_has_a_line_of_help() -> None:
     found = dict(all_settings())
     assert len(found) > 25
     assert all(found.values())
+
+
+def test_no_part_of_a_configuration_that_was_written_is_read_as_whole(tmp_path: Path) -> None:
+    whole = dump_yaml(load_config(None, ["network.width=4", "trainer.seed=7"]))
+    path = tmp_path / "config.yaml"
+    for lines in range(1, whole.count("\n")):
+        path.write_text("".join(whole.splitlines(keepends=True)[:lines]))
+        with pytest.raises(UsageError, match=r"cut off|must hold"):
+            load_config(path)
+    path.write_text(whole)
+    assert load_config(path).trainer.seed == 7

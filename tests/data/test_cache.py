@@ -16,7 +16,7 @@ from fullscale.data.cache import cache_summary, prepare_cases
 from fullscale.data.case import Case
 from fullscale.data.recipe import Intensity, Recipe
 from fullscale.data.volume_files import write_volume
-from fullscale.errors import DataError, FullscaleError, GeometryError
+from fullscale.errors import DataError, FullscaleError, GeometryError, UsageError
 from fullscale.geometry.volume import Volume
 
 LABELS = {0: "background", 5: "structure"}
@@ -115,9 +115,15 @@ def test_a_mask_on_another_grid_is_refused_by_case(case: Case, tmp_path: Path) -
 
 
 def test_a_cache_that_cannot_be_written_is_named(case: Case, tmp_path: Path) -> None:
-    (tmp_path / "cache").write_text("a file stands where the folder should be")
+    (tmp_path / "cache").symlink_to(tmp_path / "cache")
     with pytest.raises(FullscaleError, match="case one: cannot prepare it in"):
         prepare_cases([case], RECIPE, LABELS, tmp_path / "cache")
+
+
+def test_a_file_in_the_place_of_the_cache_is_refused_in_one_line(case: Case, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="file is a file, expected a folder to write into"):
+        prepare_cases([case], RECIPE, LABELS, tmp_path / "file" / "cache")
 
 
 def flip(path: Path, place: int) -> None:

@@ -84,9 +84,14 @@ class Ended:
 
 
 class Zygote:
-    """Starts commands without loading everything anew."""
+    """Starts commands without loading everything anew.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: for what they say, and their cache.
+        environment: of the process, beside what is there.
+    """
+
+    def __init__(self, folder: Path, **environment: str) -> None:
         self.folder, self.count = folder, 0
         self.process = subprocess.Popen(
             [sys.executable, str(ZYGOTE)],
@@ -95,7 +100,8 @@ class Zygote:
             text=True,
             env=os.environ
             | {"OMP_NUM_THREADS": "1", "FULLSCALE_CACHE": str(folder / "cache")}
-            | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+            | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+            | environment,
         )
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == "ready\n"

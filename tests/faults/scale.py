@@ -19,7 +19,7 @@ COUNTS = ROOT / "benchmarks" / "faults.json"
 LONG = os.environ.get("FAULTS") == "long"
 SEED = int(os.environ.get("FAULTS_SEED", "13"))
 KILLS = int(os.environ.get("FAULTS_KILLS", "30" if LONG else "1"))
-"""Kills of a training; other commands get a third of it, prediction half."""
+"""Kills of a training; prediction and preparation get half of it, other commands a fifth."""
 FILES = int(os.environ.get("FAULTS_FILES", "60" if LONG else "1"))
 """Damaged versions of each file that a run and its surroundings hold."""
 SCANS = int(os.environ.get("FAULTS_SCANS", "200" if LONG else "15"))

@@ -51,7 +51,7 @@ class Work:
     name: str
     words: tuple[str, ...]
     setup: Callable[[Places, Path], None] = field(default=lambda *_: None)
-    share: float = 1 / 3
+    share: float = 1 / 5
     same: bool = True
     writes: bool = True
 
@@ -96,7 +96,7 @@ ARCHIVE = ("-o", "{w}/out", "--archive", "--device", "cpu", "--jobs", "1")
 WORKS = [
     Work("train", ("train", "{data}", "-o", "{w}/run", "--cache", "{cache}", *TRAINING), share=1),
     Work("predict", (*PREDICT, "--jobs", "1"), many_scans, share=1 / 2),
-    Work("prepare", ("prepare", "{data}", "--cache", "{w}/cache", "--jobs", "1")),
+    Work("prepare", ("prepare", "{data}", "--cache", "{w}/cache", "--jobs", "1"), share=1 / 2),
     Work("evaluate", ("evaluate", "{w}/masks", "{w}/truth", "--jobs", "1"), many_masks),
     Work("report", ("report", "{w}/run"), a_run),
     Work("test", ("test", "{run}", "{data}", "-o", "{w}/tested", "--device", "cpu", "--jobs", "1")),

@@ -1,6 +1,7 @@
 """The store of jobs: every job ends once, in the order they were asked for, and survives its process."""
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -99,15 +100,37 @@ def test_what_was_written_is_there_for_the_next_process(store: JobStore, tmp_pat
 def test_removed_jobs_are_known_for_a_while_and_then_forgotten(store: JobStore) -> None:
     [id] = added(store)
     assert store.end(claimed(store), "done", result={"mask": "mask.nii.gz"})
-    assert store.expired(before=0) == []
-    [job] = store.expired(before=4e9)
+    assert store.expired(keep_s=1e6) == []
+    [job] = store.expired(keep_s=-1)
     store.mark_removed(job.id)
-    assert store.expired(before=4e9) == []
-    store.forget(before=0)
+    assert store.expired(keep_s=-1) == []
+    store.forget(keep_s=1e6)
     assert store.ids() == {id}
-    store.forget(before=4e9)
+    store.forget(keep_s=-1)
     assert store.ids() == set()
     assert store.history(id) == []
+
+
+def test_a_clock_that_is_set_makes_no_result_older_or_younger(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    [before] = added(store)
+    assert store.end(claimed(store), "done")
+    real, ages = time.time, list[float]()
+    for hours in (30, -80):
+        monkeypatch.setattr(time, "time", lambda hours=hours: real() + 3600 * hours)
+        [after] = added(store)
+        assert store.end(claimed(store), "done")
+        assert store.expired(keep_s=60) == []
+        jobs = [store.get(before), store.get(after)]
+        ages += [real() + 3600 * hours - job.finished for job in jobs if job is not None and job.finished]
+        assert store.counts()["done"] == len(store.expired(keep_s=-1))
+    assert len(ages) == 4
+    assert all(0 <= age < 60 for age in ages)
+    said = [record.message for record in caplog.records]
+    assert said == [
+        f"the clock was set by {s} s; results are kept as long as stated all the same" for s in ("+108000", "-396000")
+    ]
 
 
 def test_a_file_that_is_no_database_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -100,6 +100,33 @@ def test_a_forecast_is_worked_out_by_hand(tmp_path: Path) -> None:
     assert Ledger(tmp_path / "other").forecast(3) is None
 
 
+@pytest.mark.parametrize(
+    ("offsets", "at_once"),
+    [
+        ((0, 0, 0, 0), 4),
+        ((0, 0, -7200, 9e8), 1.5),  # half the cases say 2, and those of two machines whose clocks are off say 1
+        ((0, 0, 0, -7200), 3),
+    ],
+)
+def test_a_clock_that_is_off_changes_what_its_own_cases_say_of_how_many_are_at_work(
+    offsets: tuple[float, ...], at_once: float, tmp_path: Path
+) -> None:
+    for process, offset in enumerate(offsets):
+        for k in range(20):
+            write_row(tmp_path, Row(f"{process} {k}", "done", seconds=10, at=1e6 + 10 * k + offset + process))
+    forecast = Ledger(tmp_path).forecast(720)
+    assert forecast is not None
+    assert forecast.at_once == at_once
+
+
+def test_a_clock_that_steps_back_between_cases_makes_no_second_worker(tmp_path: Path) -> None:
+    for k in range(40):
+        write_row(tmp_path, Row(f"{k}", "done", seconds=10, at=1e6 + 10 * k - (3600 if k > 20 else 0)))
+    forecast = Ledger(tmp_path).forecast(720)
+    assert forecast is not None
+    assert forecast.at_once == 1
+
+
 @pytest.mark.slow
 def test_a_million_rows_are_read_in_seconds(tmp_path: Path) -> None:
     (tmp_path / FOLDER).mkdir()

@@ -17,6 +17,9 @@ from fullscale.text import nearest
 CHOICES = {name: type(f.default) for name, f in Config.model_fields.items() if isinstance(f.default, Choice)}
 """Sections that choose something by name, and give it options."""
 
+_HEAD = "# Written by fullscale. The last line is three dots: what lacks it is cut off."
+"""First line of every configuration that is written: half of one is YAML too, in which settings are missing."""
+
 RENAMED = {"data.organ_share": "data.foreground_fraction"}
 """Settings of 0.1, and what they are called now."""
 
@@ -110,8 +113,8 @@ def settings() -> Iterator[tuple[str, str]]:
 
 
 def dump_yaml(config: Config) -> str:
-    """Write a configuration as YAML that `load_config` reads back to the same values."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    """Write a configuration as YAML that `load_config` reads back to the same values, and of which no part is whole."""
+    return f"{_HEAD}\n{yaml.safe_dump(config.model_dump(mode='json'), sort_keys=False, explicit_end=True)}"
 
 
 def read_yaml(path: Path, what: str, holding: str) -> dict[str, Any]:
@@ -122,6 +125,8 @@ def read_yaml(path: Path, what: str, holding: str) -> dict[str, Any]:
     """
     try:
         values = documents.read_yaml(path, what)
+        if (text := documents.read_text(path)).startswith(_HEAD) and not text.rstrip().endswith("\n..."):
+            raise DataError(f"{path}: is cut off, its last line '...' is missing; write it again, or take another file")
     except DataError as error:
         raise UsageError(str(error)) from error
     if not isinstance(values, dict):

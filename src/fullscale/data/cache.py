@@ -32,6 +32,7 @@ from fullscale.data.recipe import Recipe, image_slices, label_slices, require_co
 from fullscale.data.structure_files import structures_of
 from fullscale.data.truth import truth_of
 from fullscale.errors import DataError, GeometryError, OutputError
+from fullscale.files import require_no_file_in_the_way
 from fullscale.geometry.volume import require_same_grid
 from fullscale.progress import Progress, ignore
 from fullscale.temporary import WRITING, beside, sweep, sync
@@ -108,7 +109,9 @@ def prepare_cases(
 
     Raises:
         DataError: a case cannot be read, or its mask does not fit; the case is named.
+        UsageError: the cache is a file, or would lie below one.
     """
+    require_no_file_in_the_way(cache)
     index = Shared(DigestIndex(cache, verify))
     prepare = partial(_prepare_case, recipe=recipe, scheme=LabelScheme.of(labels), cache=cache, index=index)
     with make_executor(choose_workers(jobs, len(cases)), index) as executor:

@@ -81,14 +81,16 @@ class Kept(Generic[Item, Value]):
             return known.result()
         self._require_ours(task, row)
         self._write(row, "begun")
+        began = time.monotonic()  # the seconds of a case are no difference of two times of day: those may be set
         try:
             value = self.function(task.item)
         except Exception as error:
-            self._write_failure(row, task.name, error)
+            self._write_failure(replace(row, seconds=time.monotonic() - began), task.name, error)
             raise
         except BaseException:
             self._write(row, "stopped")
             raise
+        row = replace(row, seconds=time.monotonic() - began)
         row.content["value"] = self.pack(value)
         row.content["files"] = {self._called(path): state_of(path) for path in task.writes}
         self._write(row, "done")
@@ -164,9 +166,7 @@ class Kept(Generic[Item, Value]):
             self._write(replace(row, line=line), "failed")
 
     def _write(self, row: Row, state: State) -> None:
-        now = time.time()
-        seconds = 0.0 if state == "begun" else now - row.at
-        write_row(self.output, replace(row, state=state, seconds=max(0.0, seconds), at=now), self.folder)
+        write_row(self.output, replace(row, state=state, at=time.time()), self.folder)
 
     def _called(self, path: Path) -> str:
         return path.relative_to(self.output).as_posix()

@@ -14,6 +14,7 @@ import torch
 from fullscale.data.dicom.series import no_scan
 from fullscale.data.dicom.stack import DicomReadOptions
 from fullscale.data.dicom.web import RemoteSeries
+from fullscale.data.dicom.web_study import RemoteStudy
 from fullscale.data.discover import Scan
 from fullscale.data.identity import content_files, content_of, digest_of
 from fullscale.errors import DataError, FullscaleError
@@ -72,13 +73,13 @@ class ArchiveRequest:
     retry: bool = False
 
 
-Source: TypeAlias = Path | Scan | RemoteSeries
+Source: TypeAlias = Path | Scan | RemoteSeries | RemoteStudy
 """What an entry of an archive is."""
 
 
 def place_of(source: Source) -> str:
     """Say where a source lies."""
-    if isinstance(source, RemoteSeries):
+    if isinstance(source, RemoteSeries | RemoteStudy):
         return source.place
     return str(source.path if isinstance(source, Scan) else source)
 
@@ -89,7 +90,7 @@ class Entry:
 
     Attributes:
         name: what its mask is called, and the folder of its masks where it holds several scans.
-        source: a file, a folder or a zip, the scan itself where a list names it, or a series of a server.
+        source: a file, a folder or a zip, the scan itself where a list names it, or a series or study of a server.
         earlier: what the ledger says of it.
         clash: another entry whose masks would have the same name.
     """
@@ -187,7 +188,7 @@ class _Attempt:
     def segment(self) -> EntryResult:
         """Find the scans of the entry and segment them; what lies on a server is fetched first, and removed after."""
         source = self.entry.source
-        if not isinstance(source, RemoteSeries):
+        if not isinstance(source, RemoteSeries | RemoteStudy):
             return self._segment(source)
         with temporary_folder("series") as folder:
             source.fetch(folder)
@@ -263,9 +264,9 @@ class _Attempt:
         write_row(self.request.output, row)
 
 
-def _content_of(source: Source, earlier: Mapping[str, Any]) -> dict[str, str]:
+def _content_of(source: Source, earlier: Mapping[str, Any]) -> dict[str, Any]:
     """Say what a case holds, as `content_of` does."""
-    if isinstance(source, RemoteSeries):
+    if isinstance(source, RemoteSeries | RemoteStudy):
         return source.content(earlier)
     if isinstance(source, Path):
         return content_of(content_files(source), earlier)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt
 from fullscale.data.dicom.headers import PassedOver, is_dicom_file, read_slices
 from fullscale.data.dicom.store import is_hidden, is_zip
 from fullscale.data.dicom.web import NO_IMAGES, Query, is_url
+from fullscale.data.dicom.web_study import find_studies
 from fullscale.data.discover import Scan, is_slice
 from fullscale.data.identity import digest_of
 from fullscale.data.read import stem_of
@@ -120,9 +121,14 @@ def _listed(source: Path | Query, request: ArchiveRequest) -> Iterator[tuple[str
 
 
 def _series_of(query: Query, request: ArchiveRequest) -> Iterator[tuple[str, Source]]:
-    """List the series on a server that may be scans."""
-    if len(request.model.load().channels) > 1:
-        raise UsageError(f"{query}: a model of several channels takes files, not series of a server; fetch them first")
+    """List the series on a server that may be scans; of a model of several channels, the studies that hold them."""
+    channels = request.model.load().channels
+    if len(channels) > 1:
+        if query.series is not None or not request.dicom.by_channel:
+            words = " ".join(f"--series {name}=DESCRIPTION" for name in channels)
+            raise UsageError(f"{query}: the model takes several series of a study: give studies, and {words}")
+        yield from ((study.study, study) for study in find_studies(query, request.dicom.by_channel))
+        return
     others = Counter[str]()
     for series in query.find(request.dicom.series):
         if series.modality in NO_IMAGES:

@@ -6,10 +6,10 @@ Every change of state is one transaction that names the state before it, so that
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 import sqlite3
 import threading
-import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -17,6 +17,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from fullscale.errors import OutputError
+from fullscale.serve.clock import Clock
+
+_log = logging.getLogger(__name__)
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 STATES: tuple[State, ...] = get_args(State)
@@ -103,7 +106,7 @@ class JobStore:
     """
 
     def __init__(self, path: Path) -> None:
-        self._lock = threading.RLock()
+        self._lock, self._clock = threading.RLock(), Clock()
         try:
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             self._db.row_factory = sqlite3.Row
@@ -126,7 +129,7 @@ class JobStore:
                 return False
             self._db.execute(
                 "INSERT INTO jobs (id, model, case_name, request, state, created) VALUES (?, ?, ?, ?, 'queued', ?)",
-                (id, model, case, json.dumps(request), time.time()),
+                (id, model, case, json.dumps(request), self._now()),
             )
             self._note(id, "queued", 0)
             return True
@@ -157,7 +160,7 @@ class JobStore:
             [job] = found
             self._db.execute(
                 "UPDATE jobs SET state = 'running', attempts = attempts + 1, started = ? WHERE id = ?",
-                (time.time(), job.id),
+                (self._now(), job.id),
             )
             self._note(job.id, "running", job.attempts + 1)
             return self.get(job.id)
@@ -168,7 +171,7 @@ class JobStore:
             job,
             state,
             "failure = ?, result = ?, finished = ?",
-            (failure, None if result is None else json.dumps(result), time.time()),
+            (failure, None if result is None else json.dumps(result), self._now()),
         )
 
     def requeue(self, job: Job, crashed: bool = False) -> bool:
@@ -191,24 +194,25 @@ class JobStore:
             self._db.execute("BEGIN IMMEDIATE")
             job = self.get(id)
             if job is not None and job.state == "queued":
-                self._db.execute("UPDATE jobs SET state = 'cancelled', finished = ? WHERE id = ?", (time.time(), id))
+                self._db.execute("UPDATE jobs SET state = 'cancelled', finished = ? WHERE id = ?", (self._now(), id))
                 self._note(id, "cancelled", job.attempts)
             elif job is not None and job.state == "running":
                 self._db.execute("UPDATE jobs SET cancelling = 1 WHERE id = ?", (id,))
             return job
 
-    def expired(self, before: float) -> list[Job]:
-        """List the jobs that ended before a time and whose files are kept."""
-        return self._select("WHERE removed IS NULL AND finished < ?", (before,))
+    def expired(self, keep_s: float) -> list[Job]:
+        """List the jobs that ended so long ago and whose files are kept."""
+        return self._select("WHERE removed IS NULL AND finished < ?", (self._now() - keep_s,))
 
     def mark_removed(self, id: str) -> None:
         """Take down that the files of a job are gone, and what they said."""
         with self._lock, self._db:
-            self._db.execute("UPDATE jobs SET removed = ?, request = '{}' WHERE id = ?", (time.time(), id))
+            self._db.execute("UPDATE jobs SET removed = ?, request = '{}' WHERE id = ?", (self._now(), id))
 
-    def forget(self, before: float) -> None:
-        """Forget jobs whose files were removed before a time."""
+    def forget(self, keep_s: float) -> None:
+        """Forget jobs whose files were removed so long ago."""
         with self._lock, self._db:
+            before = self._now() - keep_s
             self._db.execute("DELETE FROM history WHERE job IN (SELECT id FROM jobs WHERE removed < ?)", (before,))
             self._db.execute("DELETE FROM jobs WHERE removed < ?", (before,))
 
@@ -234,8 +238,20 @@ class JobStore:
                 self._note(job.id, state, job.attempts)
             return bool(done.rowcount)
 
+    def _now(self) -> float:
+        """Return the time of day; where the clock was set, every time that was taken down is set with it."""
+        with self._lock:
+            now, step = self._clock.read()
+            if step:
+                _log.warning("the clock was set by %+.0f s; results are kept as long as stated all the same", step)
+                columns = ("created", "started", "finished", "removed")
+                self._db.execute(
+                    f"UPDATE jobs SET {', '.join(f'{name} = {name} + :step' for name in columns)}", {"step": step}
+                )
+            return now
+
     def _note(self, id: str, state: State, attempt: int) -> None:
-        self._db.execute("INSERT INTO history VALUES (?, ?, ?, ?)", (id, time.time(), state, attempt))
+        self._db.execute("INSERT INTO history VALUES (?, ?, ?, ?)", (id, self._now(), state, attempt))
 
     def _count(self, state: State) -> int:
         [number] = self._db.execute("SELECT COUNT(*) FROM jobs WHERE state = ?", (state,)).fetchone()

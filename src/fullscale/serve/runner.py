@@ -254,10 +254,9 @@ class Runner:
 
     def _tidy(self) -> None:
         """Remove the files of jobs whose time is over."""
-        now = time.time()
-        for job in self.store.expired(now - self.settings.keep_s):
+        for job in self.store.expired(self.settings.keep_s):
             self.remove(job)
-        self.store.forget(now - FORGET * self.settings.keep_s)
+        self.store.forget(FORGET * self.settings.keep_s)
 
     def remove(self, job: Job) -> None:
         """Remove the files of a job that ended, its upload too."""

@@ -26,8 +26,9 @@ class Session:
         folder: that holds them.
         files: of the scan.
         created: in seconds since 1970.
-        used: when it was last asked for.
+        used: when it was last asked for, likewise.
         expiry_s: seconds after which it is removed if nobody asks for it.
+        until: when that is, by a clock that nobody sets.
     """
 
     id: str
@@ -36,6 +37,14 @@ class Session:
     created: float = field(default_factory=time.time)
     used: float = field(default_factory=time.time)
     expiry_s: int = LONGEST_S
+    until: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.touch()
+
+    def touch(self) -> None:
+        """Keep it for its whole time from now on."""
+        self.used, self.until = time.time(), time.monotonic() + self.expiry_s
 
     def as_dict(self) -> dict[str, Any]:
         """Say what a client may know of it: no path of this machine."""
@@ -82,7 +91,7 @@ class Sessions:
         with self._lock:
             session = self._open.get(id) if _ID.fullmatch(id) else None
             if session is not None:
-                session.used = time.time()
+                session.touch()
             return session
 
     def remove(self, id: str) -> Session | None:
@@ -95,6 +104,6 @@ class Sessions:
 
     def _tidy(self) -> None:
         with self._lock:
-            over = [id for id, session in self._open.items() if session.used + session.expiry_s < time.time()]
+            over = [id for id, session in self._open.items() if session.until < time.monotonic()]
         for id in over:
             self.remove(id)

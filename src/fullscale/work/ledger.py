@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal, get_args
 
 from fullscale.errors import DataError, OutputError
@@ -173,13 +174,22 @@ class Ledger:
         if not done:
             return None
         seconds, ended = zip(*(map(float, line.split(b"\t", 6)[4:6]) for line in done), strict=True)
-        recent = sorted(zip(ended, seconds, strict=True))[-_RECENT:]
-        span = recent[-1][0] - min(end - took for end, took in recent)
-        at_once = max(1.0, sum(took for _, took in recent) / span) if span > 0 else 1.0
+        at_once = _at_once(sorted(zip(ended, seconds, strict=True))[-_RECENT:])
         last = Row.unpacked(done[-1]).content
         on_cpu = last.get("device", "cpu") == "cpu"
         devices = int(last.get("threads", 1)) if on_cpu else 1
         return Forecast(cases, sum(seconds) / len(seconds), at_once, devices, "core" if on_cpu else "GPU")
+
+
+def _at_once(ended: list[tuple[float, float]]) -> float:
+    """Say how many cases are worked on side by side, by when each ended and how long it took.
+
+    It is the median, over the cases, of how many were at work halfway through each: a night between two runs, a clock
+    that stepped, or a machine whose clock is hours off changes what its own cases say, and no more.
+    """
+    spans = [(end - took, end) for end, took in ended]
+    halfway = ((begin + end) / 2 for begin, end in spans)
+    return float(median(max(1, sum(begin <= at <= end for begin, end in spans)) for at in halfway))
 
 
 def next_attempt(case: str, work: str, before: Row | None, content: dict[str, Any], afresh: bool = False) -> Row:

@@ -1,0 +1,113 @@
+"""File systems that keep no promise: a rename that is seen half done or reported as failed, and locks that hold nobody.
+
+A library put before that of C does so to the commands. After the kill in the middle of a rename the command is repeated
+on a file system that works: it ends with the result of an uninterrupted one, or says in a line what it cannot read.
+"""
+
+import random
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.faults.commands import Ended, Zygote, content, litter
+from tests.faults.scale import KILLS, SEED, record
+from tests.faults.works import Places, Work, works
+
+pytestmark = pytest.mark.faults
+
+SOURCE = Path(__file__).with_name("network_files.c")
+RENAMES = max(1, KILLS // 10)
+"""Renames of each command that are gone through, drawn at random."""
+SHORT = ("prepare",)
+AGAIN = 3
+"""Times that a command is repeated, the file that it names removed each time."""
+
+
+@pytest.fixture(scope="session")
+def on_network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
+    """Starts commands on such a file system."""
+    if shutil.which("gcc") is None:
+        pytest.skip("no gcc to make the file system with")
+    folder = tmp_path_factory.mktemp("network")
+    library = folder / "network_files.so"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-Wall", "-Werror", "-o", library, SOURCE, "-ldl"], check=True)
+    started = Zygote(folder, LD_PRELOAD=str(library))
+    yield started
+    started.close()
+
+
+@dataclass
+class Trial:
+    """One command on such a file system, again and again, in folders of its own."""
+
+    work: Work
+    places: Places
+    network: Zygote
+    folder: Path
+    counts: Counter[str] = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+
+    def fresh(self, name: str) -> Path:
+        """Make a folder with what the command reads."""
+        made = self.folder / name
+        made.mkdir()
+        self.work.setup(self.places, made)
+        return made
+
+    def run(self, folder: Path, **environment: object) -> Ended:
+        """Run the command in a folder; what is named holds there."""
+        words = self.work.arguments(self.places, folder)
+        named = {f"NETWORK_{name.upper()}": str(value) for name, value in environment.items()}
+        return self.network.run(*words, NETWORK_UNDER=str(folder), **named)
+
+    def whole(self) -> tuple[int, dict[str, str]]:
+        """Run it without interruption; return how many renames that takes, and what it made."""
+        folder, count = self.fresh("whole"), self.folder / "renames"
+        ended = self.run(folder, count=count)
+        assert ended.code == 0, ended.stderr
+        return count.stat().st_size if count.exists() else 0, content(folder)
+
+    def hold(self, folder: Path, expected: dict[str, str], what: str) -> None:
+        """Repeat the command where the disk works: it ends with the same result, or a line names what is not whole."""
+        begun = set(folder.rglob("*")) - set(litter(folder))
+        ended = self.run(folder)
+        if ended.code == 0:
+            made = content(folder)
+            self.counts["same result"] += made == expected
+            self.faults += [f"{what}: {name} differs" for name, _ in sorted(made.items() ^ expected.items())]
+        else:
+            self.counts["refused"] += 1
+            named = ended.last_line.startswith("fullscale: ") and str(folder) in ended.last_line
+            if "Traceback" in ended.stderr or not named:
+                self.faults.append(f"{what}: {ended.code} {ended.stderr[-400:]}")
+            self.faults += [f"{what}: {path} is lost" for path in sorted(begun) if not path.exists()]
+        self.counts["litter"] += len(left := litter(folder))
+        self.faults += [f"{what}: it left {path}" for path in left]
+
+
+@pytest.fixture
+def trial(
+    request: pytest.FixtureRequest, on_network: Zygote, pristine: Path, phantoms: Path, cache: Path, tmp_path: Path
+) -> Iterator[Trial]:
+    return Trial(request.param, Places(phantoms, cache, pristine), on_network, tmp_path)
+
+
+@pytest.mark.parametrize("trial", works(*SHORT), ids=lambda work: work.name, indirect=True)
+def test_a_rename_that_is_half_done_is_never_taken_for_whole(trial: Trial) -> None:
+    renames, expected = trial.whole()
+    rng = random.Random(f"{SEED} {trial.work.name}")
+    for how in ("copied", "gap", "lost"):
+        for at in sorted(rng.sample(range(1, renames + 1), min(renames, RENAMES))):
+            folder, what = trial.fresh(f"{how}_{at}"), f"rename {at} {how}"
+            ended = trial.run(folder, rename=how, at=at)
+            trial.counts[how] += 1
+            if how == "lost" and ("Traceback" in ended.stderr or ended.code not in (0, 1, 4)):
+                trial.faults.append(f"{what}: it ended with {ended.code}: {ended.stderr[-300:]}")
+            trial.hold(folder, expected, what)
+    assert trial.faults == []
+    record(f"network {trial.work.name}", trial.counts)
