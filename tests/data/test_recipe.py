@@ -1,5 +1,7 @@
 """The recipe and its way back: by hand, by properties over orientations, and against plain NumPy."""
 
+from typing import Literal
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -107,6 +109,24 @@ def test_normalisation_per_scan_forgets_gain_and_offset(gain: float, offset: flo
 
 def test_a_constant_scan_stays_finite() -> None:
     assert np.isfinite(Intensity(per="scan").apply(np.full((2, 8, 8), 7.0))).all()
+
+
+@pytest.mark.parametrize("spacing", [None, 1.7, (2.5, 1.7, 1.7)])
+@pytest.mark.parametrize("per", ["dataset", "scan"])
+def test_a_scan_prepared_a_few_slices_at_a_time_is_that_prepared_at_once(
+    spacing: float | None, per: Literal["dataset", "scan"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = Volume(np.random.default_rng(0).normal(50, 30, (21, 17, 11)).astype(np.float32), np.diag([1, 1.2, 3, 1]))
+    recipe = Recipe(
+        intensity=Intensity(per=per, low=0, high=99, mean=40, std=20),
+        spacing_mm=spacing,
+        view="patches" if isinstance(spacing, tuple) else "slices",
+        neighbours=0,
+    )
+    geometry = slice_geometry(scan, recipe)
+    at_once = image_slices({"image": scan}, geometry, recipe)
+    monkeypatch.setattr("fullscale.data.recipe._VOXELS_AT_ONCE", 2 * 21 * 17)
+    np.testing.assert_array_equal(image_slices({"image": scan}, geometry, recipe), at_once)
 
 
 def test_nan_voxels_are_refused_with_their_number() -> None:

@@ -184,6 +184,8 @@ class LabelScheme:
     def values(self, classes: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
         """Turn class indices into label values, in the smallest unsigned type that holds them."""
         table = np.array([0, *self.atoms])
+        if (table == np.arange(len(table))).all():
+            return classes
         found: npt.NDArray[Any] = table.astype(np.min_scalar_type(table.max()))[classes]
         return found
 
@@ -199,6 +201,10 @@ class LabelScheme:
     def decide_probabilities(self, probabilities: Any) -> Any:
         """Turn probabilities of the channels `[B, channels, ...]` (NumPy or torch) into class indices `[B, ...]`."""
         return self._decide(probabilities, 0.5)
+
+    def decide_present(self, present: Any) -> Any:
+        """Turn what is there, 0 or 1 of each channel `[B, channels, ...]`, into class indices of the same type."""
+        return self._decide_regions(present) if self.regions else present[:, 0]
 
     def of_structures(self, channels: Any) -> Any:
         """Keep of `[B, channels, ...]` what stands for structures, in their order: background has no entry."""

@@ -8,9 +8,10 @@ network of patches sees all three axes, and each has a spacing of its own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,13 +21,15 @@ from fullscale.data.case import ONE_CHANNEL
 from fullscale.data.labels import IGNORED, LabelScheme
 from fullscale.errors import DataError
 from fullscale.geometry.orientation import Reorientation, reorientation
-from fullscale.geometry.resample import resize_label_volume, resize_volume
+from fullscale.geometry.resample import resize_label_volume, resize_slices, resize_volume
 from fullscale.geometry.units import LENGTH, Unit
 from fullscale.geometry.volume import Volume
 
 CANONICAL = "RAS"
 MIN_SIDE, MAX_SIDE = 8, 8192
 """Slices are never resized below the one; a recipe that would enlarge them beyond the other is refused."""
+_VOXELS_AT_ONCE = 1 << 20
+"""Of a scan that is prepared: they stay in a processor's cache, and a large scan is not held a second time."""
 
 Neighbours = Literal[0, 1, 2, 3]
 View = Literal["slices", "patches"]
@@ -38,6 +41,20 @@ Spacing = PositiveFloat | tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 Mirror = Literal["left-right", "front-back", "head-foot"]
 MIRRORS: dict[Mirror, int] = {"left-right": -1, "front-back": -2, "head-foot": -3}
 """The axis of prepared voxels `[..., S, H, W]` that each mirror turns over."""
+
+
+class Scale(NamedTuple):
+    """Limits that voxels are clipped at, then the mean that is subtracted and the deviation that divides."""
+
+    low: float
+    high: float
+    mean: float
+    std: float
+
+    def apply(self, voxels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Normalise voxels in float32: some of a scan, or all."""
+        values = voxels.astype(np.float32)
+        return np.asarray((values.clip(self.low, self.high) - self.mean) / self.std, dtype=np.float32)
 
 
 class Intensity(BaseModel):
@@ -76,14 +93,17 @@ class Intensity(BaseModel):
 
     def apply(self, slices: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Normalise the voxels of one whole scan, in float32."""
-        values = slices.astype(np.float32)
+        return self.scale(slices).apply(slices)
+
+    def scale(self, slices: npt.NDArray[Any]) -> Scale:
+        """Work out from the voxels of a whole scan what is done to each of them."""
         if self.per == "dataset":
-            return np.asarray((values.clip(self.low, self.high) - self.mean) / self.std, dtype=np.float32)
-        counted = self._counted(values)
+            return Scale(self.low, self.high, self.mean, self.std)
+        counted = self._counted(slices.astype(np.float32))
         low, high = np.percentile(counted, [self.low, self.high]) if counted.size else (0.0, 0.0)
         counted = counted.clip(low, high)
         mean, std = (float(counted.mean()), float(counted.std())) if counted.size else (0.0, 0.0)
-        return np.asarray((values.clip(low, high) - mean) / max(std, 1e-6), dtype=np.float32)
+        return Scale(low, high, mean, max(std, 1e-6))
 
     def _counted(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         if self.voxels == "all":
@@ -174,7 +194,7 @@ class SliceGeometry:
 
     def to_volume(self, labels: npt.NDArray[Any], scan: Volume) -> Volume:
         """Put label slices of `shape` `[S, H, W]` back onto the grid of `scan`, with its affine and header."""
-        return scan.with_array(np.ascontiguousarray(self.change.undo(labels.transpose(2, 1, 0))))
+        return scan.with_array(self.change.undo(labels.transpose(2, 1, 0)).copy(order="K"))  # as files have it
 
 
 def slice_geometry(scan: Volume, recipe: Recipe) -> SliceGeometry:
@@ -231,16 +251,27 @@ def image_slices(channels: Mapping[str, Volume], geometry: SliceGeometry, recipe
         DataError: a channel holds NaN or infinity.
     """
     image = np.empty((len(recipe.channels), *geometry.network_shape), dtype=np.float32)
-    for index, (name, intensity) in enumerate(recipe.intensities.items()):
-        image[index] = _normalised(channels[name], geometry, intensity)
+    for prepared, (name, intensity) in zip(image, recipe.intensities.items(), strict=True):
+        _prepare(channels[name], geometry, intensity, prepared)
     return image
 
 
-def _normalised(scan: Volume, geometry: SliceGeometry, intensity: Intensity) -> npt.NDArray[np.float32]:
+def _prepare(scan: Volume, geometry: SliceGeometry, intensity: Intensity, prepared: npt.NDArray[np.float32]) -> None:
+    """Fill `prepared`, of the geometry's `network_shape`, a few slices at a time: a large scan is not held twice."""
     if np.issubdtype(scan.array.dtype, np.floating) and not np.isfinite(scan.array).all():
         bad = int((~np.isfinite(scan.array)).sum())
         raise DataError(f"the scan holds {bad} NaN or infinite voxels; replace them before use")
-    return resize_volume(intensity.apply(geometry.of_volume(scan)), geometry.network_shape)
+    slices = geometry.of_volume(scan)
+    scale = intensity.scale(slices)
+    number, *plane = slices.shape
+    in_plane = (number, *geometry.network_shape[1:])
+    resized = prepared if prepared.shape == in_plane else np.empty(in_plane, dtype=np.float32)
+    step = max(1, _VOXELS_AT_ONCE // math.prod(plane))
+    for start in range(0, number, step):
+        part = slice(start, start + step)
+        resized[part] = resize_slices(scale.apply(slices[part]), geometry.network_shape[1:])
+    if resized is not prepared:
+        prepared[...] = resize_volume(resized, geometry.network_shape)
 
 
 def require_contrast(image: npt.NDArray[Any], channels: Mapping[str, Volume], recipe: Recipe) -> None:

@@ -16,7 +16,7 @@ from fullscale.errors import DataError
 from fullscale.geometry.volume import Volume
 from fullscale.inference.combine import Combination
 from fullscale.inference.mirrors import mirrored
-from fullscale.inference.onto_scan import onto_slices
+from fullscale.inference.onto_scan import decide_onto, onto_plane, onto_slices
 from fullscale.inference.postprocess import apply_rules
 from fullscale.inference.region import SMALLEST, Box, BoxView, RegionMode, find_box, segment_box
 from fullscale.inference.runtimes.load import RunningMember, load_members
@@ -212,7 +212,9 @@ class Predictor:
         Raises:
             DataError: the scan holds NaN, or is too large for the memory that is free; at once, not at the first slab.
         """
-        return self._slabs(self._prepared(channels), self.geometry(first_of(channels)).shape, compute)
+        shape = self.geometry(first_of(channels)).shape
+        slabs = self._slabs(self._prepared(channels), shape, compute)
+        return ((where, (onto_plane(maps, shape[1:]) for maps in by_member)) for where, by_member in slabs)
 
     def _prepared(self, channels: Mapping[str, Volume]) -> list[npt.NDArray[np.float32]]:
         """Bring a scan to what each member is shown, `[C, S, h, w]`; members of one recipe share it."""
@@ -232,7 +234,10 @@ class Predictor:
         compute: Callable[[RunningMember], Compute],
         box: Box | None = None,
     ) -> Iterator[tuple[slice, Iterator[Tensor]]]:
-        """Do what `slabs` says with prepared images, of the whole scan or of the slices of a box."""
+        """Compute maps of prepared images, of the whole scan or of the slices of a box, on each member's own plane.
+
+        The slices are those of the scan; the rows and columns are those that the member sees.
+        """
         views = [view_of(member.card, self.batch_size, box) for member in self.members]
         devices = [member.runtime.device for member in self.members]
         size = min(
@@ -242,8 +247,8 @@ class Predictor:
         streams = [
             onto_slices(
                 view.maps(self._mirrored(member, compute), image, device),
-                (end - begin if box else image.shape[1], *image.shape[2:]),
-                (end - begin, *shape[1:]),
+                end - begin if box else image.shape[1],
+                end - begin,
                 size,
             )
             for member, view, image, device in zip(self.members, views, prepared, devices, strict=True)
@@ -287,7 +292,8 @@ class Predictor:
             first, end = box.slices if box else (0, geometry.shape[0])
             decided = np.empty((end - first, *geometry.shape[1:]), dtype=np.uint8)
             done = 0
-            for where, slab in self._decided(self._slabs(prepared, geometry.shape, _logits, box), watchers):
+            slabs = self._slabs(prepared, geometry.shape, _logits, box)
+            for where, slab in self._decided(slabs, geometry.shape[1:], watchers):
                 decided[done : done + len(slab)] = slab
                 done += len(slab)
                 progress(where.stop, geometry.shape[0], "slices")
@@ -306,15 +312,20 @@ class Predictor:
     def _decided(
         self,
         slabs: Iterator[tuple[slice, Iterator[Tensor]]],
+        plane: tuple[int, int],
         watchers: Watchers,
     ) -> Iterator[tuple[slice, npt.NDArray[np.uint8]]]:
         """Decide the classes `[s, H, W]` of one slab after the other."""
         for where, by_member in slabs:
+            if not watchers:
+                yield where, decide_onto(list(by_member), plane, self.card.scheme).cpu().numpy()
+                continue
             combined = Combination(self.card.scheme)
             for number, logits in enumerate(by_member):
-                combined.add(logits)
+                at_full_size = onto_plane(logits, plane)
+                combined.add(at_full_size)
                 for watcher in watchers if len(self.members) > 1 else ():
-                    watcher.member(where, number, logits)
+                    watcher.member(where, number, at_full_size)
             decided = combined.decide()
             for watcher in watchers:
                 watcher.slab(Slab(where, combined, decided))
