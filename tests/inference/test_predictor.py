@@ -175,10 +175,10 @@ def test_a_scan_too_large_for_the_memory_is_refused_before_anything_is_allocated
     small = np.zeros((20, 20, 4), dtype=np.int16)
     recipe = predictor.card.recipe  # type: ignore[union-attr]
     shape = slice_geometry(Volume(small, np.diag([2.0, 2, 5, 1])), recipe).network_shape
-    needed = 9 * small.size + 4 * int(np.prod(shape))
-    monkeypatch.setattr("fullscale.inference.predictor.available_memory", lambda: needed)
+    needed = 3 * small.size + 4 * int(np.prod(shape))
+    monkeypatch.setattr("fullscale.inference.memory.available_memory", lambda: needed)
     predictor.predict(small, spacing_mm=(2, 2, 5))
-    monkeypatch.setattr("fullscale.inference.predictor.available_memory", lambda: needed - 1)
+    monkeypatch.setattr("fullscale.inference.memory.available_memory", lambda: needed - 1)
     with pytest.raises(DataError, match="20x20x4 voxels needs"):
         predictor.predict(small, spacing_mm=(2, 2, 5))
 

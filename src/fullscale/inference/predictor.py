@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +11,9 @@ from torch import Tensor
 
 from fullscale.bundle.card import Card, ModelCard
 from fullscale.data.recipe import Recipe, SliceGeometry, image_slices, slice_geometry
-from fullscale.errors import DataError
 from fullscale.geometry.volume import Volume
 from fullscale.inference.combine import Combination
+from fullscale.inference.memory import require_memory
 from fullscale.inference.mirrors import mirrored
 from fullscale.inference.onto_scan import decide_onto, onto_plane, onto_slices
 from fullscale.inference.postprocess import apply_rules
@@ -29,12 +28,6 @@ from fullscale.progress import Progress, ignore
 from fullscale.views.patches import PatchView
 from fullscale.views.protocol import Compute, View
 from fullscale.views.slices import SliceView
-from fullscale.work.machine import GIB, available_memory
-
-_BYTES_AS_STORED = 9
-"""Of each voxel of a scan: two float32 while it is normalised, then its class."""
-_BYTES_RESIZED = 4
-"""Of each voxel of what a recipe makes, and of each number of the maps of it."""
 
 
 class Predictor:
@@ -379,27 +372,3 @@ def view_of(card: ModelCard, batch_size: int | None = None, box: Box | None = No
         return SliceView(card.recipe.neighbours, batch_size)
     assert card.tile_size is not None  # a card of patches without one is refused when it is read
     return PatchView(card.tile_size, card.tile_overlap, batch_size)
-
-
-def require_memory(scan: Volume, cards: Collection[ModelCard]) -> None:
-    """Refuse a scan that would not fit into memory, before anything is allocated.
-
-    Counted are the scan, what each recipe makes of it, and for patches the maps of one layer of tiles.
-
-    Raises:
-        DataError: they would not fit.
-    """
-    shapes = {card.recipe: slice_geometry(scan, card.recipe).network_shape for card in cards}
-    numbers = sum(len(recipe.channels) * math.prod(shape) for recipe, shape in shapes.items())
-    for card in cards:
-        if card.tile_size is not None:
-            depth, height, width = shapes[card.recipe]
-            numbers += (card.scheme.channels + 1) * min(depth, card.tile_size[0]) * height * width
-    needed = _BYTES_AS_STORED * math.prod(scan.shape) + _BYTES_RESIZED * numbers
-    free = available_memory()
-    if needed > free:
-        shape = "x".join(map(str, scan.shape))
-        raise DataError(
-            f"a scan of {shape} voxels needs {needed / GIB:.1f} GiB of memory to be segmented, {free / GIB:.1f} GiB "
-            f"are free; crop it, {'take one member with --quick, ' if len(cards) > 1 else ''}or use a machine with more"
-        )
