@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from fullscale.cli.stop import PREEMPTED, TERMINATED
+from fullscale.serve.pacs.rules import read_rules
 from tests.conftest import Command
 from tests.words import read_by_the_command
 
@@ -97,6 +98,28 @@ def test_the_service_of_compose_starts_with_a_token_and_keeps_its_jobs() -> None
     assert f"./data:{given['--data']}:ro" in service["volumes"]
     assert all(port.startswith("127.0.0.1:") and port.endswith(f":{given['--port']}") for port in service["ports"])
     assert "state" in compose["volumes"]
+
+
+def test_the_pacs_of_compose_and_the_service_know_each_other() -> None:
+    compose = yaml.safe_load((DEPLOY / "docker-compose.pacs.yaml").read_text())["services"]
+    words = compose["serve"]["command"].split()
+    read_by_the_command(["serve", *words])
+    given = dict(pairwise(words))
+    known = json.loads(compose["orthanc"]["environment"]["ORTHANC__DICOM_MODALITIES"])
+    assert known == {"fullscale": ["FULLSCALE", "serve", int(given["--dicom-port"])]}
+    assert given["--pacs"].startswith("http://orthanc:8042/")
+    assert f"./rules.yaml:{given['--rules']}:ro" in compose["serve"]["volumes"]
+    rules = read_rules(DEPLOY / "pacs-rules.yaml", ["model"], given["--pacs"])
+    assert compose["orthanc"]["environment"]["ORTHANC__DICOM_AET"] in rules.receive.callers
+
+
+def test_the_rules_of_the_documentation_are_rules(tmp_path: Path) -> None:
+    page = (DEPLOY.parent / "docs" / "how-to" / "pacs.md").read_text()
+    [content] = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "rules.yaml").write_text(content)
+    rules = read_rules(tmp_path / "rules.yaml", ["liver"], "https://HOST/dicom-web")
+    assert [rule.name for rule in rules.rules] == ["liver"]
+    assert f"{rules.retry.pause_s(4) / 60:.0f} minutes" in page
 
 
 def test_every_option_of_the_templates_exists(fullscale: Command) -> None:

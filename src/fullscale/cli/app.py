@@ -16,6 +16,7 @@ from fullscale.cli import (
     demo,
     evaluate,
     gather,
+    letters,
     model,
     predict,
     report,
@@ -58,7 +59,7 @@ def frame(
         os.environ["FULLSCALE_DEBUG"] = "1"
 
 
-for module in (demo, data, train, predict, archive, gather, evaluate, compare, report, send, serve, model):
+for module in (demo, data, train, predict, archive, gather, evaluate, compare, report, send, serve, letters, model):
     for name, command in module.COMMANDS.items():
         app.command(name)(command)
 app.add_typer(bench.app, name="bench")

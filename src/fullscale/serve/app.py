@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
@@ -25,6 +26,9 @@ from fullscale.serve.security import Gate
 from fullscale.serve.service import Full, NotServed, Refused, Service
 from fullscale.serve.views import CaseView, ModelView, view_cases, view_model
 
+if TYPE_CHECKING:
+    from fullscale.serve.pacs.exchange import Exchange
+
 _log = logging.getLogger(__name__)
 
 _STATUS: dict[type[FullscaleError], int] = {NotServed: 404, Refused: 422, Full: 503, DataError: 422, UsageError: 422}
@@ -33,7 +37,13 @@ _NO_ROUTE = "(none)"
 _HEADERS = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 
 
-def make_app(service: Service, recent: RecentLines, token: str | None = None, origins: Sequence[str] = ()) -> FastAPI:
+def make_app(
+    service: Service,
+    recent: RecentLines,
+    token: str | None = None,
+    origins: Sequence[str] = (),
+    exchange: Exchange | None = None,
+) -> FastAPI:
     """Make the application.
 
     Args:
@@ -41,6 +51,7 @@ def make_app(service: Service, recent: RecentLines, token: str | None = None, or
         recent: the last lines of its log.
         token: that every request must carry; None on loopback.
         origins: of pages elsewhere that may speak to it from a browser.
+        exchange: with a PACS, if there is one.
     """
     app = FastAPI(
         title="fullscale",
@@ -53,6 +64,11 @@ def make_app(service: Service, recent: RecentLines, token: str | None = None, or
     app.state.token, app.state.recent = token, recent
     app.include_router(job_routes)
     app.include_router(monai_routes)
+    if exchange is not None:
+        from fullscale.serve.pacs.routes import routes as pacs_routes  # needs an extra
+
+        app.state.exchange = exchange
+        app.include_router(pacs_routes)
     _add_general_routes(app, service)
     app.add_exception_handler(FullscaleError, _explain)
     app.add_exception_handler(sqlite3.Error, _no_database)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
@@ -27,6 +27,21 @@ class _JobCounts(Collector):
         yield counts
 
 
+class _PacsCounts(Collector):
+    """Asks the exchange with the PACS at every scrape."""
+
+    def __init__(self, count: Callable[[], dict[str, dict[str, int]]]) -> None:
+        self._count = count
+
+    def collect(self) -> Iterator[Metric]:
+        """Count series, results and deliveries by state, and letters by kind."""
+        counts = GaugeMetricFamily("fullscale_pacs", "What comes from a PACS and goes there.", labels=["what", "state"])
+        for what, states in self._count().items():
+            for state, number in states.items():
+                counts.add_metric([what, state], number)
+        yield counts
+
+
 class Metrics:
     """Counts requests, uploads and jobs; names of models and routes are its only labels.
 
@@ -45,6 +60,10 @@ class Metrics:
         self._seconds = Histogram(
             "fullscale_job_seconds", "Seconds of a job.", ["model"], registry=self._registry, buckets=_SECONDS
         )
+
+    def watch_pacs(self, count: Callable[[], dict[str, dict[str, int]]]) -> None:
+        """Count what comes from a PACS and goes there, too."""
+        self._registry.register(_PacsCounts(count))
 
     def job_ended(self, job: Job) -> None:
         """Count a job that ended."""

@@ -6,7 +6,8 @@ import errno
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -14,6 +15,9 @@ from fullscale.errors import FullscaleError, UsageError
 from fullscale.serve.app import make_app
 from fullscale.serve.recent import RecentLines
 from fullscale.serve.service import Service
+
+if TYPE_CHECKING:
+    from fullscale.serve.pacs.exchange import Exchange
 
 _GRACE_S = 5
 """How long answers may take that are on their way when the service is told to end."""
@@ -61,6 +65,7 @@ def serve(
     token: str | None,
     origins: Sequence[str],
     ready: Callable[[], None],
+    exchange: Exchange | None = None,
 ) -> None:
     """Answer requests until SIGINT or SIGTERM, which is raised again when everything is put away.
 
@@ -71,12 +76,13 @@ def serve(
         token: that every request must carry, or None.
         origins: of pages elsewhere that may speak to it from a browser.
         ready: called when requests are answered.
+        exchange: with a PACS, if there is one.
 
     Raises:
         FullscaleError: the server could not start.
     """
     config = uvicorn.Config(
-        make_app(service, recent, token, origins),
+        make_app(service, recent, token, origins, exchange),
         log_config=None,
         access_log=False,  # it would log paths, which may name cases
         server_header=False,
@@ -90,7 +96,7 @@ def serve(
     )
     server = _Server(config, ready)
     service.ending = lambda: server.should_exit
-    with service.running():
+    with service.running(), exchange.running() if exchange is not None else nullcontext():
         server.run(sockets=[taken])
     if not server.started:
         raise FullscaleError("the server did not start")

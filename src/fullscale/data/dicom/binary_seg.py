@@ -52,11 +52,29 @@ def as_binary(label_map: Dataset) -> Dataset:
 
 
 def _rename(binary: Dataset) -> None:
+    """Give new identifiers, also to label maps that it refers to: who gets it got those as binary ones too."""
     for name in ("SOPInstanceUID", "SeriesInstanceUID"):
-        setattr(binary, name, generate_uid(entropy_srcs=["binary", str(binary[name].value)]))
+        setattr(binary, name, _renamed(binary[name].value))
+    of_series = [item for item in binary.get("ReferencedSeriesSequence") or [] if _refers_to_maps(item)]
+    for item in of_series:
+        item.SeriesInstanceUID = _renamed(item.SeriesInstanceUID)
+    for holder in (binary, *of_series):
+        for reference in holder.get("ReferencedInstanceSequence") or []:
+            if reference.ReferencedSOPClassUID == LABEL_MAP_STORAGE:
+                reference.ReferencedSOPClassUID = SegmentationStorage
+                reference.ReferencedSOPInstanceUID = _renamed(reference.ReferencedSOPInstanceUID)
     binary.SOPClassUID = binary.file_meta.MediaStorageSOPClassUID = SegmentationStorage
     binary.file_meta.MediaStorageSOPInstanceUID = binary.SOPInstanceUID
     binary.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+
+
+def _renamed(uid: str) -> str:
+    return str(generate_uid(entropy_srcs=["binary", str(uid)]))
+
+
+def _refers_to_maps(of_series: Dataset) -> bool:
+    references = of_series.get("ReferencedInstanceSequence") or []
+    return any(reference.ReferencedSOPClassUID == LABEL_MAP_STORAGE for reference in references)
 
 
 def _set_segments(binary: Dataset, numbers: dict[int, int]) -> None:

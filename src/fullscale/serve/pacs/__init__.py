@@ -1,0 +1,1 @@
+"""Studies from a PACS and segmentations back: by rules, each once, with a list of what a person must look at."""
