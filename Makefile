@@ -6,11 +6,12 @@ READY := $(VENV)/.ready
 # One process a core; a worker that is done takes tests from another.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
-.PHONY: help venv demo fmt lint types check quick test all faults gpu map docs clean
+.PHONY: help venv demo page fmt lint types check quick test all faults gpu map docs clean
 
 help:
 	@echo "make venv   set up .venv with the pinned versions"
 	@echo "make demo   draw phantoms, train a small UNet 3+, segment a scan it has not seen, score it"
+	@echo "make page   build the page of fullscale serve into the package; needs npm (Node.js 20)"
 	@echo "make quick  lint, types, and the first case of each small test: for every save"
 	@echo "make test   set up, lint, types, all tests but the longest"
 	@echo "make all    the same with the longest: every network exported and measured, the demo"
@@ -29,6 +30,10 @@ $(READY): pyproject.toml constraints.txt
 
 demo: venv
 	$(BIN)/fullscale demo -o demo
+
+# The versions of package-lock.json, without the scripts of packages.
+page:
+	cd page && npm ci --ignore-scripts --no-audit --no-fund && npm test && npm run build
 
 fmt: venv
 	$(BIN)/ruff check --fix --quiet .

@@ -74,7 +74,10 @@ def test_a_dockerfile_is_made_of_instructions_and_its_shell_parses(file: Path) -
     lines = [line for line in file.read_text().splitlines() if not line.startswith("#")]
     instructions = "\n".join(lines).replace("\\\n", "").splitlines()
     assert all(DOCKERFILE.fullmatch(line) for line in instructions)
-    assert sum(line.startswith("FROM ") for line in instructions) == 1
+    *stages, _ = [line.split() for line in instructions if line.startswith("FROM ")]
+    named = [stage[3] for stage in stages if stage[2] == "AS"]
+    assert len(named) == len(stages)
+    assert named == [word[7:] for line in instructions for word in line.split() if word.startswith("--from=")]
     for line in instructions:
         word, _, rest = line.partition(" ")
         if word == "RUN":

@@ -62,6 +62,8 @@ class Annotations:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._lock = threading.Lock()
+        self.saved = 0
+        """Masks saved since the start: whoever remembers it notices a new one."""
 
     def save(
         self, case: str, tag: str, mask: Volume, structures: Mapping[int, str], said: Mapping[str, Any]
@@ -86,22 +88,32 @@ class Annotations:
             with atomic_folder(place / f"{version:04d}") as folder:
                 write_volume(folder / MASK, mask)
                 write_json(folder / ABOUT, about)
+            self.saved += 1
         return Annotation(case, tag, version, place / f"{version:04d}", about)
 
     def newest(self, case: str, tag: str) -> Annotation | None:
         """Return the newest mask of a case and tag."""
+        return self.version(case, tag, max(self._versions(self._place(case, tag)), default=0))
+
+    def version(self, case: str, tag: str, version: int) -> Annotation | None:
+        """Return one mask of a case and tag."""
         place = self._place(case, tag)
-        version = max(self._versions(place), default=0)
-        if not version:
+        if version not in self._versions(place):
             return None
         folder = place / f"{version:04d}"
         return Annotation(case, tag, version, folder, read_json(folder / ABOUT))
 
+    def all_of(self, case: str) -> list[Annotation]:
+        """List every mask of a case, by tag and the newest first."""
+        found = []
+        for tag in self._tags(case):
+            versions = sorted(self._versions(self._place(case, tag)), reverse=True)
+            found += [one for version in versions if (one := self.version(case, tag, version)) is not None]
+        return found
+
     def of_case(self, case: str) -> dict[str, Annotation]:
         """Return the newest mask of each tag of a case."""
-        place = self._root / safe_name(case)
-        tags = [folder.name for folder in sorted(place.iterdir())] if place.is_dir() else []
-        found = (self.newest(case, tag) for tag in tags if not tag.startswith("."))
+        found = (self.newest(case, tag) for tag in self._tags(case))
         return {annotation.tag: annotation for annotation in found if annotation is not None}
 
     def remove(self, case: str, tag: str) -> bool:
@@ -112,6 +124,10 @@ class Annotations:
                 return False
             shutil.move(place, place.with_name(f".removed-{place.name}-{time.time_ns()}"))
             return True
+
+    def _tags(self, case: str) -> list[str]:
+        place = self._root / safe_name(case)
+        return [folder.name for folder in sorted(place.iterdir()) if folder.name[0] != "."] if place.is_dir() else []
 
     def _place(self, case: str, tag: str) -> Path:
         return self._root / safe_name(case) / safe_name(tag)

@@ -16,14 +16,19 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fullscale.errors import DataError, FullscaleError, UsageError
+from fullscale.serve.case_routes import routes as case_routes
+from fullscale.serve.casebook import CaseBook
 from fullscale.serve.docs_page import POLICY, docs_page
 from fullscale.serve.job_routes import routes as job_routes
 from fullscale.serve.metrics import Metrics
 from fullscale.serve.monai_label.routes import routes as monai_routes
 from fullscale.serve.monai_label.state import MonaiLabel
+from fullscale.serve.page import read_page
+from fullscale.serve.page import routes as page_routes
 from fullscale.serve.recent import RecentLines
 from fullscale.serve.security import Gate
 from fullscale.serve.service import Full, NotServed, Refused, Service
+from fullscale.serve.viewer_routes import routes as viewer_routes
 from fullscale.serve.views import CaseView, ModelView, view_cases, view_model
 
 if TYPE_CHECKING:
@@ -60,16 +65,18 @@ def make_app(
         docs_url=None,  # the page of FastAPI loads its scripts from elsewhere
         redoc_url=None,
     )
-    app.state.service, app.state.monai_label = service, MonaiLabel(service)
+    book = CaseBook(service)
+    app.state.service, app.state.book, app.state.monai_label = service, book, MonaiLabel(service, book)
+    app.state.page = read_page()
     app.state.token, app.state.recent = token, recent
-    app.include_router(job_routes)
-    app.include_router(monai_routes)
+    for part in (page_routes, job_routes, case_routes, viewer_routes, monai_routes):
+        app.include_router(part)
     if exchange is not None:
         from fullscale.serve.pacs.routes import routes as pacs_routes  # needs an extra
 
         app.state.exchange = exchange
         app.include_router(pacs_routes)
-    _add_general_routes(app, service)
+    _add_general_routes(app, service, book)
     app.add_exception_handler(FullscaleError, _explain)
     app.add_exception_handler(sqlite3.Error, _no_database)
     app.add_exception_handler(Exception, _unexpected)
@@ -85,7 +92,7 @@ def make_app(
     return app
 
 
-def _add_general_routes(app: FastAPI, service: Service) -> None:
+def _add_general_routes(app: FastAPI, service: Service, book: CaseBook) -> None:
     @app.get("/health", summary="Whether the service stands; needs no token", tags=["service"])
     def health() -> dict[str, str]:
         return {"status": "ok", "version": version("fullscale")}
@@ -100,7 +107,7 @@ def _add_general_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/cases", summary="The cases of the data folder", tags=["cases"])
     def cases() -> list[CaseView]:
-        return view_cases(service)
+        return view_cases(book)
 
     @app.get("/docs", include_in_schema=False)
     def docs() -> HTMLResponse:

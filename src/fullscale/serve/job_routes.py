@@ -141,7 +141,7 @@ def cancel_job(id: JobId, service: TheService) -> JobView:
 @routes.get("/jobs/{id}/result", summary="Volumes, seconds, notes and warnings")
 def get_result(id: JobId, service: TheService) -> ResultView:
     """Say what came of a job."""
-    return view_result(_done(service, id))
+    return view_result(done_job(service, id))
 
 
 @routes.get("/jobs/{id}/mask", summary="The mask", response_class=FileResponse)
@@ -153,14 +153,23 @@ def get_mask(
     ] = "volume",
 ) -> FileResponse:
     """Send the mask, on the scan's own grid: the bytes that `fullscale predict` writes."""
-    job = _done(service, id)
-    name = job.result["segmentation" if format == "seg" else "mask"]
+    path = mask_file(service, done_job(service, id), format)
+    return FileResponse(path, media_type=_media_type(path), filename=f"{id}{path.name.removeprefix('mask')}")
+
+
+def mask_file(service: Service, job: Job, format: Literal["volume", "seg"] = "volume") -> FilePath:
+    """Return the mask of a job that is done.
+
+    Raises:
+        HTTPException: 404 there is none of this format; 410 it is gone.
+    """
+    name: str | None = job.result["segmentation" if format == "seg" else "mask"]
     if name is None:
         raise HTTPException(404, "there is no DICOM SEG of it: see the notes of its result")
-    path = service.settings.outputs(id) / name
+    path = service.settings.outputs(job.id) / name
     if not path.is_file():
         raise HTTPException(410, "the mask is no longer in the folder of the service")
-    return FileResponse(path, media_type=_media_type(path), filename=f"{id}{name.removeprefix('mask')}")
+    return path
 
 
 @routes.get("/jobs/{id}/events", summary="How a job stands, whenever that changes (server-sent events)")
@@ -178,7 +187,7 @@ async def _events(service: Service, id: str) -> AsyncIterator[str]:
             return
         now = view_job(service, job).model_dump_json()
         if now != told:
-            yield _event("job", now)
+            yield server_sent("job", now)
             told, spoke = now, time.monotonic()
         elif time.monotonic() - spoke > _SIGN_OF_LIFE_S:
             yield ": still here\n\n"
@@ -186,14 +195,21 @@ async def _events(service: Service, id: str) -> AsyncIterator[str]:
         if job.ended:
             return
         await asyncio.sleep(_LOOK_S)
-    yield _event("ending", json.dumps({"detail": "the service ends; the job goes on when it is started again"}))
+    yield server_sent("ending", json.dumps({"detail": "the service ends; the job goes on when it is started again"}))
 
 
-def _event(name: str, data: str) -> str:
+def server_sent(name: str, data: str) -> str:
+    """Return an event as it is sent; the data are one line."""
     return f"event: {name}\ndata: {data}\n\n"
 
 
-def _done(service: Service, id: str) -> Job:
+def done_job(service: Service, id: str) -> Job:
+    """Return a job whose mask is there.
+
+    Raises:
+        NotServed: there is none of this name.
+        HTTPException: 409 it is not done; 410 its files were removed.
+    """
     job = service.job(id)
     if job.state != "done":
         why = f": {job.failure}" if job.failure else ""

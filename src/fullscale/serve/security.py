@@ -19,11 +19,13 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fullscale.errors import DataError, UsageError
+from fullscale.serve.page import PREFIX
 from fullscale.text import one_line
 
 SHORTEST_TOKEN = 16
-OPEN = ("/health", "/auth/", "/auth/token")
-"""What needs no token: whether the service stands, whether it wants one, and where a client shows that it has it."""
+OPEN = ("/health", "/auth/", "/auth/token", "/")
+"""What needs no token: whether the service stands, whether it wants one, where a client shows that it has it, and the
+page, which holds no data and asks for the token."""
 
 
 def is_loopback(host: str) -> bool:
@@ -85,7 +87,7 @@ class Gate:
         if scope["type"] == "http":
             headers = Headers(scope=scope)
             refused = self._strange_page(headers) if self.token is None else None
-            if self.token is not None and scope["path"] not in OPEN:
+            if self.token is not None and not _is_open(scope["path"]):
                 refused = self._bad_token(headers)
             if refused is not None:
                 await refused(scope, receive, send)
@@ -107,6 +109,10 @@ class Gate:
         if origin is not None and origin not in self.origins and origin.partition("://")[2] != host:
             return JSONResponse({"detail": "the page of another origin may not speak to the service"}, 403)
         return None
+
+
+def _is_open(path: str) -> bool:
+    return path in OPEN or path.startswith(PREFIX)
 
 
 def same_token(given: str, token: str) -> bool:

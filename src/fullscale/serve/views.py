@@ -7,6 +7,10 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from fullscale.data.image_files import is_picture
+from fullscale.metrics.overlap import Scores
+from fullscale.serve.annotations import Annotation
+from fullscale.serve.casebook import CaseBook
 from fullscale.serve.jobs import Job, State
 from fullscale.serve.service import Service
 from fullscale.serve.settings import ServedModel
@@ -39,11 +43,65 @@ class CaseView(BaseModel):
         name: by which it is asked for.
         models: that take it.
         labelled: whether the data set has a mask of it.
+        saved: masks of it that people saved here.
     """
 
     name: str
     models: list[str]
     labelled: bool
+    saved: int
+
+
+class AnnotationView(BaseModel):
+    """A mask that a person saved.
+
+    Attributes:
+        case: its case.
+        tag: `final`, or another word.
+        version: 1 for the first of its case and tag.
+        saved: when.
+        who: saved it, as the person said.
+        note: what the person said of it.
+        labels: structure of each value.
+    """
+
+    case: str
+    tag: str
+    version: int
+    saved: datetime
+    who: str
+    note: str
+    labels: dict[int, str]
+
+
+class CaseDetailsView(CaseView):
+    """A case, and what there is to look at.
+
+    Attributes:
+        channels: of its scan.
+        modality: what the models that take it were trained on.
+        picture: whether it is an image, which has no place in a patient.
+        structures: by value, of the masks of each model that takes it.
+        annotations: masks that people saved, the newest first.
+    """
+
+    channels: list[str]
+    modality: str
+    picture: bool
+    structures: dict[str, dict[int, str]]
+    annotations: list[AnnotationView]
+
+
+class ScoresView(BaseModel):
+    """A mask against the truth.
+
+    Attributes:
+        truth: where the truth is from: the data set, or a saved mask.
+        structures: the scores of each structure by name, as in `summary.json`; null where there is nothing to score.
+    """
+
+    truth: str
+    structures: dict[str, dict[str, float | None]]
 
 
 class ProgressView(BaseModel):
@@ -130,15 +188,58 @@ def view_model(model: ServedModel) -> ModelView:
     )
 
 
-def view_cases(service: Service) -> list[CaseView]:
+def view_cases(book: CaseBook) -> list[CaseView]:
     """List the cases of the data folder, each with the models that take it."""
-    models: dict[str, list[str]] = {}
-    labelled: dict[str, bool] = {}
-    for model in service.settings.models.values():
-        for name, scan in service.cases_of(model).items():
-            models.setdefault(name, []).append(model.name)
-            labelled[name] = scan.label is not None
-    return [CaseView(name=name, models=models[name], labelled=labelled[name]) for name in sorted(models)]
+    return [view_case(book, name) for name in sorted(book.cases)]
+
+
+def view_case(book: CaseBook, name: str) -> CaseView:
+    """Say what a case is.
+
+    Raises:
+        NotServed: there is none.
+    """
+    scan, _ = book.case(name)
+    models = [model.name for model in book.service.settings.models.values() if name in book.service.cases_of(model)]
+    saved = len(book.annotations.all_of(name))
+    return CaseView(name=name, models=models, labelled=scan.label is not None, saved=saved)
+
+
+def view_annotation(one: Annotation) -> AnnotationView:
+    """Say what a saved mask is; those of other clients may not say who saved them."""
+    said = one.about["said"]
+    return AnnotationView(
+        case=one.case,
+        tag=one.tag,
+        version=one.version,
+        saved=datetime.fromtimestamp(one.about["saved"], UTC),
+        who=str(said.get("who") or said.get("client_id") or ""),
+        note=str(said.get("note") or ""),
+        labels={value: name for name, value in one.about["label_names"].items()},
+    )
+
+
+def view_details(book: CaseBook, name: str) -> CaseDetailsView:
+    """Say what is known of a case.
+
+    Raises:
+        NotServed: there is none.
+    """
+    scan, model = book.case(name)
+    about = view_case(book, name)
+    return CaseDetailsView(
+        **about.model_dump(),
+        channels=list(model.channels),
+        modality=model.card.modality,
+        picture=is_picture(scan.path),
+        structures={one: book.service.model(one).card.structures for one in about.models},
+        annotations=[view_annotation(one) for one in book.annotations.all_of(name)],
+    )
+
+
+def view_scores(truth: str, scores: dict[str, Scores]) -> ScoresView:
+    """Say what a mask scores."""
+    return ScoresView(truth=truth, structures=scores)
 
 
 def view_job(service: Service, job: Job) -> JobView:

@@ -102,7 +102,7 @@ class Worker:
         self._progress(0, 0, "loading")
         predictor = self._model.load(Path(job["model"]), job["device"])
         dicom = DicomReadOptions(**job["dicom"])
-        scan = _scan(job, dicom, predictor.channels)
+        scan = replace(scan_of(job, dicom, predictor.channels), name=MASK)
         self._progress(0, 0, "reading")
         output = Path(job["output"])
         options, notes = _output_options(scan, job["seg_type"])
@@ -114,15 +114,19 @@ class Worker:
         return _plain(result, predictor)
 
 
-def _scan(job: dict[str, Any], dicom: DicomReadOptions, channels: tuple[str, ...]) -> Scan:
-    """Find the scan of a job: a case as the service knows it, or what one upload holds."""
+def scan_of(job: dict[str, Any], dicom: DicomReadOptions, channels: tuple[str, ...]) -> Scan:
+    """Find the scan of a job: a case as the service knows it, or what one upload holds.
+
+    Raises:
+        DataError: an upload holds no scan, or several.
+    """
     if "case" in job:
-        return replace(unpacked_scan(job["case"]), name=MASK)
+        return unpacked_scan(job["case"])
     found, beside = find_scans([Path(path) for path in job["uploaded"]], dicom, channels)
     if len(found) != 1:
         rest = f" ({beside[0]})" if beside else ""
         raise DataError(f"the upload holds {len(found)} scans, expected one: upload each by itself{rest}")
-    return replace(found[0], name=MASK)
+    return found[0]
 
 
 def _output_options(scan: Scan, seg_type: Any) -> tuple[OutputOptions, list[str]]:

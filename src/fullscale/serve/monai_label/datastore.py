@@ -13,8 +13,8 @@ from fastapi.responses import FileResponse, Response
 from fullscale.data.discover import Scan
 from fullscale.data.read import read_image
 from fullscale.data.volume_files import volume_suffix, write_volume
-from fullscale.errors import DataError
-from fullscale.serve.annotations import FINAL, Annotation, checked_mask
+from fullscale.serve.annotations import FINAL, Annotation
+from fullscale.serve.case_routes import mask_of_upload
 from fullscale.serve.job_routes import upload_limits
 from fullscale.serve.monai_label.state import NO_SESSION, Monai, MonaiLabel, Tag, attachment, parse_params, received
 from fullscale.serve.service import NotServed, Refused
@@ -30,13 +30,13 @@ def datastore(monai: Monai, output: Literal["stats", "all", "train"] = "stats") 
     if output == "stats":
         return monai.stats()
     if output == "train":
-        return [{"image": name, "label": name} for name in monai.cases if monai.completed(name)]
+        return [{"image": name, "label": name} for name in monai.book.cases if monai.book.completed(name)]
     objects = {
         name: {
             "image": {"ext": _suffix(scan), "info": {}},
-            "labels": {tag: _label_entry(found) for tag, found in monai.annotations.of_case(name).items()},
+            "labels": {tag: _label_entry(found) for tag, found in monai.book.annotations.of_case(name).items()},
         }
-        for name, (scan, _) in monai.cases.items()
+        for name, (scan, _) in monai.book.cases.items()
     }
     return {"name": "fullscale", "description": "", "images_dir": ".", "labels_dir": ".", "objects": objects}
 
@@ -98,25 +98,16 @@ async def save_label(request: Request, monai: Monai, image: str, tag: Tag = FINA
     with monai.service.new_upload() as (id, folder):
         upload = await received(request, folder, upload_limits(monai.service))
         params = parse_params(upload.fields.get("params", "{}"))
-        files = [path for part, path in upload.files if part == "label"]
-        if len(files) != 1:
-            raise Refused(f"the request has {len(files)} files called 'label', expected one")
         given = monai.service.settings.models.get(str(params.get("model")), model)
-        structures = given.card.structures
-        try:
-            mask = await asyncio.to_thread(
-                checked_mask, files[0], scan, given.channels, params.get("label_info"), structures
-            )
-        except DataError as error:
-            raise HTTPException(422, str(error).replace(f"{files[0]}", "the mask")) from error
-        kept = await asyncio.to_thread(monai.annotations.save, name, tag, mask, structures, params)
+        mask = await mask_of_upload(upload, "label", scan, given, params.get("label_info"))
+        kept = await asyncio.to_thread(monai.book.annotations.save, name, tag, mask, given.card.structures, params)
         monai.service.drop_upload(id)
     return {"image": name, "label": name, "tag": tag, "version": kept.version, "earlier": kept.version - 1}
 
 
 def _saved(monai: MonaiLabel, label: str, tag: str) -> Annotation:
     name, _, _ = monai.case(label)
-    found = monai.annotations.newest(name, tag)
+    found = monai.book.annotations.newest(name, tag)
     if found is None:
         raise NotServed(f"no mask of the image {name!r} with the tag {tag!r} was saved")
     return found
@@ -146,7 +137,7 @@ def get_label_info(monai: Monai, label: str, tag: Tag) -> dict[str, Any]:
 def remove_label(monai: Monai, id: str, tag: Tag) -> dict[str, Any]:
     """They stay in the folder of the service, under a hidden name."""
     name, _, _ = monai.case(id)
-    if not monai.annotations.remove(name, tag):
+    if not monai.book.annotations.remove(name, tag):
         raise NotServed(f"no mask of the image {name!r} with the tag {tag!r} was saved")
     return {}
 

@@ -62,7 +62,7 @@ async def next_sample(strategy: str, monai: Monai) -> dict[str, Any]:
     name = await asyncio.to_thread(monai.next_case, strategy)
     if name is None:
         return {}
-    suffix, content = await asyncio.to_thread(image_bytes, monai.cases[name][0])
+    suffix, content = await asyncio.to_thread(image_bytes, monai.book.cases[name][0])
     # The plugin of 3D Slicer keeps what it downloads by name, and takes it from there where the checksum is the same.
     return {"id": name, "name": f"{name}{suffix}", "checksum": f"SHA256:{hashlib.sha256(content).hexdigest()}"}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +12,7 @@ from fastapi import Depends, HTTPException, Query, Request
 
 from fullscale.data.discover import Scan
 from fullscale.documents import parse_json
-from fullscale.serve.annotations import FINAL, Annotations
+from fullscale.serve.casebook import CaseBook
 from fullscale.serve.service import NotServed, Service
 from fullscale.serve.sessions import Sessions
 from fullscale.serve.settings import ServedModel
@@ -29,27 +28,17 @@ class MonaiLabel:
 
     Attributes:
         service: the service.
-        annotations: masks that were saved.
+        book: its cases, and masks that were saved.
         sessions: scans that were sent for a while.
     """
 
     service: Service
-    annotations: Annotations = field(init=False)
+    book: CaseBook
     sessions: Sessions = field(init=False)
     _random: random.Random = field(default_factory=random.Random)
 
     def __post_init__(self) -> None:
-        state = self.service.settings.state
-        self.annotations, self.sessions = Annotations(state / "annotations"), Sessions(state / "sessions")
-
-    @cached_property
-    def cases(self) -> dict[str, tuple[Scan, ServedModel]]:
-        """Every case by its name, with the first model that takes it."""
-        found: dict[str, tuple[Scan, ServedModel]] = {}
-        for model in self.service.settings.models.values():
-            for name, scan in self.service.cases_of(model).items():
-                found.setdefault(name, (scan, model))
-        return found
+        self.sessions = Sessions(self.service.settings.state / "sessions")
 
     def case(self, image: str) -> tuple[str, Scan, ServedModel]:
         """Return a case by its name, or by the UID of its DICOM series, as OHIF does.
@@ -57,28 +46,28 @@ class MonaiLabel:
         Raises:
             NotServed: there is none.
         """
-        if image in self.cases:
-            return image, *self.cases[image]
-        for name, (scan, model) in self.cases.items():
+        if image in self.book.cases:
+            return image, *self.book.cases[image]
+        for name, (scan, model) in self.book.cases.items():
             if image and image in scan.series:
                 return name, scan, model
         raise NotServed(f"no image {image!r} here")
 
-    def completed(self, name: str) -> bool:
-        """Tell whether a case has labels: of the data set, or saved here."""
-        return self.cases[name][0].label is not None or self.annotations.newest(name, FINAL) is not None
-
     def stats(self) -> dict[str, Any]:
         """Count the cases, and those with labels."""
         tags: dict[str, int] = {}
-        for name in self.cases:
-            for tag in self.annotations.of_case(name):
+        for name in self.book.cases:
+            for tag in self.book.annotations.of_case(name):
                 tags[tag] = tags.get(tag, 0) + 1
-        return {"total": len(self.cases), "completed": sum(map(self.completed, self.cases)), "label_tags": tags}
+        return {
+            "total": len(self.book.cases),
+            "completed": sum(map(self.book.completed, self.book.cases)),
+            "label_tags": tags,
+        }
 
     def next_case(self, strategy: str) -> str | None:
         """Choose a case without labels."""
-        left = sorted(name for name in self.cases if not self.completed(name))
+        left = sorted(name for name in self.book.cases if not self.book.completed(name))
         if not left:
             return None
         return self._random.choice(left) if strategy == "random" else left[0]
