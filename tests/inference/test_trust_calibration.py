@@ -14,7 +14,9 @@ from scipy.special import expit, logit
 from fullscale.bundle.card import CARD, read_card
 from fullscale.bundle.trust import Calibration, Trust
 from fullscale.data.labels import IGNORED, LabelScheme
+from fullscale.data.recipe import Intensity, Recipe, slice_geometry
 from fullscale.errors import DataError
+from fullscale.geometry.volume import Volume
 from fullscale.inference.combine import Combination
 from fullscale.inference.predictor import Predictor
 from fullscale.inference.trust.calibration import BINS, CENTRES, bins_of, calibrated, entropy_bits, fit_calibration
@@ -26,6 +28,7 @@ from fullscale.runfolder import RunFolder
 from fullscale.scoring.summary import read_summary
 from fullscale.training.postprocess import recorded_choice
 
+RECIPE = Recipe(intensity=Intensity(per="scan"), spacing_mm=None, neighbours=0)
 SCHEMES = {
     "one": LabelScheme({1: "liver"}),
     "classes": LabelScheme({1: "liver", 2: "spleen"}),
@@ -110,10 +113,13 @@ def test_what_is_counted_is_what_a_loop_over_all_voxels_counts(name: str, member
     with_members = Counting(scheme)
     for number, one in enumerate(logits):
         with_members.member(slice(0, 6), number, one)
-    alone = Counting(scheme)
+    alone, geometry = Counting(scheme), slice_geometry(Volume(np.zeros((8, 18, 6)), np.eye(4)), RECIPE)
     alone.slab(_slab(scheme, logits[:1], slice(0, 6)))
-    assert (with_members.of_members[0] == alone.together).all()
-    assert (alone.of_members[0] == alone.together).all()
+    for counting in (with_members, alone):
+        counting.done(np.ones((6, 18, 8), dtype=np.uint8), geometry)
+        [found, size], *_ = counting.of_members
+        assert (found == alone.together).all()
+        assert size == 2  # the members see half as many rows as the scan has
 
 
 def _slab(scheme: LabelScheme, logits: list[torch.Tensor], where: slice) -> Slab:

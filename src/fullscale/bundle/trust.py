@@ -67,14 +67,16 @@ class Evaluated(_Plain):
 
 
 class Quality(_Plain):
-    """What gives the expected Dice of one structure: a linear model of a few features, and an interval.
+    """What gives the expected Dice of one structure: its soft Dice, what that is usually off by, and an interval.
+
+    What it is off by is a linear model of a few features of the mask.
 
     Attributes:
         features: their names, in the order of the numbers below.
         mean: of each feature in the cases it was learned from.
         scale: standard deviation of each.
-        weights: Dice for each standard deviation of a feature.
-        intercept: Dice where all features have their mean.
+        weights: what is added to the soft Dice for each standard deviation of a feature.
+        intercept: what is added where all features have their mean.
         interval: what is added to the expected Dice for the lower and the upper end, in parts of what it lacks of 1.
         level: share of new cases that the interval is to hold.
         review_below: expected Dice below which a case is to be looked at.

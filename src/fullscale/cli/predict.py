@@ -34,6 +34,9 @@ def predict(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Write each structure's probability too.")
     ] = False,
+    uncertainty: Annotated[
+        bool, typer.Option("--uncertainty", help="Write a map of the entropy too, and say how wide boundaries are.")
+    ] = False,
     series: Annotated[
         list[str] | None,
         typer.Option(
@@ -93,13 +96,14 @@ def predict(
     from fullscale.inference.batch import find_scans, predict_scans
     from fullscale.inference.entries import source_of
     from fullscale.inference.naming import OutputOptions, planned_copies, planned_outputs
+    from fullscale.inference.predictions import PREDICTIONS, write_predictions
     from fullscale.outputs import claimed
 
     asked = ModelRequest(model, device, batch_size, quick, not no_postprocess, region)
     predictor = asked.load()
     one, by_channel = parse_series(series or [], predictor.channels)
     dicom = DicomReadOptions(one, phase, allow_gaps, untilt, fix_identifiers, by_channel)
-    options = OutputOptions(format, seg_type, probabilities)
+    options = OutputOptions(format, seg_type, probabilities, uncertainty)
     sources = [source_of(scan) for scan in scans]
     paths = [source for source in sources if isinstance(source, Path)]
     if archive or shard is not None or forecast is not None or dask is not None or len(paths) < len(sources):
@@ -113,12 +117,13 @@ def predict(
     for line in beside:
         print_status(f"note: {line}")
     print_status(predictor.describe())
-    outputs = planned_outputs(found, output, options, predictor.card.structures.values())
+    outputs = [*planned_outputs(found, output, options, predictor.card.structures.values()), output / PREDICTIONS]
     read = [model, *paths, *(path for scan in found for path in scan.inputs)]
     copies = planned_copies(found, output, options, dicom)
     holds = predictor.card.scheme.as_dict()  # for evaluate: a mask does not say what its values stand for
     with claimed(outputs, read, "predict", overwrite, copies, holds), progress_bar("predicting") as progress:
         results = predict_scans(predictor, found, output, options, dicom, progress, jobs, resample_channels)
+        write_predictions(output, predictor.card, results)
     if json:
         print_json({"results": [result.as_dict() for result in results]})
     for result in results:
@@ -128,6 +133,8 @@ def predict(
             print_status(f"failed: {result.scan}: {result.error.removeprefix(f'{result.scan}: ')}")
         elif not json:
             print_line(f"{' '.join(map(str, result.written))}  {result.describe()}")
+        for reason in result.asks:
+            print_status(f"review: {result.scan}: {reason}")
     failed = [result for result in results if result.error is not None]
     if failed:
         others = f", the others are in {output}" if len(failed) < len(results) else ", no mask was written"

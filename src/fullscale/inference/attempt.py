@@ -291,15 +291,15 @@ def _at_place(found: EntryResult, folder: Path, place: str) -> EntryResult:
 
 def _plain(result: Result, output: Path) -> dict[str, Any]:
     """Turn a result into plain values; masks are named from the folder of the output, which may be moved."""
-    mask, segmentation = (
-        None if path is None else path.relative_to(output) for path in (result.mask, result.segmentation)
-    )
-    return replace(result, mask=mask, segmentation=segmentation).as_dict()
+    written = (result.mask, result.segmentation, result.uncertainty)
+    mask, segmentation, uncertainty = (None if path is None else path.relative_to(output) for path in written)
+    return replace(result, mask=mask, segmentation=segmentation, uncertainty=uncertainty).as_dict()
 
 
 def _unpacked(plain: dict[str, Any], output: Path) -> Result:
-    mask, segmentation = (None if plain[name] is None else output / plain[name] for name in ("mask", "segmentation"))
-    return Result(**plain | {"scan": Path(plain["scan"]), "mask": mask, "segmentation": segmentation})
+    written = ("mask", "segmentation", "uncertainty")
+    paths = {name: output / plain[name] for name in written if plain.get(name) is not None}
+    return Result(**plain | {"scan": Path(plain["scan"])} | paths)
 
 
 def restored(row: Row, output: Path) -> EntryResult:

@@ -23,12 +23,22 @@ from fullscale.data.discover import Scan, discover, is_slice, scans_of_slices, s
 from fullscale.data.volume_files import volume_suffix, write_volume
 from fullscale.errors import DataError, UsageError
 from fullscale.files import require_inside, safe_name
-from fullscale.geometry.units import SIZE, Unit
+from fullscale.geometry.units import LENGTH, SIZE, Unit
 from fullscale.geometry.volume import Volume
 from fullscale.inference.familiar import strange_scan, strange_volumes, trained_distribution
-from fullscale.inference.naming import ONE_FILE, OutputOptions, copy_of, mask_suffix, probability_name, soft_suffix
+from fullscale.inference.naming import (
+    ONE_FILE,
+    OutputOptions,
+    copy_of,
+    mask_suffix,
+    probability_name,
+    soft_suffix,
+    uncertainty_name,
+)
 from fullscale.inference.predictor import Predictor, first_of
 from fullscale.inference.stages import Stages
+from fullscale.inference.trust.asked import Asked
+from fullscale.inference.trust.assess import describe_trust
 from fullscale.progress import Progress, ignore
 from fullscale.work.cluster import Cluster, Workers
 from fullscale.work.executor import choose_workers, make_executor, map_cases
@@ -54,6 +64,8 @@ class Result:
         elapsed_s: from reading the scan to writing the mask.
         seconds: of each stage of that, see `Stages`.
         unit: what the scan is counted in.
+        uncertainty: the map of the entropy that was written, where it was asked for.
+        trust: how far to trust each structure, the plain values of `StructureTrust`; empty where nothing is known.
     """
 
     scan: Path
@@ -65,6 +77,8 @@ class Result:
     elapsed_s: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
     unit: Unit = "mm"
+    uncertainty: Path | None = None
+    trust: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def written(self) -> list[Path]:
@@ -76,12 +90,23 @@ class Result:
         """Those of the notes that say not to trust the mask."""
         return [note for note in self.notes if DISTRUST in note]
 
+    @property
+    def asks(self) -> list[str]:
+        """Why a person should look at structures of the mask, by what is expected of them."""
+        return [f"{name}: {told['review']}" for name, told in self.trust.items() if told["review"]]
+
+    @property
+    def review(self) -> list[str]:
+        """Why a person should look at the mask: what is expected of its structures, and the warnings."""
+        return self.asks + self.warnings
+
     def describe(self) -> str:
         """Say each structure's volume and the time."""
         form = ".0f" if self.unit == "px" else ".1f"
         structures = ", ".join(f"{name} {size:{form}} {SIZE[self.unit]}" for name, size in self.structure_ml.items())
         stages = "".join(f", {stage} {seconds:.1f}" for stage, seconds in self.seconds.items())
-        return f"{structures} ({self.elapsed_s:.1f} s{stages})"
+        trust = describe_trust(self.trust, LENGTH[self.unit], width=self.uncertainty is not None)
+        return f"{structures}{trust} ({self.elapsed_s:.1f} s{stages})"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -278,29 +303,26 @@ def _predict(
     trained = trained_distribution([member.card for member in predictor.members])
     intensities = [pair for member in predictor.members for pair in member.card.recipe.intensities.items()]
     strange = strange_scan(channels, trained, {name for name, of in intensities if of.per == "dataset"})
-    soft: dict[str, Volume] = {}
-    if options.probabilities:
-        labels, soft = predictor.predict_probabilities(channels, progress, stages=stages)
-    else:
-        labels = predictor.predict(channels, progress, stages=stages)
-    result.notes += stages.notes
+    asked = Asked.of(predictor, options.probabilities, options.uncertainty)
+    labels = predictor.watched(channels, asked.watchers, progress, stages)
+    result.notes += stages.notes + asked.notes
     voxels = predictor.card.scheme.voxels(labels.array)
     result.structure_ml = {structure: float(count * labels.voxel_ml) for structure, count in voxels.items()}
     result.unit = labels.unit
     strange += strange_volumes(result.structure_ml, trained, labels.unit)
     if strange:
         result.notes += [f"unlike the scans that the model was trained on, so {DISTRUST}: {'; '.join(strange)}"]
+    result.trust = {name: told.as_dict() for name, told in asked.trust().items()}
     with stages.timed("writing"):
-        _write(predictor, result, output, found, labels, soft, options, as_seg)
+        _write(result, output, found, labels, asked, options, as_seg)
 
 
 def _write(
-    predictor: Predictor,
     result: Result,
     output: Path,
     found: Scan,
     labels: Volume,
-    soft: dict[str, Volume],
+    asked: Asked,
     options: OutputOptions,
     as_seg: bool,
 ) -> None:
@@ -309,16 +331,23 @@ def _write(
     if options.format != "seg":
         result.mask = _target(result, output, f"{name}{suffix}")
         write_volume(result.mask, labels)
-    for structure, volume in soft.items():
-        probability = volume.with_array(volume.array.astype(np.float32))
-        write_volume(_target(result, output, probability_name(name, structure, soft_suffix(suffix))), probability)
+    for structure, volume in asked.probabilities(labels).items():
+        _write_map(_target(result, output, probability_name(name, structure, soft_suffix(suffix))), volume)
+    doubt = asked.uncertainty(labels)
+    if doubt is not None:
+        result.uncertainty = _target(result, output, uncertainty_name(name, soft_suffix(suffix)))
+        _write_map(result.uncertainty, doubt)
     if as_seg:
         result.segmentation = _target(result, output, f"{name}.dcm")
         labels = _with_identifiers(result, labels, copy_of(output, found.name))
         from fullscale.data.dicom.seg import write_seg
 
-        card = predictor.card
+        card = asked.predictor.card
         write_seg(result.segmentation, labels, card.scheme, card.algorithm, options.seg_type)
+
+
+def _write_map(path: Path, volume: Volume) -> None:
+    write_volume(path, volume.with_array(volume.array.astype(np.float32)))
 
 
 def _can_be_seg(

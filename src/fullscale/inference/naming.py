@@ -26,11 +26,13 @@ class OutputOptions:
         format: "nifti" (a scan's own format where it is a file), "seg" (DICOM SEG, of DICOM scans alone), or "both".
         seg_type: "labelmap" or "binary"; see `write_seg`. None is the first, or where structures overlap the second.
         probabilities: each structure's probability too, beside the mask, never as SEG.
+        uncertainty: a map of the entropy too, likewise.
     """
 
     format: MaskFormat = "nifti"
     seg_type: Literal["labelmap", "binary"] | None = None
     probabilities: bool = False
+    uncertainty: bool = False
 
 
 def planned_outputs(
@@ -43,6 +45,7 @@ def planned_outputs(
         names += [f"{name}{suffix}"] if options.format != "seg" else []
         names += [f"{name}.dcm"] if options.format != "nifti" else []
         names += [probability_name(name, s, soft_suffix(suffix)) for s in structures if options.probabilities]
+        names += [uncertainty_name(name, soft_suffix(suffix))] if options.uncertainty else []
     return [output / name for name in names]
 
 
@@ -60,6 +63,11 @@ def copy_of(output: Path, name: str) -> Path:
 def probability_name(name: str, structure: str, suffix: str) -> str:
     """Name the file of a structure's probability, beside the mask."""
     return f"{name}_{safe_name(structure.replace(' ', '_'))}_probability{suffix}"
+
+
+def uncertainty_name(name: str, suffix: str) -> str:
+    """Name the file of the uncertainty map, beside the mask."""
+    return f"{name}_uncertainty{suffix}"
 
 
 def mask_suffix(scan: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -310,8 +311,11 @@ class Predictor:
     ) -> Iterator[tuple[slice, npt.NDArray[np.uint8]]]:
         """Decide the classes `[s, H, W]` of one slab after the other."""
         for where, by_member in slabs:
-            if not watchers:
-                yield where, decide_onto(list(by_member), plane, self.card.scheme).cpu().numpy()
+            if not any(watcher.full_size for watcher in watchers):
+                members = list(by_member)
+                for (number, logits), watcher in product(enumerate(members), watchers):
+                    watcher.member(where, number, logits)
+                yield where, decide_onto(members, plane, self.card.scheme).cpu().numpy()
                 continue
             combined = Combination(self.card.scheme)
             for number, logits in enumerate(by_member):

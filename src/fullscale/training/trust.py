@@ -41,7 +41,8 @@ def learn_trust(folds: Sequence[FoldFolder], scheme: LabelScheme) -> Trust | Non
     quality: dict[str, Quality] = {}
     for k, name in enumerate(scheme.structures.values()):
         known = [case for case in cases if case.known[k]]
-        found, expected = _calibrate(k, name, known), _expect(k, name, known)
+        found = _calibrate(k, name, known)
+        expected = _expect(k, name, known, 1.0 if found is None else found.temperature)
         calibration |= {} if found is None else {name: found}
         quality |= {} if expected is None else {name: expected}
     return Trust(calibration=calibration, quality=quality)
@@ -73,9 +74,9 @@ def _calibrate(k: int, name: str, cases: Sequence[Evidence]) -> Calibration | No
     return found
 
 
-def _expect(k: int, name: str, cases: Sequence[Evidence]) -> Quality | None:
+def _expect(k: int, name: str, cases: Sequence[Evidence], temperature: float) -> Quality | None:
     held = [(case, shape) for case in cases if (shape := case.shapes[k]) is not None]
-    rows = [features_of(case.counts[k].sum(axis=0), shape) for case, shape in held]
+    rows = [features_of(case.counts[k].sum(axis=0), shape, temperature) for case, shape in held]
     present = np.mean([case.counts[k, 1].any() for case in cases]) if cases else 0.0
     found = fit_quality(rows, np.array([case.dice(k) for case, _ in held]), float(present))
     if found is None:

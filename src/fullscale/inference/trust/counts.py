@@ -25,6 +25,8 @@ LEAST = 0.01
 MARGIN_MM = 10.0
 """Voxels this near to the box around a structure of the truth are counted whatever their probability."""
 
+_ALL = -1
+
 Counts = npt.NDArray[np.int64]
 """`[K, truth, mask, BINS]`; without a truth, nothing is counted as held by it."""
 Box = tuple[slice, slice, slice]
@@ -37,6 +39,7 @@ class Counting(Watcher):
         scheme: what channels and classes stand for.
         truth: classes `[S, H, W]`, `IGNORED` where nothing is known, or None.
         spacing_mm: of the truth.
+        full_size: count what all members say together, too, at the size of the scan; a truth needs it.
 
     Attributes:
         shapes: of each structure's mask, once the scan is done; None where it is empty.
@@ -47,38 +50,43 @@ class Counting(Watcher):
         scheme: LabelScheme,
         truth: npt.NDArray[np.uint8] | None = None,
         spacing_mm: Sequence[float] = (1.0, 1.0, 1.0),
+        full_size: bool = True,
     ) -> None:
-        self.scheme, self.truth = scheme, truth
+        self.scheme, self.truth, self.full_size = scheme, truth, full_size
         self.shapes: list[Shape | None] = []
         members = np.zeros((len(scheme.structures), IGNORED + 1), dtype=bool)
         members[:, : scheme.classes] = scheme.membership
         self._holding = members.T
         self._boxes = [] if truth is None else [_near(members[k][truth], spacing_mm) for k in range(len(members))]
         self._parts: dict[int, dict[tuple[int, int], Counts]] = {}
+        self._planes: dict[int, int] = {}
 
     @property
     def together(self) -> Counts:
-        """Counts by what all members say."""
-        return self._sum(-1)
+        """Counts by what all members say, of the voxels of the scan."""
+        return self._sum(_ALL)
 
     @property
-    def of_members(self) -> list[Counts]:
-        """Counts by what each member says, of which there is at least one."""
-        numbers = sorted(number for number in self._parts if number >= 0)
-        return [self._sum(number) for number in numbers] or [self.together]
+    def of_members(self) -> list[tuple[Counts, float]]:
+        """Counts by what each member says, of which there is at least one, and voxels of the scan for each counted."""
+        numbers = sorted(number for number in self._parts if number != _ALL) or [_ALL]
+        return [(self._sum(number), self._plane / self._planes[number]) for number in numbers]
 
     def member(self, where: slice, number: int, logits: Tensor) -> None:
         """Count by what one member says."""
+        self._planes[number] = logits[0, 0].numel()
         alone = Combination(self.scheme)
         alone.add(logits)
         self._keep(number, where, self._count(Slab(where, alone, alone.decide())))
 
     def slab(self, slab: Slab) -> None:
         """Count by what all members say."""
-        self._keep(-1, slab.where, self._count(slab))
+        self._planes[_ALL] = slab.decided[0].numel()
+        self._keep(_ALL, slab.where, self._count(slab))
 
     def done(self, classes: npt.NDArray[np.uint8], geometry: SliceGeometry) -> None:
         """Measure the shape of each mask."""
+        self._plane = classes[0].size
         self.shapes = shapes_of(classes, self.scheme, geometry.spacing_mm)
 
     def _sum(self, number: int) -> Counts:

@@ -35,12 +35,17 @@ class Watcher:
 
     Attributes:
         whole: whether the whole scan must be seen, rather than what lies around the structures.
+        full_size: whether `slab` must be told, at the size of the scan. Where no one needs that, decisions are quicker.
     """
 
     whole = False
+    full_size = False
 
     def member(self, where: slice, number: int, logits: Tensor) -> None:
-        """See the logits `[b, channels, H, W]` of one of several members."""
+        """See the logits `[b, channels, h, w]` of a member, in its own rows and columns or in those of the scan.
+
+        Where `slab` is told, only several members are told one by one.
+        """
 
     def slab(self, slab: Slab) -> None:
         """See some slices; again, where a box has grown over them."""
@@ -57,7 +62,7 @@ class Probabilities(Watcher):
         trust: the temperatures; None leaves probabilities as they are.
     """
 
-    whole = True
+    whole = full_size = True
 
     def __init__(self, scheme: LabelScheme, trust: Trust | None) -> None:
         self._scheme, self._temperatures = scheme, temperatures(scheme, trust)
@@ -84,7 +89,7 @@ class Uncertainty(Watcher):
         trust: the temperatures; None leaves probabilities as they are.
     """
 
-    whole = True
+    whole = full_size = True
 
     def __init__(self, scheme: LabelScheme, trust: Trust | None) -> None:
         self._scheme, self._temperatures = scheme, temperatures(scheme, trust)
