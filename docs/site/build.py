@@ -34,7 +34,7 @@ TREE = {
             "how-to/unknown",
             "how-to/dicom",
         ),
-        *("how-to/archive", "how-to/serve", "how-to/privacy", "how-to/plugins", "how-to/python"),
+        *("how-to/archive", "how-to/serve", "how-to/circle", "how-to/privacy", "how-to/plugins", "how-to/python"),
     ],
     "Reference": ["commands", "reference/commands", "reference/settings", "reference/python", "data-sets"],
     "Explanation": ["coordinates", "performance", "results", "reliability", "architecture", "decisions/index", "log"],

@@ -17,6 +17,9 @@ from filelock import BaseFileLock, FileLock, Timeout
 from fullscale.errors import OutputError, UsageError
 from fullscale.temporary import OLD, WRITING, beside, swap, sweep, sync
 
+LOCK = ".lock"
+"""File in a folder that one process at a time works in."""
+
 
 def require_no_file_in_the_way(folder: Path) -> None:
     """Refuse a folder to write into that is a file, or would lie below one.
@@ -180,9 +183,33 @@ def locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+@contextmanager
+def lock_to_hand_on(folder: Path) -> Iterator[int]:
+    """Take the lock of `only_one` and give its open file: a process that inherits it has the lock until it ends.
+
+    Raises:
+        UsageError: another process has it.
+        OutputError: the folder cannot be written.
+    """
+    import fcntl  # not on every system
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise OutputError(f"cannot write {folder}: {error.strerror or error}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield descriptor
+    except BlockingIOError as error:
+        raise UsageError(f"another process works in {folder}; wait for it") from error
+    finally:
+        os.close(descriptor)
+
+
 def _acquire(folder: Path, timeout_s: float) -> BaseFileLock:
     """Take the lock of a folder; a negative time waits for ever, and one that is over raises `Timeout`."""
-    lock = FileLock(folder / ".lock", timeout=timeout_s)
+    lock = FileLock(folder / LOCK, timeout=timeout_s)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()

@@ -73,8 +73,8 @@ def test_info_offers_the_models_and_counts_the_data(service: Served) -> None:
         "config": {},
     }
     assert info["labels"] == ["liver", "spleen"]
-    assert info["trainers"] == {}
-    assert list(info["strategies"]) == ["random", "first"]
+    assert list(info["trainers"]) == ["tiny"]
+    assert list(info["strategies"]) == ["random", "first", "doubt"]
     assert info["datastore"] == service.client.get("/datastore/").json()
     assert (info["datastore"]["total"], info["datastore"]["completed"]) == (7, 6)
 
@@ -171,7 +171,7 @@ def test_the_name_of_a_tag_leads_nowhere(annotated: Served, phantoms: Path, tmp_
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("POST", "/train/tiny", 501),
+        ("POST", "/train/tiny", 422),
         ("GET", "/train/?check_if_running=true", 404),
         ("DELETE", "/train/", 404),
         ("POST", "/activelearning/epistemic", 404),

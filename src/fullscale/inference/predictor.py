@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -84,7 +85,7 @@ class Predictor:
         quick: bool = False,
         postprocess: bool = True,
         region: RegionMode = "whole",
-    ) -> Predictor:
+    ) -> Self:
         """Load a run folder (all its folds), a fold of it, a bundle, or an exported `.onnx` with its `.json` beside it.
 
         Args:

@@ -78,8 +78,10 @@ class Annotations:
             said: what the client said of it.
 
         Raises:
+            DataError: the client says in another form than `viewed_of` which slices were looked at.
             OutputError: it cannot be written.
         """
+        viewed_of({"said": said})
         place = self._place(case, tag)
         with self._lock:
             version = 1 + max(self._versions(place), default=0)
@@ -134,6 +136,23 @@ class Annotations:
 
     def _versions(self, place: Path) -> list[int]:
         return [int(folder.name) for folder in place.iterdir() if folder.name.isdigit()] if place.is_dir() else []
+
+
+def viewed_of(about: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return which slices a person looked at, as `{"axis": 2, "slices": [3, 4]}`; None where all count.
+
+    The axis is one of the mask's own, from 0.
+
+    Raises:
+        DataError: it is said in another form.
+    """
+    viewed = about["said"].get("viewed")
+    if viewed is None:
+        return None
+    axis, slices = (viewed.get(key) for key in ("axis", "slices")) if isinstance(viewed, dict) else (None, None)
+    if axis not in (0, 1, 2) or not isinstance(slices, list) or not all(type(one) is int for one in slices):
+        raise DataError(f"'viewed' of a mask is {viewed!r:.80}, expected {{'axis': 0, 1 or 2, 'slices': [numbers]}}")
+    return {"axis": axis, "slices": sorted(set(slices))}
 
 
 def checked_mask(

@@ -18,6 +18,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fullscale.errors import DataError, FullscaleError, UsageError
 from fullscale.serve.case_routes import routes as case_routes
 from fullscale.serve.casebook import CaseBook
+from fullscale.serve.circle.circle import Circle
+from fullscale.serve.circle.routes import routes as circle_routes
 from fullscale.serve.docs_page import POLICY, docs_page
 from fullscale.serve.job_routes import routes as job_routes
 from fullscale.serve.metrics import Metrics
@@ -68,8 +70,10 @@ def make_app(
     book = CaseBook(service)
     app.state.service, app.state.book, app.state.monai_label = service, book, MonaiLabel(service, book)
     app.state.page = read_page()
+    app.state.circle = Circle(service, book.annotations)
+    app.state.circle.begin()
     app.state.token, app.state.recent = token, recent
-    for part in (page_routes, job_routes, case_routes, viewer_routes, monai_routes):
+    for part in (page_routes, job_routes, case_routes, viewer_routes, circle_routes, monai_routes):
         app.include_router(part)
     if exchange is not None:
         from fullscale.serve.pacs.routes import routes as pacs_routes  # needs an extra

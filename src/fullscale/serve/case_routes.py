@@ -16,6 +16,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from fullscale.data.channels import read_scan
 from fullscale.data.discover import Scan
 from fullscale.data.read import read_label
+from fullscale.documents import parse_json
 from fullscale.errors import DataError
 from fullscale.files import state_of
 from fullscale.geometry.volume import Volume
@@ -132,6 +133,11 @@ _FORM = {
                     "labels": {"type": "string", "description": "JSON: name of each value; without, the model's."},
                     "model": {"type": "string", "description": "Whose structures it has."},
                     "based_on": {"type": "integer", "description": "Newest version that the person had seen; 0 none."},
+                    "job": {"type": "string", "description": "Whose mask was corrected."},
+                    "viewed": {
+                        "type": "string",
+                        "description": 'JSON: the slices that were looked at, as {"axis": 2, "slices": [3, 4]}.',
+                    },
                     "who": {"type": "string"},
                     "note": {"type": "string"},
                 },
@@ -191,6 +197,12 @@ def _said(fields: dict[str, str]) -> tuple[int | None, dict[str, Any]]:
     if based_on is not None and not (based_on.isascii() and based_on.isdigit()):
         raise Refused(f"based_on {based_on[:20]!r} is no version: give the number of the newest that was seen, or 0")
     said: dict[str, Any] = {"who": fields.get("who", "")[:LONGEST_WORD], "note": fields.get("note", "")[:LONGEST_NOTE]}
+    said |= {name: fields[name][:LONGEST_WORD] for name in ("job", "model") if name in fields}
+    if "viewed" in fields:
+        try:
+            said["viewed"] = parse_json(fields["viewed"])
+        except (ValueError, RecursionError) as error:
+            raise Refused('viewed is no JSON, such as {"axis": 2, "slices": [3, 4]}') from error
     return (None, said) if based_on is None else (int(based_on), said | {"based_on": int(based_on)})
 
 

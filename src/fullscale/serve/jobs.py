@@ -145,6 +145,15 @@ class JobStore:
             return self._select("ORDER BY number DESC LIMIT ?", (limit,))
         return self._select("WHERE state = ? ORDER BY number DESC LIMIT ?", (state, limit))
 
+    def done(self, model: str) -> list[Job]:
+        """List the jobs of a model that are done, the oldest first."""
+        return self._select("WHERE state = 'done' AND model = ? ORDER BY number", (model,))
+
+    def waiting(self, model: str) -> set[str]:
+        """Return the cases of which a job of a model waits or runs."""
+        found = self._select("WHERE state IN ('queued', 'running') AND model = ?", (model,))
+        return {job.case for job in found if job.case is not None}
+
     def counts(self) -> dict[State, int]:
         """Count the jobs of each state."""
         with self._lock:

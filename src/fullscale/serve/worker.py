@@ -21,7 +21,7 @@ from fullscale.errors import DataError, FullscaleError, UsageError
 from fullscale.inference.attempt import stamp_of
 from fullscale.inference.batch import Result, find_scans, segment_scan
 from fullscale.inference.naming import OutputOptions
-from fullscale.inference.predictor import Predictor
+from fullscale.serve.circle.doubt import DoubtingPredictor
 from fullscale.text import first_line, without_folders
 
 MASK = "mask"
@@ -41,15 +41,15 @@ class LoadedModel:
         key: where it came from, on which device, and what changes when it is written anew.
     """
 
-    predictor: Predictor | None = None
+    predictor: DoubtingPredictor | None = None
     key: Any = None
 
-    def load(self, path: Path, device: str) -> Predictor:
+    def load(self, path: Path, device: str) -> DoubtingPredictor:
         """Load a model, unless it is the one that is loaded."""
         key = (path, device, stamp_of(path))
         if self.predictor is None or self.key != key:
             self.predictor = None  # its memory is free before the next one takes some
-            self.predictor, self.key = Predictor.from_run(path, device), key
+            self.predictor, self.key = DoubtingPredictor.from_run(path, device), key
         return self.predictor
 
 
@@ -140,9 +140,10 @@ def _output_options(scan: Scan, seg_type: Any) -> tuple[OutputOptions, list[str]
     return OutputOptions("both", seg_type), []
 
 
-def _plain(result: Result, predictor: Predictor) -> dict[str, Any]:
+def _plain(result: Result, predictor: DoubtingPredictor) -> dict[str, Any]:
     return {
         "mask": result.mask.name if result.mask else None,
+        "doubt": predictor.doubt,
         "segmentation": result.segmentation.name if result.segmentation else None,
         "structures": result.structure_ml,
         "unit": result.unit,

@@ -1,9 +1,10 @@
-"""The routes that tell what there is: models, the next case, and that nothing is trained here."""
+"""The routes that tell what there is: models, and the next case."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 from urllib.parse import parse_qs
@@ -11,16 +12,16 @@ from urllib.parse import parse_qs
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import PlainTextResponse
 
-from fullscale.serve.monai_label import datastore, infer
+from fullscale.serve.circle.routes import TheCircle
+from fullscale.serve.monai_label import datastore, infer, train
 from fullscale.serve.monai_label.datastore import image_bytes
-from fullscale.serve.monai_label.state import STRATEGIES, Monai
+from fullscale.serve.monai_label.state import DOUBT, STRATEGIES, Monai
 from fullscale.serve.security import same_token
 from fullscale.serve.settings import ServedModel
 from fullscale.text import nearest
 
 routes = APIRouter(tags=["MONAI Label"])
 
-NO_TRAINING = "this service does not train: train on the corrected masks with fullscale train"
 _LONGEST_FORM = 4096
 
 
@@ -35,7 +36,10 @@ def info(monai: Monai) -> dict[str, Any]:
         "version": version("fullscale"),
         "labels": list(labels),
         "models": {model.name: _model_info(model) for model in models},
-        "trainers": {},
+        "trainers": {
+            model.name: {"description": "Trains on the corrected cases, from the weights of the model", "config": {}}
+            for model in models
+        },
         "strategies": {name: {"description": text, "config": {}} for name, text in STRATEGIES.items()},
         "scoring": {},
         "train_stats": {},
@@ -55,35 +59,17 @@ def _model_info(model: ServedModel) -> dict[str, Any]:
 
 
 @routes.post("/activelearning/{strategy}", summary="A case to label next")
-async def next_sample(strategy: str, monai: Monai) -> dict[str, Any]:
+async def next_sample(strategy: str, monai: Monai, circle: TheCircle) -> dict[str, Any]:
     """Choose a case without labels; an empty answer where there is none."""
     if strategy not in STRATEGIES:
         raise HTTPException(404, f"no strategy {strategy!r} here{nearest(strategy, STRATEGIES)}")
-    name = await asyncio.to_thread(monai.next_case, strategy)
+    choose = circle.next_case if strategy == DOUBT else partial(monai.next_case, strategy)
+    name = await asyncio.to_thread(choose)
     if name is None:
         return {}
     suffix, content = await asyncio.to_thread(image_bytes, monai.book.cases[name][0])
     # The plugin of 3D Slicer keeps what it downloads by name, and takes it from there where the checksum is the same.
     return {"id": name, "name": f"{name}{suffix}", "checksum": f"SHA256:{hashlib.sha256(content).hexdigest()}"}
-
-
-@routes.get("/train/", summary="How a training stands: there is none")
-def train_status() -> dict[str, Any]:
-    """Say so, as clients expect it where nothing is trained."""
-    raise HTTPException(404, "no training is running here")
-
-
-@routes.post("/train/", include_in_schema=False)
-@routes.post("/train/{model}", summary="Refused: nothing is trained here")
-def train() -> dict[str, Any]:
-    """Refuse."""
-    raise HTTPException(501, NO_TRAINING)
-
-
-@routes.delete("/train/", summary="Stop a training: there is none")
-def stop_training() -> dict[str, Any]:
-    """Say so."""
-    raise HTTPException(404, "no training is running here")
 
 
 @routes.get("/logs/", summary="The last lines of the log", response_class=PlainTextResponse)
@@ -119,5 +105,5 @@ def auth_valid() -> dict[str, bool]:
     return {"valid": True}
 
 
-for part in (infer.routes, datastore.routes):
+for part in (infer.routes, datastore.routes, train.routes):
     routes.include_router(part)

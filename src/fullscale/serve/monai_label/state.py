@@ -18,7 +18,12 @@ from fullscale.serve.sessions import Sessions
 from fullscale.serve.settings import ServedModel
 from fullscale.serve.uploads import Upload, UploadLimits, receive, require_zips
 
-STRATEGIES = {"random": "A random case without labels", "first": "The first case without labels"}
+DOUBT = "doubt"
+STRATEGIES = {
+    "random": "A random case without labels",
+    "first": "The first case without labels",
+    DOUBT: "The case without labels that its model is least sure of, of those that were segmented",
+}
 NO_SESSION = "no such session: it is over, or was another server's"
 
 

@@ -1,0 +1,1 @@
+"""The circle: what to look at first, corrected cases as a data set, training on them, and the choice of a model."""
