@@ -272,6 +272,26 @@ def test_a_destination_that_is_added_gets_what_was_made_before(opened: Opened, t
     assert [p.name for p in (tmp_path / "second").iterdir()] == [p.name for p in room.box.iterdir()]
 
 
+def test_a_series_waits_while_more_of_its_study_is_under_way_and_a_letter_goes_when_all_came(
+    opened: Opened, tmp_path: Path
+) -> None:
+    room, scan = opened(), write_study(tmp_path / "a", "a")
+    study = pydicom.dcmread(scan / "000.dcm").StudyInstanceUID
+    room.arrive(scan)
+    replace(room.exchange._intake, sending=lambda: {study}).step()
+    assert room.exchange.summary()["series"] == {"arriving": 1}
+    room.all()
+    for file in room.exchange.places.all_series.rglob("*.dcm"):
+        file.unlink()
+    (tmp_path / "part").mkdir()
+    shutil.copyfile(scan / "000.dcm", tmp_path / "part" / "000.dcm")
+    room.arrive(tmp_path / "part")
+    room.all()
+    assert room.kinds() == []  # a single slice fits no rule
+    room.arrive(scan)
+    assert (room.all(), room.kinds(), len(room.sent())) == (0, [], 1)
+
+
 def test_a_queue_that_is_full_loses_nothing(opened: Opened, tmp_path: Path) -> None:
     room = opened()
     room.service.settings = replace(room.service.settings, most_waiting=1)

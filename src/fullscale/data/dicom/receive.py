@@ -88,7 +88,7 @@ class ReceiveOptions:
     largest_file: int = 1 << 30
     largest: int = 4 << 30
     most_files: int = 20_000
-    associations: int = 10
+    associations: int = 64
 
 
 @dataclass(frozen=True)
@@ -194,6 +194,11 @@ class Receiver:
         for association in list(self._open):
             association.abort()
             self._end(association, "the service ended")
+
+    def studies(self) -> set[str]:
+        """Return the UIDs of the studies of which something is under way."""
+        with self._lock:
+            return set().union(*(state.studies for state in self._open.values()))
 
     def _bound(self, event: Event) -> None:
         """Bound what one read may take, in bytes and in time."""

@@ -99,7 +99,9 @@ class Exchange:
         self.service.metrics.watch_pacs(self.store.counts)
         self.places = Places(settings.state / FOLDER)
         self.letters = Letters(self.store, self.places)
-        self._intake = Intake(self.store, self.places, rules, self.service, self.options.pacs)
+        self._receiver = self._make_receiver()
+        sending = set if self._receiver is None else self._receiver.studies
+        self._intake = Intake(self.store, self.places, rules, self.service, self.options.pacs, sending)
         self._outcomes = Outcomes(self.store, self.places, self.service)
         self._deliveries = Deliveries(self.store, self.places, rules.retry, self.options.title)
         self.watch: Watch | None = None
@@ -115,7 +117,7 @@ class Exchange:
             OutputError: the folder cannot be written.
         """
         self.places.make()
-        receiver = self._receiver()
+        receiver = self._receiver
         self.port = receiver.start() if receiver is not None else None
         threads = [threading.Thread(target=self._repeat, args=words, daemon=True) for words in self._turns()]
         for thread in threads:
@@ -144,7 +146,7 @@ class Exchange:
         problem = self.watch.problem if self.watch is not None else ""
         return self.store.counts() | {"dicom_port": self.port, "problem": problem or None}
 
-    def _receiver(self) -> Receiver | None:
+    def _make_receiver(self) -> Receiver | None:
         options, largest = self.options, self.service.settings.largest_upload
         if options.port is None:
             return None

@@ -6,7 +6,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +36,7 @@ class Intake:
         rules: what becomes of a series.
         service: has the models.
         pacs: the address that the destination `pacs` stands for.
+        sending: tells the studies of which an association is sending more.
     """
 
     store: PacsStore
@@ -43,14 +44,17 @@ class Intake:
     rules: Rules
     service: Service
     pacs: str | None = None
+    sending: Callable[[], set[str]] = set
 
     def step(self) -> None:
         """Put what arrived to its series, and take the series of which nothing more comes."""
         for folder in sorted(self.places.arrived.iterdir()):
             self._distribute(folder)
         settled = time.time() - self.rules.settle_s
+        sending = self.sending()
         for series in self.store.series("state = 'arriving' AND arrived <= ?", settled):
-            self._take(series)
+            if series.study not in sending:
+                self._take(series)
 
     def note_broken(self, broken: Broken) -> None:
         """Write a letter about an association of which nothing was kept."""
@@ -137,6 +141,7 @@ class Intake:
         with self.store.change():
             for rule in fitting:
                 self._want(series, version, rule)
+            self.store.remove("pacs_letters", "kind IN ('version', 'file') AND subject = ?", series.id)
             names = json.dumps([rule.name for rule in fitting])
             kept = {"state": "taken", "version": version, "files": len(files), "accepted": 0, "rules": names}
             self.store.set("pacs_series", "id = ?", (series.id,), **kept)
