@@ -74,10 +74,8 @@ class Outcomes:
         except (NotServed, DataError) as error:
             self._fail(outcome, str(error), 0)
             return True
-        if not is_current:  # it, or the model, changed before there was a job: the series is taken anew
-            with self.store.change():
-                self.store.remove("pacs_results", "id = ?", outcome.id)
-                self.store.set("pacs_series", "id = ? AND state = 'taken'", (outcome.series,), state="arriving")
+        if not is_current:  # it, or the model, changed before there was a job
+            self._take_anew(outcome)
             return True
         reading = {name: asked[name] for name in ("phase", "allow_gaps", "untilt", "seg_type")}
         try:
@@ -89,10 +87,19 @@ class Outcomes:
             return False
         return True
 
+    def _take_anew(self, outcome: Outcome) -> None:
+        """Forget a result that was not made yet, and let its series be taken again, with what is served now."""
+        with self.store.change():
+            self.store.remove("pacs_results", "id = ?", outcome.id)
+            self.store.set("pacs_series", "id = ? AND state = 'taken'", (outcome.series,), state="arriving")
+
     def _collect(self, outcome: Outcome, job: Job) -> None:
         name = job.result.get("segmentation")
         made = self.service.settings.outputs(job.id) / str(name)
-        if job.result.get("model_digest") != json.loads(outcome.request)["digest"]:
+        used, wanted = job.result.get("model_digest"), json.loads(outcome.request)["digest"]
+        if used != wanted and self.service.model(outcome.model).card.digest == used:  # another was chosen meanwhile
+            self._take_anew(outcome)
+        elif used != wanted:
             why = "the model was changed on disk while it was served"
             self._fail(outcome, why, job.attempts, "start the service again, and put it back")
         elif not name:
