@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from fullscale.data.distribution import ACROSS, IN_PLANE, SIDE, Distribution, Span, distribution_of
 from fullscale.data.labels import LabelScheme
+from fullscale.data.lie import brightest_place
 from fullscale.geometry.orientation import reorient
 from fullscale.geometry.volume import Volume
-from fullscale.inference.familiar import strange_scan, strange_volumes
+from fullscale.inference.familiar import strange_places, strange_scan, strange_volumes
 
 SHAPE = (60, 60, 20)
 SPACING = (4.0, 4.0, 5.0)
@@ -75,6 +76,7 @@ def test_a_scan_like_those_of_the_training_is_not_mentioned(codes: str) -> None:
         (volume(abdomen(7), (0.004, 0.004, 0.005)), "voxels of 0.004 mm within slices"),
         (volume(abdomen(7), (4, 4, 15)), "slices 15 mm apart (trained: 5)"),
         (volume(abdomen(7)[:20]), "slices of 80 mm a side (trained: 240)"),
+        (volume(abdomen(7)[:, :, :4]), "20 mm from feet to head (trained: 100)"),
     ],
 )
 def test_a_slip_is_told_in_a_phrase(scan: Volume, expected: str) -> None:
@@ -122,3 +124,40 @@ def test_the_spans_of_two_trainings_are_those_of_all_their_cases(one: list[int],
     joined = first.joined(second)
     assert (joined.spans, joined.structure_ml) == (both.spans, both.structure_ml)
     assert Distribution.model_validate_json(joined.model_dump_json()) == joined
+
+
+def placed(seed: int, place: list[float]) -> dict[str, object]:
+    return facts(seed, 1000.0) | {"brightest": [0.5, 0.5, 0.5], "label_places": {"1": place, "2": [1.0, 1.0, 1.0]}}
+
+
+def test_a_structure_that_lies_elsewhere_is_told_and_its_values_count_by_their_volumes() -> None:
+    known = [placed(seed, [0.6 + 0.02 * seed, 0.5, 0.4]) for seed in range(3)]
+    trained = distribution_of(known, SCHEME, ["0", "1", "2"])
+    assert trained is not None
+    [across, *_] = trained.places["liver"]  # 1,000 ml of one value, and 10 ml of the other at the far corner
+    assert (across.low, across.high) == pytest.approx(((600 + 10) / 1010, (640 + 10) / 1010))
+    assert Distribution.model_validate_json(trained.model_dump_json()) == trained
+    assert trained.joined(trained) == trained
+    mask = np.zeros(SHAPE)
+    mask[34:40, 28:32, 8:10] = 2
+    grid = np.diag([*SPACING, 1.0])
+    assert strange_places(Volume(mask, grid), SCHEME, trained) == []
+    [told] = strange_places(Volume(mask[::-1].copy(), grid), SCHEME, trained)
+    assert told == "liver lies at 38% of the way from left to right (trained: 60% to 64%)"
+    mirrored = reorient(Volume(mask, grid), "LPS")
+    assert strange_places(mirrored, SCHEME, trained) == []
+    assert strange_places(Volume(mask, grid), SCHEME, None) == []
+    assert strange_places(Volume(mask, grid), SCHEME, TRAINED) == []
+
+
+def test_the_brightest_part_shows_a_scan_that_is_upside_down() -> None:
+    hu = abdomen(7)
+    hu[28:32, 28:32] = 40
+    hu[20:40, 8:16] = 700  # a spine
+    known = {**facts(0, 1000.0), "brightest": brightest_place(volume(hu))}
+    trained = distribution_of([known], SCHEME, ["0"])
+    assert strange_scan({"image": volume(hu)}, trained, ()) == []
+    assert strange_scan({"image": reorient(volume(hu), "LPI")}, trained, ()) == []
+    [told] = strange_scan({"image": volume(hu[:, ::-1].copy())}, trained, ())
+    assert told.startswith("its brightest part lies at ")
+    assert "from back to front" in told

@@ -19,6 +19,7 @@ from fullscale.data.identity import voxel_digest
 from fullscale.data.image_plan import mean_thickness
 from fullscale.data.label_choice import LabelChoice, declared_values, wrong_labels
 from fullscale.data.labels import LabelScheme
+from fullscale.data.lie import Place, brightest_place, label_places, values_at_border
 from fullscale.data.outliers import SAME_IN_MANY, always_cut, outliers
 from fullscale.data.read import read_channels, read_label, read_truth
 from fullscale.data.recipe import padding_value
@@ -33,7 +34,7 @@ from fullscale.work.cluster import Workers
 from fullscale.work.executor import choose_workers, make_executor, map_cases
 
 FOREGROUND_SAMPLES = 10_000
-"""Largest number of voxels inside labels that stand for one case."""
+"""Voxels inside labels that stand for one case, at most."""
 PERCENTILES = (0.5, 50.0, 99.5)
 
 _PERCENTILE_SAMPLES = 1_000_000
@@ -88,6 +89,7 @@ class CaseFacts:
         thickness: of a single image, pixels across its thinnest class on average; see `mean_thickness`.
         ignored_voxels: voxels of which nothing is known; none of the above counts them, but for the intensities of a
             channel as a whole.
+        brightest, label_places: where the brightest voxels of the first channel lie, and each label value.
     """
 
     case: str
@@ -101,6 +103,8 @@ class CaseFacts:
     unit: Unit = "mm"
     thickness: float | None = None
     ignored_voxels: int = 0
+    brightest: Place | None = None
+    label_places: dict[int, Place] = field(default_factory=dict)
 
     @property
     def holds_structure(self) -> bool:
@@ -367,10 +371,12 @@ def _facts(
         label_voxels=voxels,
         label_ml={value: count * first.voxel_ml for value, count in voxels.items() if value != 0},
         channels={channel: _channel_facts(image, inside, rng) for channel, image in images.items()},
-        at_border=_at_border(known),
+        at_border=values_at_border(known),
         unit=first.unit,
         thickness=mean_thickness(np.squeeze(known, 2)) if label.shape[2] == 1 else None,
         ignored_voxels=0 if ignored is None else int(ignored.sum()),
+        brightest=brightest_place(first),
+        label_places=label_places(known, label.affine),
     )
 
 
@@ -387,12 +393,6 @@ def _channel_facts(image: Volume, inside: npt.NDArray[np.bool_], rng: np.random.
         foreground=_draw(image.array[inside], FOREGROUND_SAMPLES, rng).astype(np.float32),
         content=voxel_digest(image.array),
     )
-
-
-def _at_border(array: npt.NDArray[Any]) -> tuple[int, ...]:
-    faces = [array.take(index, axis) for axis in range(array.ndim) if array.shape[axis] > 1 for index in (0, -1)]
-    values = np.unique(np.concatenate([np.unique(face) for face in faces or [array]]))
-    return tuple(int(value) for value in values if value)
 
 
 def _draw(values: npt.NDArray[Any], most: int, rng: np.random.Generator) -> npt.NDArray[Any]:

@@ -5,7 +5,7 @@ Of patients nothing is kept but these spans.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 from fullscale.data.case import ONE_CHANNEL
 from fullscale.data.labels import LabelScheme
+from fullscale.data.lie import Place, mean_place
 from fullscale.geometry.orientation import axis_codes
 from fullscale.geometry.volume import Volume
 
 PERCENTILES = {"percentile_0_5": 0.5, "percentile_50": 50.0, "percentile_99_5": 99.5}
 """Measures of a scan's intensities (HU for CT)."""
-IN_PLANE, ACROSS, SIDE = "in_plane_spacing_mm", "slice_spacing_mm", "slice_side_mm"
+IN_PLANE, ACROSS, SIDE, HEIGHT = "in_plane_spacing_mm", "slice_spacing_mm", "slice_side_mm", "height_mm"
 """Measures of its geometry."""
 
 _ACROSS_CODES = "SI"
@@ -67,6 +68,8 @@ class FactsRecord(BaseModel):
     orientation: str = Field(pattern=r"^[RLAPSI]{3}$")
     channels: dict[str, ChannelRecord] = Field(min_length=1)
     label_ml: dict[int, float]
+    brightest: Place | None = None
+    label_places: dict[int, Place] = {}
 
 
 class Distribution(BaseModel):
@@ -76,6 +79,8 @@ class Distribution(BaseModel):
         cases: how many scans.
         spans: of each measure: those of `percentile_names` of each channel, `IN_PLANE`, `ACROSS` and `SIDE`.
         structure_ml: volume of each structure by name, over the scans that hold it.
+        brightest: where the brightest voxels of the first channel lie, along each of `WAYS`; empty in older cards.
+        places: the same of each structure by name.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -83,6 +88,8 @@ class Distribution(BaseModel):
     cases: int
     spans: dict[str, Span]
     structure_ml: dict[str, Span]
+    brightest: tuple[Span, ...] = ()
+    places: dict[str, tuple[Span, ...]] = {}
 
     def joined(self, other: Distribution) -> Distribution:
         """Span the scans of both; those of two folds of one data set are partly the same."""
@@ -90,6 +97,11 @@ class Distribution(BaseModel):
             cases=max(self.cases, other.cases),
             spans=_join(self.spans, other.spans),
             structure_ml=_join(self.structure_ml, other.structure_ml),
+            brightest=_both(self.brightest, other.brightest),
+            places={
+                name: _both(self.places.get(name, ()), other.places.get(name, ()))
+                for name in self.places | other.places
+            },
         )
 
 
@@ -116,6 +128,8 @@ def distribution_of(
         cases=len(chosen),
         spans={name: Span.of(v for one in measures for v in one[name]) for name in measures[0]},
         structure_ml={name: Span.of(ml) for name, ml in held.items() if ml},
+        brightest=_spans([case["brightest"] for case in chosen if case.get("brightest")]),
+        places=_places(chosen, scheme),
     )
 
 
@@ -161,6 +175,7 @@ def _measures(percentiles: Mapping[str, Any], shape: Any, spacing_mm: Any, orien
         IN_PLANE: [float(spacing_mm[axis]) for axis in within],
         ACROSS: [float(spacing_mm[axis]) for axis in across],
         SIDE: [float(shape[axis] * spacing_mm[axis]) for axis in within],
+        HEIGHT: [float(shape[axis] * spacing_mm[axis]) for axis in across],
     }
 
 
@@ -171,6 +186,29 @@ def _structure_ml(label_ml: Mapping[Any, float], scheme: LabelScheme) -> dict[st
         name: sum((by_value[value] for value in by_value if value in scheme.members[written]), 0.0)
         for written, name in scheme.structures.items()
     }
+
+
+def _places(facts: Iterable[Mapping[str, Any]], scheme: LabelScheme) -> dict[str, tuple[Span, ...]]:
+    """Span where each structure lies, weighting the label values that it is made of by their volumes."""
+    found: dict[str, list[Place]] = {name: [] for name in scheme.structures.values()}
+    for case in facts:
+        places = {int(value): place for value, place in case.get("label_places", {}).items()}
+        ml = {int(value): float(volume) for value, volume in case["label_ml"].items()}
+        for written, name in scheme.structures.items():
+            values = [value for value in scheme.members[written] if value in places and ml.get(value, 0) > 0]
+            if values:
+                found[name].append(mean_place([places[value] for value in values], [ml[value] for value in values]))
+    return {name: _spans(places) for name, places in found.items() if places}
+
+
+def _spans(places: Sequence[Sequence[float]]) -> tuple[Span, ...]:
+    return tuple(Span.of(along) for along in zip(*places, strict=True))
+
+
+def _both(one: tuple[Span, ...], other: tuple[Span, ...]) -> tuple[Span, ...]:
+    if not (one and other):
+        return one or other
+    return tuple(a.joined(b) for a, b in zip(one, other, strict=True))
 
 
 def _join(one: Mapping[str, Span], other: Mapping[str, Span]) -> dict[str, Span]:

@@ -25,7 +25,7 @@ from fullscale.errors import DataError, UsageError
 from fullscale.files import require_inside, safe_name
 from fullscale.geometry.units import LENGTH, SIZE, Unit
 from fullscale.geometry.volume import Volume
-from fullscale.inference.familiar import strange_scan, strange_volumes, trained_distribution
+from fullscale.inference.familiar import strange_places, strange_scan, strange_volumes, trained_distribution
 from fullscale.inference.naming import (
     ONE_FILE,
     OutputOptions,
@@ -310,6 +310,7 @@ def _predict(
     result.structure_ml = {structure: float(count * labels.voxel_ml) for structure, count in voxels.items()}
     result.unit = labels.unit
     strange += strange_volumes(result.structure_ml, trained, labels.unit)
+    strange += strange_places(labels, predictor.card.scheme, trained)
     if strange:
         result.notes += [f"unlike the scans that the model was trained on, so {DISTRUST}: {'; '.join(strange)}"]
     result.trust = {name: told.as_dict() for name, told in asked.trust().items()}

@@ -17,6 +17,7 @@ from fullscale.bundle.card import ModelCard
 from fullscale.data.case import ONE_CHANNEL
 from fullscale.data.distribution import (
     ACROSS,
+    HEIGHT,
     IN_PLANE,
     SIDE,
     Distribution,
@@ -26,10 +27,12 @@ from fullscale.data.distribution import (
     percentile_names,
     sample_voxels,
 )
+from fullscale.data.labels import LabelScheme
+from fullscale.data.lie import WAYS, Place, brightest_place, structure_places
 from fullscale.geometry.units import LENGTH, SIZE, Unit
 from fullscale.geometry.volume import Volume
 
-FACTOR = {IN_PLANE: 2.0, ACROSS: 2.5, SIDE: 2.0}
+FACTOR = {IN_PLANE: 2.0, ACROSS: 2.5, SIDE: 2.0, HEIGHT: 4.0}
 """How many times larger or smaller than any trained scan a scan may be."""
 VOLUME_FACTOR = 3.0
 """How many times larger than any trained structure a structure may be; smaller ones may lie in part outside a scan."""
@@ -45,7 +48,13 @@ _SAID = {
     IN_PLANE: "voxels of {} {} within slices",
     ACROSS: "slices {} {} apart",
     SIDE: "slices of {} {} a side",
+    HEIGHT: "{} {} from feet to head",
 }
+
+BRIGHT_MARGIN = (0.085, 0.085, 0.2)
+"""How far outside of the trained places the brightest voxels of a scan may lie, as shares of the way through it."""
+PLACE_MARGIN = (0.2, 0.2, 0.35)
+"""The same of a structure; scans may begin and end elsewhere."""
 
 
 def trained_distribution(cards: Sequence[ModelCard]) -> Distribution | None:
@@ -73,12 +82,39 @@ def strange_scan(channels: Mapping[str, Volume], trained: Distribution | None, a
     for name in channels:
         strange += _of_channel(name, _strange_intensities(name, found, trained, name in absolute))
     for name, phrase in _SAID.items():
+        if name not in trained.spans:
+            continue  # the card of an earlier version
         span, factor = trained.spans[name], FACTOR[name]
         outside = [v for v in found[name] if not span.low / factor <= v <= span.high * factor]
         if outside:
             unit = LENGTH[next(iter(channels.values())).unit]
             strange.append(_against(phrase.format(f"{outside[0]:.4g}", unit), span))
-    return strange
+    scan = next(iter(channels.values()))
+    return strange + _strange_place("its brightest part", brightest_place(scan), trained.brightest, BRIGHT_MARGIN)
+
+
+def strange_places(labels: Volume, scheme: LabelScheme, trained: Distribution | None) -> list[str]:
+    """Say which structures of a mask lie elsewhere in the scan than in those of a training."""
+    if trained is None or not trained.places:
+        return []
+    known = {name: place for name, place in structure_places(labels, scheme).items() if name in trained.places}
+    return [line for n, place in known.items() for line in _strange_place(n, place, trained.places[n], PLACE_MARGIN)]
+
+
+def _strange_place(what: str, place: Place, trained: Sequence[Span], margins: Sequence[float]) -> list[str]:
+    """Say of a place along which way it lies outside of the trained ones, of which an older card says nothing."""
+    if not trained:
+        return []
+    return [
+        f"{what} lies at {at:.0%} of the way from {way} (trained: {_percent(span)})"
+        for at, way, span, margin in zip(place, WAYS, trained, margins, strict=True)
+        if not span.low - margin <= at <= span.high + margin
+    ]
+
+
+def _percent(span: Span) -> str:
+    low, high = f"{span.low:.0%}", f"{span.high:.0%}"
+    return low if low == high else f"{low} to {high}"
 
 
 def _of_channel(name: str, texts: Sequence[str]) -> list[str]:
