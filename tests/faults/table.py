@@ -49,6 +49,15 @@ def page_tables(counts: dict[str, Any]) -> str:
     names = ["killed", "jobs", "interrupted", "ended once"]
     rows = [[f"`{what}`", *(part[name] for name in names)] for what, part in parts(counts, "service").items()]
     lines += ["**Kills of the service while it works on jobs.**", *table(["command", *names], rows)] if rows else []
+    names = ["copied", "gap", "lost", "same result", "refused", "litter"]
+    rows = counted(parts(counts, "network"), names)
+    lines += ["**Renames that are no renames.**", *table(["command", *names], rows)] if rows else []
+    names = ["two at once", "done", "same result", "litter"]
+    rows = counted(parts(counts, "locks"), names)
+    lines += ["**Locks that hold nobody.**", *table(["command", *names], rows)] if rows else []
+    names = ["same result", "litter"]
+    rows = counted(parts(counts, "clock"), names)
+    lines += ["**Clocks that are set again and again.**", *table(["command", *names], rows)] if rows else []
     names = ["interrupted", "terminated", "done before", "litter"]
     rows = counted(parts(counts, "signal"), names)
     lines += ["**Ctrl-C and SIGTERM.**", *table(["command", *names], rows)] if rows else []

@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,15 @@ from fullscale.data.truth import truth_of
 from fullscale.errors import DataError
 from fullscale.serve.annotations import FINAL, viewed_of
 from fullscale.serve.app import make_app
+from fullscale.serve.circle.circle import run_of
+from fullscale.serve.circle.corrected import Corrected, write_dataset
 from fullscale.serve.circle.doubt import NOTHING_FOUND, DoubtingPredictor
 from fullscale.serve.circle.training import ASKED, ENDED, AskedTraining
 from fullscale.serve.jobs import JobStore
 from fullscale.serve.recent import RecentLines
-from fullscale.serve.service import Service
+from fullscale.serve.service import Refused, Service
 from fullscale.serve.settings import ServeSettings, named_models
+from tests.dicom_slices import write_series
 
 
 class InProcess:
@@ -201,3 +205,32 @@ def test_a_choice_is_not_kept_for_another_model(
     card.write_text(card.read_text().replace('"modality": "MR"', '"modality": "PT"'))
     again = InProcess(there.settings.state, other, phantoms)
     assert again.client.get("/models").json()[0]["modality"] == "PT"
+
+
+def test_of_a_dicom_study_a_volume_is_made_once(there: InProcess, tmp_path: Path) -> None:
+    study = write_series(tmp_path / "study")
+    scan = Scan("study", study)
+    grid = read_image(study)
+    mask = grid.with_array((grid.array > np.median(grid.array)).astype(np.uint8))
+    annotation = there.circle.annotations.save("study", FINAL, mask, there.model.card.structures, {})
+    corrected = [Corrected(scan, annotation, held_out=False)]
+    for _ in range(2):
+        [case] = find_dataset(write_dataset(tmp_path / "data", there.model, corrected, {})).cases
+        np.testing.assert_array_equal(read_image(case.first).array, grid.array)
+        np.testing.assert_allclose(read_image(case.first).affine, read_image(case.label or "").affine, atol=1e-4)
+        made = case.first.stat().st_mtime_ns
+    assert case.first.stat().st_mtime_ns == made
+    assert len(list((tmp_path / "data").rglob("*.nii.gz"))) == 1
+
+
+def test_a_model_without_its_run_and_one_of_several_members_are_not_trained(
+    there: InProcess, trained_run: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(trained_run / "bundle", tmp_path / "bundle")
+    alone = named_models([f"tiny={tmp_path / 'bundle'}"])["tiny"]
+    with pytest.raises(Refused, match="the model tiny lies in no run folder"):
+        run_of(alone)
+    with pytest.raises(Refused, match="the model tiny has 2 members"):
+        run_of(replace(there.model, members=2))
+    assert run_of(there.model) == trained_run
+    assert run_of(named_models([f"tiny={trained_run / 'fold_0'}"])["tiny"]) == trained_run
