@@ -26,6 +26,7 @@ export class Desk {
   clear() {
     Object.assign(this, { details: null, job: null, masks: [], shown: null, beside: new Set(), structures: [], active: null });
     Object.assign(this, { drawing: null, drawn: null, counts: null, scores: null, scoreFailure: null });
+    this.doubts = { warnings: [], notes: [] };
     this.kept = new Map();
     this.names = [];
     this.opening = Symbol("opening");
@@ -77,7 +78,7 @@ export class Desk {
   async listMasks(jobs) {
     if (this.job) {
       const result = await this.api.json(`jobs/${this.job.id}/result`);
-      const mask = { id: `job-${this.job.id}`, title: this.job.model, about: "model", path: `jobs/${this.job.id}/mask.nii`, model: this.job.model, labels: result.labels };
+      const mask = { id: `job-${this.job.id}`, job: this.job.id, title: this.job.model, about: "model", path: `jobs/${this.job.id}/mask.nii`, model: this.job.model, labels: result.labels };
       this.masks = [mask];
     } else {
       this.masks = masksOf(this.details, [...jobs.values()]);
@@ -116,7 +117,14 @@ export class Desk {
     this.stage.main.showMask(labels);
     this.useLabels(this.mask(id).labels);
     await this.showBeside();
+    this.doubts = await this.doubtsOf(this.mask(id));
     this.changed();
+  }
+
+  /** What a model says of a mask beside it. */
+  async doubtsOf({ job }) {
+    if (!job) return { warnings: [], notes: [] };
+    return this.api.json(`jobs/${job}/result`).catch((error) => ({ warnings: [error.message], notes: [] }));
   }
 
   /** Show a mask beside the main one, or no longer. */
@@ -221,6 +229,7 @@ export class Desk {
     this.masks = [this.drawn, ...this.masks.filter(({ id }) => id !== DRAWING)];
     this.shown = DRAWING;
     this.counts = this.drawing.counts;
+    this.doubts = { warnings: [], notes: [] };
     this.stage.main.showMask(this.drawing.labels);
     Object.assign(this, { scores: null, scoreFailure: null });
     this.changed();

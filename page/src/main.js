@@ -6,7 +6,7 @@ import { Pen, TOOLS } from "./editing/pen.js";
 import { listenToKeys, plain, withCtrl } from "./keyboard.js";
 import { askDiscard, askSave, askToken, askUpload, showHelp } from "./panels/dialogs.js";
 import { drawCases, drawJobs } from "./panels/lists.js";
-import { drawAmounts, drawAsk, drawMasks, drawScores, drawStructures } from "./panels/masks.js";
+import { drawAmounts, drawAsk, drawDoubts, drawMasks, drawScores, drawStructures } from "./panels/masks.js";
 import { Api, route } from "./service/api.js";
 import { LAYOUTS } from "./viewer/pane.js";
 import { Stage } from "./viewer/stage.js";
@@ -100,6 +100,7 @@ class Page {
       this.pen.attach();
       await this.desk.open(what, this.jobs);
       this.showChannels();
+      this.pen.showSize();
     });
     if (document.body.dataset.view === "cases") this.setView("masks");
     this.draw();
@@ -164,6 +165,7 @@ class Page {
       onShow: (id) => this.attempt(() => desk.show(id)),
       onBeside: (id) => this.attempt(() => desk.toggleBeside(id)),
     });
+    drawDoubts(desk.doubts);
     drawAsk(desk.details?.models ?? [], { onAsk: (model) => this.ask(model) });
     this.drawStructures();
     drawScores({ possible: desk.scorable, scores: desk.scores, failure: desk.scoreFailure, onScore: () => desk.score() });

@@ -15,3 +15,9 @@ export function clock(iso) {
 export function score(value, digits = 3) {
   return value === null || value === undefined ? "–" : value.toFixed(digits);
 }
+
+/** A share with its sign, such as +3.4 %. */
+export function percent(value) {
+  if (value === null || value === undefined) return "–";
+  return `${value > 0 ? "+" : ""}${value.toFixed(Math.abs(value) < 100 ? 1 : 0)} %`;
+}

@@ -159,7 +159,7 @@ def test_a_case_is_segmented_scored_and_stands_beside_its_truth(desk: Served, op
         scores = desk.client.get("/cases/scores", params={"case": CASE, "job": job["id"]}).json()
         dice = scores["structures"]["liver"]["Dice"]
         assert f"{dice:.3f}" in page.text_content("#scores")
-        page.click("#mask-list button:has-text('beside')")
+        page.click("#mask-list button[aria-label^=Beside]")
         page.wait_for_selector("#panes[data-count='2'] .pane:nth-child(2) figcaption:has-text('Truth')")
 
 

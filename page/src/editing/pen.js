@@ -61,6 +61,7 @@ export class Pen {
 
   choose(tool) {
     this.tool = tool;
+    this.showSize();
     for (const button of byId("tools").children) button.setAttribute("aria-pressed", button.value === tool);
     document.getElementById("ink")?.classList.toggle("active", tool !== "look");
     if (this.cursor) this.cursor.style.display = "none";
@@ -74,7 +75,8 @@ export class Pen {
 
   showSize() {
     const size = Number(byId("size").value);
-    byId("size-mm").textContent = size ? `${size} mm` : "1 voxel";
+    const unit = this.stage.picture ? "px" : "mm";
+    byId("size-mm").textContent = size ? `${size} ${unit}` : `1 ${this.stage.picture ? "pixel" : "voxel"}`;
   }
 
   down(event) {

@@ -70,19 +70,18 @@ export async function askDiscard() {
 }
 
 export function showHelp(shortcuts) {
-  const rows = shortcuts.flatMap(({ keys, about }) => [
-    element("dt", {}, ...keys.flatMap((key, k) => [k ? " " : "", element("kbd", {}, key)])),
-    element("dd", {}, about),
-  ]);
+  const rows = shortcuts.map(({ keys, about }) =>
+    element("div", {}, element("dt", {}, ...keys.flatMap((key, k) => [k ? " " : "", element("kbd", {}, key)])), element("dd", {}, about)),
+  );
   const close = () => dialog.close();
   const dialog = element(
     "dialog",
     { "aria-label": "Help", onclose: () => dialog.remove() },
     element("h2", {}, "Help"),
-    element("p.note", {}, "The wheel goes through the slices under the pointer, with Ctrl it zooms. A click moves the crosshair, a drag with the right button changes the window, and in 3D a drag turns."),
+    element("p.note", {}, "The wheel goes through the slices under the pointer, with Ctrl it zooms. A click moves the crosshair; a drag with the right button changes the window, with Shift or two fingers it moves the picture, and in 3D it turns."),
     element("dl", {}, ...rows),
     element("p.note", {}, "Masks of a model can be wrong. They are no diagnosis. ", element("a", { href: "page/licences.txt" }, "Licences")),
-    element("div.buttons", {}, element("button.primary", { onclick: close }, "Close")),
+    element("div.buttons", {}, element("button.primary", { onclick: close, autofocus: true }, "Close")),
   );
   document.body.append(dialog);
   dialog.showModal();

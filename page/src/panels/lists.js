@@ -14,7 +14,7 @@ export function drawCases(cases, { chosen, jobs, search, onOpen }) {
     element(
       "li",
       { class: `row${one.name === chosen ? " chosen" : ""}` },
-      element("button.name", { title: one.name, "aria-current": one.name === chosen && "true", onclick: () => onOpen(one.name) }, one.name),
+      element("button.name", { title: one.name, "aria-current": one.name === chosen, onclick: () => onOpen(one.name) }, one.name),
       busy.has(one.name) && element("span.badge", {}, "working"),
       one.saved > 0 && element("span.badge", { title: `${one.saved} saved here` }, `saved ${one.saved}`),
       one.labelled && element("span.badge.truth", { title: "The data set has its truth" }, "truth"),

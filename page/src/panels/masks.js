@@ -1,8 +1,8 @@
 /** The masks of what is open, their structures, and how they score. */
 
-import { byId, element } from "../dom.js";
+import { byId, element, icon } from "../dom.js";
 import { cssColour } from "../viewer/colours.js";
-import { clock, millilitres, score } from "../words.js";
+import { clock, percent, score } from "../words.js";
 
 /**
  * Draw the masks: one is shown, and others can be shown beside it.
@@ -26,8 +26,8 @@ export function drawMasks(masks, { shown, beside, onShow, onBeside }) {
       !chosen &&
         element(
           "button.small.quiet",
-          { "aria-pressed": side, title: "Show it side by side with the chosen one", onclick: () => onBeside(mask.id) },
-          "beside",
+          { "aria-pressed": side, "aria-label": `Beside: ${mask.title}`, title: "Show it side by side with the chosen one", onclick: () => onBeside(mask.id) },
+          icon("beside"),
         ),
     );
   });
@@ -37,7 +37,15 @@ export function drawMasks(masks, { shown, beside, onShow, onBeside }) {
 /** Offer a job of each model. */
 export function drawAsk(models, { onAsk }) {
   byId("ask").replaceChildren(
-    ...models.map((model) => element("button", { onclick: () => onAsk(model) }, models.length > 1 ? `Segment: ${model}` : `Segment with ${model}`)),
+    ...models.map((model) => element("button", { onclick: () => onAsk(model) }, `Segment with ${model}`)),
+  );
+}
+
+/** Say why the mask that is shown may not be trusted, and what else its model notes. */
+export function drawDoubts({ warnings, notes }) {
+  byId("doubts").replaceChildren(
+    ...warnings.map((line) => element("p.warning", { role: "note" }, line)),
+    ...notes.map((line) => element("p.note", {}, line)),
   );
 }
 
@@ -51,11 +59,15 @@ export function drawStructures(structures, { active, amount, onChoose, onToggle 
         "label.name",
         { title: `${one.name}, value ${one.value}` },
         element("input", { type: "radio", name: "structure", checked: one.value === active, onchange: () => onChoose(one.value) }),
-        element("span.chip", { ariaHidden: "true" }),
+        element("span.chip", { "aria-hidden": true }),
         element("span.what", {}, one.name),
       ),
       element("span.amount", { id: `amount-${one.value}` }, amount(one.value)),
-      element("button.small.quiet", { "aria-pressed": one.visible, title: one.visible ? "Hide it" : "Show it", onclick: () => onToggle(one.value) }, one.visible ? "shown" : "hidden"),
+      element(
+        "button.small.quiet",
+        { "aria-pressed": one.visible, "aria-label": `Show ${one.name}`, title: one.visible ? "Hide it" : "Show it", onclick: () => onToggle(one.value) },
+        icon(one.visible ? "eye" : "hidden"),
+      ),
     ),
   );
   rows.forEach((row, k) => (row.querySelector(".chip").style.backgroundColor = cssColour(structures[k].colour)));
@@ -89,7 +101,7 @@ function scoreTable({ structures }) {
       element("td", {}, score(one.Dice)),
       element("td", {}, score(one.NSD)),
       element("td", {}, score(one.HD95, 1)),
-      element("td", { title: "error of the volume" }, one.volume_error_percent === null ? "–" : `${one.volume_error_percent > 0 ? "+" : ""}${one.volume_error_percent.toFixed(1)} %`),
+      element("td", { title: "Error of the volume" }, percent(one.volume_error_percent)),
     ),
   );
   return element("table", {}, element("thead", {}, element("tr", {}, ...heads.map((head) => element("th", { scope: "col" }, head)))), element("tbody", {}, ...rows));

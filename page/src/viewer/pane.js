@@ -1,6 +1,6 @@
 /** One canvas of NiiVue: a scan, and a mask that lies on it. */
 
-import { MULTIPLANAR_TYPE, NVImage, Niivue, SHOW_RENDER, SLICE_TYPE } from "@niivue/niivue";
+import { DRAG_MODE, MULTIPLANAR_TYPE, NVImage, Niivue, SHOW_RENDER, SLICE_TYPE } from "@niivue/niivue";
 
 import { Grid } from "../editing/grid.js";
 import { colourTable } from "./colours.js";
@@ -37,6 +37,12 @@ export class Pane {
       crosshairWidthUnit: "mm",
       crosshairWidth: 0.6,
       dragAndDropEnabled: false,
+      mouseEventConfig: {
+        leftButton: { primary: DRAG_MODE.crosshair, withShift: DRAG_MODE.pan, withCtrl: DRAG_MODE.pan },
+        rightButton: DRAG_MODE.contrast,
+        centerButton: DRAG_MODE.pan,
+      },
+      touchEventConfig: { singleTouch: DRAG_MODE.crosshair, doubleTouch: DRAG_MODE.pan },
       isRadiologicalConvention: true, // the patient's left is on the right, as in the overlays of the report
       sagittalNoseLeft: true,
       loadingText: "",
@@ -85,7 +91,7 @@ export class Pane {
 
   /** Show a scan, which panes may share. */
   showScan(image, picture) {
-    Object.assign(this.nv.opts, { isOrientationTextVisible: !picture, isRadiologicalConvention: !picture });
+    this.nv.opts.isOrientationTextVisible = !picture;
     for (const volume of [...this.nv.volumes]) this.nv.removeVolume(volume);
     if (this.nv.drawBitmap) this.nv.closeDrawing();
     this.nv.addVolume(image);

@@ -16,7 +16,12 @@ export class Stage {
     this.normal = 2;
     this.image = null;
     this.picture = false;
+    this.flat = false;
     this.listenToControls();
+  }
+
+  get shownLayout() {
+    return this.flat ? "axial" : this.layout;
   }
 
   get main() {
@@ -29,9 +34,11 @@ export class Stage {
     this.image = image;
     this.picture = picture;
     this.main.showScan(image, picture);
+    this.flat = this.main.grid.dims[2] === 1;
+    byId("stage").classList.toggle("flat", this.flat);
     byId("window").replaceChildren(...windowsFor(modality).map((name) => element("option", { value: name }, name)));
     this.setWindow(byId("window").value);
-    this.setLayout(picture || this.main.grid.dims[2] === 1 ? "axial" : this.layout);
+    this.setLayout(this.layout);
     this.setOpacity();
     this.setScanIn3D();
     this.tellWhere();
@@ -60,7 +67,7 @@ export class Stage {
     await pane.open();
     if (pane === this.main) return;
     pane.showScan(this.image, this.picture);
-    pane.setLayout(this.layout);
+    pane.setLayout(this.shownLayout);
     pane.setWindow(this.range);
     pane.setOpacity(Number(byId("opacity").value));
     pane.setScanIn3D(byId("scan-in-3d").checked);
@@ -73,12 +80,14 @@ export class Stage {
     caption.hidden = !text;
   }
 
-  setLayout(layout) {
-    this.layout = layout;
+  /** Show these planes; of a scan of one slice there is one. */
+  setLayout(chosen) {
+    this.layout = chosen;
+    const layout = this.shownLayout;
+    byId("stage").dataset.layout = layout;
     if (layout in NORMALS) this.normal = NORMALS[layout];
     for (const button of byId("layouts").children) {
       button.setAttribute("aria-pressed", button.value === layout);
-      button.disabled = this.picture && button.value !== "axial";
     }
     for (const pane of this.panes) pane.setLayout(layout);
     this.tellWhere();
@@ -185,7 +194,7 @@ export class Stage {
 
   /** The slider moves through the plane that was touched last. */
   notePlane(event) {
-    const pane = this.layout === "all" ? this.paneOf(event.target) : null;
+    const pane = this.shownLayout === "all" ? this.paneOf(event.target) : null;
     const at = pane?.grid && pane.voxelAt(event.clientX, event.clientY);
     if (!at || at.normal === this.normal) return;
     this.normal = at.normal;
