@@ -2,6 +2,7 @@
 
 import { tell } from "./dom.js";
 import { Drawing, countValues } from "./editing/drawing.js";
+import { SeenSlices } from "./editing/seen.js";
 import { masksOf } from "./panels/masks.js";
 import { route } from "./service/api.js";
 import { colourOf } from "./viewer/colours.js";
@@ -28,6 +29,7 @@ export class Desk {
     Object.assign(this, { drawing: null, drawn: null, counts: null, scores: null, scoreFailure: null });
     this.doubts = { warnings: [], notes: [] };
     this.kept = new Map();
+    this.seenSlices = null;
     this.names = [];
     this.opening = Symbol("opening");
   }
@@ -68,10 +70,19 @@ export class Desk {
       const bytes = await this.api.bytes(path, (share) => this.stage.loading(`Loading the scan … ${Math.round(100 * share)} %`));
       if (opening !== this.opening) return;
       const image = await readImage(bytes, "scan.nii");
+      this.seenSlices = null;
       await this.stage.showScan(image, this.details?.modality ?? this.job?.modality ?? "", this.details?.picture ?? false);
+      this.seenSlices = new SeenSlices(this.stage.main.grid.dims[2], this.stage.main.headFoot);
+      this.look();
     } finally {
       this.stage.loading("");
     }
+  }
+
+  /** Take down which slice is shown. */
+  look() {
+    const { shownLayout, main } = this.stage;
+    if (this.seenSlices && (shownLayout === "all" || shownLayout === "axial")) this.seenSlices.add(main.crosshair()[2]);
   }
 
   /** List the masks there are now; what was drawn stays. */
@@ -224,7 +235,8 @@ export class Desk {
     const from = this.mask(this.shown);
     this.drawing = new Drawing(this.stage.main.labels.slice());
     const about = from ? `begun from ${from.title}, not saved` : "not saved";
-    this.drawn = { id: DRAWING, title: "Your correction", about, labels: from?.labels ?? this.defaultLabels(), model: from?.model };
+    const labels = from?.labels ?? this.defaultLabels();
+    this.drawn = { id: DRAWING, title: "Your correction", about, labels, model: from?.model, begunFrom: from?.job };
     this.seen = this.details ? newestOfEach(this.details.annotations) : {};
     this.masks = [this.drawn, ...this.masks.filter(({ id }) => id !== DRAWING)];
     this.shown = DRAWING;
@@ -249,11 +261,13 @@ export class Desk {
    *
    * @returns {Promise<{version: number, conflict: string|null}>} what the service made of it
    */
-  async save({ who, note, tag }) {
+  async save({ who, note, tag, everySlice }) {
     const form = new FormData();
     form.append("labels", JSON.stringify(this.drawn.labels));
     if (this.drawn.model) form.append("model", this.drawn.model);
     form.append("based_on", String(this.seen[tag] ?? 0));
+    if (this.drawn.begunFrom) form.append("job", this.drawn.begunFrom);
+    if (!everySlice) form.append("viewed", JSON.stringify(this.seenSlices.asViewed()));
     form.append("who", who);
     form.append("note", note);
     form.append("mask", await compressed(await this.stage.main.maskFile()), "mask.nii.gz");

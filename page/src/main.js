@@ -7,6 +7,7 @@ import { listenToKeys, plain, withCtrl } from "./keyboard.js";
 import { askDiscard, askSave, askToken, askUpload, showHelp } from "./panels/dialogs.js";
 import { drawCases, drawJobs } from "./panels/lists.js";
 import { drawAmounts, drawAsk, drawDoubts, drawMasks, drawScores, drawStructures } from "./panels/masks.js";
+import { showModels } from "./panels/models.js";
 import { Api, route } from "./service/api.js";
 import { LAYOUTS } from "./viewer/pane.js";
 import { Stage } from "./viewer/stage.js";
@@ -16,7 +17,7 @@ import { millilitres } from "./words.js";
 class Page {
   constructor() {
     this.api = new Api(askToken);
-    this.stage = new Stage();
+    this.stage = new Stage(() => this.desk.look());
     this.desk = new Desk(this.api, this.stage, () => this.draw());
     this.pen = new Pen(this.stage, {
       drawing: () => this.desk.draw(),
@@ -25,6 +26,7 @@ class Page {
       tell,
     });
     this.cases = [];
+    this.order = null;
     this.models = [];
     this.jobs = new Map();
   }
@@ -32,6 +34,8 @@ class Page {
   async start() {
     this.listen();
     [this.cases, this.models] = await Promise.all([this.api.json("cases"), this.api.json("models")]);
+    byId("order").append(...this.models.map(({ name }) => element("option", { value: name }, `doubt of ${name}`)));
+    byId("order-label").hidden = !this.cases.some(({ labelled }) => !labelled);
     this.draw();
     this.api.listen(
       (name, content) => this.news(name, content),
@@ -50,6 +54,7 @@ class Page {
   }
 
   async jobsChanged(finished) {
+    if (finished.length) await this.reorder();
     this.drawLists();
     const mine = finished.filter((job) => job.case === this.desk.caseName && job.case !== null);
     if (!mine.length) return;
@@ -59,13 +64,34 @@ class Page {
 
   async savedByOthers() {
     this.cases = await this.api.json("cases");
-    this.drawLists();
+    await this.reorder();
     const known = new Set(this.desk.details?.annotations.map(({ tag, version }) => `${tag} ${version}`));
     await this.desk.refresh(this.jobs);
     if (this.saving) return;
     for (const { tag, version, who } of this.desk.details?.annotations ?? []) {
       if (!known.has(`${tag} ${version}`)) tell(`${who || "Somebody"} saved version ${version} of this case.`);
     }
+  }
+
+  /** Ask in which order cases stand: by name, or what a model is least sure of first. */
+  async reorder() {
+    const model = byId("order").value;
+    this.order = model ? await this.api.json(`circle/${model}/order`) : null;
+    byId("measure").hidden = !this.order?.some(({ doubt }) => doubt === null);
+    this.drawLists();
+  }
+
+  /** Have the model segment the cases that it has not seen, to know its doubt. */
+  async measure() {
+    const { queued } = await this.api.json(`circle/${byId("order").value}/order`, { method: "POST" });
+    tell(queued === 1 ? "One case is being segmented." : `${queued} cases are being segmented.`);
+  }
+
+  /** The cases in the order that was asked for. */
+  ordered() {
+    if (!this.order) return this.cases;
+    const byName = new Map(this.cases.map((one) => [one.name, one]));
+    return this.order.map(({ case: name, doubt }) => ({ ...byName.get(name), doubt }));
   }
 
   /** Do something that may fail, and say why it did. */
@@ -137,7 +163,7 @@ class Page {
 
   async save() {
     if (byId("save").disabled) return;
-    const said = await askSave(this.desk.caseName);
+    const said = await askSave(this.desk.caseName, this.desk.seenSlices);
     if (!said) return;
     this.saving = true;
     await this.attempt(async () => {
@@ -173,7 +199,7 @@ class Page {
   }
 
   drawLists() {
-    drawCases(this.cases, { chosen: this.desk.caseName, jobs: this.jobs, search: byId("search").value, onOpen: (name) => this.openCase(name) });
+    drawCases(this.ordered(), { all: this.cases.length, chosen: this.desk.caseName, jobs: this.jobs, search: byId("search").value, onOpen: (name) => this.openCase(name) });
     drawJobs(this.jobs, { chosen: this.desk.job?.id, onOpen: (job) => this.openJob(job), onCancel: (job) => this.cancel(job) });
   }
 
@@ -218,8 +244,8 @@ class Page {
   }
 
   nextCase(step) {
-    const place = this.cases.findIndex(({ name }) => name === this.desk.caseName);
-    const next = this.cases[place + step];
+    const cases = this.ordered();
+    const next = cases[cases.findIndex(({ name }) => name === this.desk.caseName) + step];
     if (next) this.openCase(next.name);
   }
 
@@ -264,6 +290,9 @@ class Page {
     const on = (id, event, act) => byId(id).addEventListener(event, act);
     on("search", "input", () => this.drawLists());
     on("help-button", "click", () => this.help());
+    on("models-button", "click", () => showModels(this.api));
+    on("order", "change", () => this.attempt(() => this.reorder()));
+    on("measure", "click", () => this.attempt(() => this.measure()));
     on("upload-button", "click", () => this.upload());
     on("channel", "change", () => this.changeChannel());
     on("undo", "click", () => this.desk.travel(true));

@@ -5,6 +5,7 @@ import { strokeVoxels } from "../src/editing/brush.js";
 import { Drawing } from "../src/editing/drawing.js";
 import { areaAround, insideOutline } from "../src/editing/fill.js";
 import { Grid } from "../src/editing/grid.js";
+import { SeenSlices } from "../src/editing/seen.js";
 
 const grid = new Grid([9, 8, 7], [1, 2, 3]);
 
@@ -109,4 +110,13 @@ test("the oldest steps are forgotten where they take too much memory", () => {
     drawing.end();
   }
   assert.equal(drawing.done.length, 2);
+});
+
+test("slices that were seen are told in the numbers of the file", () => {
+  for (const [direction, slices] of [[3, [1, 4]], [-1, [3, 6]]]) {
+    const seen = new SeenSlices(8, direction);
+    for (const slice of [4, 1, 4]) seen.add(slice);
+    assert.deepEqual(seen.asViewed(), { axis: Math.abs(direction) - 1, slices });
+    assert.equal(seen.all, false);
+  }
 });

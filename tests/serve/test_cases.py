@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,15 @@ def test_what_is_not_there_is_answered_with_404_in_one_line(client: TestClient, 
     answer = client.get(f"/cases/{path}", params=params)
     assert answer.status_code == 404
     assert len(answer.json()["detail"].splitlines()) == 1
+
+
+def test_a_case_goes_with_the_model_that_was_chosen_since(desk: tuple[TestClient, Service]) -> None:
+    client, service = desk
+    assert client.get("/cases/details", params={"case": CASE}).json()["modality"] == "CT"
+    given = service.settings.models["tiny"]
+    card = given.card.model_copy(update={"modality": "MR"})
+    service.settings.models["tiny"] = replace(given, card=card)
+    assert client.get("/cases/details", params={"case": CASE}).json()["modality"] == "MR"
 
 
 def test_the_oldest_files_for_viewers_make_room(tmp_path: Path, phantoms: Path) -> None:

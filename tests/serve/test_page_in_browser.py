@@ -1,5 +1,6 @@
 """The page in a real browser: open, scroll, draw, undo, save, reload; no request to anywhere else."""
 
+import json
 import os
 import re
 import shutil
@@ -125,6 +126,13 @@ def test_a_mask_is_looked_at_corrected_taken_back_saved_and_found_again(
         assert len(changed) > 2
         assert len(set(changed[:, 2])) == 1  # all in the slice that was shown
         assert set(np.asarray(image.dataobj)[tuple(changed.T)]) == {1}
+        viewed = json.loads((saved.parent / "about.json").read_text())["said"]["viewed"]
+        assert viewed["axis"] == 2
+        middle_from_feet, slices = truth.shape[2] // 2, truth.shape[2]
+        upwards = nib.aff2axcodes(scan.affine)[2] == "S"
+        opened_at = middle_from_feet if upwards else slices - 1 - middle_from_feet
+        assert set(viewed["slices"]) == {opened_at, changed[0, 2]}  # and one further
+        assert changed[0, 2] == opened_at + (1 if upwards else -1)
         page.reload()
         page.wait_for_selector("#mask-list .row.chosen:has-text('Anna, version 1')")
         assert amount(page, 1) == drawn

@@ -40,17 +40,18 @@ export async function askToken(wasRefused) {
 }
 
 /** Ask who saves a mask, and what there is to say of it. */
-export async function askSave(caseName) {
+export async function askSave(caseName, seen) {
   const fields = [
     element("label", {}, "Your name", element("input", { type: "text", name: "who", required: true, maxLength: 100, value: localStorage.getItem(WHO) ?? "" })),
     element("label", {}, "A note, if there is something to say", element("textarea", { name: "note", rows: 2, maxLength: 1000 })),
     element("label.check", {}, element("input", { type: "checkbox", name: "final", checked: true }), "This case is finished: the mask is its truth"),
+    element("label.check", { title: "Without this, models learn nothing from the slices that were not shown" }, element("input", { type: "checkbox", name: "every", checked: seen.all }), `Every slice was looked at (${seen.seen.size} of ${seen.count} were shown)`),
   ];
   const note = `The mask of ${caseName} is saved beside the data, as a new version. Neither the data nor an earlier mask is changed.`;
   const given = await ask("Save the mask", fields, "Save", { note });
   if (!given) return null;
   localStorage.setItem(WHO, given.get("who"));
-  return { who: given.get("who"), note: given.get("note"), tag: given.get("final") ? "final" : "draft" };
+  return { who: given.get("who"), note: given.get("note"), tag: given.get("final") ? "final" : "draft", everySlice: given.get("every") !== null };
 }
 
 /** Ask for a scan and a model that segments it. */

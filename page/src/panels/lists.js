@@ -6,7 +6,7 @@ import { clock } from "../words.js";
 const ENDED = ["done", "failed", "cancelled"];
 
 /** Draw the cases whose names hold what is searched for. */
-export function drawCases(cases, { chosen, jobs, search, onOpen }) {
+export function drawCases(cases, { all, chosen, jobs, search, onOpen }) {
   const wanted = search.trim().toLowerCase();
   const shown = cases.filter(({ name }) => name.toLowerCase().includes(wanted));
   const busy = new Set([...jobs.values()].filter(({ state }) => !ENDED.includes(state)).map((job) => job.case));
@@ -16,11 +16,12 @@ export function drawCases(cases, { chosen, jobs, search, onOpen }) {
       { class: `row${one.name === chosen ? " chosen" : ""}` },
       element("button.name", { title: one.name, "aria-current": one.name === chosen, onclick: () => onOpen(one.name) }, one.name),
       busy.has(one.name) && element("span.badge", {}, "working"),
+      typeof one.doubt === "number" && element("span.badge.doubt", { title: "How little the model is sure, from 0 to 1" }, one.doubt.toFixed(2)),
       one.saved > 0 && element("span.badge", { title: `${one.saved} saved here` }, `saved ${one.saved}`),
       one.labelled && element("span.badge.truth", { title: "The data set has its truth" }, "truth"),
     ),
   );
-  const nothing = cases.length ? "No case has such a name." : "The service was started without --data. Segment a file below.";
+  const nothing = cases.length ? "No case has such a name." : all ? "Every case has a truth." : "The service was started without --data. Segment a file below.";
   byId("case-list").replaceChildren(...(rows.length ? rows : [element("li.empty", {}, nothing)]));
 }
 

@@ -45,7 +45,7 @@ export function drawAsk(models, { onAsk }) {
 export function drawDoubts({ warnings, notes }) {
   byId("doubts").replaceChildren(
     ...warnings.map((line) => element("p.warning", { role: "note" }, line)),
-    ...notes.map((line) => element("p.note", {}, line)),
+    ...(notes.length ? [element("details", {}, element("summary", {}, "Notes"), ...notes.map((line) => element("p.note", {}, line)))] : []),
   );
 }
 

@@ -194,6 +194,11 @@ export class Pane {
     return Array.from(this.nv.frac2vox(this.nv.scene.crosshairPos));
   }
 
+  /** The axis of the file along which axial slices lie, from 1; negative where it runs from head to feet. */
+  get headFoot() {
+    return this.nv.volumes[0].permRAS[2];
+  }
+
   moveTo(voxel) {
     this.nv.scene.crosshairPos = this.nv.vox2frac(voxel);
     this.nv.createOnLocationChange();

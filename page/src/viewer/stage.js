@@ -10,7 +10,9 @@ const NORMALS = { axial: 2, coronal: 1, sagittal: 0 };
 export const MOST_PANES = 4;
 
 export class Stage {
-  constructor() {
+  /** @param {() => void} onLook told when another slice is shown */
+  constructor(onLook) {
+    this.onLook = onLook;
     this.panes = [];
     this.layout = "all";
     this.normal = 2;
@@ -142,6 +144,7 @@ export class Stage {
 
   tellWhere() {
     if (!this.main?.grid) return;
+    this.onLook();
     const place = this.main.crosshair()[this.normal];
     const slider = byId("slice");
     slider.max = this.main.grid.dims[this.normal] - 1;

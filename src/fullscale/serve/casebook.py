@@ -36,12 +36,12 @@ class CaseBook:
         self.annotations, self.shown = Annotations(state / "annotations"), ShownFiles(state / "shown")
 
     @cached_property
-    def cases(self) -> dict[str, tuple[Scan, ServedModel]]:
-        """Every case by its name, with the first model that takes it."""
-        found: dict[str, tuple[Scan, ServedModel]] = {}
+    def cases(self) -> dict[str, tuple[Scan, str]]:
+        """Every case by its name, with the name of the first model that takes it."""
+        found: dict[str, tuple[Scan, str]] = {}
         for model in self.service.settings.models.values():
             for name, scan in self.service.cases_of(model).items():
-                found.setdefault(name, (scan, model))
+                found.setdefault(name, (scan, model.name))
         return found
 
     @cached_property
@@ -51,14 +51,15 @@ class CaseBook:
         return None if data is None else recognise(data)
 
     def case(self, name: str) -> tuple[Scan, ServedModel]:
-        """Return a case by its name.
+        """Return a case by its name, with the model that takes it: another may be chosen while the service runs.
 
         Raises:
             NotServed: there is none.
         """
         if name not in self.cases:
             raise NotServed(f"no case {name!r} here{nearest(name, self.cases) if self.cases else ': no --data'}")
-        return self.cases[name]
+        scan, model = self.cases[name]
+        return scan, self.service.model(model)
 
     def completed(self, name: str) -> bool:
         """Tell whether a case has labels: of the data set, or saved here."""

@@ -52,10 +52,10 @@ class MonaiLabel:
             NotServed: there is none.
         """
         if image in self.book.cases:
-            return image, *self.book.cases[image]
-        for name, (scan, model) in self.book.cases.items():
+            return image, *self.book.case(image)
+        for name, (scan, _) in self.book.cases.items():
             if image and image in scan.series:
-                return name, scan, model
+                return name, *self.book.case(name)
         raise NotServed(f"no image {image!r} here")
 
     def stats(self) -> dict[str, Any]:
