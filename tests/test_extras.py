@@ -23,6 +23,7 @@ EXTRAS = {
     "tiff": ("tifffile", "imagecodecs"),
     "itk": ("SimpleITK",),
     "export": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("openvino",),
     "tensorboard": ("tensorboard",),
     "dask": ("distributed", "dask", "dask_jobqueue"),
     "dicomweb": ("dicomweb_client", "requests", "urllib3", "retrying"),

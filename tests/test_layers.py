@@ -65,6 +65,7 @@ HOME = {
     "onnx": ["export/"],
     "onnxscript": ["export/"],
     "onnxruntime": ["inference/runtimes/onnx.py"],
+    "openvino": ["inference/runtimes/openvino.py"],
     "fastapi": ["serve/"],
     "starlette": ["serve/"],
     "uvicorn": ["serve/server.py"],

@@ -15,9 +15,9 @@ from fullscale.bundle.card import read_card
 from fullscale.bundle.store import load_bundle, save_bundle, save_ensemble
 from fullscale.data.labels import LabelScheme
 from fullscale.errors import DataError, FullscaleError, UsageError
-from fullscale.export.model import SUFFIX, export_model
+from fullscale.export.model import SUFFIXES, export_model
 from fullscale.export.parity import LOGIT_TOLERANCE, compare
-from fullscale.inference.runtimes.onnx import open_exported
+from fullscale.inference.runtimes.onnx import open_onnx
 from fullscale.networks import list_networks, network_options
 from tests.conftest import Command, Once
 from tests.faults.damage import held_to_rights
@@ -83,7 +83,8 @@ ELSEWHERE = ("deeplabv2", "deeplabv3")
 @traces
 @pytest.mark.parametrize(
     ("name", "format"),
-    [(name, "onnx") for name in list_networks() if name not in ELSEWHERE] + [("deeplabv3+", "torch")],
+    [(name, "onnx") for name in list_networks() if name not in ELSEWHERE]
+    + [("deeplabv3+", "torch"), ("unet3+", "openvino"), ("unet++", "openvino"), ("deeplabv3+", "openvino")],
 )
 def test_every_network_exports(name: str, format: str, trained_run: Path, tmp_path: Path) -> None:
     card = read_card(trained_run / "bundle" / "model.json")
@@ -92,7 +93,7 @@ def test_every_network_exports(name: str, format: str, trained_run: Path, tmp_pa
     card.options = {word: size for word, size in sizes.items() if word in network_options(name)}
     torch.manual_seed(0)
     save_bundle(tmp_path / "bundle", card, card.build().state_dict())
-    done = export_model(tmp_path / "bundle", tmp_path / f"m{SUFFIX[format]}", format)  # type: ignore[arg-type, index]
+    done = export_model(tmp_path / "bundle", tmp_path / f"m{SUFFIXES[format][0]}", format)  # type: ignore[arg-type, index]
     assert all(case.difference <= LOGIT_TOLERANCE for case in done.cases)
 
 
@@ -105,7 +106,7 @@ def test_a_model_of_regions_exports(shallow_bundle: Path, tmp_path: Path) -> Non
     save_bundle(tmp_path / "bundle", card, card.build().state_dict())
     done = export_model(tmp_path / "bundle", tmp_path / "m.onnx", form="direct")
     assert all(case.difference <= LOGIT_TOLERANCE for case in done.cases)
-    read, _ = open_exported(tmp_path / "m.onnx")
+    read, _ = open_onnx(tmp_path / "m.onnx")
     assert read.scheme.regions == regions
 
 
@@ -143,12 +144,12 @@ def test_the_comparison_sees_another_gate_and_another_class() -> None:
 def test_a_model_without_its_card_or_with_anothers_is_refused(exported: Path, tmp_path: Path) -> None:
     shutil.copy(exported, tmp_path / "m.onnx")
     with pytest.raises(DataError, match=r"m\.json is missing"):
-        open_exported(tmp_path / "m.onnx")
+        open_onnx(tmp_path / "m.onnx")
     card = json.loads(exported.with_suffix(".json").read_text())
     card["labels"]["1"] = "pancreas"
     (tmp_path / "m.json").write_text(json.dumps(card))
     with pytest.raises(DataError, match="not the card that"):
-        open_exported(tmp_path / "m.onnx")
+        open_onnx(tmp_path / "m.onnx")
 
 
 @traces
@@ -160,10 +161,10 @@ def test_any_flipped_byte_of_an_exported_model_is_noticed(exported: Path, tmp_pa
         broken[place] ^= 0x10
         (tmp_path / "m.onnx").write_bytes(broken)
         with pytest.raises(DataError, match=r"m\.onnx has changed since it was exported"):
-            open_exported(tmp_path / "m.onnx")
+            open_onnx(tmp_path / "m.onnx")
     (tmp_path / "m.onnx").chmod(0)
     with held_to_rights(), pytest.raises(DataError, match=r"^cannot read .*m\.onnx: Permission denied$"):
-        open_exported(tmp_path / "m.onnx")
+        open_onnx(tmp_path / "m.onnx")
 
 
 @traces
@@ -180,7 +181,7 @@ def test_a_model_exported_by_0_1_is_read(exported: Path, tmp_path: Path) -> None
     [entry] = [entry for entry in model.metadata_props if entry.key == "model_card_sha256"]
     entry.value = hashlib.sha256((tmp_path / "m.json").read_bytes()).hexdigest()
     onnx.save(model, tmp_path / "m.onnx")
-    read, _ = open_exported(tmp_path / "m.onnx")
+    read, _ = open_onnx(tmp_path / "m.onnx")
     assert read.structures == {1: "liver", 2: "spleen"}
 
 
@@ -192,7 +193,7 @@ def test_what_is_no_onnx_model_is_refused_in_one_line(exported: Path, tmp_path: 
         model.write_bytes(content)
         shutil.copy(exported.with_suffix(".json"), model.with_suffix(".json"))
         with pytest.raises(DataError, match=f"{name}.onnx"):
-            open_exported(model)
+            open_onnx(model)
     done = fullscale("predict", tmp_path / "absent.onnx", tmp_path, "-o", tmp_path / "out")
     assert done.returncode == 3
     assert done.stderr.count("\n") == 1
@@ -227,6 +228,6 @@ def test_without_onnx_runtime_the_way_to_it_is_said(
     exported: Path, trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    for work in (lambda: open_exported(exported), lambda: export_model(trained_run, tmp_path / "m.onnx")):
+    for work in (lambda: open_onnx(exported), lambda: export_model(trained_run, tmp_path / "m.onnx")):
         with pytest.raises(UsageError, match=r"pip install 'fullscale\[export\]'"):
             work()

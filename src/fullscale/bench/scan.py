@@ -1,4 +1,4 @@
-"""From a scan to its mask: the same model in PyTorch, and on the CPU compiled and in ONNX Runtime in both forms too."""
+"""From a scan to its mask: the same model in PyTorch, and on the CPU compiled, in ONNX Runtime and in OpenVINO too."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from fullscale.bundle.card import ModelCard
 from fullscale.bundle.store import find_bundle, load_bundle, member_folders, save_bundle
 from fullscale.data.read import read_image
 from fullscale.data.recipe import Intensity, Recipe
-from fullscale.export.model import FORMS, export_model
+from fullscale.errors import UsageError
+from fullscale.export.model import FORMS, SUFFIXES, Format, export_model
 from fullscale.geometry.orientation import reorient
 from fullscale.geometry.volume import Volume
 from fullscale.inference.predictor import Predictor
 from fullscale.inference.runtimes.load import RunningMember, load_members
+from fullscale.inference.runtimes.openvino import require_openvino
 from fullscale.inference.runtimes.torch import TorchRuntime
 from fullscale.networks.kernels.forms import Form
 
@@ -92,7 +94,7 @@ def _runtimes(
         masks[runtime] = predictors[runtime].predict(scan)
 
     with TemporaryDirectory() as folder:
-        makers = _makers(bundle, Path(folder), device)
+        makers = _makers(bundle, Path(folder), device, report)
         ready = alternate({k: partial(get_ready, k, make) for k, make in makers.items()}, 1, CPU, warmup=0)
         timings = alternate({k: partial(segment, k) for k in makers}, repeats, torch.device(device), warmup=0)
         torch.compiler.reset()
@@ -119,7 +121,9 @@ def _every_batch(volume: Volume, bundle: Path, device: str) -> Volume:
     return Volume(upright.array[..., : first.stop + upright.shape[2] % first.stop], upright.affine)
 
 
-def _makers(bundle: Path, folder: Path, device: str) -> dict[str, Callable[[], Predictor]]:
+def _makers(
+    bundle: Path, folder: Path, device: str, report: Callable[[str], None]
+) -> dict[str, Callable[[], Predictor]]:
     def eager() -> Predictor:
         return Predictor.from_run(bundle, device=device)
 
@@ -127,16 +131,24 @@ def _makers(bundle: Path, folder: Path, device: str) -> dict[str, Callable[[], P
         loaded = load_bundle(bundle)
         return Predictor(loaded.card, [RunningMember(m.card, TorchRuntime(freeze(m.network))) for m in loaded.members])
 
-    def exported(form: Form) -> Predictor:
+    def exported(format: Format, form: Form) -> Predictor:
         members = []
         for member, path in member_folders(bundle).items():
-            members += load_members(export_model(path, folder / f"{member}-{form}.onnx", form=form).model)[1]
+            output = folder / f"{member}-{form}{SUFFIXES[format][0]}"
+            members += load_members(export_model(path, output, format, form).model)[1]
         return Predictor(load_bundle(bundle).card, members)
 
     if device != "cpu":
         return {EAGER: eager}
-    onnx = {f"ONNX Runtime, {form}": partial(exported, form) for form in FORMS}
-    return {EAGER: eager, COMPILED: compiled} | onnx
+    makers = {EAGER: eager, COMPILED: compiled}
+    makers |= {f"ONNX Runtime, {form}": partial(exported, "onnx", form) for form in FORMS}
+    try:
+        require_openvino()
+    except UsageError as error:
+        report(f"OpenVINO is left out: {error}")
+    else:
+        makers["OpenVINO, factored"] = partial(exported, "openvino", "factored")
+    return makers
 
 
 def _untrained(folder: Path, width: int, spatial_dims: int) -> Path:

@@ -60,8 +60,8 @@ def read_weights(path: Path) -> Weights:
     """
     if str(path).startswith(DIGEST_OF_WEIGHTS):
         raise UsageError(f"network.init={path}: a run keeps the digest of its first weights alone; give their path")
-    if path.suffix == ".onnx":
-        raise UsageError(f"{path}: training cannot start from ONNX; give the run or bundle it was exported from")
+    if path.suffix in (".onnx", ".xml"):
+        raise UsageError(f"{path}: training cannot start from an exported model; give the run it was exported from")
     if path.is_dir() or not path.exists():
         return _of_bundle(path)
     state = read_state_dict(path)

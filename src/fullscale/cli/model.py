@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
 def export(
     model: Annotated[Path, typer.Argument(help="A run folder or a bundle.", show_default=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file, model.onnx or model.pt2.")] = Path(
+    output: Annotated[Path, typer.Option("--output", "-o", help="model.onnx, model.xml or model.pt2.")] = Path(
         "model.onnx"
     ),
     format: Annotated[
-        Literal["onnx", "torch"], typer.Option(help="onnx, or torch: a program of torch.export, for your own code.")
+        Literal["onnx", "openvino", "torch"],
+        typer.Option(help="onnx; openvino, the quickest on a CPU; torch, a program of torch.export for your own code."),
     ] = "onnx",
     form: Annotated[
         Literal["factored", "direct"], typer.Option(help="How up-sampled skips are computed; factored is quicker.")
@@ -36,11 +37,11 @@ def export(
     Batch and size stay free. `fullscale predict model.onnx SCAN` segments with the file and its card alone.
     """
     from fullscale.bundle.card import card_beside
-    from fullscale.export.model import check_request, export_model
+    from fullscale.export.model import check_request, export_model, files_of
     from fullscale.outputs import claimed
 
     check_request(output, format, form)
-    with claimed([output, card_beside(output)], [model], "export", overwrite):
+    with claimed([*files_of(output, format), card_beside(output)], [model], "export", overwrite):
         done = export_model(model, output, format, form, None if json else lambda case: print_line(case.describe()))
     if json:
         print_json(done.as_dict())

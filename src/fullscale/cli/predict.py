@@ -15,7 +15,7 @@ from fullscale.cli.show import print_json, print_line, print_status
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="A run folder, a bundle, or model.onnx.", show_default=False)],
+    model: Annotated[Path, typer.Argument(help="A run folder, a bundle, model.onnx or model.xml.", show_default=False)],
     scans: Annotated[
         list[str],
         typer.Argument(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,20 +19,23 @@ from torch import nn
 from fullscale.bundle.card import EnsembleCard, ModelCard, card_beside, read_card
 from fullscale.bundle.store import WEIGHTS, file_sha256, find_bundle, load_bundle, member_folders
 from fullscale.errors import DataError, UsageError
-from fullscale.export import onnx, program
+from fullscale.export import onnx, openvino, program
 from fullscale.export.parity import LOGIT_TOLERANCE, VOXEL_TOLERANCE, Answer, ParityCase, Size, check_parity
 from fullscale.files import atomic_path
+from fullscale.inference.runtimes.openvino import require_openvino
 from fullscale.networks.kernels.forms import Form, set_form
 from fullscale.networks.protocol import Network
 
-Format = Literal["onnx", "torch"]
-SUFFIX: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
+Format = Literal["onnx", "openvino", "torch"]
+SUFFIXES: dict[Format, tuple[str, ...]] = {"onnx": (".onnx",), "openvino": (".xml", ".bin"), "torch": (".pt2",)}
+"""Of the files that each format consists of; the first is the one that is named."""
 FORMS: tuple[Form, ...] = ("factored", "direct")
 """One graph serves every size, so that none can be chosen by size; and a runtime has its own Winograd."""
 
-Writer = Callable[[nn.Module, int, int, Path, str], Answer]
+Writer = Callable[[nn.Module, int, int, tuple[Path, ...], str], Answer]
 _WRITERS: dict[Format, tuple[Writer, dict[int, list[Size]]]] = {
     "onnx": (onnx.write_onnx, onnx.SIZES),
+    "openvino": (openvino.write_openvino, openvino.SIZES),
     "torch": (program.write_program, program.SIZES),
 }
 """What writes each format, and the sizes that it is compared on, of images and of volumes."""
@@ -65,14 +69,17 @@ def export_model(
 
     Args:
         source: a run folder or a bundle.
-        output: the file, `.onnx` for "onnx", `.pt2` for "torch"; the card's name is the same with `.json`.
-        format: "onnx", or "torch" for a program of `torch.export` (for your own code: `predict` reads ONNX).
+        output: the file, `.onnx` for "onnx", `.xml` for "openvino" (its weights lie beside it as `.bin`), `.pt2` for
+            "torch"; the card's name is the same with `.json`.
+        format: "onnx"; "openvino", which is the quickest on a CPU; or "torch" for a program of `torch.export` (for your
+            own code: `predict` does not read it).
         form: how the up-sampled skips are computed, see `ScaledConv`; one graph serves every size, so not "auto".
         report: called with each case of the comparison.
 
     Raises:
         DataError: `source` holds no model.
-        UsageError: the suffix does not fit, the extra `export` is not installed, or the card would replace another's.
+        UsageError: the suffix does not fit, the extra `export` or `openvino` is not installed, or the card would
+            replace another's.
         FullscaleError: the network cannot be exported, or its outputs differ from PyTorch's. Nothing is left behind,
             and an older file stays.
     """
@@ -82,14 +89,23 @@ def export_model(
     card, network = member.card, member.network
     beside = card_beside(output)
     exported_before = _exported_before(beside, card)
-    with atomic_path(output) as model, atomic_path(beside) as model_card:
+    with ExitStack() as stack:
+        files = tuple(stack.enter_context(atomic_path(path)) for path in files_of(output, format))
+        model_card = stack.enter_context(atomic_path(beside))
         write, sizes = _WRITERS[format]
         dims, in_channels = card.recipe.spatial_dims, card.recipe.in_channels
-        exported = write(_in_form(network, form), dims, in_channels, model, card.digest)
+        exported = write(_in_form(network, form), dims, in_channels, files, card.digest)
         cases = check_parity(network, exported, card, sizes[dims], report)
-        files = exported_before | {output.suffix: file_sha256(model)}
-        model_card.write_text(card.model_copy(update={"exported": files}).model_dump_json(indent=2) + "\n")
+        written = {suffix: file_sha256(file) for suffix, file in zip(SUFFIXES[format], files, strict=True)}
+        model_card.write_text(
+            card.model_copy(update={"exported": exported_before | written}).model_dump_json(indent=2) + "\n"
+        )
     return Export(output, beside, format, form, cases)
+
+
+def files_of(output: Path, format: Format) -> list[Path]:
+    """List the files that a model is written to, its card aside."""
+    return [output.with_suffix(suffix) for suffix in SUFFIXES[format]]
 
 
 def _single_model(source: Path) -> Path:
@@ -125,16 +141,18 @@ def check_request(output: Path, format: Format, form: Form) -> None:
     Raises:
         UsageError: one of them is wrong, or the extra `export` is not installed.
     """
-    if format not in SUFFIX:
-        raise UsageError(f"format '{format}' is unknown: expected {' or '.join(SUFFIX)}")
+    if format not in SUFFIXES:
+        raise UsageError(f"format '{format}' is unknown: expected {' or '.join(SUFFIXES)}")
     if form not in FORMS:
         raise UsageError(f"form '{form}' cannot be exported: expected {' or '.join(FORMS)}")
-    if output.suffix != SUFFIX[format]:
+    if output.suffix != SUFFIXES[format][0]:
         raise UsageError(
-            f"{output} is not a name for the format '{format}': expected one that ends in {SUFFIX[format]}"
+            f"{output} is not a name for the format '{format}': expected one that ends in {SUFFIXES[format][0]}"
         )
     if format == "onnx":
         onnx.require_onnx()
+    if format == "openvino":
+        require_openvino()
 
 
 def _in_form(network: Network, form: Form) -> nn.Module:

@@ -11,7 +11,8 @@ from torch import nn
 from fullscale.errors import FullscaleError
 from fullscale.export.parity import Answer, Size
 from fullscale.extras import needs
-from fullscale.inference.runtimes.onnx import CARD_DIGEST, IMAGE, LOGITS, OnnxRuntime, require_runtime
+from fullscale.inference.runtimes.exported import CARD_DIGEST, IMAGE, LOGITS
+from fullscale.inference.runtimes.onnx import OnnxRuntime, require_runtime
 from fullscale.networks.spatial import LAYERS
 from fullscale.text import first_line
 
@@ -33,20 +34,21 @@ def require_onnx() -> None:
     _require_exporter()
 
 
-def write_onnx(network: nn.Module, spatial_dims: int, in_channels: int, path: Path, digest: str) -> Answer:
+def write_onnx(network: nn.Module, spatial_dims: int, in_channels: int, files: tuple[Path, ...], digest: str) -> Answer:
     """Write a network in evaluation mode, batch and size free, and return what computes the file.
 
     Args:
         network: in the form that is exported.
         spatial_dims: 2 for images, 3 for volumes.
         in_channels: of its images.
-        path: where to.
+        files: where to; one file.
         digest: of its card, kept in the file's metadata.
 
     Raises:
         FullscaleError: it cannot be exported.
         OSError: the file cannot be written.
     """
+    [path] = files
     batch, *sides = EXAMPLE[spatial_dims]
     free = {0: "batch"} | dict(enumerate(LAYERS[spatial_dims].axes, 2))
     try:

@@ -10,7 +10,7 @@ from torch import nn
 from fullscale.errors import FullscaleError
 from fullscale.export.parity import Answer, Size
 from fullscale.files import for_library
-from fullscale.inference.runtimes.onnx import CARD_DIGEST
+from fullscale.inference.runtimes.exported import CARD_DIGEST
 from fullscale.text import first_line
 
 EXAMPLE: dict[int, Size] = {2: (2, 45, 37), 3: (2, 20, 37, 35)}
@@ -21,20 +21,23 @@ SIZES: dict[int, list[Size]] = {
 """Sizes of images and volumes that it is compared with PyTorch on; a program takes none of a single stride a side."""
 
 
-def write_program(network: nn.Module, spatial_dims: int, in_channels: int, path: Path, digest: str) -> Answer:
+def write_program(
+    network: nn.Module, spatial_dims: int, in_channels: int, files: tuple[Path, ...], digest: str
+) -> Answer:
     """Write a network in evaluation mode, batch and size free, and return what computes the file.
 
     Args:
         network: in the form that is exported.
         spatial_dims: 2 for images, 3 for volumes.
         in_channels: of its images.
-        path: where to.
+        files: where to; one file.
         digest: of its card, kept beside the program in the file.
 
     Raises:
         FullscaleError: it cannot be exported.
         OSError: the file cannot be written.
     """
+    [path] = files
     batch, *sides = EXAMPLE[spatial_dims]
     free = dict.fromkeys((0, *range(2, 2 + spatial_dims)), torch.export.Dim.DYNAMIC)
     try:

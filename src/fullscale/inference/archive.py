@@ -25,6 +25,7 @@ from fullscale.inference.attempt import (
     segment_entry,
 )
 from fullscale.inference.entries import find_entries, read_listings, source_of
+from fullscale.inference.runtimes.load import is_exported
 from fullscale.inference.runtimes.torch import choose_device
 from fullscale.outputs import remember_holds
 from fullscale.progress import Progress, ignore
@@ -114,7 +115,7 @@ def _how(request: ArchiveRequest) -> str:
     card = model.load().card
     settings = [
         card.digest,
-        model.path.suffix == ".onnx",
+        is_exported(model.path) and model.path.suffix,
         model.quick,
         model.postprocess,
         model.region,

@@ -105,3 +105,11 @@ class Network(TorchModule, Protocol):
         Raises:
             UsageError: the image has another rank, another number of channels, or integer values.
         """
+
+
+@runtime_checkable
+class DividedNetwork(Protocol):
+    """A network whose encoder alone says what an image holds: an image that holds nothing need not be decoded."""
+
+    def segment_with_maps(self, image: Tensor) -> tuple[Tensor, Tensor | None, list[Tensor]]:
+        """Return what `segment` does, and the encoder's maps `[B, C, ...]`, all that the decoder works on."""

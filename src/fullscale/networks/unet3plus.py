@@ -166,6 +166,11 @@ class UNet3Plus(nn.Module):
         maps, presence = self._encode(image)
         return self._logits(0, self._decode(maps), image), presence
 
+    def segment_with_maps(self, image: Tensor) -> tuple[Tensor, Tensor | None, list[Tensor]]:
+        """Return what `segment` does, and the encoder's maps `[B, C, ...]`, all that the decoder works on."""
+        maps, presence = self._encode(image)
+        return self._logits(0, self._decode(maps), image), presence, maps
+
     def _encode(self, image: Tensor) -> tuple[list[Tensor], Tensor | None]:
         check_image(image, self.in_channels, self.spatial_dims)
         padded = pad_to_stride(image, self.stride, self.training)

@@ -11,7 +11,7 @@ from pathlib import Path
 from fullscale.bundle.card import Card
 from fullscale.bundle.store import find_bundle, member_folders, read_cards, require_weights, single_card
 from fullscale.errors import OutputError, UsageError
-from fullscale.inference.runtimes.onnx import open_exported
+from fullscale.inference.runtimes.load import is_exported, load_members
 from fullscale.text import counted
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -128,9 +128,9 @@ def named_models(given: Sequence[str]) -> dict[str, ServedModel]:
 
 
 def _served(name: str, path: Path) -> ServedModel:
-    if path.suffix == ".onnx" and not path.is_dir():
-        exported, _ = open_exported(path)
-        return ServedModel(name, path.absolute(), exported, exported.recipe.channels)
+    if is_exported(path):
+        exported, [member] = load_members(path, "cpu")
+        return ServedModel(name, path.absolute(), exported, member.card.recipe.channels)
     card, members = read_cards(path)
     for folder in member_folders(find_bundle(path)).values():
         require_weights(folder, single_card(folder))

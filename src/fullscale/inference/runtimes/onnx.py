@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from fullscale.bundle.card import ModelCard, card_beside, read_card
-from fullscale.bundle.store import file_sha256
+from fullscale.bundle.card import ModelCard, card_beside
 from fullscale.errors import DataError
 from fullscale.extras import needs
+from fullscale.inference.runtimes.exported import CARD_DIGEST, IMAGE, LOGITS, open_with_card
 from fullscale.networks.spatial import check_image
-
-IMAGE, LOGITS = "image", "logits"
-"""Names of the input and the output in the file."""
-
-CARD_DIGEST = "model_card_sha256"
-"""Key of the file's metadata that tells which model card it belongs to."""
 
 
 class OnnxRuntime:
@@ -75,25 +68,16 @@ class OnnxRuntime:
         return self.logits(image), None
 
 
-def open_exported(path: Path) -> tuple[ModelCard, OnnxRuntime]:
+def open_onnx(path: Path) -> tuple[ModelCard, OnnxRuntime]:
     """Open an ONNX model written by `fullscale export`, with the card beside it.
 
     Raises:
         DataError: the model or its card is missing or damaged, or the card is another model's.
         UsageError: ONNX Runtime is not installed.
     """
-    beside = card_beside(path)
-    if path.is_file() and not beside.is_file():
-        raise DataError(f"{beside} is missing: it says how scans are brought to {path.name}; copy both files together")
-    require_runtime()
-    card = read_card(beside) if path.is_file() else None
-    if isinstance(card, ModelCard) and card.exported.get(path.suffix) not in (None, file_sha256(path)):
-        raise DataError(f"{path} has changed since it was exported, or {beside.name} is another's; copy both again")
-    runtime = OnnxRuntime(path)
-    known = (card.digest, hashlib.sha256(beside.read_bytes()).hexdigest()) if isinstance(card, ModelCard) else ()
-    if not isinstance(card, ModelCard) or runtime.card_digest not in known:
-        raise DataError(f"{beside} is not the card that {path.name} was exported with; copy both files together")
-    return card, runtime
+    if path.is_file() and card_beside(path).is_file():
+        require_runtime()  # before its card is held against it
+    return open_with_card(path, OnnxRuntime, (".onnx",))
 
 
 def require_runtime() -> Any:
