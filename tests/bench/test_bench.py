@@ -142,7 +142,7 @@ def test_a_scan_is_segmented_in_every_runtime(
     content = json.loads(output.read_text())
     rows = content["models"]
     assert [row["runtime"] for row in rows] == [
-        *("PyTorch", "PyTorch compiled", "ONNX Runtime, factored", "ONNX Runtime, direct")
+        *("PyTorch", "PyTorch compiled", "ONNX Runtime, factored", "ONNX Runtime, direct", "OpenVINO, factored")
     ]
     assert rows[0]["voxels_different"] == 0
     assert all(row["voxels_different"] < 0.001 * 32 * 32 * 14 for row in rows)

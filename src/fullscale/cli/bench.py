@@ -160,7 +160,7 @@ def scan(
     json: JsonFile = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Seconds from a scan to its mask: PyTorch; on a CPU also compiled, ONNX Runtime with either form of skips, and OpenVINO."""
+    """Seconds from a scan to its mask: PyTorch; on a CPU compiled too, ONNX Runtime in both forms, and OpenVINO."""
     from fullscale.bench.scan import bench_scan
     from fullscale.errors import UsageError
     from fullscale.outputs import claimed
