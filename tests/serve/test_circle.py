@@ -155,7 +155,15 @@ def test_a_training_needs_a_case_to_learn_from_and_one_that_is_held_out(there: I
     there.correct("phantom_000")
     answer = there.client.post("/circle/tiny/trainings", json={"minutes": 1})
     assert (answer.status_code, answer.json()["detail"][:43]) == (422, "1 corrected cases: two are needed at least,")
-    assert there.client.post("/circle/tiny/trainings", json={"minutes": -1}).status_code == 422
+    for wrong in ({"minutes": -1}, {"minutes": "long"}, {"hours": 1}, [], {"learning_rate": 2}):
+        answer = there.client.post("/circle/tiny/trainings", json=wrong)
+        assert answer.status_code == 422
+        assert answer.json()["detail"].startswith("the training: ")
+    assert there.client.post("/circle/tiny/trainings", content=b" " * 70_000).status_code == 413
+    assert there.client.post("/circle/tiny/trainings", content=b"{").status_code == 400
+    assert there.client.post("/train/tiny", json={"tiny": {"minutes": "long"}}).status_code == 422
+    assert there.client.put("/circle/tiny/choice", json={"training": "../../x"}).status_code == 404
+    assert there.client.put("/circle/tiny/choice", json={}).status_code == 422
     assert there.client.get("/circle/trainings").json() == []
     assert there.client.get(f"/circle/trainings/{'0' * 16}").status_code == 404
 

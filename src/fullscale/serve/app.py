@@ -15,7 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fullscale.errors import DataError, FullscaleError, UsageError
+from fullscale.errors import DataError, FullscaleError, OutputError, UsageError
 from fullscale.serve.case_routes import routes as case_routes
 from fullscale.serve.casebook import CaseBook
 from fullscale.serve.circle.circle import Circle
@@ -32,6 +32,7 @@ from fullscale.serve.security import Gate
 from fullscale.serve.service import Full, NotServed, Refused, Service
 from fullscale.serve.viewer_routes import routes as viewer_routes
 from fullscale.serve.views import CaseView, ModelView, view_cases, view_model
+from fullscale.text import without_folders
 
 if TYPE_CHECKING:
     from fullscale.serve.pacs.exchange import Exchange
@@ -120,7 +121,9 @@ def _add_general_routes(app: FastAPI, service: Service, book: CaseBook) -> None:
 
 def _explain(_: Request, error: Exception) -> JSONResponse:
     status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
-    return JSONResponse({"detail": str(error)}, status, headers={"Retry-After": "60"} if status == 503 else None)
+    # What was read or written may lie anywhere on this machine, which is nobody's concern.
+    text = without_folders(error) if isinstance(error, DataError | OutputError) else str(error)
+    return JSONResponse({"detail": text}, status, headers={"Retry-After": "60"} if status == 503 else None)
 
 
 def _no_database(_: Request, error: Exception) -> JSONResponse:

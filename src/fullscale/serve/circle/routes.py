@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
-from fullscale.documents import read_json
+from fullscale.documents import read_json, validated
 from fullscale.serve.circle.circle import Circle, Doubted, TrainingRequest
 from fullscale.serve.circle.corrected import DATASET, PROVENANCE
 from fullscale.serve.circle.trainings import State, Training
+from fullscale.serve.job_routes import parse_json_body, short_body
 from fullscale.serve.views import ModelView, view_model
 
 routes = APIRouter(prefix="/circle", tags=["circle"])
@@ -73,7 +74,14 @@ class ChoiceRequest(BaseModel):
         training: that made it.
     """
 
+    model_config = ConfigDict(extra="forbid")
+
     training: str
+
+
+def _body(kind: type[BaseModel]) -> dict[str, Any]:
+    """Describe the JSON of a request."""
+    return {"requestBody": {"content": {"application/json": {"schema": kind.model_json_schema()}}}}
 
 
 def view_training(circle: Circle, one: Training) -> TrainingView:
@@ -131,11 +139,16 @@ def get_dataset(model: str, circle: TheCircle) -> dict[str, Any]:
     return {"dataset": place, "labels": content["labels"], "cases": [row["case"] for row in content["training"]]}
 
 
-@routes.post("/{model}/trainings", summary="Train on the corrected cases, from the weights of the model")
-async def start_training(model: str, circle: TheCircle, asked: TrainingRequest | None = None) -> TrainingView:
+@routes.post(
+    "/{model}/trainings",
+    summary="Train on the corrected cases, from the weights of the model",
+    openapi_extra=_body(TrainingRequest),
+)
+async def start_training(model: str, circle: TheCircle, request: Request) -> TrainingView:
     """One at a time, in a process of its own. Nothing is replaced: see `comparison`, and choose."""
     chosen = circle.service.model(model)
-    return view_training(circle, await asyncio.to_thread(circle.start, chosen, asked or TrainingRequest()))
+    asked = validated(TrainingRequest, parse_json_body(await short_body(request) or b"{}"), "the training")
+    return view_training(circle, await asyncio.to_thread(circle.start, chosen, asked))
 
 
 @routes.get("/trainings", summary="The trainings, the newest first")
@@ -156,11 +169,15 @@ def stop_training(id: TrainingId, circle: TheCircle) -> TrainingView:
     return view_training(circle, circle.trainings.stop(id))
 
 
-@routes.put("/{model}/choice", summary="Serve the new model of a training from now on")
-def choose(model: str, asked: ChoiceRequest, circle: TheCircle) -> ModelView:
+@routes.put(
+    "/{model}/choice", summary="Serve the new model of a training from now on", openapi_extra=_body(ChoiceRequest)
+)
+async def choose(model: str, circle: TheCircle, request: Request) -> ModelView:
     """The model that the service was started with stays where it is, and `DELETE` serves it again."""
     circle.service.model(model)
-    return view_model(circle.choices.choose(model, circle.trainings.get(asked.training)))
+    asked = validated(ChoiceRequest, parse_json_body(await short_body(request)), "the choice")
+    training = await asyncio.to_thread(circle.trainings.get, asked.training)
+    return view_model(await asyncio.to_thread(circle.choices.choose, model, training))
 
 
 @routes.delete("/{model}/choice", summary="Serve the model that the service was started with")

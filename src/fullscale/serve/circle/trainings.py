@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ _log = logging.getLogger(__name__)
 State = Literal["running", "interrupted", "done", "failed", "stopped"]
 MOST_ATTEMPTS = 3
 """Times that the process of a training may die before it is given up."""
+_ID = re.compile("[0-9a-f]{16}")
 _PID = "pid"
 _LOG = "log.txt"
 
@@ -73,8 +75,8 @@ class Trainings:
 
     def all(self) -> list[Training]:
         """List them, the newest first."""
-        ids = [folder.name for folder in self._root.iterdir() if _is_id(folder)] if self._root.is_dir() else []
-        return sorted(map(self.get, ids), key=lambda one: one.asked.created, reverse=True)
+        found = [path.parent.name for path in self._root.glob(f"*/{ASKED}")]
+        return sorted(map(self.get, filter(_ID.fullmatch, found)), key=lambda one: one.asked.created, reverse=True)
 
     def get(self, id: str) -> Training:
         """Return a training by its name.
@@ -83,7 +85,7 @@ class Trainings:
             NotServed: there is none.
         """
         folder = self._root / id
-        if not _is_id(folder):
+        if not _ID.fullmatch(id) or not (folder / ASKED).is_file():
             raise NotServed(f"no training {id!r} here")
         asked = read_model(folder / ASKED, AskedTraining)
         ended = _read(folder / ENDED)
@@ -175,10 +177,6 @@ class Trainings:
         if child is not None:
             child.wait()
         write_json(found.folder / ENDED, {"state": state, "failure": line, "finished": time.time()})
-
-
-def _is_id(folder: Path) -> bool:
-    return len(folder.name) == 16 and set(folder.name) <= set("0123456789abcdef") and (folder / ASKED).is_file()
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request
 
+from fullscale.documents import validated
 from fullscale.serve.circle.circle import TrainingRequest
 from fullscale.serve.circle.routes import TheCircle
 from fullscale.serve.circle.trainings import Training
@@ -53,8 +54,9 @@ async def train(circle: TheCircle, request: Request, model: str | None = None) -
     if model is None and len(models) > 1:
         raise Refused(f"the service has {len(models)} models: name one, as in /train/{next(iter(models))}")
     chosen = circle.service.model(model or next(iter(models)))
-    minutes = (params.get(chosen.name) or params).get(_MINUTES)
-    asked = TrainingRequest() if minutes is None else TrainingRequest(minutes=minutes)
+    own = params.get(chosen.name)
+    given = own if isinstance(own, dict) else params
+    asked = validated(TrainingRequest, {name: given[name] for name in given if name == _MINUTES}, "the training")
     return _task(await asyncio.to_thread(circle.start, chosen, asked), [])
 
 
