@@ -19,7 +19,7 @@ from fullscale.data.dicom.destination import Destination, write_binary
 from fullscale.data.dicom.peers import Peer, echo, find_series
 from fullscale.data.dicom.seg import read_seg, write_seg
 from fullscale.data.volume_files import write_volume
-from fullscale.errors import UsageError
+from fullscale.errors import DataError, UsageError
 from fullscale.geometry.volume import Volume
 from tests.conftest import Command
 from tests.data.dicom.test_seg import ALGORITHM, STRUCTURES, complaints, write_labels, write_scan
@@ -151,6 +151,32 @@ def test_an_older_program_gets_a_label_map_as_binary_segments(tmp_path: Path, sc
         receiver.wait()
     [file] = (tmp_path / "got").iterdir()
     assert np.array_equal(read_seg(file, scan).array, labels.array)
+
+
+@pytest.mark.parametrize("other", [False, True], ids=["", "and anything else"])
+def test_a_dicomweb_server_that_refuses_label_maps_gets_binary_segments(
+    tmp_path: Path, scan: Volume, monkeypatch: pytest.MonkeyPatch, other: bool
+) -> None:
+    """Such a server answers 202, and names in its answer what it did not store (PS3.18, 10.5.3)."""
+    write_labels(tmp_path / "seg.dcm", scan)
+    got: list[str] = []
+
+    class Client:
+        def store_instances(self, datasets: list[pydicom.Dataset]) -> pydicom.Dataset:
+            got.append(datasets[0].SegmentationType)
+            answer, failed = pydicom.Dataset(), pydicom.Dataset()
+            failed.FailureReason = 0x0122
+            if got[-1] == "LABELMAP" or other:
+                answer.FailedSOPSequence = [failed]
+            return answer
+
+    monkeypatch.setattr("fullscale.data.dicom.web_store.client_of", lambda _: Client())
+    if other:
+        with pytest.raises(DataError, match=r"seg.dcm: https://x/y does not store it \(failure 0122\)"):
+            Destination("https://x/y").send([tmp_path / "seg.dcm"])
+    else:
+        assert Destination("https://x/y").send([tmp_path / "seg.dcm"]) == ["binary"]
+    assert got == ["LABELMAP", "BINARY"]
 
 
 @pytest.mark.parametrize(

@@ -261,6 +261,32 @@ def test_what_cannot_be_sent_is_tried_so_often_and_then_a_letter(
     assert gone().attempts == 1
 
 
+def test_one_that_cannot_be_made_or_sent_does_not_keep_the_others(
+    opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = opened(retry={"times": 2, "first_s": 0.05})
+    for name in "ab":
+        room.arrive(write_study(tmp_path / name, name))
+    room.step()
+    room.work()
+    damaged, _ = room.service.store.all(2)
+    (room.service.settings.outputs(damaged.id) / "mask.dcm").write_bytes(b"nothing")
+    room.step()
+    assert room.kinds() == ["job"]
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("of a library")
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(delivery.Destination, "send", broken)
+        while room.kinds() != ["job", "delivery"]:
+            room.exchange._deliveries.step()
+    assert [letter.why for letter in room.exchange.letters.all()][1] == "unexpected RuntimeError"
+    room.exchange.letters.put_back(2)
+    room.all()
+    assert len(room.sent()) == 1
+
+
 def test_a_destination_that_is_added_gets_what_was_made_before(opened: Opened, tmp_path: Path) -> None:
     room = opened()
     room.arrive(write_study(tmp_path / "a", "a"))

@@ -8,6 +8,7 @@ from pathlib import Path
 from pydicom import Dataset
 
 from fullscale.data.dicom.headers import quietly, read_dataset
+from fullscale.errors import DataError
 from fullscale.files import atomic_path
 
 PURPOSE = ("REPLACED", "99FULLSCALE", "Segmentation that this one replaces")
@@ -41,10 +42,12 @@ def write_replacing(source: Path, target: Path, replaced: SegReference | None) -
     """Copy a DICOM SEG, with a reference to the one that it replaces, if there is one.
 
     Raises:
-        DataError: the source cannot be read.
+        DataError: the source cannot be read, or is not whole.
         OutputError: the target cannot be written.
     """
     dataset = quietly(source, read_dataset, source, False)
+    if not all(dataset.get(name) for name in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "PixelData")):
+        raise DataError(f"{source.name} is no whole DICOM segmentation")
     if replaced is not None:
         quietly(source, _refer, dataset, replaced)
     with atomic_path(target) as temporary:

@@ -69,15 +69,21 @@ class Deliveries:
             self._give_up(delivery, attempts, error)
             return 0.0
         except FullscaleError as error:
-            if attempts >= self.retry.times:
-                self._give_up(delivery, attempts, error)
-            pause_s = self.retry.pause_s(attempts)
-            self._change(delivery, attempts=attempts, due=time.time() + pause_s)
-            _log.warning("PACS: result %s could not be sent; attempt %d", delivery.result, attempts)
-            return pause_s
+            return self._try_again(delivery, attempts, error)
+        except Exception as error:  # of a library: one that cannot be sent must not keep the others
+            return self._try_again(delivery, attempts, FullscaleError(f"unexpected {type(error).__name__}"))
         self._change(delivery, state="sent", attempts=attempts, sent_as=sent_as)
         _log.info("PACS: result %s sent (%s)", delivery.result, sent_as)
         return 0.0
+
+    def _try_again(self, delivery: Delivery, attempts: int, error: FullscaleError) -> float:
+        """Let a delivery wait, or give it up after so many attempts; return how long its destination is left alone."""
+        if attempts >= self.retry.times:
+            self._give_up(delivery, attempts, error)
+        pause_s = self.retry.pause_s(attempts)
+        self._change(delivery, attempts=attempts, due=time.time() + pause_s)
+        _log.warning("PACS: result %s could not be sent; attempt %d", delivery.result, attempts)
+        return pause_s
 
     def _change(self, delivery: Delivery, **changes: object) -> None:
         key = (delivery.result, delivery.destination)

@@ -57,7 +57,7 @@ class ExchangeOptions:
         Raises:
             UsageError: nothing would ever arrive, anybody could send from other machines, or a destination is none.
         """
-        if self.pacs is None and self.port is None:
+        if self.port is None and (self.pacs is None or self.rules.look is None):
             raise UsageError("--rules needs a source: --pacs to look for studies, --dicom-port to receive them")
         if self.pacs is not None:
             Destination(self.pacs).check()

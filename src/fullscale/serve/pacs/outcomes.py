@@ -18,6 +18,7 @@ from fullscale.serve.jobs import Job
 from fullscale.serve.pacs.places import Places
 from fullscale.serve.pacs.store import Outcome, PacsStore, listed
 from fullscale.serve.service import Full, JobRequest, NotServed, Service
+from fullscale.text import without_folders
 
 _log = logging.getLogger(__name__)
 
@@ -108,7 +109,10 @@ class Outcomes:
         elif not made.is_file():
             self._fail(outcome, "the segmentation was removed before it could be sent", job.attempts)
         else:
-            self._keep(outcome, made)
+            try:
+                self._keep(outcome, made)
+            except DataError as error:
+                self._fail(outcome, without_folders(error), job.attempts)
 
     def _keep(self, outcome: Outcome, made: Path) -> None:
         """Keep a segmentation, with a reference to the one that it replaces, and write down where it goes."""
