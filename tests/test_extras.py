@@ -114,9 +114,10 @@ def test_the_plain_installation_trains_predicts_and_reports(plain: dict[str, str
         ),
         (("export", "{run}", "-o", "{out}/model.onnx"), "pip install 'fullscale[export]'"),
         (("serve", "{run}", "--state", "{out}/state"), "pip install 'fullscale[serve]'"),
+        (("send", "{scan}", "PACS@127.0.0.1:104"), "need pynetdicom: pip install 'fullscale[pacs]'"),
         (("predict", "{out}/model.onnx", "{scan}", "-o", "{out}/masks"), "pip install 'fullscale[export]'"),
     ],
-    ids=["network", "export", "serve", "runtime"],
+    ids=["network", "export", "serve", "send", "runtime"],
 )
 def test_a_command_that_needs_an_extra_says_so_in_one_line(
     plain: dict[str, str], trained_run: Path, phantoms: Path, tmp_path: Path, words: tuple[str, ...], line: str

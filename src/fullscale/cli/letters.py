@@ -23,10 +23,7 @@ def letters(
 
     Works while the service runs, and while it does not.
     """
-    from fullscale.extras import needs
-
-    with needs("serve", "The letters of a service"):
-        from fullscale.serve.pacs.letters import Letters
+    from fullscale.serve.pacs.letters import Letters
 
     box = Letters.of(state)
     for number in retry or []:
