@@ -24,7 +24,7 @@ from fullscale.data.read import read_image
 from fullscale.data.truth import truth_of
 from fullscale.inference.predictor import Predictor
 from fullscale.inference.trust.calibration import fit_calibration
-from fullscale.inference.trust.counts import Counting
+from fullscale.inference.trust.counts import SEEN, Counting
 from fullscale.inference.trust.evidence import Evidence
 from fullscale.inference.trust.quality import expected_dice, features_of, fit_quality
 from fullscale.runfolder import RunFolder
@@ -49,10 +49,10 @@ CHANGES: dict[str, Callable[[Array], Array]] = {
 
 def learned_of(cases: list[Evidence], k: int) -> tuple[Quality, float]:
     """Learn the expected Dice of structure `k`; return its temperature too."""
-    calibration = fit_calibration(np.array([case.counts[k].sum(axis=1) for case in cases]))
+    calibration = fit_calibration(np.array([case.by_truth(k).sum(axis=1) for case in cases]))
     by = 1.0 if calibration is None else calibration.temperature
     held = [(case, shape) for case in cases if (shape := case.shapes[k]) is not None]
-    rows = [features_of(case.counts[k].sum(axis=0), shape, by) for case, shape in held]
+    rows = [features_of(case.counts[k, SEEN], shape, by) for case, shape in held]
     quality = fit_quality(rows, np.array([case.dice(k) for case, _ in held]), 1.0)
     assert quality is not None, "too few cases"
     return quality, by
@@ -72,7 +72,7 @@ def told_of(predictor: Predictor, case: Case, change: str, learned: list[tuple[Q
         shape = counted.shapes[k]
         assert shape is not None, f"{case.id}, {change}: nothing found"
         dice = 2 * ((mask == value) & (truth == value)).sum() / ((mask == value).sum() + (truth == value).sum())
-        told.append([dice, *expected_dice(quality, features_of(counts[k, 0], shape, by, size))])
+        told.append([dice, *expected_dice(quality, features_of(counts[k, SEEN], shape, by, size))])
     return told
 
 

@@ -81,6 +81,8 @@ def _say(result: EntryResult, json: bool) -> None:
             print_status(f"note: {scan.scan}: {note}")
         if scan.error is None and not json:
             print_line(f"{' '.join(map(str, scan.written))}  {scan.describe()}")
+        for reason in scan.asks:
+            print_status(f"review: {scan.scan}: {reason}")
 
 
 def _as_dict(result: EntryResult) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def _gather_archive(output: Path, overwrite: bool) -> Gathered:
     missing = missing_cases(output, ledger)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["case", "scan", "mask", "structure", "size", "unit", "seconds", "error"])
+    table.writerow(["case", "scan", "mask", "structure", "size", "unit", "expected_dice", "seconds", "error"])
     rows = sorted((row for row in ledger if row.state in ("done", "failed")), key=lambda row: row.case)
     for row in rows:
         results = restored(row, output).results
@@ -85,10 +85,11 @@ def _gather_archive(output: Path, overwrite: bool) -> Gathered:
             mask = result.written[0].relative_to(output).as_posix() if result.written else ""
             sizes = result.structure_ml.items() or [("", "")]
             scan, error = without_folders(result.scan), without_folders(result.error or "")  # of this machine
-            ends = [result.unit, result.elapsed_s, error]
-            table.writerows([row.case, scan, mask, name, size, *ends] for name, size in sizes)
+            for name, size in sizes:
+                expected = result.trust.get(name, {}).get("expected_dice")
+                table.writerow([row.case, scan, mask, name, size, result.unit, expected, result.elapsed_s, error])
         if not results:
-            table.writerow([row.case, "", "", "", "", "", round(row.seconds, 2), without_folders(row.line)])
+            table.writerow([row.case, "", "", "", "", "", "", round(row.seconds, 2), without_folders(row.line)])
     with claimed([output / "results.csv"], [], "gather", overwrite):
         write_text(output / "results.csv", text.getvalue())
     return Gathered([output / "results.csv"], len(rows), "cases", missing)

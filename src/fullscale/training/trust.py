@@ -12,6 +12,7 @@ from fullscale.data.labels import LabelScheme
 from fullscale.errors import DataError
 from fullscale.inference.trust.calibration import FEWEST_CASES as FEWEST_TO_CALIBRATE
 from fullscale.inference.trust.calibration import fit_calibration
+from fullscale.inference.trust.counts import SEEN
 from fullscale.inference.trust.evidence import Evidence, has_evidence
 from fullscale.inference.trust.quality import FEWEST_CASES, features_of, fit_quality
 from fullscale.runfolder import ALL, FoldFolder
@@ -65,7 +66,7 @@ def _read(folds: Sequence[FoldFolder]) -> list[Evidence]:
 
 
 def _calibrate(k: int, name: str, cases: Sequence[Evidence]) -> Calibration | None:
-    found = fit_calibration(np.array([case.counts[k].sum(axis=1) for case in cases])) if cases else None
+    found = fit_calibration(np.array([case.by_truth(k).sum(axis=1) for case in cases])) if cases else None
     if found is None:
         few = f"fewer than {FEWEST_TO_CALIBRATE} validation cases have voxels of it"
         _log.info("calibration: none for %s, %s", name, few)
@@ -76,7 +77,7 @@ def _calibrate(k: int, name: str, cases: Sequence[Evidence]) -> Calibration | No
 
 def _expect(k: int, name: str, cases: Sequence[Evidence], temperature: float) -> Quality | None:
     held = [(case, shape) for case in cases if (shape := case.shapes[k]) is not None]
-    rows = [features_of(case.counts[k].sum(axis=0), shape, temperature) for case, shape in held]
+    rows = [features_of(case.counts[k, SEEN], shape, temperature) for case, shape in held]
     present = np.mean([case.counts[k, 1].any() for case in cases]) if cases else 0.0
     found = fit_quality(rows, np.array([case.dice(k) for case, _ in held]), float(present))
     if found is None:

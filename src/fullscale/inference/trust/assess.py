@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from fullscale.bundle.trust import Quality, Trust
 from fullscale.inference.trust.calibration import BINS, REACH
-from fullscale.inference.trust.counts import Counting
+from fullscale.inference.trust.counts import SEEN, Counting
 from fullscale.inference.trust.quality import expected_dice, features_of
 from fullscale.inference.trust.shape import Shape
 
@@ -85,13 +85,13 @@ def _assess(k: int, name: str, counted: Counting, trust: Trust) -> StructureTrus
     shape, quality, temperature = counted.shapes[k], trust.quality.get(name), trust.temperature(name)
     if shape is None:
         return StructureTrust(review=_missing(quality))
-    width = boundary_mm(counted.together[k, 0], shape, temperature) if counted.full_size else None
+    width = boundary_mm(counted.together[k, SEEN], shape, temperature) if counted.full_size else None
     if quality is None:
         return StructureTrust(boundary_mm=width)
     rows = [
-        features_of(counts[k, 0], shape, temperature, size)
+        features_of(counts[k, SEEN], shape, temperature, size)
         for counts, size in counted.of_members
-        if counts[k, 0, 1].any()
+        if counts[k, SEEN, 1].any()
     ]
     told = [expected_dice(quality, row) for row in rows]
     if not told:  # the mean of the members found what none of them does alone

@@ -28,7 +28,9 @@ MARGIN_MM = 10.0
 _ALL = -1
 
 Counts = npt.NDArray[np.int64]
-"""`[K, truth, mask, BINS]`; without a truth, nothing is counted as held by it."""
+"""`[K, 3, mask, BINS]`: voxels that the truth does not give to a structure, and those that it does, as far as it is
+known; then, whether it is known or not, all with a probability of `LEAST` and more, `SEEN`: what prediction sees."""
+SEEN = 2
 Box = tuple[slice, slice, slice]
 
 
@@ -102,24 +104,19 @@ class Counting(Watcher):
 
     def _count(self, slab: Slab) -> Counts:
         where, combined, decided = slab
-        near = self._near_truth(where, decided)
-        voxels, soft = combined.possible(LEAST, near)
+        voxels, soft = combined.possible(LEAST, self._near_truth(where, decided))
         probabilities = soft.numpy()
-        places = torch.nonzero(voxels).cpu().numpy()
         mask = self._holding[decided[voxels].cpu().numpy()]
-        counted = probabilities >= LEAST
-        truth = np.zeros_like(mask)
-        if self.truth is not None:
-            classes = self.truth[where][tuple(places.T)]
-            truth = self._holding[classes]
-            for k, box in enumerate(self._boxes):
-                counted[:, k] |= _within(places, box, where.start)
-            counted &= (classes != IGNORED)[:, None]
-        row, structure = np.nonzero(counted)
-        held = (structure * 2 + truth[row, structure]) * 2 + mask[row, structure]
-        index = held * BINS + bins_of(probabilities[row, structure])
-        shape = (mask.shape[1], 2, 2, BINS)
-        return np.bincount(index, minlength=int(np.prod(shape))).reshape(shape)
+        bins = _Bins(mask, probabilities)
+        seen = probabilities >= LEAST
+        if self.truth is None:
+            nothing = np.zeros_like(seen)
+            return np.stack([bins.count(nothing), bins.count(nothing), bins.count(seen)], axis=1)
+        places = torch.nonzero(voxels).cpu().numpy()
+        classes = self.truth[where][tuple(places.T)]
+        near = np.stack([_within(places, box, where.start) for box in self._boxes], axis=1)
+        known, truth = (near | seen) & (classes != IGNORED)[:, None], self._holding[classes]
+        return np.stack([bins.count(known & ~truth), bins.count(known & truth), bins.count(seen)], axis=1)
 
     def _near_truth(self, where: slice, decided: Tensor) -> Tensor | None:
         if self.truth is None:
@@ -131,6 +128,25 @@ class Counting(Watcher):
                 first, stop = max(across.start - where.start, 0), max(across.stop - where.start, 0)
                 near[first:stop, rows, columns] = True
         return near
+
+
+class _Bins:
+    """Some voxels, by structure, mask and probability.
+
+    Args:
+        mask: whether the mask gives each to each structure `[voxels, K]`.
+        probabilities: of the structures in each `[voxels, K]`.
+    """
+
+    def __init__(self, mask: npt.NDArray[np.bool_], probabilities: npt.NDArray[np.float32]) -> None:
+        self._mask, self._probabilities = mask, probabilities
+
+    def count(self, chosen: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        """Count those that are chosen `[voxels, K]`: `[K, mask, BINS]`."""
+        row, structure = np.nonzero(chosen)
+        index = (structure * 2 + self._mask[row, structure]) * BINS + bins_of(self._probabilities[row, structure])
+        shape = (chosen.shape[1], 2, BINS)
+        return np.bincount(index, minlength=int(np.prod(shape))).reshape(shape)
 
 
 def _near(held: npt.NDArray[np.bool_], spacing_mm: Sequence[float]) -> Box | None:

@@ -14,7 +14,8 @@ from fullscale.data.recipe import SliceGeometry
 from fullscale.data.truth import Truth
 from fullscale.errors import DataError
 from fullscale.files import atomic_path, safe_name
-from fullscale.inference.trust.counts import Counting
+from fullscale.inference.trust.calibration import BINS
+from fullscale.inference.trust.counts import SEEN, Counting
 from fullscale.inference.trust.shape import Shape
 from fullscale.losses import IGNORED
 from fullscale.text import one_line
@@ -25,7 +26,7 @@ class Evidence:
     """One validation case. Letters: K structures.
 
     Attributes:
-        counts: voxels `[K, truth, mask, BINS]`; see `Counting`.
+        counts: voxels `[K, 3, mask, BINS]`; see `Counts`.
         shapes: of each structure's mask, None where it is empty.
         known: which structures were drawn in the truth.
     """
@@ -34,9 +35,14 @@ class Evidence:
     shapes: list[Shape | None]
     known: list[bool]
 
+    def by_truth(self, structure: int) -> npt.NDArray[np.int64]:
+        """Return the voxels of which the truth is known, `[truth, mask, BINS]`."""
+        found: npt.NDArray[np.int64] = self.counts[structure, :SEEN]
+        return found
+
     def dice(self, structure: int) -> float:
         """Return the Dice of a structure, as the mask was decided; 1 where neither mask nor truth holds it."""
-        held = self.counts[structure].sum(axis=-1)
+        held = self.by_truth(structure).sum(axis=-1)
         both = held[1].sum() + held[:, 1].sum()
         return float(2 * held[1, 1] / both) if both else 1.0
 
@@ -63,8 +69,12 @@ class Evidence:
             with np.load(path, allow_pickle=False) as kept:
                 counts, rows, known = kept["counts"], kept["shapes"], kept["known"]
             shapes = [None if np.isnan(row).any() else Shape(int(row[0]), *map(float, row[1:])) for row in rows]
+            if counts.shape[1:] != (SEEN + 1, 2, BINS):
+                raise ValueError(f"counts of shape {counts.shape}")
         except (OSError, ValueError, KeyError, TypeError, IndexError, BadZipFile) as error:
-            raise DataError(f"cannot read {path}: {one_line(error)}; delete it to score the fold anew") from error
+            raise DataError(
+                f"cannot read {path}: {one_line(error)}; delete it to learn from the other cases"
+            ) from error
         return cls(counts, shapes, known.tolist())
 
 

@@ -20,8 +20,7 @@ from scipy.special import expit
 from scipy.stats import spearmanr
 
 from fullscale.bundle.trust import Evaluated, Quality
-from fullscale.inference.trust.calibration import BINS, CENTRES, REACH, entropy_bits, parts_of
-from fullscale.inference.trust.counts import LEAST
+from fullscale.inference.trust.calibration import CENTRES, entropy_bits, parts_of
 from fullscale.inference.trust.shape import Shape
 
 FEWEST_CASES = 20
@@ -42,8 +41,6 @@ _FARTHEST = 4.0
 """Standard deviations from the mean that a feature counts as at most."""
 _LEAST_LACK = 0.02
 _LEAST_ENTROPY = 1e-3
-_COUNTED = np.greater_equal(CENTRES - REACH / BINS, math.log(LEAST / (1 - LEAST)))
-"""Bins whose voxels are counted wherever they lie; those near the truth alone must not tell of it."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -65,13 +62,12 @@ def features_of(counts: npt.NDArray[Any], shape: Shape, temperature: float, size
     """Return what is known of the mask of one structure without its truth.
 
     Args:
-        counts: voxels `[mask, BINS]`, outside of the mask and within; see `Counting`.
+        counts: voxels `[mask, BINS]`, outside of the mask and within, that are `SEEN`.
         shape: of the mask.
         temperature: of the structure.
         size: voxels of the mask for each that is counted.
     """
     held = counts.astype(np.float64)
-    held[0, ~_COUNTED] = 0
     both, found = held.sum(axis=0), expit(CENTRES / temperature)
     soft = 2 * (held[1] * found).sum() / ((both * found).sum() + held[1].sum())
     doubt = (both * entropy_bits(found)).sum() * shape.voxel_mm3 * size / shape.area_mm2
