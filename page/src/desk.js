@@ -34,6 +34,11 @@ export class Desk {
     this.opening = Symbol("opening");
   }
 
+  /** Version under which the correction was saved last; null where it never was. */
+  get savedVersion() {
+    return this.drawn?.version ?? null;
+  }
+
   get unsaved() {
     return this.drawing?.changed ?? false;
   }
@@ -47,6 +52,7 @@ export class Desk {
   async open({ caseName = null, job = null, channel = null, mask = null }, jobs) {
     this.clear();
     const { opening } = this;
+    await this.stage.clear(); // else the scan that was open would stand under the name of this one
     if (caseName !== null) {
       this.details = await this.api.json(route("cases/details", { case: caseName }));
     } else {
@@ -247,6 +253,17 @@ export class Desk {
     this.changed();
   }
 
+  /** Give the correction up, and show what it was begun from. */
+  async discard() {
+    const from = this.masks.find(({ job }) => job && job === this.drawn.begunFrom) ?? this.masks.find(({ id }) => id !== DRAWING);
+    Object.assign(this, { drawing: null, drawn: null, shown: null, counts: null });
+    this.masks = this.masks.filter(({ id }) => id !== DRAWING);
+    this.beside.delete(DRAWING);
+    if (from) await this.show(from.id);
+    else this.stage.main.showMask(new Uint8Array(this.stage.main.grid.size));
+    this.changed();
+  }
+
   /** Take the last step back, or do it again. */
   travel(back) {
     if (this.shown !== DRAWING) return;
@@ -281,6 +298,7 @@ export class Desk {
       conflict = error.message;
     }
     this.drawing.markSaved();
+    this.drawn.version = saved.version;
     this.seen[tag] = saved.version;
     this.drawn.about = `saved as version ${saved.version}`;
     return { version: saved.version, conflict };
@@ -302,7 +320,7 @@ export class Desk {
   /** Whether the mask that is shown can be scored: it is a model's or a person's, and there is a truth. */
   get scorable() {
     const mask = this.mask(this.shown);
-    if (!this.details || !(mask?.job || mask?.version)) return false;
+    if (!this.details || this.shown === DRAWING || !(mask?.job || mask?.version)) return false;
     const others = this.details.annotations.filter(({ tag, version }) => tag === "final" && !(mask.tag === tag && mask.version === version));
     return this.details.labelled || others.length > 0;
   }

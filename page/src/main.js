@@ -161,10 +161,15 @@ class Page {
     return this.attempt(() => this.api.json(`jobs/${job.id}`, { method: "DELETE" }));
   }
 
+  async discard() {
+    if (await this.mayLeave()) await this.attempt(() => this.desk.discard());
+  }
+
   async save() {
     if (byId("save").disabled) return;
     const said = await askSave(this.desk.caseName, this.desk.seenSlices);
     if (!said) return;
+    if (!this.desk.draw()) return; // a mask that is right as it is becomes a correction without a stroke
     this.saving = true;
     await this.attempt(async () => {
       const { version, conflict } = await this.desk.save(said);
@@ -229,13 +234,14 @@ class Page {
   }
 
   drawState() {
-    const { drawing, caseName, shown, unsaved, job } = this.desk;
+    const { drawing, caseName, shown, job } = this.desk;
     const active = shown === "drawing" ? drawing : null;
     byId("undo").disabled = !active?.canUndo;
     byId("redo").disabled = !active?.canRedo;
-    byId("save").disabled = !active || caseName === null;
+    byId("discard").disabled = !active;
+    byId("save").disabled = shown === null || caseName === null;
     byId("download").disabled = shown === null;
-    byId("drawing-state").textContent = stateOf({ active, unsaved, job });
+    byId("drawing-state").textContent = stateOf(this.desk, active, job);
   }
 
   setView(view) {
@@ -297,6 +303,7 @@ class Page {
     on("channel", "change", () => this.changeChannel());
     on("undo", "click", () => this.desk.travel(true));
     on("redo", "click", () => this.desk.travel(false));
+    on("discard", "click", () => this.discard());
     on("save", "click", () => this.save());
     on("download", "click", () => this.attempt(() => this.download()));
     for (const button of document.querySelectorAll(".views button")) button.addEventListener("click", () => this.setView(button.dataset.view));
@@ -305,10 +312,11 @@ class Page {
   }
 }
 
-function stateOf({ active, unsaved, job }) {
+function stateOf({ unsaved, savedVersion }, active, job) {
   if (job) return "A file that was sent has no place beside the data: download the mask.";
   if (!active) return "Choose a tool and draw: what is shown is copied first and stays as it is.";
-  return unsaved ? "Not saved yet." : "Saved.";
+  if (unsaved) return "Not saved yet.";
+  return savedVersion === null ? "Nothing was changed yet." : `Saved as version ${savedVersion}.`;
 }
 
 const page = new Page();

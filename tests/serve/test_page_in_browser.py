@@ -144,7 +144,7 @@ def test_two_windows_that_correct_one_case_are_told_and_both_masks_are_kept(desk
             page.keyboard.press("2")
             page.keyboard.press("b")
             draw_a_line(page, length)
-            assert page.is_enabled("#save"), name
+            assert page.is_enabled("#undo"), name
         for name, page, told in (("Anna", first, "Saved as version 1"), ("Ben", second, "both are kept")):
             page.keyboard.press("Control+s")
             page.fill("dialog input[name=who]", name)
@@ -154,6 +154,31 @@ def test_two_windows_that_correct_one_case_are_told_and_both_masks_are_kept(desk
     masks = [np.asarray(nib.load(path).dataobj) for path in saved_masks(desk, CASE)]
     assert len(masks) == 2
     assert (masks[0] != masks[1]).any()
+
+
+def test_a_scan_that_cannot_be_read_leaves_no_other_under_its_name(service: Served, opened: Opened) -> None:
+    broken = "phantom_002"
+    with opened(service, CASE, expected="422") as page:
+        told = {"status": 422, "json": {"detail": "its file is damaged"}}
+        page.route(f"**/cases/scan?case={broken}", lambda route: route.fulfill(**told))
+        page.click(f"#case-list >> text={broken}")
+        page.wait_for_selector(".toast.error:has-text('its file is damaged')")
+        assert page.text_content("#title") == broken
+        assert page.locator("#mask-list .row, #structure-list .row").count() == 0
+        page.keyboard.press("b")
+        draw_a_line(page)
+        assert not page.is_enabled("#save")
+        assert not page.is_enabled("#undo")
+        page.keyboard.press("ArrowUp")
+        page.click(f"#case-list >> text={CASE}")
+        page.wait_for_selector("#mask-list .row.chosen")
+        draw_a_line(page)
+        assert page.is_enabled("#undo")
+        page.click("#discard")
+        page.click("dialog button.primary")
+        page.wait_for_selector("#undo:disabled")
+        page.wait_for_selector("#mask-list .row.chosen:has-text('of the data set')")
+        assert page.locator("#mask-list .row").count() == 1
 
 
 def test_a_case_is_segmented_scored_and_stands_beside_its_truth(desk: Served, opened: Opened) -> None:

@@ -67,7 +67,7 @@ export async function askUpload(models) {
 
 /** Ask whether to leave what is not saved. */
 export async function askDiscard() {
-  return (await ask("Leave without saving?", [], "Leave", { note: "What you drew on this case is not saved, and would be lost." })) !== null;
+  return (await ask("Give up what is not saved?", [], "Give up", { note: "What you drew on this case is not saved, and would be lost." })) !== null;
 }
 
 export function showHelp(shortcuts) {

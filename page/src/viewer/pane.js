@@ -56,6 +56,7 @@ export class Pane {
       viewModeHotKey: "",
       showLegend: false,
     });
+    this.grid = null;
     this.scanIn3D = false;
     this.closed = false;
     this.nv.onLocationChange = (at) => onMove({ voxel: at.vox, value: at.values[0]?.value });
@@ -89,11 +90,18 @@ export class Pane {
     this.place.replaceChildren();
   }
 
+  /** Show nothing. */
+  clear() {
+    for (const volume of [...this.nv.volumes]) this.nv.removeVolume(volume);
+    if (this.labels) this.nv.closeDrawing();
+    this.grid = null;
+    this.nv.drawScene();
+  }
+
   /** Show a scan, which panes may share. */
   showScan(image, picture) {
+    this.clear();
     this.nv.opts.isOrientationTextVisible = !picture;
-    for (const volume of [...this.nv.volumes]) this.nv.removeVolume(volume);
-    if (this.nv.drawBitmap) this.nv.closeDrawing();
     this.nv.addVolume(image);
     const { dimsRAS, pixDimsRAS } = this.nv.volumes[0];
     this.grid = new Grid(dimsRAS.slice(1, 4), pixDimsRAS.slice(1, 4));
@@ -166,6 +174,7 @@ export class Pane {
 
   /** What lies under a place of the window: a voxel, and the axis that stands on the slice; null outside of slices. */
   voxelAt(clientX, clientY) {
+    if (!this.grid) return null;
     const [x, y] = this.canvasPlace(clientX, clientY);
     const tile = this.nv.tileIndex(x, y);
     const normal = NORMAL[this.nv.screenSlices[tile]?.axCorSag];
@@ -207,6 +216,7 @@ export class Pane {
 
   /** Go some slices further along an axis. */
   step(normal, slices) {
+    if (!this.grid) return;
     const voxel = this.crosshair();
     voxel[normal] = Math.min(this.grid.dims[normal] - 1, Math.max(0, voxel[normal] + slices));
     this.moveTo(voxel);
@@ -214,6 +224,7 @@ export class Pane {
 
   /** Show the slices larger or smaller, around the crosshair. */
   zoom(factor) {
+    if (!this.grid) return;
     const { scene } = this.nv;
     const before = scene.pan2Dxyzmm[3];
     const after = Math.min(MOST_ZOOM, Math.max(LEAST_ZOOM, before * factor));

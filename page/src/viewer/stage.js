@@ -30,9 +30,17 @@ export class Stage {
     return this.panes[0] ?? null;
   }
 
+  /** Show nothing: what lies open is about to change. */
+  async clear() {
+    await this.setCount(1);
+    this.image = null;
+    this.where = null;
+    this.main.clear();
+    byId("where").textContent = "";
+  }
+
   /** Show a scan in the one main pane. */
   async showScan(image, modality, picture) {
-    await this.setCount(1);
     this.image = image;
     this.picture = picture;
     this.main.showScan(image, picture);
@@ -128,7 +136,7 @@ export class Stage {
   }
 
   resetView() {
-    for (const pane of this.panes) pane.resetView();
+    for (const pane of this.panes) if (pane.grid) pane.resetView();
   }
 
   moved(pane, where) {
@@ -184,7 +192,7 @@ export class Stage {
   /** One slice a step of the wheel; with Ctrl, or two fingers, larger and smaller. In 3D NiiVue does it. */
   wheel(event) {
     const pane = this.paneOf(event.target);
-    const at = pane?.grid && pane.voxelAt(event.clientX, event.clientY);
+    const at = pane?.voxelAt(event.clientX, event.clientY);
     if (!at) return;
     event.preventDefault();
     event.stopPropagation();
@@ -198,7 +206,7 @@ export class Stage {
   /** The slider moves through the plane that was touched last. */
   notePlane(event) {
     const pane = this.shownLayout === "all" ? this.paneOf(event.target) : null;
-    const at = pane?.grid && pane.voxelAt(event.clientX, event.clientY);
+    const at = pane?.voxelAt(event.clientX, event.clientY);
     if (!at || at.normal === this.normal) return;
     this.normal = at.normal;
     this.tellWhere();
