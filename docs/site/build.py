@@ -33,6 +33,7 @@ TREE = {
             "how-to/compare",
             "how-to/unknown",
             "how-to/dicom",
+            "how-to/pacs",
         ),
         *("how-to/archive", "how-to/serve", "how-to/circle", "how-to/privacy", "how-to/plugins", "how-to/python"),
     ],
