@@ -41,6 +41,12 @@ class Page {
       (name, content) => this.news(name, content),
       (connected) => (byId("connection").hidden = connected),
     );
+    window.addEventListener("hashchange", () => this.attempt(() => this.openAsked()));
+    await this.openAsked();
+  }
+
+  /** Open the case that the address names, such as #case=patient_7. */
+  async openAsked() {
     const asked = new URLSearchParams(location.hash.slice(1)).get("case");
     if (asked && this.cases.some(({ name }) => name === asked)) await this.openCase(asked);
   }

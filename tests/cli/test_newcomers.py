@@ -11,7 +11,7 @@ USAGE, DATA, PARTIAL = 2, 3, 4
 VERBS = (
     *("demo", "inspect", "phantom", "plan", "prepare", "train", "settings", "predict", "evaluate", "test", "compare"),
     *("report", "overlay", "export", "import-weights", "params", "bench decoder", "bench networks", "bench memory"),
-    *("bench scan", "status", "gather", "serve"),
+    *("bench scan", "status", "gather", "serve", "letters", "send"),
 )
 COMMANDS: dict[str, tuple[str, ...]] = {
     "inspect": ("inspect", "{bad}"),
@@ -37,6 +37,9 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "import-weights": ("import-weights", "{bad}", "-o", "{out}.safetensors"),
     "status": ("status", "{bad}"),
     "gather": ("gather", "{bad}"),
+    "letters": ("letters", "{bad}"),
+    "send": ("send", "{bad}", "{data}"),
+    "send with its scan": ("send", "{mask}", "{data}", "--scan", "{bad}", "--labels", "1=liver"),
     "serve": ("serve", "{bad}", "--state", "{out}", "--port", "0"),
     "bench scan": ("bench", "scan", "{bad}", "--widths", "4"),
     "bench scan with": ("bench", "scan", "{scan}", "--model", "{bad}"),
