@@ -219,8 +219,21 @@ def test_ohif_asks_by_the_uid_of_the_series_and_takes_nrrd(
         mask = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(tmp_path / "mask.nrrd"))
         assert mask.dtype == np.uint8
         np.testing.assert_array_equal(mask.T, np.asarray(nib.load(expected).dataobj))
-        refused = service.client.post("/infer/tiny?image=1.2.3&output=image", json=asked | {"result_dtype": "uint16"})
+        wide = service.client.post("/infer/tiny?image=1.2.3&output=image", json=asked | {"result_dtype": "uint16"})
+        (tmp_path / "wide.nrrd").write_bytes(wide.content)
+        header, _, voxels = wide.content.partition(b"\n\n")
+        assert b"encoding: raw" in header
+        assert voxels == mask.astype("<u2").tobytes()
+        of_two_bytes = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(tmp_path / "wide.nrrd"))
+        assert of_two_bytes.dtype == np.uint16
+        np.testing.assert_array_equal(of_two_bytes, mask)
+        refused = service.client.post("/infer/tiny?image=1.2.3&output=image", json=asked | {"result_dtype": "float8"})
         assert refused.status_code == 422
+        assert "expected one of uint8, uint16" in refused.json()["detail"]
+        both = service.client.post("/infer/tiny?image=1.2.3&output=all", json=asked).content
+        said = json.loads(both.split(b"\r\n\r\n")[1].split(b"\r\n")[0])
+        centre = np.rint(np.argwhere(mask.T == 1).mean(axis=0)).astype(int).tolist()
+        assert said["centroids"]["liver"] == [1, *centre]
         seg = service.client.post("/infer/tiny?image=1.2.3&output=dicom_seg")
         assert seg.headers["content-type"] == "application/dicom"
         assert seg.content[128:132] == b"DICM"

@@ -275,7 +275,7 @@ def _pieces(stream: BinaryIO, compression: str) -> Iterator[bytes]:
         yield decompressor.decompress(packed, _CHUNK)
 
 
-def save_itk(path: Path, volume: Volume, description: str | None) -> None:
+def save_itk(path: Path, volume: Volume, description: str | None, compress: bool = True) -> None:
     """Write a NRRD or MetaImage file; see `write_volume`."""
     lps = _LPS_TO_RAS @ volume.affine
     image = sitk.GetImageFromArray(np.ascontiguousarray(volume.array.T))
@@ -284,4 +284,4 @@ def save_itk(path: Path, volume: Volume, description: str | None) -> None:
     image.SetDirection((lps[:3, :3] / np.asarray(volume.spacing_mm)).ravel().tolist())
     if description is not None:
         image.SetMetaData("Comment", description)
-    sitk.WriteImage(image, str(path), True)
+    sitk.WriteImage(image, str(path), compress)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,14 @@ def _naming(path: Path, suffix: str) -> Iterator[None]:
         raise DataError(f"{path}: cannot be read ({one_line(error)}); is the file whole and a {suffix}?") from error
 
 
-def write_volume(path: str | Path, volume: Volume, description: str | None = None) -> None:
+def write_volume(
+    path: str | Path,
+    volume: Volume,
+    description: str | None = None,
+    *,
+    keep_type: bool = False,
+    compress: bool = True,
+) -> None:
     """Write a volume on its own grid, in the format of the suffix.
 
     NIfTI to NIfTI keeps the header that was read (qform and sform codes, units, description). Integers are stored as
@@ -129,6 +137,8 @@ def write_volume(path: str | Path, volume: Volume, description: str | None = Non
         path: where to, ending in .nii.gz, .nii, .nrrd, .mha, .png or .tif; missing folders are made.
         volume: voxels `[X, Y, Z]`, affine RAS+ mm.
         description: what the header shall say of the file (`descrip` of NIfTI, cut at 79 letters; a comment in NRRD).
+        keep_type: store voxels as the type that they are, for a reader that expects it.
+        compress: NRRD and MetaImage; NIfTI is compressed where its name ends in .gz, pictures always.
 
     Raises:
         DataError: the suffix is none of these, or the voxels are no plain numbers.
@@ -138,11 +148,12 @@ def write_volume(path: str | Path, volume: Volume, description: str | None = Non
     suffix = _require_suffix(path)
     if suffix in _PAIR_SUFFIXES:
         raise DataError(f"{path}: a {suffix} file is two files that cannot be replaced at once; write .mha or .nrrd")
-    volume = volume.with_array(_storable(volume.array, path))
+    if not keep_type:
+        volume = volume.with_array(_storable(volume.array, path))
     if suffix in PICTURES:
         write_picture(path, volume)
         return
-    save = save_nifti if suffix in NIFTI_SUFFIXES else _save_itk
+    save = save_nifti if suffix in NIFTI_SUFFIXES else partial(_save_itk, compress=compress)
     with atomic_path(path) as temporary:
         try:
             save(temporary, volume, description)
@@ -156,10 +167,10 @@ def _read_itk(path: Path) -> Volume:
     return read_itk(path)
 
 
-def _save_itk(path: Path, volume: Volume, description: str | None) -> None:
+def _save_itk(path: Path, volume: Volume, description: str | None, compress: bool) -> None:
     from fullscale.data.itk_files import save_itk
 
-    save_itk(path, volume, description)
+    save_itk(path, volume, description, compress)
 
 
 def _suffix_of_file(path: Path) -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 
@@ -23,6 +26,7 @@ from fullscale.serve.worker import packed_scan
 routes = APIRouter()
 
 _LOOK_S = 0.1
+_TYPES = ("uint8", "uint16", "int16", "uint32", "int32")
 _CONVERTED = (".nrrd", ".nii.gz", ".nii", ".mha")
 
 
@@ -117,6 +121,7 @@ async def _answer(service: Service, job: Job, output: str, params: dict[str, Any
     name, mask = await asyncio.to_thread(_converted, folder / job.result["mask"], params)
     if output == "image":
         return Response(mask, media_type="application/octet-stream", headers=attachment(name))
+    said["centroids"] = await asyncio.to_thread(_centroids, folder / job.result["mask"], said["label_names"])
     return _multipart(said, name, mask)
 
 
@@ -130,11 +135,33 @@ def _converted(mask: Path, params: dict[str, Any]) -> tuple[str, bytes]:
     with TemporaryDirectory() as folder:
         path = Path(folder) / f"mask{suffix}"
         volume = read_volume(mask)
-        asked = params.get("result_dtype", str(volume.array.dtype))
-        if suffix == ".nrrd" and asked != volume.array.dtype:  # OHIF takes the bytes for it and looks at no header
-            raise Refused(f"the mask is of {volume.array.dtype}, not of {asked!r}: the plugin of OHIF 3 takes uint8")
-        write_volume(path, volume)
+        typed = volume.with_array(_of_type(volume.array, params.get("result_dtype")))
+        # The plugin of OHIF 3 takes the answer for text, which leaves only small plain numbers as they are.
+        write_volume(path, typed, keep_type=True, compress=params.get("result_compress") is not False)
         return path.name, path.read_bytes()
+
+
+def _centroids(mask: Path, names: Mapping[str, int]) -> dict[str, list[int]]:
+    """Return for each structure that was found its value and the voxel at the mean of its voxels, as OHIF wants it."""
+    labels = read_volume(mask).array
+    found = ((name, value, np.argwhere(labels == value)) for name, value in names.items())
+    return {
+        name: [value, *np.rint(voxels.mean(axis=0)).astype(int).tolist()]
+        for name, value, voxels in found
+        if len(voxels)
+    }
+
+
+def _of_type(labels: npt.NDArray[Any], asked: Any) -> npt.NDArray[Any]:
+    """Bring labels to the type that a client asks for: OHIF takes the bytes for that, and looks at no header."""
+    if asked is None:
+        return labels
+    if asked not in _TYPES:
+        raise Refused(f"result_dtype {asked!r} is not written here; expected one of {', '.join(_TYPES)}")
+    highest = int(labels.max(initial=0))
+    if highest > np.iinfo(asked).max:
+        raise Refused(f"the mask holds the label {highest}, for which result_dtype {asked} is too small")
+    return labels.astype(asked)
 
 
 def _multipart(params: dict[str, Any], name: str, mask: bytes) -> Response:
