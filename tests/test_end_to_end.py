@@ -55,7 +55,8 @@ def test_from_a_folder_of_scans_to_scores(fullscale: Command, process: Command, 
     assert predicted.returncode == DONE, predicted.stderr
     assert "liver" in predicted.stdout
     names = {path.name for path in masks.glob("[!.]*")}
-    assert names == {f"phantom_006{x}.nii.gz" for x in ("", "_liver_probability", "_spleen_probability")}
+    volumes = {f"phantom_006{x}.nii.gz" for x in ("", "_liver_probability", "_spleen_probability")}
+    assert names == volumes | {"predictions.json"}
     scored = fullscale("evaluate", masks, phantoms / "labelsTs")
     assert scored.returncode == DONE, scored.stderr
     summary = json.loads((masks / "summary.json").read_text())
@@ -116,7 +117,7 @@ def test_a_bad_scan_does_not_stop_the_others(
     for name in ("cut", "text", "four", "nan"):
         [line] = [x for x in result.stderr.splitlines() if x.startswith(f"failed: {scans / name}")]
         assert len(line) < 400
-    assert {p.name for p in (tmp_path / "masks").glob("[!.]*")} == {"good.nii.gz", "thin.nii.gz"}
+    assert {p.name for p in (tmp_path / "masks").glob("[!.]*")} == {"good.nii.gz", "thin.nii.gz", "predictions.json"}
 
 
 def test_wrong_requests_get_one_line_and_leave_nothing(
@@ -320,5 +321,5 @@ def test_a_dicom_study_from_its_listing_to_its_segmentation(
     filled = fullscale(*predict, "--series", "holed", "--allow-gaps", "--seg-type", "binary")
     assert filled.returncode == DONE, filled.stderr
     assert "gaps filled: 1 of 5 slices" in filled.stderr
-    assert [path.name for path in out.glob("[!.]*")] == ["study.dcm"]
+    assert sorted(path.name for path in out.glob("[!.]*")) == ["predictions.json", "study.dcm"]
     one_line(fullscale("inspect", out), DATA, "a DICOM segmentation")

@@ -212,7 +212,7 @@ def test_weights_to_start_from_are_read_from_whatever_holds_them(tmp_path: Path)
     save_ensemble(tmp_path / "two", dict.fromkeys("ab", tmp_path / "run" / "fold_0"))
     with pytest.raises(UsageError, match=r"ensemble of 2 models: training starts from one, such as .*two/a"):
         read_weights(tmp_path / "two")
-    with pytest.raises(UsageError, match="cannot start from ONNX"):
+    with pytest.raises(UsageError, match="cannot start from an exported model"):
         read_weights(tmp_path / "m.onnx")
     with pytest.raises(DataError, match="does not exist"):
         read_weights(tmp_path / "nowhere")

@@ -10,7 +10,7 @@ from tests.words import read_by_the_command
 pytestmark = pytest.mark.faults
 
 ALL = [*WORKS, *FURTHER, *READERS, *WITH_WORKERS]
-ELSEWHERE = {"gather", "status", "send", "serve"}
+ELSEWHERE = {"gather", "status", "send", "serve", "letters"}
 """Verbs that the page names as left out: they read, or are a service with tests of its own."""
 
 

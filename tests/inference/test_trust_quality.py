@@ -194,7 +194,9 @@ def _predict_again(fullscale: Command, bundle: Path, phantoms: Path, out: Path) 
         assert done.returncode == 0, done.stderr
         assert "expected Dice" not in done.stdout + done.stderr
     told = json.loads((out / "predictions.json").read_text())["predictions"]
-    assert {entry["scan"]: entry["trust"] for entry in told} == {str(second): {}, str(scan): {}}
+    places = {(out / entry["scan"]).resolve(): entry["trust"] for entry in told}
+    assert places == {second.resolve(): {}, scan.resolve(): {}}
+    assert not any(Path(entry["scan"]).is_absolute() or "seconds" in entry for entry in told)
 
 
 def test_a_mask_that_lacks_what_nearly_every_case_holds_is_to_be_looked_at(bundle: Path) -> None:

@@ -63,7 +63,7 @@ def test_predict_evaluate_and_test(
     paths = ("elapsed_s", "seconds", "mask", "masks", "prediction_file", "prediction", "reference")
     assert without(told[0], *paths) == without(told[1], *paths)
     assert files(one) == files(two)
-    assert len(files(one)) == 6 * 3
+    assert len(files(one)) == 6 * 3 + 1
     scores = [results(fullscale, jobs, "evaluate", one, phantoms / "labelsTr") for jobs in (1, 2)]
     assert scores[0] == scores[1]
     one, two = twice("tested")

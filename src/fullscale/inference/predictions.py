@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ _log = logging.getLogger(__name__)
 def write_predictions(output: Path, card: Card, results: Sequence[Result]) -> None:
     """Write what became of scans; of other scans, what the file says stays, as long as their masks are there.
 
+    The same masks make the same bytes: scans stand relative to the folder, and nothing says how long they took. Where
+    no scan has a mask, nothing is written.
+
     Args:
         output: folder of the masks.
         card: of the model that made them.
@@ -29,6 +33,8 @@ def write_predictions(output: Path, card: Card, results: Sequence[Result]) -> No
     Raises:
         FullscaleError: it cannot be written.
     """
+    if not any(result.written for result in results):
+        return
     algorithm = card.algorithm
     model = {"name": algorithm.name, "version": algorithm.version}
     now = [_plain(result, output) | {"model": model} for result in results]
@@ -42,7 +48,15 @@ def write_predictions(output: Path, card: Card, results: Sequence[Result]) -> No
 def _plain(result: Result, output: Path) -> dict[str, Any]:
     paths = {"mask": result.mask, "segmentation": result.segmentation, "uncertainty": result.uncertainty}
     files = {name: None if path is None else path.relative_to(output).as_posix() for name, path in paths.items()}
-    return result.as_dict() | files | {"review": result.review}
+    told = {name: value for name, value in result.as_dict().items() if name not in ("elapsed_s", "seconds")}
+    return told | files | {"scan": _relative(result.scan, output), "review": result.review}
+
+
+def _relative(scan: Path, output: Path) -> str:
+    try:
+        return Path(os.path.relpath(scan, output)).as_posix()
+    except ValueError:  # on another drive of Windows
+        return scan.as_posix()
 
 
 def _earlier(output: Path) -> list[dict[str, Any]]:

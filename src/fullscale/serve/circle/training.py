@@ -32,7 +32,7 @@ from fullscale.training.request import TrainRequest
 from fullscale.training.run import train
 
 ASKED, PROGRESS, ENDED = "asked.json", "progress.json", "ended.json"
-DATA, RUN, CONFIG = "data", "run", "config.yaml"
+DATA, RUN, CONFIG = "data", "run", "settings.yaml"
 _TELL_S = 1.0
 
 
@@ -73,7 +73,7 @@ class AskedTraining(BaseModel):
         """Return the settings of the run that it starts from, but for what is asked here."""
         values = load_config(RunFolder(self.run).config).model_dump(mode="json")
         values["network"]["init"] = str(self.path)
-        values["data"]["validation"] = [escape(name) for name in self.held_out]
+        values["data"].update(validation=[escape(name) for name in self.held_out])
         values["trainer"] |= {"max_minutes": self.minutes, "max_epochs": None, "clock": self.clock}
         values["trainer"]["device"] = self.device
         if self.learning_rate is not None:
