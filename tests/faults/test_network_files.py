@@ -18,7 +18,7 @@ from tests.faults.commands import UNSTEADY, Ended, Zygote, content, litter
 from tests.faults.scale import KILLS, SEED, record
 from tests.faults.works import Places, Work, works
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow]
+pytestmark = [pytest.mark.faults, pytest.mark.long]
 
 SOURCE = Path(__file__).with_name("network_files.c")
 RENAMES = max(1, KILLS // 10)
