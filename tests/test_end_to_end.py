@@ -248,7 +248,7 @@ def test_ctrl_c_and_sigterm_end_any_verb_quietly(
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists() or os.geteuid() != 0, reason="needs root to mount a tiny disk")
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_full_disk_is_one_line_and_leaves_no_half_file(
     fullscale: Command, process: Command, trained_run: Path, phantoms: Path, tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ from fullscale.serve.jobs import ENDED, JobStore
 from tests.faults.scale import LONG, SEED, record
 from tests.serve.served import served
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.long]
 
 KILLS = 20 if LONG else 2
 AT_ONCE = 3
