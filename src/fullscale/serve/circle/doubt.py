@@ -41,8 +41,13 @@ class DoubtingPredictor(Predictor):
         stages: Stages | None = None,
     ) -> Volume:
         """Segment a scan; see `Predictor.watched`."""
-        self.counted = Counting(self.card.scheme)
-        return super().watched(channels, [*watchers, self.counted], progress, stages)
+        several = len(self.members) > 1  # one alone is counted at its own size, which leaves masks their quick way
+        counted = (watcher for watcher in watchers if isinstance(watcher, Counting))
+        self.counted = next((one for one in counted if one.full_size or not several), None)
+        if self.counted is None:
+            self.counted = Counting(self.card.scheme, full_size=several)
+            watchers = [*watchers, self.counted]
+        return super().watched(channels, watchers, progress, stages)
 
     @property
     def doubt(self) -> float | None:
@@ -58,7 +63,8 @@ def doubt_of(counted: Counting, card: Card) -> float:
         card: of the model.
     """
     trust, found = card.trust or Trust(), list[float]()
-    by_structure = zip(card.structures.values(), counted.together.sum(axis=1), counted.shapes, strict=True)
+    counts = counted.together if counted.full_size else counted.of_members[0][0]
+    by_structure = zip(card.structures.values(), counts.sum(axis=1), counted.shapes, strict=True)
     for name, (outside, inside), shape in by_structure:
         if shape is not None:
             soft = expit(CENTRES / trust.temperature(name))
