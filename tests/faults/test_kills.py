@@ -2,16 +2,14 @@
 
 import signal
 import time
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from tests.faults.commands import Ended, Zygote, content, litter, moments
 from tests.faults.scale import KILLS, SEED, record
-from tests.faults.works import Places, Work, works
+from tests.faults.works import Places, Repeated, works
 
 pytestmark = pytest.mark.faults
 
@@ -20,23 +18,8 @@ MOST_TRIES = 6
 """Times that a kill is tried for each that is wanted: some come after the end."""
 
 
-@dataclass
-class Killing:
+class Killing(Repeated):
     """One work, killed again and again in folders of its own."""
-
-    work: Work
-    places: Places
-    zygote: Zygote
-    folder: Path
-    counts: Counter[str] = field(default_factory=Counter)
-    faults: list[str] = field(default_factory=list)
-
-    def fresh(self, name: str) -> Path:
-        """Make a folder with what the command reads."""
-        made = self.folder / name
-        made.mkdir()
-        self.work.setup(self.places, made)
-        return made
 
     def whole(self) -> tuple[float, dict[str, str]]:
         """Run the command without interruption; return how long it took, and what it made."""

@@ -7,16 +7,14 @@ on a file system that works: it ends with the result of an uninterrupted one, or
 import random
 import shutil
 import subprocess
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from tests.faults.commands import UNSTEADY, Ended, Zygote, content, litter
 from tests.faults.scale import KILLS, SEED, record
-from tests.faults.works import Places, Work, works
+from tests.faults.works import Places, Repeated, works
 
 pytestmark = [pytest.mark.faults, pytest.mark.long]
 
@@ -41,29 +39,14 @@ def on_network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
     started.close()
 
 
-@dataclass
-class Trial:
+class Trial(Repeated):
     """One command on such a file system, again and again, in folders of its own."""
-
-    work: Work
-    places: Places
-    network: Zygote
-    folder: Path
-    counts: Counter[str] = field(default_factory=Counter)
-    faults: list[str] = field(default_factory=list)
-
-    def fresh(self, name: str) -> Path:
-        """Make a folder with what the command reads."""
-        made = self.folder / name
-        made.mkdir()
-        self.work.setup(self.places, made)
-        return made
 
     def run(self, folder: Path, **environment: object) -> Ended:
         """Run the command in a folder; what is named holds there."""
         words = self.work.arguments(self.places, folder)
         named = {f"NETWORK_{name.upper()}": str(value) for name, value in environment.items()}
-        return self.network.run(*words, NETWORK_UNDER=str(folder), **named)
+        return self.zygote.run(*words, NETWORK_UNDER=str(folder), **named)
 
     def whole(self) -> tuple[int, dict[str, str]]:
         """Run it without interruption; return how many renames that takes, and what it made."""
@@ -123,7 +106,7 @@ def test_two_commands_whose_locks_lie_do_no_harm(trial: Trial) -> None:
         folder = trial.fresh(f"twice_{number}")
         words = trial.work.arguments(trial.places, folder)
         lying = {"NETWORK_UNDER": str(folder), "NETWORK_LOCKS": "1"}
-        both = [trial.network.start(*words, **lying) for _ in range(2)]
+        both = [trial.zygote.start(*words, **lying) for _ in range(2)]
         for ended in (one.wait() for one in both):
             trial.counts["two at once"] += 1
             trial.counts["done"] += ended.code == 0

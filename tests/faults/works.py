@@ -1,12 +1,13 @@
 """The commands that write: what each is given, what it is to make, and what it may change."""
 
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.conftest import QUICK
-from tests.faults.commands import filled
+from tests.faults.commands import Zygote, filled
 from tests.faults.conftest import COMPARE
 from tests.faults.scale import LONG
 
@@ -59,6 +60,34 @@ class Work:
         """Return the arguments with every place filled in."""
         run, weights = places.pristine / "run", places.pristine / "weights"
         return filled(self.words, w=folder, run=run, weights=weights, data=places.data, cache=places.cache)
+
+
+@dataclass
+class Repeated:
+    """One work, done again and again in folders of its own.
+
+    Attributes:
+        work: what is done.
+        places: what it reads.
+        zygote: starts it.
+        folder: that holds the folders.
+        counts: of what happened.
+        faults: what must not have happened.
+    """
+
+    work: Work
+    places: Places
+    zygote: Zygote
+    folder: Path
+    counts: Counter[str] = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+
+    def fresh(self, name: str) -> Path:
+        """Make a folder with what the command reads."""
+        made = self.folder / name
+        made.mkdir()
+        self.work.setup(self.places, made)
+        return made
 
 
 def many_scans(places: Places, folder: Path) -> None:

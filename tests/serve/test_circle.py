@@ -238,6 +238,9 @@ def test_a_model_without_its_run_and_one_of_several_members_are_not_trained(
     alone = named_models([f"tiny={tmp_path / 'bundle'}"])["tiny"]
     with pytest.raises(Refused, match="the model tiny lies in no run folder"):
         run_of(alone)
+    for suffix in (".onnx", ".xml"):  # within the run, but training cannot start from it
+        with pytest.raises(Refused, match="the model tiny lies in no run folder"):
+            run_of(replace(there.model, path=trained_run / f"model{suffix}"))
     with pytest.raises(Refused, match="the model tiny has 2 members"):
         run_of(replace(there.model, members=2))
     assert run_of(there.model) == trained_run

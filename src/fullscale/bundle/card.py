@@ -242,6 +242,15 @@ def _from_format_1(values: dict[str, Any]) -> dict[str, Any]:
     return kept | {"labels": values.get("trained_labels") or values.get("labels")}
 
 
+EXPORTED = (".onnx", ".xml")
+"""Suffixes of exported models that scans can be segmented with."""
+
+
+def is_exported(path: Path) -> bool:
+    """Tell an exported model from a run or a bundle."""
+    return path.suffix in EXPORTED and not path.is_dir()
+
+
 def card_beside(model: Path) -> Path:
     """Return where the card of an exported model lies: `liver.json` for `liver.onnx`."""
     return model.with_suffix(".json")

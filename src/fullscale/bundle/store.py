@@ -149,7 +149,7 @@ def find_bundle(path: Path) -> Path:
     if not path.exists():
         raise DataError(f"{path} does not exist; give a run folder, or a folder with {CARD} and {WEIGHTS}")
     if path.is_file():
-        raise DataError(f"{path} holds no model that is read here; give a run folder, a bundle or an .onnx file")
+        raise DataError(f"{path} holds no model that is read here; give a run folder, a bundle, an .onnx or an .xml")
     raise DataError(f"{path} holds no model ({CARD} and {WEIGHTS}); has its training finished an epoch?")
 
 

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from fullscale.bundle.card import CARD, ModelCard, read_card
+from fullscale.bundle.card import CARD, EXPORTED, ModelCard, read_card
 from fullscale.bundle.store import find_bundle, load_state, single_card
 from fullscale.documents import parse_json
 from fullscale.errors import DataError, UsageError
@@ -60,7 +60,7 @@ def read_weights(path: Path) -> Weights:
     """
     if str(path).startswith(DIGEST_OF_WEIGHTS):
         raise UsageError(f"network.init={path}: a run keeps the digest of its first weights alone; give their path")
-    if path.suffix in (".onnx", ".xml"):
+    if path.suffix in EXPORTED:
         raise UsageError(f"{path}: training cannot start from an exported model; give the run it was exported from")
     if path.is_dir() or not path.exists():
         return _of_bundle(path)

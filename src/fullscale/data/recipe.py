@@ -91,10 +91,6 @@ class Intensity(BaseModel):
             else f"percentiles {self.low:g} and {self.high:g}"
         )
 
-    def apply(self, slices: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """Normalise the voxels of one whole scan, in float32."""
-        return self.scale(slices).apply(slices)
-
     def scale(self, slices: npt.NDArray[Any]) -> Scale:
         """Work out from the voxels of a whole scan what is done to each of them."""
         if self.per == "dataset":

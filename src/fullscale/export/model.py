@@ -20,7 +20,7 @@ from fullscale.bundle.card import EnsembleCard, ModelCard, card_beside, read_car
 from fullscale.bundle.store import WEIGHTS, file_sha256, find_bundle, load_bundle, member_folders
 from fullscale.errors import DataError, UsageError
 from fullscale.export import onnx, openvino, program
-from fullscale.export.parity import LOGIT_TOLERANCE, VOXEL_TOLERANCE, Answer, ParityCase, Size, check_parity
+from fullscale.export.parity import LOGIT_TOLERANCE, SIZES, VOXEL_TOLERANCE, Answer, ParityCase, Size, check_parity
 from fullscale.files import atomic_path
 from fullscale.inference.runtimes.openvino import require_openvino
 from fullscale.networks.kernels.forms import Form, set_form
@@ -34,8 +34,8 @@ FORMS: tuple[Form, ...] = ("factored", "direct")
 
 Writer = Callable[[nn.Module, int, int, tuple[Path, ...], str], Answer]
 _WRITERS: dict[Format, tuple[Writer, dict[int, list[Size]]]] = {
-    "onnx": (onnx.write_onnx, onnx.SIZES),
-    "openvino": (openvino.write_openvino, openvino.SIZES),
+    "onnx": (onnx.write_onnx, SIZES),
+    "openvino": (openvino.write_openvino, SIZES),
     "torch": (program.write_program, program.SIZES),
 }
 """What writes each format, and the sizes that it is compared on, of images and of volumes."""

@@ -17,11 +17,6 @@ from fullscale.networks.spatial import LAYERS
 from fullscale.text import first_line
 
 EXAMPLE: dict[int, Size] = {2: (2, 45, 37), 3: (2, 20, 37, 35)}
-SIZES: dict[int, list[Size]] = {
-    2: [(1, 96, 96), (3, 67, 45), (2, 40, 131), (1, 13, 9)],
-    3: [(1, 32, 32, 32), (2, 17, 36, 20), (1, 40, 9, 33)],
-}
-"""Sizes that the graph is compared with PyTorch on, of images and of volumes."""
 
 
 def require_onnx() -> None:

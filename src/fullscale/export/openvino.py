@@ -8,18 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from fullscale.errors import FullscaleError
-from fullscale.export.parity import Answer, Size
+from fullscale.export.parity import Answer
 from fullscale.inference.runtimes.exported import CARD_DIGEST, IMAGE, LOGITS
 from fullscale.inference.runtimes.openvino import CHANNELS, MAP, PRESENCE, STRIDE, OpenVinoRuntime, require_openvino
 from fullscale.networks.protocol import DividedNetwork, Network
 from fullscale.networks.spatial import LAYERS
 from fullscale.text import first_line
-
-SIZES: dict[int, list[Size]] = {
-    2: [(1, 96, 96), (3, 67, 45), (2, 40, 131), (1, 13, 9)],
-    3: [(1, 32, 32, 32), (2, 17, 36, 20), (1, 40, 9, 33)],
-}
-"""Sizes that the graph is compared with PyTorch on, of images and of volumes."""
 
 MOST_STRIDES = 4096
 """Of a side of an image, as the graph is told; far more than fit into memory."""

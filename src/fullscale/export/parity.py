@@ -29,6 +29,12 @@ VOXEL_TOLERANCE = 1e-4
 Size = tuple[int, ...]
 """Images, rows and columns of a batch; of volumes, their slices before the rows."""
 
+SIZES: dict[int, list[Size]] = {
+    2: [(1, 96, 96), (3, 67, 45), (2, 40, 131), (1, 13, 9)],
+    3: [(1, 32, 32, 32), (2, 17, 36, 20), (1, 40, 9, 33)],
+}
+"""Sizes of images and of volumes that a graph which takes all is compared with PyTorch on."""
+
 Answer = Callable[[Tensor], Tensor]
 """From images or volumes `[B, C, ...]` to logits `[B, channels, ...]`."""
 

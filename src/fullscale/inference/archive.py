@@ -15,6 +15,7 @@ from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 
+from fullscale.bundle.card import is_exported
 from fullscale.data.dicom.stack import DicomReadOptions
 from fullscale.data.identity import digest_of
 from fullscale.inference.attempt import (
@@ -25,7 +26,6 @@ from fullscale.inference.attempt import (
     segment_entry,
 )
 from fullscale.inference.entries import find_entries, read_listings, source_of
-from fullscale.inference.runtimes.load import is_exported
 from fullscale.inference.runtimes.torch import choose_device
 from fullscale.outputs import remember_holds
 from fullscale.progress import Progress, ignore

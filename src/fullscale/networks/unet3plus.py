@@ -163,8 +163,8 @@ class UNet3Plus(nn.Module):
         Raises:
             UsageError: the image has another rank, another number of channels, or integer values.
         """
-        maps, presence = self._encode(image)
-        return self._logits(0, self._decode(maps), image), presence
+        logits, presence, _ = self.segment_with_maps(image)
+        return logits, presence
 
     def segment_with_maps(self, image: Tensor) -> tuple[Tensor, Tensor | None, list[Tensor]]:
         """Return what `segment` does, and the encoder's maps `[B, C, ...]`, all that the decoder works on."""

@@ -51,6 +51,16 @@ class Annotation:
         """The file."""
         return self.folder / MASK
 
+    @property
+    def who(self) -> str:
+        """Who saved it, as the person or the client said; empty where neither did."""
+        return str(self.about["said"].get("who") or self.about["said"].get("client_id") or "")
+
+    @property
+    def note(self) -> str:
+        """What the person said of it."""
+        return str(self.about["said"].get("note") or "")
+
 
 class Annotations:
     """The saved masks of a service.

@@ -77,12 +77,21 @@ def shown_scan(book: CaseBook, scan: Scan, model: ServedModel, channel: str | No
     Raises:
         NotServed: it has no such channel.
     """
-    if channel not in (None, *model.channels):
-        raise NotServed(f"no channel {channel!r}; there are {', '.join(model.channels)}")
-    wanted = channel or model.channels[0]
+    wanted = channel_of(model, channel)
     return book.shown.file(
         ("scan", scan.name, wanted, *state_of(scan.path)), lambda: read_scan(scan, model.channels)[wanted]
     )
+
+
+def channel_of(model: ServedModel, channel: str | None) -> str:
+    """Return the channel of a model that is asked for, the first where none is named.
+
+    Raises:
+        NotServed: it has no such channel.
+    """
+    if channel not in (None, *model.channels):
+        raise NotServed(f"no channel {channel!r}; there are {', '.join(model.channels)}")
+    return channel or model.channels[0]
 
 
 @routes.get("/truth", summary="The truth of a case as NIfTI", response_class=FileResponse)
@@ -217,7 +226,7 @@ def _segments(labels: str | None) -> list[dict[str, Any]] | None:
 
 def _conflict(book: CaseBook, kept: Annotation, based_on: int) -> str:
     before = book.annotations.version(kept.case, kept.tag, kept.version - 1)
-    who = f" by {before.about['said'].get('who')}" if before and before.about["said"].get("who") else ""
+    who = f" by {before.who}" if before and before.who else ""
     seen = f"version {based_on}" if based_on else "no saved mask"
     return (
         f"saved as version {kept.version}, and version {kept.version - 1} was saved{who} since you opened {seen}: "

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from fullscale.errors import OutputError
 from fullscale.serve.clock import Clock
+from fullscale.serve.database import open_database
 
 _log = logging.getLogger(__name__)
 
@@ -107,14 +107,7 @@ class JobStore:
 
     def __init__(self, path: Path) -> None:
         self._lock, self._clock = threading.RLock(), Clock()
-        try:
-            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-            self._db.row_factory = sqlite3.Row
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")  # a job that was accepted survives a power cut
-            self._db.executescript(_TABLES)
-        except sqlite3.Error as error:
-            raise OutputError(f"cannot keep jobs in {path}: {error}") from error
+        self._db = open_database(path, _TABLES, "jobs")
 
     def close(self) -> None:
         """Close the file."""

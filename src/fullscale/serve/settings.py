@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fullscale.bundle.card import Card
+from fullscale.bundle.card import Card, is_exported
 from fullscale.bundle.store import find_bundle, member_folders, read_cards, require_weights, single_card
 from fullscale.errors import OutputError, UsageError
-from fullscale.inference.runtimes.load import is_exported, load_members
+from fullscale.inference.runtimes.load import load_members
+from fullscale.serve.database import DATABASE
 from fullscale.text import counted
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -69,7 +70,7 @@ class ServeSettings:
     @property
     def database(self) -> Path:
         """The file of jobs."""
-        return self.state / "jobs.sqlite"
+        return self.state / DATABASE
 
     @property
     def jobs(self) -> Path:

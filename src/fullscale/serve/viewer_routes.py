@@ -15,10 +15,9 @@ from fullscale.data.channels import read_scan
 from fullscale.data.dicom.stack import DicomReadOptions
 from fullscale.data.read import read_label
 from fullscale.geometry.volume import Volume
-from fullscale.serve.case_routes import NIFTI, TheBook
+from fullscale.serve.case_routes import NIFTI, TheBook, channel_of
 from fullscale.serve.casebook import CaseBook
 from fullscale.serve.job_routes import JobId, done_job, mask_file, server_sent
-from fullscale.serve.service import NotServed
 from fullscale.serve.views import view_job
 from fullscale.serve.worker import scan_of
 
@@ -38,10 +37,8 @@ def get_job_scan(
     job = book.service.job(id)
     if job.removed is not None:
         raise HTTPException(410, f"the files of the job were removed: they are kept for {book.service.settings.kept}")
-    channels = book.service.model(job.model).channels
-    if channel not in (None, *channels):
-        raise NotServed(f"no channel {channel!r}; there are {', '.join(channels)}")
-    wanted = channel or channels[0]
+    model = book.service.model(job.model)
+    wanted, channels = channel_of(model, channel), model.channels
     dicom = DicomReadOptions(**job.request["dicom"])
 
     def read() -> Volume:

@@ -207,14 +207,13 @@ def view_case(book: CaseBook, name: str) -> CaseView:
 
 def view_annotation(one: Annotation) -> AnnotationView:
     """Say what a saved mask is; those of other clients may not say who saved them."""
-    said = one.about["said"]
     return AnnotationView(
         case=one.case,
         tag=one.tag,
         version=one.version,
         saved=datetime.fromtimestamp(one.about["saved"], UTC),
-        who=str(said.get("who") or said.get("client_id") or ""),
-        note=str(said.get("note") or ""),
+        who=one.who,
+        note=one.note,
         labels={value: name for name, value in one.about["label_names"].items()},
     )
 

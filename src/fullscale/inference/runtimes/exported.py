@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -44,15 +44,19 @@ def open_with_card(path: Path, make: Callable[[Path], _Found], parts: tuple[str,
     if path.is_file() and not beside.is_file():
         raise DataError(f"{beside} is missing: it says how scans are brought to {path.name}; copy both files together")
     card = read_card(beside) if path.is_file() else None
-    for part in [path.with_suffix(suffix) for suffix in parts]:
-        if not isinstance(card, ModelCard):
-            break
-        if not part.is_file():
-            raise DataError(f"{part} is missing: it belongs to {path.name}; copy all files together")
-        if card.exported.get(part.suffix) not in (None, file_sha256(part)):
-            raise DataError(f"{part} has changed since it was exported, or {beside.name} is another's; copy both again")
+    if isinstance(card, ModelCard):
+        _require_whole(card, [path.with_suffix(suffix) for suffix in parts])
     found = make(path)
     known = (card.digest, hashlib.sha256(beside.read_bytes()).hexdigest()) if isinstance(card, ModelCard) else ()
     if not isinstance(card, ModelCard) or found.card_digest not in known:
         raise DataError(f"{beside} is not the card that {path.name} was exported with; copy both files together")
     return card, found
+
+
+def _require_whole(card: ModelCard, files: Sequence[Path]) -> None:
+    for file in files:
+        if not file.is_file():
+            raise DataError(f"{file} is missing: it belongs to {files[0].name}; copy all files together")
+        if card.exported.get(file.suffix) not in (None, file_sha256(file)):
+            beside = card_beside(file).name
+            raise DataError(f"{file} has changed since it was exported, or {beside} is another's; copy both again")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fullscale.bundle.card import Card, ModelCard
+from fullscale.bundle.card import Card, ModelCard, is_exported
 from fullscale.bundle.store import load_bundle
 from fullscale.errors import UsageError
 from fullscale.inference.runtimes.onnx import open_onnx
@@ -30,11 +30,6 @@ class RunningMember:
 
 _EXPORTED: dict[str, Callable[[Path], tuple[ModelCard, Runtime]]] = {".onnx": open_onnx, ".xml": open_openvino}
 """What opens each kind of exported model."""
-
-
-def is_exported(path: Path) -> bool:
-    """Tell an exported model from a run or a bundle."""
-    return path.suffix in _EXPORTED and not path.is_dir()
 
 
 def load_members(path: Path, device: str = "auto") -> tuple[Card, list[RunningMember]]:

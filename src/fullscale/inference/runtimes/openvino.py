@@ -87,12 +87,12 @@ class OpenVinoRuntime:
         Raises:
             UsageError: the image has another rank, another number of channels, or integer values.
         """
-        padded, requests = self._padded(image)
-        if not self._guided:
-            return crop(_together(_computed(requests[0], [one]) for one in padded)[0], image.shape[2:])
-        presence, *maps = _together(_computed(requests[0], [one]) for one in padded)
-        shape = (image.shape[0], self.channels, *padded.shape[2:])
-        logits = decode_present(lambda maps: self._decode(requests[1], padded, maps), maps, presence, shape)
+        padded, [encoder, *decoder] = self._padded(image)
+        logits, *maps = _together(_computed(encoder, [one]) for one in padded)
+        if self._guided:
+            shape = (image.shape[0], self.channels, *padded.shape[2:])
+            presence = logits
+            logits = decode_present(lambda maps: _decoded(decoder[0], padded, maps), maps, presence, shape)
         return crop(logits, image.shape[2:])
 
     def segment(self, image: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -103,9 +103,9 @@ class OpenVinoRuntime:
         """
         if not self._guided:
             return self.logits(image), None
-        padded, requests = self._padded(image)
-        presence, *maps = _together(_computed(requests[0], [one]) for one in padded)
-        return crop(self._decode(requests[1], padded, maps), image.shape[2:]), presence
+        padded, [encoder, decoder] = self._padded(image)
+        presence, *maps = _together(_computed(encoder, [one]) for one in padded)
+        return crop(_decoded(decoder, padded, maps), image.shape[2:]), presence
 
     def _padded(self, image: Tensor) -> tuple[Tensor, list[Request]]:
         check_image(image, self.in_channels, self.spatial_dims)
@@ -116,10 +116,6 @@ class OpenVinoRuntime:
             model.reshape([1, self.in_channels, *sides])
             self._ready[sides] = [_compiled(part) for part in (_divided(model) if self._guided else [model])]
         return padded, self._ready[sides]
-
-    def _decode(self, request: Request, padded: Tensor, maps: list[Tensor]) -> Tensor:
-        # The graph asks for an image, of which only the size is used: any will do.
-        return _together(_computed(request, [padded[0], *one]) for one in zip(*maps, strict=True))[0]
 
 
 def open_openvino(path: Path) -> tuple[ModelCard, OpenVinoRuntime]:
@@ -182,6 +178,11 @@ def _computed(request: Request, inputs: Sequence[Tensor]) -> list[npt.NDArray[np
     """Compute one image: inputs `[C, ...]`, outputs `[1, ...]`, copies that the next image leaves alone."""
     request.infer([given.unsqueeze(0).contiguous().numpy() for given in inputs])
     return [tensor.data.copy() for tensor in request.output_tensors]
+
+
+def _decoded(request: Request, padded: Tensor, maps: list[Tensor]) -> Tensor:
+    # The graph asks for an image, of which only the size is used: any will do.
+    return _together(_computed(request, [padded[0], *one]) for one in zip(*maps, strict=True))[0]
 
 
 def _together(images: Any) -> list[Tensor]:

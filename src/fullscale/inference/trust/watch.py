@@ -54,8 +54,8 @@ class Watcher:
         """See the classes `[S, H, W]` of the whole scan, before post-processing."""
 
 
-class Probabilities(Watcher):
-    """Keeps the calibrated probability of each structure.
+class _Keeping(Watcher):
+    """Keeps what is made of the calibrated probabilities of every slab.
 
     Args:
         scheme: what the channels stand for.
@@ -65,20 +65,33 @@ class Probabilities(Watcher):
     whole = full_size = True
 
     def __init__(self, scheme: LabelScheme, trust: Trust | None) -> None:
-        self._scheme, self._temperatures = scheme, temperatures(scheme, trust)
+        self._scheme, self._temperatures = scheme, temperatures(scheme, trust)[:, None, None]
         self._slabs: list[npt.NDArray[np.float16]] = []
 
     def slab(self, slab: Slab) -> None:
-        """Keep `[b, K, H, W]`."""
-        self._slabs.append(_of_structures(self._scheme, slab.combined, self._temperatures).astype(np.float16))
+        """Keep what is made of `[b, K, H, W]`."""
+        found = self._scheme.of_structures(slab.combined.probabilities()).cpu().numpy()
+        self._slabs.append(self._made_of(calibrated(found, self._temperatures)).astype(np.float16))
+
+    def _made_of(self, probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        return probabilities
+
+    @property
+    def found(self) -> npt.NDArray[np.float16]:
+        """Of all slices, one after the other."""
+        return np.concatenate(self._slabs)
+
+
+class Probabilities(_Keeping):
+    """Keeps the calibrated probability of each structure; arguments as of `Uncertainty`."""
 
     @property
     def found(self) -> npt.NDArray[np.float16]:
         """`[K, S, H, W]`."""
-        return np.concatenate(self._slabs).swapaxes(0, 1)
+        return super().found.swapaxes(0, 1)
 
 
-class Uncertainty(Watcher):
+class Uncertainty(_Keeping):
     """Keeps a map of the entropy of what members and mirror images say together.
 
     Of each structure it is the entropy in bits of being there or not, by the calibrated probability: 0 where that is
@@ -89,34 +102,15 @@ class Uncertainty(Watcher):
         trust: the temperatures; None leaves probabilities as they are.
     """
 
-    whole = full_size = True
-
-    def __init__(self, scheme: LabelScheme, trust: Trust | None) -> None:
-        self._scheme, self._temperatures = scheme, temperatures(scheme, trust)
-        self._slabs: list[npt.NDArray[np.float16]] = []
-
-    def slab(self, slab: Slab) -> None:
-        """Keep `[b, H, W]`."""
-        found = _of_structures(self._scheme, slab.combined, self._temperatures)
-        self._slabs.append(entropy_bits(found).max(axis=1).astype(np.float16))
-
-    @property
-    def found(self) -> npt.NDArray[np.float16]:
-        """`[S, H, W]`, from 0 to 1."""
-        return np.concatenate(self._slabs)
+    def _made_of(self, probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        highest: npt.NDArray[np.float32] = entropy_bits(probabilities).max(axis=1)
+        return highest
 
 
 def temperatures(scheme: LabelScheme, trust: Trust | None) -> npt.NDArray[np.float32]:
     """Return the temperature of each structure, in their order."""
     trust = trust or Trust()
     return np.array([trust.temperature(name) for name in scheme.structures.values()], dtype=np.float32)
-
-
-def _of_structures(
-    scheme: LabelScheme, combined: Combination, by_structure: npt.NDArray[np.float32]
-) -> npt.NDArray[np.float32]:
-    found: npt.NDArray[np.float32] = scheme.of_structures(combined.probabilities()).cpu().numpy()
-    return calibrated(found, by_structure[:, None, None])
 
 
 Watchers = Sequence[Watcher]

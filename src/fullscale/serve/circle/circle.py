@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fullscale.data.discover import Scan
+from fullscale.bundle.card import is_exported
 from fullscale.runfolder import RunFolder
 from fullscale.serve.annotations import FINAL, Annotations
 from fullscale.serve.circle.choice import Choices
@@ -49,6 +49,11 @@ class Doubted:
     doubt: float | None = None
     job: str | None = None
 
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """Sorts what the model is least sure of first, and what it has not segmented last."""
+        return self.doubt is None, -(self.doubt or 0.0)
+
 
 @dataclass
 class Circle:
@@ -81,15 +86,11 @@ class Circle:
         self.choices.restore()
         self.trainings.recover()
 
-    def scans(self, model: ServedModel) -> dict[str, Scan]:
-        """Return the cases of a model."""
-        return self.service.cases_of(model)
-
     def unlabelled(self, model: ServedModel) -> list[str]:
         """List the cases of a model that have no truth, neither of the data set nor saved here."""
         return [
             name
-            for name, scan in sorted(self.scans(model).items())
+            for name, scan in sorted(self.service.cases_of(model).items())
             if scan.label is None and self.annotations.newest(name, FINAL) is None
         ]
 
@@ -101,14 +102,13 @@ class Circle:
             if job.case is not None and doubt is not None and job.result.get("model_digest") == model.card.digest:
                 known[job.case] = Doubted(job.case, doubt, job.id)
         found = [known.get(name, Doubted(name)) for name in self.unlabelled(model)]
-        return sorted(found, key=lambda one: (one.doubt is None, -(one.doubt or 0.0), one.case))
+        return sorted(found, key=lambda one: (one.rank, one.case))
 
     def next_case(self) -> str | None:
         """Choose the case that the first model which takes it is least sure of; one it has not seen comes last."""
         orders = [self.order(model) for model in self.service.settings.models.values()]
-        found = [one for order in orders for one in order]
-        found.sort(key=lambda one: (one.doubt is None, -(one.doubt or 0.0)))
-        return found[0].case if found else None
+        first = min((one for order in orders for one in order), key=lambda one: one.rank, default=None)
+        return None if first is None else first.case
 
     def measure(self, model: ServedModel) -> int:
         """Queue jobs for the cases without labels that the model has not seen; return their number.
@@ -125,7 +125,7 @@ class Circle:
     def corrected(self, model: ServedModel) -> list[Corrected]:
         """List the cases that people are done with."""
         order = self.data(model) / "order.json"
-        return CorrectedCases(order, self.annotations).find(self.scans(model))
+        return CorrectedCases(order, self.annotations).find(self.service.cases_of(model))
 
     def data(self, model: ServedModel) -> Path:
         """Return the folder of the corrected cases of a model."""
@@ -189,7 +189,7 @@ def run_of(model: ServedModel) -> Path:
         raise Refused(f"the model {model.name} has {model.members} members: training starts from one, such as fold_0")
     for folder in (model.path, *model.path.parents[:2]):
         run = RunFolder(folder)
-        if run.is_run and run.plan.is_file() and model.path.suffix != ".onnx":
+        if run.is_run and run.plan.is_file() and not is_exported(model.path):
             return folder
     raise Refused(f"the model {model.name} lies in no run folder: its settings and plan are not known, serve its run")
 

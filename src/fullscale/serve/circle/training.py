@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fullscale.bundle.card import Card
+from fullscale.bundle.store import read_cards
 from fullscale.config.load import dump_yaml, load_config
 from fullscale.config.schema import Config
 from fullscale.data.cache import default_cache
@@ -105,7 +105,7 @@ def work(folder: Path) -> None:
     told.say("comparing")
     new, old = (_scored(path, folder / name, data, asked) for path, name in ((run.path, "new"), (asked.path, "old")))
     compared = compare_summaries(new, old)
-    card = _card(run.path)
+    card, _ = read_cards(run.path)
     write_json(
         folder / ENDED,
         {
@@ -142,10 +142,6 @@ def _by_case(new: Summary, old: Summary) -> list[dict[str, Any]]:
         for case in new.cases
         if case.case in before
     ]
-
-
-def _card(run: Path) -> Card:
-    return Predictor.from_run(run, "cpu").card
 
 
 class _Told:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -14,8 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from fastapi import APIRouter, HTTPException, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
+from scipy import ndimage
 
 from fullscale.data.volume_files import read_volume, volume_suffix, write_volume
+from fullscale.geometry.volume import Volume
 from fullscale.serve.job_routes import short_body, upload_limits
 from fullscale.serve.jobs import Job
 from fullscale.serve.monai_label.state import NO_SESSION, Monai, MonaiLabel, attachment, parse_params, received
@@ -118,14 +121,16 @@ async def _answer(service: Service, job: Job, output: str, params: dict[str, Any
         if job.result["segmentation"] is None:
             raise HTTPException(422, "there is no DICOM SEG of it: the image is not DICOM, or see the notes of the job")
         return FileResponse(folder / job.result["segmentation"], media_type="application/dicom", filename="mask.dcm")
-    name, mask = await asyncio.to_thread(_converted, folder / job.result["mask"], params)
+    mask = folder / job.result["mask"]
+    read = cache(partial(read_volume, mask))  # once, where it is looked at and converted
+    name, content = await asyncio.to_thread(_converted, mask, read, params)
     if output == "image":
-        return Response(mask, media_type="application/octet-stream", headers=attachment(name))
-    said["centroids"] = await asyncio.to_thread(_centroids, folder / job.result["mask"], said["label_names"])
-    return _multipart(said, name, mask)
+        return Response(content, media_type="application/octet-stream", headers=attachment(name))
+    said["centroids"] = await asyncio.to_thread(_centroids, read, said["label_names"])
+    return _multipart(said, name, content)
 
 
-def _converted(mask: Path, params: dict[str, Any]) -> tuple[str, bytes]:
+def _converted(mask: Path, read: Callable[[], Volume], params: dict[str, Any]) -> tuple[str, bytes]:
     """Return the mask in the format that the client asks for; where it asks for none, as it is."""
     suffix = params.get("result_extension")
     if suffix is None or suffix == volume_suffix(mask) or volume_suffix(mask) not in _CONVERTED:
@@ -134,22 +139,19 @@ def _converted(mask: Path, params: dict[str, Any]) -> tuple[str, bytes]:
         raise Refused(f"result_extension {suffix!r} is not written here; expected one of {', '.join(_CONVERTED)}")
     with TemporaryDirectory() as folder:
         path = Path(folder) / f"mask{suffix}"
-        volume = read_volume(mask)
+        volume = read()
         typed = volume.with_array(_of_type(volume.array, params.get("result_dtype")))
         # The plugin of OHIF 3 takes the answer for text, which leaves only small plain numbers as they are.
         write_volume(path, typed, keep_type=True, compress=params.get("result_compress") is not False)
         return path.name, path.read_bytes()
 
 
-def _centroids(mask: Path, names: Mapping[str, int]) -> dict[str, list[int]]:
+def _centroids(read: Callable[[], Volume], names: Mapping[str, int]) -> dict[str, list[int]]:
     """Return for each structure that was found its value and the voxel at the mean of its voxels, as OHIF wants it."""
-    labels = read_volume(mask).array
-    found = ((name, value, np.argwhere(labels == value)) for name, value in names.items())
-    return {
-        name: [value, *np.rint(voxels.mean(axis=0)).astype(int).tolist()]
-        for name, value, voxels in found
-        if len(voxels)
-    }
+    labels = read().array
+    found = {name: value for name, value in names.items() if (labels == value).any()}
+    centres = ndimage.center_of_mass(labels > 0, labels, list(found.values()))
+    return {name: [found[name], *map(round, centre)] for name, centre in zip(found, centres, strict=True)}
 
 
 def _of_type(labels: npt.NDArray[Any], asked: Any) -> npt.NDArray[Any]:

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fullscale.errors import DataError, UsageError
+from fullscale.serve.database import DATABASE
 from fullscale.serve.jobs import new_id
 from fullscale.serve.pacs.places import Places
 from fullscale.serve.pacs.store import Letter, PacsStore
 
-DATABASE, FOLDER = "jobs.sqlite", "pacs"
-"""Where a service keeps its state, in its folder."""
+FOLDER = "pacs"
+"""Where a service keeps what comes from the PACS, in its folder."""
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,15 @@ The database may be opened by the service and by `fullscale letters` at a time.
 from __future__ import annotations
 
 import json
-import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fullscale.errors import OutputError
+from fullscale.serve.database import open_database
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS pacs_series (
@@ -224,14 +223,7 @@ class PacsStore:
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.RLock()
-        try:
-            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30.0)
-            self._db.row_factory = sqlite3.Row
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.executescript(_TABLES)
-        except sqlite3.Error as error:
-            raise OutputError(f"cannot keep what comes from the PACS in {path}: {error}") from error
+        self._db = open_database(path, _TABLES, "what comes from the PACS")
 
     def close(self) -> None:
         """Close the file."""
@@ -276,13 +268,11 @@ class PacsStore:
 
     def put(self, table: str, **values: Any) -> None:
         """Write a row, in place of one of the same key."""
-        columns, marks = ", ".join(values), ", ".join("?" * len(values))
-        self._run(f"INSERT OR REPLACE INTO {table} ({columns}) VALUES ({marks})", *values.values())
+        self._insert("REPLACE", table, values)
 
     def add(self, table: str, **values: Any) -> None:
         """Write a row, unless there is one of the same key."""
-        columns, marks = ", ".join(values), ", ".join("?" * len(values))
-        self._run(f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({marks})", *values.values())
+        self._insert("IGNORE", table, values)
 
     def set(self, table: str, where: str, values: Sequence[Any], **changes: Any) -> int:
         """Change the rows that fit an SQL condition; return their number."""
@@ -307,6 +297,10 @@ class PacsStore:
                 rows = self._db.execute(f"SELECT {column}, COUNT(*) FROM pacs_{table} GROUP BY 1").fetchall()
                 found[table] = {str(row[0]): int(row[1]) for row in rows}
         return found
+
+    def _insert(self, otherwise: str, table: str, values: Mapping[str, Any]) -> None:
+        columns, marks = ", ".join(values), ", ".join("?" * len(values))
+        self._run(f"INSERT OR {otherwise} INTO {table} ({columns}) VALUES ({marks})", *values.values())
 
     def _run(self, statement: str, *values: Any) -> int:
         with self.change(), closing(self._db.execute(statement, values)) as done:
