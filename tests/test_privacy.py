@@ -142,6 +142,7 @@ def test_a_key_among_the_results_is_refused_whatever_writes_them(
         assert "keep it apart" in refused.stderr
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_results_have_a_digest_in_place_of_the_path_of_first_weights(
     fullscale: Command, data: Path, trained_run: Path, tmp_path: Path

@@ -56,6 +56,7 @@ def test_the_file_and_its_card_predict_without_run_or_data(
     assert (of_onnx != of_torch).mean() < 1e-4
 
 
+@pytest.mark.long
 @traces
 def test_the_direct_form_exports_too(shallow_bundle: Path, tmp_path: Path) -> None:
     done = export_model(shallow_bundle, tmp_path / "m.onnx", form="direct")
@@ -65,7 +66,7 @@ def test_the_direct_form_exports_too(shallow_bundle: Path, tmp_path: Path) -> No
 
 @traces
 def test_a_torch_program_runs_in_code_of_ones_own(shallow_bundle: Path, tmp_path: Path) -> None:
-    export_model(shallow_bundle, tmp_path / "m.pt2", "torch")
+    export_model(shallow_bundle, tmp_path / "m.pt2", "torch", "direct")
     [member] = load_bundle(shallow_bundle).members
     card, network = member.card, member.network
     image = torch.randn(3, card.recipe.in_channels, 50, 70)

@@ -22,6 +22,7 @@ def masks(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*.nii.gz")}
 
 
+@pytest.mark.long
 def test_a_command_that_is_killed_or_interrupted_goes_on_and_each_mask_is_there_once(
     fullscale: Command, phantoms: Path, trained_run: Path, tmp_path: Path
 ) -> None:

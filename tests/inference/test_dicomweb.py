@@ -174,6 +174,7 @@ def test_a_server_that_stays_away_ends_the_command_and_the_next_goes_on(
     assert masks(out) == masks(local)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_command_that_is_killed_while_it_fetches_goes_on_and_leaves_nothing(
     server: Orthanc, local: Path, trained_run: Path, tmp_path: Path, temporary: Path, fullscale: Command

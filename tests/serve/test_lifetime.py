@@ -26,7 +26,9 @@ def long_scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("with_signal", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)], ids=str
+    ("with_signal", "code"),
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.long), (signal.SIGKILL, -9)],
+    ids=str,
 )
 def test_what_ran_when_it_ended_is_done_after_the_next_start_and_once(
     trained_run: Path, phantoms: Path, long_scan: Path, tmp_path: Path, with_signal: signal.Signals, code: int

@@ -57,7 +57,11 @@ print(resident_peak_mib() - before)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("plan", "name"), [(FLAT, "unet"), (DEEP, "strided-unet")], ids=["slices", "patches"])
+@pytest.mark.parametrize(
+    ("plan", "name"),
+    [(FLAT, "unet"), pytest.param(DEEP, "strided-unet", marks=pytest.mark.long)],
+    ids=["slices", "patches"],
+)
 def test_the_count_is_near_what_a_step_takes(plan: Plan, name: str) -> None:
     settings = [f"network.name={name}", "trainer.device=cpu", "network.width=16"]
     counted = step_bytes(resolve(load_config(None, settings), plan), plan)

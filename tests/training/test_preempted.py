@@ -37,7 +37,10 @@ def require_written_within_an_epoch(run: RunFolder) -> None:
 
 @pytest.mark.parametrize(
     ("sent", "code", "word"),
-    [(signal.SIGTERM, 143, "terminated"), (signal.SIGUSR1, 75, "preempted: give the same command again")],
+    [
+        (signal.SIGUSR1, 75, "preempted: give the same command again"),
+        pytest.param(signal.SIGTERM, 143, "terminated", marks=pytest.mark.long),
+    ],
     ids=lambda value: value.name if isinstance(value, signal.Signals) else "",
 )
 def test_a_training_that_is_told_to_end_goes_on_where_it_was(

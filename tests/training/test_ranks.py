@@ -137,7 +137,7 @@ def test_two_processes_do_what_one_does_with_the_same_global_batch(
 
 @pytest.mark.slow
 @pytest.mark.whole
-@pytest.mark.parametrize(("killed", "left"), [(1, 0), (0, 1)])
+@pytest.mark.parametrize(("killed", "left"), [(1, 0), pytest.param(0, 1, marks=pytest.mark.long)])
 def test_a_rank_that_is_killed_is_named_and_the_same_command_goes_on(
     killed: int, left: int, zygote: Zygote, phantoms: Path, cache: Path, tmp_path: Path
 ) -> None:

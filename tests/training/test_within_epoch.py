@@ -86,7 +86,7 @@ def require_same(one: FoldFolder, other: FoldFolder) -> None:
     assert [learned(row) for row in rows[0]] == [learned(row) for row in rows[1]]
 
 
-@pytest.mark.parametrize(("workers", "ema"), [(0, 0.9), (1, None)])
+@pytest.mark.parametrize(("workers", "ema"), [(0, 0.9), pytest.param(1, None, marks=pytest.mark.long)])
 def test_asked_to_end_anywhere_it_ends_with_the_weights_of_an_uninterrupted_one(
     workers: int, ema: float | None, request_: TrainRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -127,6 +127,7 @@ def test_a_clock_that_steps_back_between_cases_makes_no_second_worker(tmp_path: 
     assert forecast.at_once == 1
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_million_rows_are_read_in_seconds(tmp_path: Path) -> None:
     (tmp_path / FOLDER).mkdir()
