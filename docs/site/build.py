@@ -31,6 +31,7 @@ TREE = {
             "how-to/trust",
             "how-to/report",
             "how-to/compare",
+            "how-to/tracking",
             "how-to/unknown",
             "how-to/dicom",
             "how-to/pacs",

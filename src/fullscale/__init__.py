@@ -5,6 +5,7 @@ The public names are loaded on first use, so that `import fullscale` costs nothi
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,9 @@ _HOME = {
 }
 
 __all__ = list(_HOME)
+
+# MONAI loads MLflow wherever that is installed, and from then on MLflow reports to its makers how it is used.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
 def __getattr__(name: str) -> Any:

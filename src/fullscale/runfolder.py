@@ -17,6 +17,8 @@ RUN/
     bundle/         the model of this fold
     validation/     masks of the fold's validation cases, and their summary.json
     evidence/       what the voxels of each validation case say of probabilities, to learn trust from
+    tracking.json   how MLflow and W&B call this fold, where they follow it
+    tensorboard/    what TensorBoard shows, and wandb/ what W&B does
 ```
 
 No fold touches the files of another.
@@ -94,6 +96,11 @@ class FoldFolder:
     def summary(self) -> Path:
         """Scores of the validation cases."""
         return self.validation / SUMMARY
+
+    @property
+    def tracking(self) -> Path:
+        """How trackers of experiments call this fold, so that a training that goes on is one run there too."""
+        return self.path / "tracking.json"
 
     @property
     def has_begun(self) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 _PART = r"[^/\\\s'\",;:]+(?: [^/\\\s'\",;:]+)*"
 _FOLDERS = re.compile(rf"(?:^|(?<=[\s'\"(\[=]))(?:[A-Za-z]:)?[/\\](?:{_PART}[/\\])+")
+_SIGNED_IN = re.compile(r"(?<=://)[^/\s@]+@")
 LISTED = 40
 """Names that a line lists before it only counts the rest."""
 
@@ -54,3 +55,8 @@ def printable(text: str) -> str:
 def without_folders(text: object) -> str:
     """Shorten every absolute path in a text to its last name: what is handed on tells no folder of this machine."""
     return _FOLDERS.sub("", str(text))
+
+
+def without_passwords(text: object) -> str:
+    """Leave out who signs in, and with what, of every URL in a text."""
+    return _SIGNED_IN.sub("", str(text))

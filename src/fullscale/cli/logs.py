@@ -6,6 +6,7 @@ The library logs to `fullscale.*` and leaves handlers, levels and filters alone.
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ class StatusHandler(logging.Handler):
 @contextmanager
 def status_on_stderr() -> Iterator[None]:
     """Show the log lines of this library, and of other libraries their errors alone, while the command runs."""
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # MONAI loads MLflow, which then sets its own level
     ours, others = logging.getLogger("fullscale"), [logging.getLogger(name) for name in _CHATTY]
     handler, errors = StatusHandler(), StatusHandler(logging.ERROR)
     level, handing_on = ours.level, [logger.propagate for logger in others]

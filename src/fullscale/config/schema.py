@@ -11,6 +11,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, field_validator
 
+Tracker = Literal["tensorboard", "mlflow", "wandb"]
+"""Where the course of a training is followed."""
+
 
 class Section(BaseModel):
     """A group of settings: unknown keys are refused, values cannot change once read."""
@@ -147,6 +150,17 @@ class TrainerConfig(Section):
     validation_cases: PositiveInt | None = Field(
         None, description="cases scored after each epoch; default all of slices, 10 of patches"
     )
+    logger: tuple[Tracker, ...] | None = Field(
+        None, description="tensorboard, mlflow, wandb, several as [tensorboard, mlflow], or none; default what is there"
+    )
+    log_model: bool = Field(False, description="give MLflow or W&B the model too, which names the cases it has seen")
+
+    @field_validator("logger", mode="before")
+    @classmethod
+    def _one_logger_is_a_list(cls, logger: Any) -> Any:
+        if not isinstance(logger, str):
+            return logger
+        return () if logger == "none" else tuple(name.strip() for name in logger.split(","))
 
     @field_validator("precision", mode="before")
     @classmethod

@@ -68,12 +68,13 @@ class Budget(lightning.Callback):
         """Start the clock."""
         self.started = self.times.now()
 
-    def on_train_batch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Set the learning rate of this step."""
+    def on_train_batch_start(self, trainer: lightning.Trainer, module: lightning.LightningModule, *_: Any) -> None:
+        """Set the learning rate of this step, and log it."""
         progress = self._progress_of_all(trainer.global_step)
         rate = learning_rate(self.config) * self._factor(trainer.global_step, progress)
         for group in trainer.optimizers[0].param_groups:
             group["lr"] = rate
+        module.log("learning_rate", rate)
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: STEP_OUTPUT, *_: Any

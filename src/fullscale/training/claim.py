@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 CHANGEABLE = (
     *("trainer.max_minutes", "trainer.max_epochs", "trainer.device", "trainer.devices", "trainer.validation_cases"),
-    *("trainer.checkpoint_minutes", "data.workers"),
+    *("trainer.checkpoint_minutes", "trainer.logger", "trainer.log_model", "data.workers"),
 )
 """Settings that may differ when a run goes on: how long, on which machine, and what is looked at or kept on the way."""
 

@@ -6,13 +6,12 @@ import logging
 import signal
 import threading
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
 
@@ -27,6 +26,7 @@ from fullscale.training.checkpoints import AtomicCheckpoints, Checkpoints, EndOf
 from fullscale.training.datamodule import SegmentationData
 from fullscale.training.group import Environment, Group
 from fullscale.training.history import History, Steps
+from fullscale.training.loggers import Trackers
 from fullscale.training.module import SegmentationModule
 from fullscale.training.request import TrainRequest
 from fullscale.work.machine import has_bf16
@@ -43,6 +43,7 @@ def fit(
     module: SegmentationModule,
     data: SegmentationData,
     request: TrainRequest,
+    trackers: Trackers,
 ) -> Path:
     """Train until the budget is spent, from the last checkpoint if there is one.
 
@@ -52,6 +53,7 @@ def fit(
         module: the network and its loss.
         data: what it is trained on.
         request: who trains together, is told of each step, and may ask for the end.
+        trackers: where its course is followed.
 
     Returns:
         The checkpoint to hand over: the best epoch, or the last where every case trains and none can choose.
@@ -76,7 +78,7 @@ def fit(
             _say_batch(config, group)
             if config.trainer.compile:
                 module.network.compile()
-            trainer = _trainer(config, fold, callbacks, module.network.spatial_dims, group)
+            trainer = _trainer(config, fold, callbacks, module.network.spatial_dims, group, trackers.loggers())
             _run(trainer, module, data, last if last.is_file() else None, request.ending)
     return last if fold.name == ALL else fold.best_checkpoint
 
@@ -117,7 +119,12 @@ def _run(
 
 
 def _trainer(
-    config: Config, fold: FoldFolder, callbacks: list[lightning.Callback], spatial_dims: int, group: Group
+    config: Config,
+    fold: FoldFolder,
+    callbacks: list[lightning.Callback],
+    spatial_dims: int,
+    group: Group,
+    loggers: list[Logger],
 ) -> lightning.Trainer:
     device = choose_device(config.trainer.device)
     alone = group.size == 1
@@ -132,7 +139,7 @@ def _trainer(
         deterministic=config.trainer.deterministic,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
-        logger=TensorBoardLogger(fold.path, name=None, version="tensorboard") if find_spec("tensorboard") else False,
+        logger=loggers or False,
         enable_progress_bar=False,
         enable_model_summary=False,
         enable_checkpointing=False,

@@ -38,6 +38,7 @@ from fullscale.training.clock import LoaderTimes, TimedAugmentation
 from fullscale.training.datamodule import SegmentationData
 from fullscale.training.fit import fit
 from fullscale.training.initial_weights import describe_start, start_from, warn_of_other_structures
+from fullscale.training.loggers import Trackers, follow, require_trackers
 from fullscale.training.memory import require_memory
 from fullscale.training.module import SegmentationModule
 from fullscale.training.postprocess import choose_postprocess, fold_digests, recorded_choice
@@ -99,6 +100,8 @@ def _require_group(request: TrainRequest) -> None:
 
 def _begin(request: TrainRequest, run: RunFolder, inputs: RunInputs | None) -> tuple[_Job, dict[str, Split]]:
     """Find the data, prepare them, and claim the run folder; return what the folds share, and their cases."""
+    if not request.group.is_helper:
+        require_trackers(request.config.trainer, run)
     inputs = inputs or find_inputs(request)
     config = resolve(request.config, inputs.plan)
     require_memory(config, inputs.plan)
@@ -134,13 +137,14 @@ def _train_fold(job: _Job, fold: FoldFolder, split: Split) -> Summary:
     module = _module(job, card, split)
     data = _data(job, split, len(module.validation))
     if job.request.group.is_helper:
-        fit(fold, job.config, module, data, job.request)
+        fit(fold, job.config, module, data, job.request, Trackers(job.run, fold, job.config, quiet=True))
         return Summary({}, {})
-    with only_one(fold.path, "training"):
-        checkpoint = fit(fold, job.config, module, data, job.request)
+    with only_one(fold.path, "training"), follow(job.run, fold, job.config) as trackers:
+        checkpoint = fit(fold, job.config, module, data, job.request, trackers)
         if not _is_done(job.run, fold, checkpoint):
-            _hand_over(job.run, fold, checkpoint, module, card)
+            step = _hand_over(job.run, fold, checkpoint, module, card)
             _score(job, fold, split)
+            trackers.hand_in(read_summary(fold.summary), step)
         summary = read_summary(fold.summary)
     _renew(job.run)
     return summary
@@ -270,8 +274,8 @@ def _place(checkpoint: dict[str, Any]) -> tuple[int, int]:
     return checkpoint["epoch"], checkpoint["global_step"]
 
 
-def _hand_over(run: RunFolder, fold: FoldFolder, checkpoint: Path, module: SegmentationModule, card: ModelCard) -> None:
-    """Write the model of a checkpoint."""
+def _hand_over(run: RunFolder, fold: FoldFolder, checkpoint: Path, module: SegmentationModule, card: ModelCard) -> int:
+    """Write the model of a checkpoint; return its step."""
     state = read_checkpoint(checkpoint)
     try:
         module.load_state_dict(state["state_dict"])
@@ -284,6 +288,7 @@ def _hand_over(run: RunFolder, fold: FoldFolder, checkpoint: Path, module: Segme
     made = card.model_copy(update={"provenance": card.provenance | {"epoch": epoch, "step": step}})
     with locked(run.path):  # another fold may be copying this one's model into that of the run
         save_bundle(fold.bundle, made, module.network.state_dict())
+    return step
 
 
 def _score(job: _Job, fold: FoldFolder, split: Split) -> None:
