@@ -46,6 +46,7 @@ ROOMS = {
     "export": "ONNX, torch programs",
     "testing": "contracts for plug-ins",
     "compare": "networks side by side",
+    "paper": "the paper, with numbers",
     "serve": "models behind HTTP",
     "bench": "seconds and memory",
     "cli": "one short function a verb",

@@ -32,6 +32,7 @@ TREE = {
             "how-to/report",
             "how-to/compare",
             "how-to/tracking",
+            "how-to/paper",
             "how-to/unknown",
             "how-to/dicom",
             "how-to/pacs",

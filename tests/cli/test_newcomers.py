@@ -10,7 +10,17 @@ from tests.conftest import Command
 USAGE, DATA, PARTIAL = 2, 3, 4
 VERBS = (
     *("demo", "inspect", "phantom", "plan", "prepare", "train", "settings", "predict", "evaluate", "test", "compare"),
-    *("report", "overlay", "export", "import-weights", "params", "bench decoder", "bench networks", "bench memory"),
+    *(
+        "report",
+        "overlay",
+        "export",
+        "import-weights",
+        "params",
+        "paper",
+        "bench decoder",
+        "bench networks",
+        "bench memory",
+    ),
     *("bench scan", "status", "gather", "serve", "letters", "send"),
 )
 COMMANDS: dict[str, tuple[str, ...]] = {
@@ -33,6 +43,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "overlay": ("overlay", "{bad}", "{mask}", "-o", "{out}.png"),
     "overlay mask": ("overlay", "{scan}", "{bad}", "-o", "{out}.png"),
     "overlay truth": ("overlay", "{scan}", "{mask}", "{bad}", "-o", "{out}.png"),
+    "paper": ("paper", "--comparison", "{bad}", "-o", "{out}"),
     "export": ("export", "{bad}", "-o", "{out}.onnx"),
     "import-weights": ("import-weights", "{bad}", "-o", "{out}.safetensors"),
     "status": ("status", "{bad}"),

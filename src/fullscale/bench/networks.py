@@ -9,7 +9,7 @@ from typing import Any
 from fullscale.bench.measure import alternate, in_fresh_process
 from fullscale.bench.workload import Workload
 from fullscale.networks import list_networks
-from fullscale.networks.parameters import count_macs
+from fullscale.networks.parameters import count_macs, count_parameters
 from fullscale.networks.spatial import VOLUMETRIC
 
 
@@ -42,7 +42,7 @@ def bench_networks(
     rows = [
         {
             "network": name,
-            "parameters": sum(p.numel() for p in network.parameters()),
+            "parameters": count_parameters(network),
             "gmacs": macs[name] / 1e9,
             "inference_s": seconds[name].median_s,
             "of_roofline": 2 * macs[name] / seconds[name].median_s / 1e9 / roofline,

@@ -18,6 +18,7 @@ from fullscale.cli import (
     gather,
     letters,
     model,
+    paper,
     predict,
     report,
     send,
@@ -59,7 +60,22 @@ def frame(
         os.environ["FULLSCALE_DEBUG"] = "1"
 
 
-for module in (demo, data, train, predict, archive, gather, evaluate, compare, report, send, serve, letters, model):
+for module in (
+    demo,
+    data,
+    train,
+    predict,
+    archive,
+    gather,
+    evaluate,
+    compare,
+    report,
+    send,
+    serve,
+    letters,
+    model,
+    paper,
+):
     for name, command in module.COMMANDS.items():
         app.command(name)(command)
 app.add_typer(bench.app, name="bench")

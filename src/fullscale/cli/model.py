@@ -1,4 +1,4 @@
-"""Verbs about models: export, import-weights, params."""
+"""Verbs about models: export, import-weights."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from fullscale.cli.options import Json, Overwrite, parse_labels
-from fullscale.cli.show import print_json, print_line, print_status, table
+from fullscale.cli.show import print_json, print_line, print_status
 
 if TYPE_CHECKING:
     from fullscale.data.labels import LabelScheme
     from fullscale.data.recipe import Intensity, Recipe
-    from fullscale.networks.parameters import Cost
 
 
 def export(
@@ -150,57 +149,4 @@ def _parse_window(text: str) -> Intensity:
         ) from error
 
 
-def params(
-    encoder: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="plain or a timm backbone; repeat it. Default the paper's two, in 3D plain.", show_default=False
-        ),
-    ] = None,
-    width: Annotated[int, typer.Option(help="Channels of the first level; the paper has 64.", min=1)] = 64,
-    in_channels: Annotated[int, typer.Option(help="Channels of the image.", min=1)] = 3,
-    classes: Annotated[int, typer.Option(help="Channels of the logits.", min=1)] = 1,
-    size: Annotated[
-        int | None,
-        typer.Option(help="Rows and columns that operations are counted on; in 3D slices too. 320, in 3D 96.", min=32),
-    ] = None,
-    spatial_dims: Annotated[int, typer.Option(help="2, or 3 for their like in 3D.", min=2, max=3)] = 2,
-    json: Json = False,
-) -> None:
-    """Count parameters and operations of the paper's networks, beside its formulas and its Table 1."""
-    from fullscale.networks.parameters import PLAIN, RESNET, count_costs
-
-    size = size or {2: 320, 3: 96}[spatial_dims]
-    encoders = encoder or {2: [PLAIN, RESNET], 3: [PLAIN]}[spatial_dims]
-    costs = {name: count_costs(name, in_channels, classes, width, size, spatial_dims) for name in encoders}
-    if json:
-        print_json({name: [cost.as_dict() for cost in rows] for name, rows in costs.items()})
-        return
-    for name, rows in costs.items():
-        table(
-            f"Encoder {name}, {in_channels} channels in, {classes} out, width {width}",
-            ("network", "encoder", "decoder", "by formula", "heads", "parameters", "published", "more", "GMAC"),
-            [_cost_row(cost) for cost in rows],
-        )
-    print_line(
-        "by formula: the decoder's kernels as the paper counts them, without biases, every side 3 (UNet and UNet++ "
-        "bring up with 4), and of UNet++ the last node of each level alone. published: Table 1, in millions; more: "
-        "ours less that."
-    )
-    shape = "x".join([str(size)] * spatial_dims)
-    print_line(f"GMAC: one {'slice' if spatial_dims == 2 else 'volume'} of {shape} to its finest logits, no factoring.")
-
-
-def _cost_row(cost: Cost) -> tuple[str, ...]:
-    def count(number: int | None) -> str:
-        return "-" if number is None else f"{number:,}"
-
-    published, more = "-", "-"
-    if cost.published_m is not None:
-        published, more = f"{cost.published_m:.2f}", f"{cost.difference_m:+.2f}"
-    encoder, decoder, heads = (count(cost.parts.get(part)) for part in ("encoder", "decoder", "heads"))
-    total, formula = count(cost.parameters), count(cost.formula)
-    return (cost.title, encoder, decoder, formula, heads, total, published, more, f"{cost.macs / 1e9:.1f}")
-
-
-COMMANDS = {"export": export, "import-weights": import_weights, "params": params}
+COMMANDS = {"export": export, "import-weights": import_weights}

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel
 
 from fullscale.compare.comparison import Comparison
 from fullscale.compare.run import Outcome
+from fullscale.documents import read_model
 from fullscale.errors import DataError
 from fullscale.geometry.units import Unit
 from fullscale.networks import create_network
 from fullscale.networks.kernels.forms import set_form
-from fullscale.networks.parameters import count_macs
+from fullscale.networks.parameters import count_macs, count_parameters
 from fullscale.reporting.source import Source, find_source, read_curves
 from fullscale.runfolder import RunFolder
 from fullscale.scoring.paired import paired_dice
 from fullscale.scoring.statistics import LEVEL, Interval, PairedComparison, bootstrap_interval, compare_paired, holm
 from fullscale.scoring.summary import Summary
 from fullscale.training.choices import untrained
+
+RESULTS_FILE = "results.json"
+"""Holds all that is said of a comparison."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +114,33 @@ class Results:
         return " or ".join(dict.fromkeys("x".join(map(str, line.crop)) for line in self.lines))
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Plain values for JSON, as `read_found` reads them."""
         shared = {key: value for key, value in vars(self).items() if key != "lines"}
         return shared | {"level": LEVEL, "rows": [line.as_dict() for line in self.lines]}
+
+
+class FoundRow(BaseModel):
+    """A row of `results.json`: its name, and Dice of each structure and of their mean."""
+
+    name: str
+    dice: dict[str, Score]
+
+
+class Found(BaseModel):
+    """What `results.json` says of Dice."""
+
+    dataset: str
+    budget: str
+    rows: list[FoundRow]
+
+
+def read_found(folder: Path) -> Found:
+    """Read Dice from the folder of a comparison, or from its `results.json`.
+
+    Raises:
+        DataError: there is none, or it cannot be read.
+    """
+    return read_model(folder / RESULTS_FILE if folder.is_dir() else folder, Found, "the results of a comparison")
 
 
 def gather(comparison: Comparison, outcomes: Sequence[Outcome]) -> Results:
@@ -179,7 +209,7 @@ def _cost(outcome: Outcome) -> tuple[int, int]:
         network = create_network(outcome.config.network.name, channels, plan.classes, **options).eval()
         image = torch.empty(1, channels, *plan.patch_size.value)
     set_form(network, "direct")
-    return sum(p.numel() for p in network.parameters()), count_macs(lambda: network.segment(image))
+    return count_parameters(network), count_macs(lambda: network.segment(image))
 
 
 def _scores(summary: Summary, metric: str) -> dict[str, Score]:

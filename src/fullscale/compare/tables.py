@@ -7,11 +7,11 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from fullscale.compare.results import Line, Results, Score
+from fullscale.compare.results import RESULTS_FILE, Line, Results, Score
 from fullscale.files import write_json, write_text
 from fullscale.scoring.tables import METRICS, NOTHING, head_of, number_cell
 
-RESULTS = ("results.json", "results.md", "results.tex", "results.csv")
+RESULTS = (RESULTS_FILE, "results.md", "results.tex", "results.csv")
 """Names of the files that hold the table."""
 
 _LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {

@@ -61,6 +61,22 @@ def ms_ssim(
     Returns:
         `[B, K]`; 1 for equal maps.
     """
+    return _combine(*scale_means(probability, truth, variant, window, sigma, weights))
+
+
+def scale_means(
+    probability: Tensor,
+    truth: Tensor,
+    variant: str = "paper",
+    window: int = 11,
+    sigma: float = 1.5,
+    weights: Sequence[float] = WANG_WEIGHTS,
+) -> tuple[list[Tensor], list[float]]:
+    """Return the means `[B, K]` whose powers make the product, and their exponents; the finest scale comes first.
+
+    Of the paper's variant these are luminance and contrast-structure of each scale in turn. For the arguments see
+    `ms_ssim`.
+    """
     window_used, weights_used = fit_scales(min(truth.shape[2:]), window, weights)
     means, powers = [], []
     with torch.autocast(device_type=truth.device.type, enabled=False):
@@ -75,7 +91,7 @@ def ms_ssim(
                 terms = [luminance * structure if scale == len(weights_used) - 1 else structure]
             means += [term.mean(dim=tuple(range(2, term.ndim))) for term in terms]
             powers += [weight] * len(terms)
-    return _combine(means, powers)
+    return means, powers
 
 
 def fit_scales(shorter: int, window: int, weights: Sequence[float]) -> tuple[int, tuple[float, ...]]:

@@ -67,6 +67,11 @@ def figure_png(figure: Figure) -> bytes:
     return _drawn(figure, ".png")
 
 
+def figure_svg(figure: Figure) -> bytes:
+    """Draw a figure as SVG in memory."""
+    return _drawn(figure, ".svg")
+
+
 def require_picture_name(path: Path) -> None:
     """Refuse a name that no picture can be written to.
 

@@ -25,8 +25,8 @@ from fullscale.reporting.located import located
 from fullscale.reporting.overlay import overlay_figure
 from fullscale.reporting.provenance import fold_rows, reservations, rules_of_masks
 from fullscale.reporting.scene import RenderOptions
-from fullscale.reporting.seal import sealed
 from fullscale.reporting.source import Source, find_source, read_case, read_curves, read_record
+from fullscale.reporting.template import filled
 from fullscale.reporting.trust import trust_of
 from fullscale.runfolder import RunFolder
 from fullscale.scoring.summary import CaseScores, write_summary
@@ -50,7 +50,7 @@ from fullscale.scoring.tables import (
 )
 from fullscale.text import without_folders
 
-TEMPLATE = "report.html.jinja"
+TEMPLATE = "reporting/report.html.jinja"
 
 _LOSS_COLOUR = 4  # parts of the loss are no structures: they start at a colour that few structures reach
 
@@ -139,18 +139,10 @@ def default_report(path: Path) -> Path:
 
 def render(source: Source, pictures: Sequence[Picture], key: NameKey | None = None) -> str:
     """Fill the template; with a key, the names of cases and files are taken out of every text."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("fullscale", "reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["local"] = without_folders if key is None else lambda text: key.hide(str(text))
     content = source.summary.as_dict()
-    page = environment.get_template(TEMPLATE).render(
+    return filled(
+        TEMPLATE,
+        without_folders if key is None else lambda text: key.hide(str(text)),
         name=_title(source, nameless=key is not None),
         run=source.path.resolve().name,
         source=source,
@@ -175,7 +167,6 @@ def render(source: Source, pictures: Sequence[Picture], key: NameKey | None = No
         training=_training(source) if source.is_run else None,
         notes=[*reservations(source), *left_out(content)],
     )
-    return sealed(page)
 
 
 def chosen_cases(source: Source, wanted: Sequence[str]) -> dict[str, CaseScores]:
