@@ -44,6 +44,7 @@ ROOMS = {
     "reporting": "pages and pictures",
     "training": "from cases to a model",
     "export": "ONNX, torch programs",
+    "evidence": "what an auditor checks",
     "testing": "contracts for plug-ins",
     "compare": "networks side by side",
     "paper": "the paper, with numbers",

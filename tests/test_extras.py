@@ -31,6 +31,7 @@ EXTRAS = {
     "dask": ("distributed", "dask", "dask_jobqueue"),
     "dicomweb": ("dicomweb_client", "requests", "urllib3", "retrying"),
     "pacs": ("pynetdicom",),
+    "evidence": ("cyclonedx", "packageurl", "license_expression"),
     "serve": ("fastapi", "uvicorn", "python_multipart", "prometheus_client"),
 }
 """Modules that come with each extra, and with none of the plain installation."""
@@ -117,10 +118,14 @@ def test_the_plain_installation_trains_predicts_and_reports(plain: dict[str, str
         ),
         (("export", "{run}", "-o", "{out}/model.onnx"), "pip install 'fullscale[export]'"),
         (("serve", "{run}", "--state", "{out}/state"), "pip install 'fullscale[serve]'"),
+        (
+            ("evidence", "{run}", "-o", "{out}/evidence"),
+            "folders of evidence need cyclonedx: pip install 'fullscale[evidence]'",
+        ),
         (("send", "{scan}", "PACS@127.0.0.1:104"), "need pynetdicom: pip install 'fullscale[pacs]'"),
         (("predict", "{out}/model.onnx", "{scan}", "-o", "{out}/masks"), "pip install 'fullscale[export]'"),
     ],
-    ids=["network", "export", "serve", "send", "runtime"],
+    ids=["network", "export", "serve", "evidence", "send", "runtime"],
 )
 def test_a_command_that_needs_an_extra_says_so_in_one_line(
     plain: dict[str, str], trained_run: Path, phantoms: Path, tmp_path: Path, words: tuple[str, ...], line: str

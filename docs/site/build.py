@@ -30,6 +30,7 @@ TREE = {
             "how-to/predict",
             "how-to/trust",
             "how-to/report",
+            "how-to/evidence",
             "how-to/compare",
             "how-to/tracking",
             "how-to/paper",

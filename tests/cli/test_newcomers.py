@@ -10,18 +10,9 @@ from tests.conftest import Command
 USAGE, DATA, PARTIAL = 2, 3, 4
 VERBS = (
     *("demo", "inspect", "phantom", "plan", "prepare", "train", "settings", "predict", "evaluate", "test", "compare"),
-    *(
-        "report",
-        "overlay",
-        "export",
-        "import-weights",
-        "params",
-        "paper",
-        "bench decoder",
-        "bench networks",
-        "bench memory",
-    ),
-    *("bench scan", "status", "gather", "serve", "letters", "send"),
+    *("report", "overlay", "export", "import-weights", "params", "paper"),
+    *("bench decoder", "bench networks", "bench memory", "bench scan"),
+    *("status", "gather", "serve", "letters", "send", "card", "evidence"),
 )
 COMMANDS: dict[str, tuple[str, ...]] = {
     "inspect": ("inspect", "{bad}"),
@@ -40,6 +31,9 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "compare": ("compare", "{bad}", "--networks", "unet", "--steps-each", "1", "-o", "{out}"),
     "compare rows": ("compare", "{data}", "--rows", "{bad}", "--steps-each", "1", "-o", "{out}"),
     "report": ("report", "{bad}", "-o", "{out}"),
+    "card": ("card", "{bad}"),
+    "evidence": ("evidence", "{bad}", "-o", "{out}"),
+    "evidence to verify": ("evidence", "--verify", "{bad}"),
     "overlay": ("overlay", "{bad}", "{mask}", "-o", "{out}.png"),
     "overlay mask": ("overlay", "{scan}", "{bad}", "-o", "{out}.png"),
     "overlay truth": ("overlay", "{scan}", "{mask}", "{bad}", "-o", "{out}.png"),

@@ -29,6 +29,15 @@ def test_csv_list_with_paths_relative_to_it(tmp_path: Path, separator: str):
     assert dataset.unlabelled == [Case.of_image("three", tmp_path / "scans/3/ct.nii.gz", None, "three")]
 
 
+def test_columns_that_tell_groups_are_kept_and_other_columns_are_not(tmp_path: Path):
+    write_list_files(tmp_path)
+    text = "image,label,case,Subgroup: Scanner,age\nscans/1/ct.nii.gz,masks/1.nii.gz,one,A,60\n"
+    (tmp_path / "cases.csv").write_text(text + "scans/2/ct.nii.gz,masks/2.nii.gz,two,,70\n")
+    dataset = find_dataset(tmp_path / "cases.csv")
+    assert [case.subgroups for case in dataset.cases] == [{"Scanner": "A"}, {}]
+    assert "the column 'age' (2 cases) is not understood" in dataset.problems[0].message
+
+
 def test_json_list(tmp_path: Path):
     write_list_files(tmp_path)
     rows = [{"image": "scans/1/ct.nii.gz", "label": str(tmp_path / "masks/1.nii.gz"), "case": "one", "patient": 7}]

@@ -111,6 +111,12 @@ def a_run(places: Places, folder: Path) -> None:
     shutil.copytree(places.pristine / "run", folder / "run")
 
 
+def a_run_without_its_card(places: Places, folder: Path) -> None:
+    """Copy the trained run, and take its model card away."""
+    a_run(places, folder)
+    (folder / "run" / "bundle" / "MODEL_CARD.md").unlink()
+
+
 def an_archive(places: Places, folder: Path) -> None:
     """Put scans into folders of their own, two of them into one."""
     many_scans(places, folder)
@@ -141,6 +147,8 @@ FURTHER = [
     Work("inspect", ("inspect", "{data}", "--jobs", "1"), writes=False),
     Work("plan", ("plan", "{data}", "-o", "{w}/plan.json", "--device", "cpu", "--jobs", "1")),
     Work("overlay", ("overlay", SCAN, MASK, "-o", "{w}/overlay.png")),
+    Work("card", ("card", "{w}/run"), a_run_without_its_card),
+    Work("evidence", ("evidence", "{run}", "-o", "{w}/evidence")),
     Work("import-weights", ("import-weights", "{weights}/own.pth", "-o", "{w}/own.safetensors")),
     Work("bench decoder", ("bench", "decoder", *BENCH, "--json", "{w}/times.json"), same=False),
     Work("bench networks", ("bench", "networks", *BENCH, "--json", "{w}/times.json"), same=False),

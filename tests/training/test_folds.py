@@ -19,6 +19,7 @@ from fullscale.data.identity import DigestIndex, case_digest
 from fullscale.data.layouts.find import find_dataset
 from fullscale.errors import DataError, UsageError
 from fullscale.inference.predictor import Predictor
+from fullscale.reporting.model_card.card import check_model_card
 from fullscale.reporting.source import find_source
 from fullscale.runfolder import RunFolder
 from fullscale.scoring.summary import read_summary
@@ -39,6 +40,24 @@ def request(data: Path, run: Path, cache: Path, *settings: str, folds: tuple[str
 @pytest.fixture(scope="module")
 def two_folds(once: Once, phantoms: Path, cache: Path) -> RunFolder:
     return RunFolder(once("two_folds", lambda run: train(request(phantoms, run, cache, folds=("0", "1")))))
+
+
+def test_words_of_people_in_the_model_card_outlive_the_renewal_of_the_model(
+    two_folds: RunFolder, phantoms: Path, cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = RunFolder(Path(shutil.copytree(two_folds.path, tmp_path / "run")))
+    assert check_model_card(run.path) == check_model_card(run.fold(1).path) == []
+    card, other = run.bundle / "MODEL_CARD.md", run.fold(1).bundle / "MODEL_CARD.md"
+    card.write_text(card.read_text().replace("**Contact:** not written yet.", "**Contact:** ward 7"))
+    other.write_text(other.read_text().replace("## Splits", "## My splits"))
+    shutil.rmtree(run.bundle / "fold_0")
+    (run.bundle / "model.json").unlink()  # as a kill within the renewal would leave it
+    run.summary.unlink()
+    train(request(phantoms, run.path, cache, folds=("0", "1")))
+    assert "ward 7" in card.read_text()
+    assert check_model_card(run.path) == []
+    assert "## My splits" in other.read_text()
+    assert "somebody changed splits" in caplog.text
 
 
 def test_each_fold_is_scored_with_its_own_model(two_folds: RunFolder) -> None:

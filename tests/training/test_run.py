@@ -54,7 +54,7 @@ def test_a_run_folder_holds_all_that_the_design_promises(trained_run: Path) -> N
     for name in ("last.ckpt", "best.ckpt", "metrics.csv", "progress.png", "validation/summary.json"):
         assert (fold / name).stat().st_size > 10, name
     for bundle in (trained_run / "bundle", fold / "bundle"):
-        assert {p.name for p in bundle.iterdir()} == {"model.json", "model.safetensors"}
+        assert {p.name for p in bundle.iterdir()} == {"MODEL_CARD.md", "model.json", "model.safetensors"}
     digest = read_card(fold / "bundle" / "model.json").digest
     assert read_card(trained_run / "bundle" / "model.json").digest == digest
     rows = list(csv.DictReader((fold / "metrics.csv").open()))

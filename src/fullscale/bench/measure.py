@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import torch
 
 from fullscale.errors import FullscaleError
+from fullscale.work.machine import processor_name
 
 Name = TypeVar("Name", bound=str)
 
@@ -122,10 +123,4 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 def processor() -> str:
     """Name of the CPU, with its instruction set as torch uses it."""
-    name = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
+    return f"{processor_name()}, {torch.backends.cpu.get_cpu_capability()}"

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from fullscale.networks.protocol import Network
 
 CARD = "model.json"
+MODEL_CARD = "MODEL_CARD.md"
+"""The same for people, beside it."""
 SHORT = 12
 """Characters of a digest by which people tell models apart."""
 

@@ -64,13 +64,14 @@ class Bundle:
     members: tuple[Member, ...]
 
 
-def save_bundle(folder: Path, card: ModelCard, state: Mapping[str, Tensor]) -> None:
+def save_bundle(folder: Path, card: ModelCard, state: Mapping[str, Tensor], keep: Sequence[str] = ()) -> None:
     """Write the bundle of one model; an older one in its place is replaced only when the new one is whole.
 
     Args:
         folder: where to.
         card: what the model is; the digest of its weights is written into the file's card.
         state: the network's state dict.
+        keep: names of files of the older bundle that stay.
 
     Raises:
         FullscaleError: the folder cannot be written.
@@ -79,6 +80,7 @@ def save_bundle(folder: Path, card: ModelCard, state: Mapping[str, Tensor]) -> N
         write_safetensors(temporary / WEIGHTS, state)
         digest = file_sha256(temporary / WEIGHTS)
         _write_card(temporary, card.model_copy(update={"weights_sha256": digest}))
+        _keep_files(folder, temporary, keep)
 
 
 def save_ensemble(
@@ -86,6 +88,7 @@ def save_ensemble(
     members: Mapping[str, Path],
     postprocess: Sequence[PostprocessRule] = (),
     trust: Trust | None = None,
+    keep: Sequence[str] = (),
 ) -> None:
     """Write a bundle whose members are copies of bundles of one model; an older one is replaced when it is whole.
 
@@ -94,6 +97,7 @@ def save_ensemble(
         members: the bundle (or the fold of a run that holds it) of each member, by a name that becomes a subfolder's.
         postprocess: what is done to its masks; that of the members is not.
         trust: what is known of when not to trust them.
+        keep: names of files of the older bundle that stay.
 
     Raises:
         UsageError: there are no members, a name cannot be a folder's, a member is an ensemble itself, or the members
@@ -111,10 +115,15 @@ def save_ensemble(
             (temporary / name).mkdir()
             _copy_files(source, temporary / name)
         _write_card(temporary, card)
+        _keep_files(folder, temporary, keep)
 
 
 def copy_bundle(
-    source: Path, folder: Path, postprocess: Sequence[PostprocessRule] | None = None, trust: Trust | None = None
+    source: Path,
+    folder: Path,
+    postprocess: Sequence[PostprocessRule] | None = None,
+    trust: Trust | None = None,
+    keep: Sequence[str] = (),
 ) -> None:
     """Copy the bundle of one model; an older one in its place is replaced when the copy is whole.
 
@@ -123,6 +132,7 @@ def copy_bundle(
         folder: where to.
         postprocess: what is done to the masks of the copy; None is what the source says, of trust too.
         trust: what is known of when not to trust them.
+        keep: names of files of the older bundle that stay.
 
     Raises:
         DataError: there is no model.
@@ -135,6 +145,7 @@ def copy_bundle(
         _copy_files(source, temporary)
         if postprocess is not None:
             _write_card(temporary, card.model_copy(update={"postprocess": tuple(postprocess), "trust": trust}))
+        _keep_files(folder, temporary, keep)
 
 
 def find_bundle(path: Path) -> Path:
@@ -292,6 +303,12 @@ class _NoDraws(TorchFunctionMode):
 def _copy_files(source: Path, folder: Path) -> None:
     for file in (CARD, WEIGHTS):
         shutil.copyfile(source / file, folder / file)
+
+
+def _keep_files(old: Path, new: Path, names: Sequence[str]) -> None:
+    for name in names:
+        if (old / name).is_file():
+            shutil.copyfile(old / name, new / name)
 
 
 def _ensemble_card(cards: Mapping[str, ModelCard]) -> EnsembleCard:

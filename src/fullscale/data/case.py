@@ -37,6 +37,7 @@ class Case:
         structures: file of each structure that a list names one by one; else empty.
         empty: whether the data set says that nothing is drawn in this case, so that it has no mask.
         by_name: whether the segments of its label are told by their names, as their numbers differ from case to case.
+        subgroups: what the case is by each column that a list tells groups by, such as `{"scanner": "A"}`.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Case:
     structures: Mapping[str, Path] = field(default_factory=dict)
     empty: bool = False
     by_name: bool = False
+    subgroups: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of_image(cls, id: str, image: Path, label: Path | None = None, group: str | None = None) -> Case:
@@ -122,6 +124,7 @@ class Dataset:
         resample_channels: whether channels on other grids are brought onto that of the first, or refused.
         named_by_files: whether labels are one file a structure, or segments without common numbers: names tell them
             apart, and values are chosen freely.
+        licence: under which the data may be used, in the words of the data set, or None where it says nothing.
     """
 
     root: Path
@@ -141,6 +144,7 @@ class Dataset:
     empty: tuple[str, ...] = ()
     resample_channels: bool = False
     named_by_files: bool = False
+    licence: str | None = None
 
     def with_chosen(
         self, labels: Mapping[int, str] | None, regions: Mapping[str, tuple[int, ...]] | None = None

@@ -189,8 +189,7 @@ class Inspection:
     def as_record(self, anonymous: bool = False) -> dict[str, Any]:
         """Return what is kept of a data set in results: `as_dict` without where its files lie, or how they are called.
 
-        Args:
-            anonymous: the cases have numbers for names, so that the names of files are left out too.
+        With `anonymous`, the cases have numbers for names, so that the names of files are left out too.
         """
         by_id = {case.id: case for case in (*self.dataset.cases, *self.dataset.unlabelled)}
         kept = self.as_dict()
@@ -199,7 +198,8 @@ class Inspection:
             text = without_folders(problem["message"].replace(f"{self.dataset.root}/", ""))
             named = by_id.get(problem["case"], Case.of_image("", self.dataset.root))
             problem["message"] = without_files(problem["message"], named) if anonymous else text
-        return kept | {"problems": problems}
+        subgroups = {case.id: dict(case.subgroups) for case in self.usable_cases if case.subgroups}
+        return kept | {"problems": problems, "licence": self.dataset.licence, "subgroups": subgroups}
 
 
 def require_trainable(inspection: Inspection) -> None:

@@ -70,6 +70,19 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Page:
+    """A report before it is written.
+
+    Attributes:
+        text: in HTML.
+        pictures: what it shows of each case, by its name.
+    """
+
+    text: str
+    pictures: dict[str, Picture]
+
+
+@dataclass(frozen=True)
 class Written:
     """A report that was written.
 
@@ -119,17 +132,35 @@ def write_report(
     if anonymise is not None:
         for folder in (where.parent, *([path] if path.is_dir() else [])):
             require_apart(anonymise, folder)
+    page = draw_report(found, cases, options, progress, data, anonymise)
+    if len(found.folds) > 1:
+        write_summary(found.summary, RunFolder(found.path).summary)
+    write_text(where, page.text)
+    notes = [f"{name}: {picture.note}" for name, picture in page.pictures.items() if picture.note]
+    return Written(where, [name for name, picture in page.pictures.items() if picture.data], notes)
+
+
+def draw_report(
+    found: Source,
+    cases: Sequence[str] = (),
+    options: RenderOptions | None = None,
+    progress: Progress = ignore,
+    data: Path | None = None,
+    anonymise: Path | None = None,
+) -> Page:
+    """Make the page of `write_report` without writing anything but a key of case names.
+
+    Raises:
+        UsageError: there is no case of a name.
+        FullscaleError: the key cannot be written.
+    """
     source = replace(found, summary=located(found.summary, data, anonymise))
     key = None
     if anonymise is not None:
         key = open_key(anonymise, [] if source.summary.anonymous else source.summary.names)
         source, cases = replace(source, summary=source.summary.renamed(key)), [key.numbers.get(c, c) for c in cases]
     pictures = _pictures(source, cases, options or RenderOptions(), progress)
-    if len(source.folds) > 1:
-        write_summary(found.summary, RunFolder(source.path).summary)
-    write_text(where, render(source, list(pictures.values()), key))
-    notes = [f"{name}: {picture.note}" for name, picture in pictures.items() if picture.note]
-    return Written(where, [name for name, picture in pictures.items() if picture.data], notes)
+    return Page(render(source, list(pictures.values()), key), pictures)
 
 
 def default_report(path: Path) -> Path:

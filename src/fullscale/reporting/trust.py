@@ -42,10 +42,11 @@ def trust_of(run: RunFolder) -> TrustPart | None:
     if trust is None:
         return None
     charts = {name: _diagram(found) for name, found in trust.calibration.items()}
-    return TrustPart(_calibration(trust), _quality(trust), charts, LINES)
+    return TrustPart(calibration_table(trust), quality_table(trust), charts, LINES)
 
 
-def _calibration(trust: Trust) -> Table:
+def calibration_table(trust: Trust) -> Table:
+    """Make a row for each structure whose probabilities are calibrated."""
     table = Table(["class", "cases", "temperature", "error before", "error after"])
     for name, c in trust.calibration.items():
         errors = [number_cell(error, ".4f") for error in (c.ece_before, c.ece_after)]
@@ -53,7 +54,8 @@ def _calibration(trust: Trust) -> Table:
     return table
 
 
-def _quality(trust: Trust) -> Table:
+def quality_table(trust: Trust) -> Table:
+    """Make a row for each structure whose Dice is foretold."""
     table = Table(
         ["class", "cases", "rank correlation", "mean error", "error of the median", "in the interval", "review below"]
     )

@@ -12,7 +12,7 @@ from typing import Any
 import lightning
 import numpy as np
 
-from fullscale.bundle.card import ModelCard
+from fullscale.bundle.card import MODEL_CARD, ModelCard
 from fullscale.bundle.rules import ChosenRules
 from fullscale.bundle.store import copy_bundle, require_weights, save_bundle, save_ensemble, single_card
 from fullscale.bundle.weights import Weights, read_weights
@@ -26,6 +26,7 @@ from fullscale.files import locked, only_one
 from fullscale.inference.predictor import Predictor, view_of
 from fullscale.inference.scored import ModelTest, predict_and_score
 from fullscale.networks import NETWORKS, create_network
+from fullscale.reporting.model_card.card import names_its_model
 from fullscale.reporting.source import finished_folds, pool_folds
 from fullscale.runfolder import ALL, FoldFolder, RunFolder
 from fullscale.scoring.summary import Summary, read_summary, write_summary
@@ -36,6 +37,7 @@ from fullscale.training.choices import supervised_loss, untrained
 from fullscale.training.claim import claim
 from fullscale.training.clock import LoaderTimes, TimedAugmentation
 from fullscale.training.datamodule import SegmentationData
+from fullscale.training.describe import describe
 from fullscale.training.fit import fit
 from fullscale.training.initial_weights import describe_start, start_from, warn_of_other_structures
 from fullscale.training.loggers import Trackers, follow, require_trackers
@@ -86,6 +88,7 @@ def train(request: TrainRequest, inputs: RunInputs | None = None) -> Summary:
     summary = pool_folds([_train_fold(job, run.fold(fold), split) for fold, split in chosen.items()])
     if not group.is_helper:
         _postprocess(run, job.inputs)
+        describe(run, run.path)
     return summary
 
 
@@ -128,6 +131,8 @@ def close_run(run: RunFolder, inputs: RunInputs) -> None:
     if recorded_choice(run, _members(run)) is None:
         _renew(run)
         _postprocess(run, inputs)
+    if not names_its_model(run.bundle):
+        describe(run, run.path)
 
 
 def _train_fold(job: _Job, fold: FoldFolder, split: Split) -> Summary:
@@ -144,7 +149,10 @@ def _train_fold(job: _Job, fold: FoldFolder, split: Split) -> Summary:
         if not _is_done(job.run, fold, checkpoint):
             step = _hand_over(job.run, fold, checkpoint, module, card)
             _score(job, fold, split)
+            describe(job.run, fold.path)
             trackers.hand_in(read_summary(fold.summary), step)
+        elif not names_its_model(fold.bundle):
+            describe(job.run, fold.path)
         summary = read_summary(fold.summary)
     _renew(job.run)
     return summary
@@ -287,7 +295,7 @@ def _hand_over(run: RunFolder, fold: FoldFolder, checkpoint: Path, module: Segme
     epoch, step = _place(state)
     made = card.model_copy(update={"provenance": card.provenance | {"epoch": epoch, "step": step}})
     with locked(run.path):  # another fold may be copying this one's model into that of the run
-        save_bundle(fold.bundle, made, module.network.state_dict())
+        save_bundle(fold.bundle, made, module.network.state_dict(), keep=[MODEL_CARD])
     return step
 
 
@@ -346,9 +354,9 @@ def _renew(run: RunFolder, chosen: ChosenRules | None = None) -> None:
         chosen = recorded_choice(run, members) if chosen is None or chosen.members != digests else chosen
         rules, trust = ((), None) if chosen is None else (chosen.rules, chosen.learned)
         if len(members) == 1:
-            copy_bundle(members[0].bundle, run.bundle, rules, trust)
+            copy_bundle(members[0].bundle, run.bundle, rules, trust, keep=[MODEL_CARD])
         else:
-            save_ensemble(run.bundle, {fold.path.name: fold.bundle for fold in members}, rules, trust)
+            save_ensemble(run.bundle, {fold.path.name: fold.bundle for fold in members}, rules, trust, [MODEL_CARD])
         pooled = pool_folds([read_summary(fold.summary) for fold in members])
         beside = None if chosen is None else chosen.model_dump(mode="json")
         write_summary(replace(pooled, postprocess=beside), run.summary)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
+from fullscale.bundle.card import MODEL_CARD
 from fullscale.bundle.rules import ChosenRules
 from fullscale.bundle.store import copy_bundle, save_ensemble
 from fullscale.config.schema import Config
@@ -20,6 +21,7 @@ from fullscale.inference.scored import ModelTest, predict_and_score
 from fullscale.reporting.source import finished_folds, pool_folds
 from fullscale.runfolder import ALL, TOGETHER, FoldFolder, RunFolder
 from fullscale.scoring.summary import Summary, read_summary, write_summary
+from fullscale.training.describe import describe
 from fullscale.training.postprocess import choose_postprocess, recorded_choice
 from fullscale.training.prepare import RunInputs, find_inputs, find_splits, resolve
 from fullscale.training.request import TrainRequest
@@ -90,12 +92,13 @@ def _keep_best(run: RunFolder, request: TrainRequest, by_view: Mapping[View, Sum
         chosen = _postprocess(run, run.view(best), request, inputs)
         rules = () if chosen is None else chosen.rules
         if len(members) == 1:
-            copy_bundle(next(iter(members.values())), run.bundle, rules)
+            copy_bundle(next(iter(members.values())), run.bundle, rules, keep=[MODEL_CARD])
         else:
-            save_ensemble(run.bundle, members, rules)
+            save_ensemble(run.bundle, members, rules, keep=[MODEL_CARD])
         beside = None if chosen is None else chosen.model_dump(mode="json")
         write_summary(replace(scores[best], postprocess=beside), run.summary)
         write_json(run.views, {"kept": best, "dice": dice, "folds": list(request.folds)})
+    describe(run, run.path)
     told = ", ".join(f"{name} {value:.4f}" for name, value in dice.items())
     _log.info("mean Dice of the cases held back: %s; %s is kept", told, best)
     return scores[best]

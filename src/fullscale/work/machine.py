@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 
 GIB = 1 << 30
@@ -37,6 +38,13 @@ def has_bf16() -> bool:
     lines = (line.partition(":") for line in _PROCESSOR.read_text().splitlines())
     flags = next((value.split() for name, _, value in lines if name.strip() == "flags"), [])
     return not _BF16.isdisjoint(flags)
+
+
+def processor_name() -> str:
+    """Return the name of the processor, or at least its kind."""
+    lines = _PROCESSOR.read_text().splitlines() if _PROCESSOR.is_file() else []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
 
 
 def available_memory() -> int:

@@ -38,6 +38,7 @@ class Description:
         labelled: names of the structures that were drawn in a case, for the cases of which it is said.
         colours: name of the structure of each colour of a mask that is an image.
         empty: names of the cases that have no mask because nothing is drawn in them.
+        licence: under which the data may be used, in the words of the file, or None.
         notes: what is declared and not used.
     """
 
@@ -52,6 +53,7 @@ class Description:
     labelled: dict[str, tuple[str, ...]] = field(default_factory=dict)
     colours: dict[str, str] = field(default_factory=dict)
     empty: tuple[str, ...] = ()
+    licence: str | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -67,6 +69,7 @@ class Description:
             "labelled": self.labelled,
             "colours": self.colours,
             "empty": self.empty,
+            "licence": self.licence,
         }
         return {attribute: value for attribute, value in facts.items() if value}
 
@@ -113,8 +116,15 @@ def read_description(path: Path) -> Description:
         labelled=_labelled(path, content.get("labelled")),
         colours=read_colours(content["colours"], str(path)) if "colours" in content else {},
         empty=_empty(path, content.get("empty", [])),
+        licence=_licence(content),
         notes=(*labels.notes, *unused),
     )
+
+
+def _licence(content: dict[str, Any]) -> str | None:
+    """Return the licence of the data; nothing is made of it, so that a value which is no text says none."""
+    declared = content.get("licence", content.get("license"))
+    return declared.strip() or None if isinstance(declared, str) else None
 
 
 def _labelled(path: Path, table: Any) -> dict[str, tuple[str, ...]]:

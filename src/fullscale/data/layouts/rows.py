@@ -24,6 +24,8 @@ structures that were drawn: in CSV with `|` between them, in JSON as a list."""
 
 CHANNEL, STRUCTURE = "image:", "label:"
 """Begin the names of columns that hold one channel or one structure of several: `image:flair`, `label:liver`."""
+SUBGROUP = "subgroup:"
+"""Begins the names of columns that tell groups of cases by, in the scores of a model: `subgroup:scanner`."""
 EMPTY = "empty"
 """Stands in the place of a mask where nothing is drawn because there is nothing to draw."""
 
@@ -43,6 +45,7 @@ class Row:
         label: path of its label map.
         structures: path of the mask of each structure, where they have one each.
         absent: names of the structures that are not in the case; with `None`, none is.
+        subgroups: what the case is by each column that tells groups, by its name.
         case: name of the case.
         patient: name of the patient.
         ignore: path of a mask in whose 0 voxels nothing is known.
@@ -59,6 +62,7 @@ class Row:
     unknown: tuple[str, ...] = ()
     structures: Mapping[str, Path] = field(default_factory=dict)
     absent: tuple[str | None, ...] = ()
+    subgroups: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def case_id(self) -> str:
@@ -76,7 +80,7 @@ class Row:
         label = self.label or next(iter(self.structures.values()), None)
         name = self.case_id
         case = Case(name, dict(self.images), label, name if self.patient is None else self.patient, self.ignore)
-        case = replace(case, labelled=self.drawn, structures=self.structures)
+        case = replace(case, labelled=self.drawn, structures=self.structures, subgroups=self.subgroups)
         return case.with_nothing_drawn() if label is None and self.absent else case
 
 
@@ -117,7 +121,7 @@ def csv_rows(path: Path) -> list[Row]:
 def _column(name: str) -> str:
     """Return the name of a column in lower case; that of a channel or a structure stays as it is written."""
     name = name.strip()
-    for beginning in (CHANNEL, STRUCTURE, *_OTHER_BEGINNINGS):
+    for beginning in (CHANNEL, STRUCTURE, SUBGROUP, *_OTHER_BEGINNINGS):
         if name.lower().startswith(beginning):
             return _OTHER_BEGINNINGS.get(beginning, beginning) + name[len(beginning) :].strip()
     return name.lower()
@@ -143,14 +147,16 @@ def _row(path: Path, place: str, entry: Any) -> Row:
     label, ignored = masks.pop(None, None), path.parent / found["ignore"] if "ignore" in found else None
     drawn = None if labelled is None else drawn_structures(path, place, labelled)
     structures = {name: file for name, file in masks.items() if name is not None}
+    subgroups = {name[len(SUBGROUP) :]: value for name, value in found.items() if name.startswith(SUBGROUP)}
     case, patient = found.get("case"), found.get("patient")
-    return Row(_images(path, place, found), label, case, patient, ignored, drawn, unknown, structures, absent)
+    images = _images(path, place, found)
+    return Row(images, label, case, patient, ignored, drawn, unknown, structures, absent, subgroups)
 
 
 def _is_known(path: Path, name: str) -> bool:
     """Tell whether a list may have a column; one that is nearly known is refused, as what it says would be lost."""
     known = (*COLUMNS, *_OTHER_NAMES)
-    if name in known or name.startswith((CHANNEL, STRUCTURE)):
+    if name in known or name.startswith((CHANNEL, STRUCTURE, SUBGROUP)):
         return True
     close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=_NEARLY)
     if close:

@@ -1,0 +1,1 @@
+"""MODEL_CARD.md: what a model is, for people, from what its run keeps on disk."""
