@@ -189,3 +189,15 @@ def test_the_command_prints_tables_and_keeps_the_result(
     assert "unet3+" in done.stdout
     assert fullscale("bench", "decoder", "--device", "abacus").returncode == 2
     assert fullscale("bench", "decoder", "--figure", "decoder.jpg").returncode == 2
+
+
+def test_bars_start_at_zero_and_a_logarithmic_axis_has_points() -> None:
+    from fullscale.bench.figure import decoder_figure
+
+    result = json.loads((Path(__file__).parents[2] / "benchmarks" / "decoder-cpu.json").read_text())
+    skips, network = decoder_figure(result).axes
+    assert (skips.get_xscale(), network.get_xscale()) == ("log", "linear")
+    assert not skips.patches
+    assert len(skips.texts) == len(result["skips"])
+    assert all(bar.get_x() == 0 for bar in network.patches)
+    assert network.get_xlim()[0] == 0

@@ -48,17 +48,18 @@ def decoder(
 ) -> None:
     """Compare the direct and the factored form of the full-scale skips."""
     from fullscale.bench.decoder import bench_decoder
-    from fullscale.bench.figure import require_figure_name, write_decoder_figure
+    from fullscale.bench.figure import decoder_figure
     from fullscale.outputs import claimed
+    from fullscale.reporting.figures import require_picture_name, save_figure
 
     if figure is not None:
-        require_figure_name(figure)
+        require_picture_name(figure)
     work = _workload(spatial_dims, levels, size, batch, width, device, bf16, channels_first)
     with claimed(_given(json, figure), [], "bench decoder", overwrite):
         result = bench_decoder(work, repeats, compiled, print_status)
         _keep(result, json)
         if figure is not None:
-            write_decoder_figure(figure, result)
+            save_figure(decoder_figure(result), figure)
     _print_network(result, _shape(work))
     table(
         "Each up-sampled skip: forward, and a step with its gradients and the memory of that",

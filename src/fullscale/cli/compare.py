@@ -147,13 +147,14 @@ def _files(output: Path) -> list[Path]:
 
 def _write(comparison: Comparison, outcomes: Sequence[Outcome], output: Path) -> Results:
     """Gather what the rows scored, and write table and figure."""
-    from fullscale.compare.figure import write_figure
+    from fullscale.compare.figure import comparison_figure
     from fullscale.compare.results import gather
     from fullscale.compare.tables import write_results
+    from fullscale.reporting.figures import save_figure
 
     results = gather(comparison, outcomes)
     write_results(results, output)
-    write_figure(results, _files(output)[-1])
+    save_figure(comparison_figure(results), _files(output)[-1])
     return results
 
 

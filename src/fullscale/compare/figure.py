@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fullscale.compare.results import Line, Results
-from fullscale.files import atomic_path
+from fullscale.reporting.figures import new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-REFERENCE, OTHER, INK = "#7b2fbf", "#5f6b76", "#1d2329"
-
-
-def write_figure(results: Results, path: Path) -> None:
-    """Draw the rows that have scores, as PNG.
-
-    Raises:
-        FullscaleError: the file cannot be written.
-    """
     from matplotlib.figure import Figure
 
+REFERENCE, OTHER, INK, RULE = "#7b2fbf", "#5f6b76", "#1d2329", "#b9c0c7"
+_APART, _LABEL_HEIGHT = 0.02, 0.045
+"""Costs that differ by a smaller share have their numbers in one column; height of a number, of the axes'."""
+
+
+def comparison_figure(results: Results) -> Figure:
+    """Draw the rows that have scores."""
     lines = [line for line in results.lines if line.by_case]
-    height = 1.6 + 0.5 * len(lines)
-    figure = Figure(figsize=(11.5, max(4.2, height)), dpi=130, layout="constrained")
+    figure = new_figure((11.5, max(4.2, 1.6 + 0.5 * len(lines))), "white")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     _cases(left, lines, results.reference)
     _costs(right, lines, results)
-    figure.suptitle(f"{results.dataset}: {results.budget}, folds: {results.folds}", fontsize="medium")
-    with atomic_path(path) as part:
-        figure.savefig(part, format="png")
+    title = f"{results.dataset}: {results.budget}, folds: {results.folds}"
+    figure.suptitle(title, fontsize="medium", parse_math=False)
+    return figure
 
 
 def _cases(axes: Axes, lines: list[Line], reference: str) -> None:
@@ -44,7 +41,8 @@ def _cases(axes: Axes, lines: list[Line], reference: str) -> None:
         if score.mean is not None and score.interval is not None:
             axes.plot(score.interval, (place, place), color=INK, linewidth=2.4, solid_capstyle="butt")
             axes.plot(score.mean, place, "|", color=INK, markersize=13, markeredgewidth=2)
-    axes.set_yticks(range(len(lines)), [f"{line.name}  {number}" for number, line in enumerate(lines, 1)])
+    names = [f"{line.name}  {number}" for number, line in enumerate(lines, 1)]
+    axes.set_yticks(range(len(lines)), names, parse_math=False)
     axes.invert_yaxis()
     axes.set_xlabel("Dice of a case (a dot); mean and its 95 % interval over cases (bar)")
     axes.grid(axis="x", alpha=0.25)
@@ -52,36 +50,46 @@ def _cases(axes: Axes, lines: list[Line], reference: str) -> None:
 
 
 def _costs(axes: Axes, lines: list[Line], results: Results) -> None:
+    """Draw each row at its own cost; the numbers beside the points are set apart where points lie close."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    places = _beside([line.macs / 1e9 for line in lines])
-    for number, (line, place) in enumerate(zip(lines, places, strict=True), 1):
-        score = line.dice["mean"]
-        assert score.mean is not None
-        low, high = score.interval or (score.mean, score.mean)
-        colour = _colour(line, results.reference)
-        axes.errorbar(place, score.mean, [[score.mean - low], [high - score.mean]], fmt="o", color=colour, capsize=2)
+    costs = [line.macs / 1e9 for line in lines]
+    means = [line.dice["mean"].mean or 0.0 for line in lines]
+    span = (max(means) - min(means)) or 0.01
+    heights = _label_heights(costs, means, _LABEL_HEIGHT * 1.24 * span)
+    axes.set_ylim(min(means) - 0.12 * span, max(heights) + 0.12 * span)
+    for number, (line, cost, mean, height) in enumerate(zip(lines, costs, means, heights, strict=True), 1):
+        axes.plot(cost, mean, "o", color=_colour(line, results.reference), markersize=6, zorder=3)
         axes.annotate(
-            str(number), (place, high), (0, 4), textcoords="offset points", ha="center", fontsize="small", color=INK
+            str(number),
+            (cost, mean),
+            (cost * 1.1, height),
+            va="center",
+            fontsize="small",
+            color=INK,
+            arrowprops={"arrowstyle": "-", "color": RULE, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 3},
         )
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.25)
-    axes.set_xlabel(f"GMAC of a crop of {results.crops} (log scale),\nequal ones side by side")
-    axes.set_ylabel("mean Dice")
+    axes.set_xlabel(f"GMAC of a crop of {results.crops} (logarithmic)")
+    axes.set_ylabel("mean Dice of a row, by its number")
     axes.grid(alpha=0.25, which="major")
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _beside(costs: list[float]) -> list[float]:
-    """Put rows of one cost a little beside each other, or one would hide the other."""
-    groups = [[k for k, other in enumerate(costs) if abs(other / cost - 1) < 0.02] for cost in costs]
-    return [
-        cost * 1.08 ** (group.index(k) - (len(group) - 1) / 2)
-        for k, (cost, group) in enumerate(zip(costs, groups, strict=True))
-    ]
+def _label_heights(costs: Sequence[float], means: Sequence[float], apart: float) -> list[float]:
+    """Spread the numbers of rows of about one cost, so that none lies on another."""
+    heights = list(means)
+    left = sorted(range(len(costs)), key=lambda k: costs[k])
+    while left:
+        group = sorted((k for k in left if costs[k] <= costs[left[0]] * (1 + _APART)), key=lambda k: means[k])
+        for lower, upper in pairwise(group):
+            heights[upper] = max(heights[upper], heights[lower] + apart)
+        left = [k for k in left if k not in group]
+    return heights
 
 
 def _colour(line: Line, reference: str) -> str:
