@@ -68,7 +68,7 @@ HOME = {
     "sqlalchemy": ["training/mlflow_runs.py"],
     "wandb": ["training/wandb_runs.py"],
     "optuna": ["search/"],
-    "monai": ["training/", "networks/attention_unet.py"],
+    "monai": ["networks/attention_unet.py"],
     "segmentation_models_pytorch": ["networks/pspnet.py", "networks/deeplab.py"],
     "timm": ["networks/backbones.py"],
     "onnx": ["export/"],

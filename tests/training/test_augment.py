@@ -1,19 +1,10 @@
-"""Our augmentation: slices as they always were, patches, and the options of both."""
+"""Our augmentation, of slices and of patches."""
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monai.transforms import (
-    Compose,
-    RandAdjustContrastd,
-    RandAffined,
-    RandFlipd,
-    RandGaussianNoised,
-    RandScaleIntensityd,
-    RandShiftIntensityd,
-)
 
 from fullscale.data.recipe import Mirror
 from fullscale.errors import UsageError
@@ -29,35 +20,6 @@ EVERYTHING = {"probability": 1, "flip": 0.5, "elastic": 1.0, "low_resolution": 0
 @pytest.mark.parametrize("options", [{"probability": 1, "flip": 0.5}, EVERYTHING, {"spacing_mm": None, "flip": 1}])
 def test_keeps_the_contract_of_slices_and_patches(options: dict[str, float]) -> None:
     check_augmentation(DefaultAugmentation(**options), spatial_dims=(2, 3))
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_the_slices_of_a_seed_are_those_of_earlier_versions(seed: int) -> None:
-    image, label = make_crop(3, (32, 24))
-    both = ["image", "label"]
-    earlier = Compose(
-        [
-            RandAffined(
-                both,
-                prob=0.5,
-                rotate_range=np.deg2rad(15.0),
-                scale_range=[0.2, 0.2],
-                translate_range=[3.2, 0.1 * 24],
-                mode=["bilinear", "nearest"],
-                padding_mode="border",
-            ),
-            RandFlipd(both, prob=0.5, spatial_axis=1),
-            RandGaussianNoised("image", prob=0.5, std=0.1),
-            RandShiftIntensityd("image", prob=0.5, offsets=0.2),
-            RandScaleIntensityd("image", prob=0.5, factors=0.2),
-            RandAdjustContrastd("image", prob=0.5, gamma=(0.7, 1 / 0.7)),
-        ]
-    )
-    earlier.set_random_state(seed=seed)
-    expected = earlier({"image": torch.from_numpy(image), "label": torch.from_numpy(label.astype(np.float32))[None]})
-    changed, moved = DefaultAugmentation(flip=0.5)(image, label, seed)
-    assert torch.equal(changed, torch.as_tensor(expected["image"]))
-    assert torch.equal(moved, torch.as_tensor(expected["label"])[0].long())
 
 
 @given(st.integers(0, 10_000))

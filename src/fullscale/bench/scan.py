@@ -1,9 +1,12 @@
-"""From a scan to its mask: the same model in PyTorch, and on the CPU compiled, in ONNX Runtime and in OpenVINO too."""
+"""From a scan to its mask, in every way that `predict` knows: what each costs in seconds, and in Dice.
+
+The ways are the settings of `predict`, and on a CPU the runtimes that a model can be exported to.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,19 +18,22 @@ from fullscale.bench.measure import alternate, environment
 from fullscale.bench.workload import Workload, freeze
 from fullscale.bundle.card import ModelCard
 from fullscale.bundle.store import find_bundle, load_bundle, member_folders, save_bundle
-from fullscale.data.read import read_image
+from fullscale.data.labels import LabelScheme
+from fullscale.data.read import read_image, read_label
 from fullscale.data.recipe import Intensity, Recipe
 from fullscale.errors import UsageError
 from fullscale.export.model import FORMS, SUFFIXES, Format, export_model
 from fullscale.geometry.orientation import reorient
-from fullscale.geometry.volume import Volume
+from fullscale.geometry.volume import Volume, require_same_grid
 from fullscale.inference.predictor import Predictor
 from fullscale.inference.runtimes.load import RunningMember, load_members
 from fullscale.inference.runtimes.openvino import require_openvino
 from fullscale.inference.runtimes.torch import TorchRuntime
+from fullscale.metrics.overlap import overlap_counts
 from fullscale.networks.kernels.forms import Form
 
-EAGER, COMPILED = "PyTorch", "PyTorch compiled"
+EAGER, COMPILED, OPENVINO = "PyTorch", "PyTorch compiled", "OpenVINO, factored"
+COARSE, QUICK = "{}, coarse", "{}, quick"
 CPU = torch.device("cpu")
 TILE = (48, 96, 96)
 """Of the patches that a model with random weights is shown."""
@@ -41,8 +47,9 @@ def bench_scan(
     report: Callable[[str], None] = lambda _: None,
     device: str = "cpu",
     spatial_dims: int = 2,
+    truth: Path | None = None,
 ) -> dict[str, Any]:
-    """Measure each model in each runtime, in turn.
+    """Measure each model in each way, in turn.
 
     Args:
         scan: a file or a DICOM folder.
@@ -52,22 +59,27 @@ def bench_scan(
         report: takes one line of print_status at a time.
         device: of PyTorch; on another than the CPU it is the only runtime.
         spatial_dims: 2 shows UNet 3+ slices, 3 overlapping patches.
+        truth: the true mask of the scan, for a model.
 
     Returns:
-        For JSON: for each model and runtime seconds to make it ready, seconds from the scan on disk to the mask in
-        memory, and how many voxels of the mask differ from PyTorch's.
+        For JSON: for each model and way seconds to make it ready, seconds from the scan on disk to the mask in memory,
+        how many voxels of the mask differ from PyTorch's, its mean Dice with that, and with the truth.
 
     Raises:
-        DataError: the scan or the model cannot be read.
-        UsageError: ONNX Runtime or the exporter is not installed.
+        DataError: the scan, its truth or the model cannot be read.
+        GeometryError: the truth lies on another grid.
+        UsageError: ONNX Runtime or the exporter is not installed; a truth comes without a model.
     """
+    if truth is not None and model is None:
+        raise UsageError("--truth needs --model: random weights find nothing")
     volume = read_image(scan)
     given = model and {str(model): find_bundle(model)}
     rows = []
     with TemporaryDirectory() as folder:
         bundles = given or {f"width {w}": _untrained(Path(folder) / str(w), w, spatial_dims) for w in widths}
         for name, bundle in bundles.items():
-            rows += [{"model": name} | row for row in _runtimes(scan, volume, bundle, repeats, name, report, device)]
+            ways = _Ways(bundle, device, report)
+            rows += [{"model": name} | row for row in _measured(scan, volume, ways, repeats, name, truth)]
     return {
         "benchmark": "scan",
         "scan": {"name": scan.name, "shape": list(volume.array.shape)},
@@ -77,35 +89,46 @@ def bench_scan(
     }
 
 
-def _runtimes(
-    scan: Path, volume: Volume, bundle: Path, repeats: int, name: str, report: Callable[[str], None], device: str
+def _measured(
+    scan: Path, volume: Volume, ways: _Ways, repeats: int, name: str, truth: Path | None
 ) -> Iterator[dict[str, Any]]:
-    part = _every_batch(volume, bundle, device)
+    part = _every_batch(volume, ways.bundle, ways.device)
     predictors: dict[str, Predictor] = {}
     masks: dict[str, Volume] = {}
 
-    def get_ready(runtime: str, make: Callable[[], Predictor]) -> None:
-        report(f"{name}: making {runtime} ready")
-        predictors[runtime] = make()
-        predictors[runtime].predict(part)
+    def get_ready(way: str, make: Callable[[], Predictor]) -> None:
+        ways.report(f"{name}: making {way} ready")
+        predictors[way] = make()
+        predictors[way].predict(part)
 
-    def segment(runtime: str) -> None:
-        report(f"{name}: {runtime} segments {scan.name}")
-        masks[runtime] = predictors[runtime].predict(scan)
+    def segment(way: str) -> None:
+        ways.report(f"{name}: {way} segments {scan.name}")
+        masks[way] = predictors[way].predict(scan)
 
     with TemporaryDirectory() as folder:
-        makers = _makers(bundle, Path(folder), device, report)
+        makers = ways.makers(Path(folder))
         ready = alternate({k: partial(get_ready, k, make) for k, make in makers.items()}, 1, CPU, warmup=0)
-        timings = alternate({k: partial(segment, k) for k in makers}, repeats, torch.device(device), warmup=0)
+        timings = alternate({k: partial(segment, k) for k in makers}, repeats, torch.device(ways.device), warmup=0)
         torch.compiler.reset()
-    for runtime, timing in timings.items():
-        different = int(np.count_nonzero(masks[runtime].array != masks[EAGER].array))
+    scheme = predictors[EAGER].card.scheme
+    true = None if truth is None else read_label(truth, scan, scheme)
+    for way, timing in timings.items():
         yield {
-            "runtime": runtime,
-            "ready_s": ready[runtime].median_s,
+            "runtime": way,
+            "ready_s": ready[way].median_s,
             "scan_to_mask": timing.as_dict(),
-            "voxels_different": different,
+            "voxels_different": int(np.count_nonzero(masks[way].array != masks[EAGER].array)),
+            "dice_with_pytorch": _mean_dice(masks[way], masks[EAGER], scheme),
+            "dice": None if true is None else _mean_dice(masks[way], true, scheme),
         }
+
+
+def _mean_dice(found: Volume, true: Volume, scheme: LabelScheme) -> float | None:
+    """Average over the structures that either of two masks on one grid holds; None where there is none."""
+    require_same_grid(found, true, "the mask and its truth")
+    counts = overlap_counts(found.array, true.array, scheme.structures, scheme.members)
+    dice = [count.dice for count in counts if count.dice is not None]
+    return float(np.mean(dice)) if dice else None
 
 
 def _every_batch(volume: Volume, bundle: Path, device: str) -> Volume:
@@ -121,34 +144,56 @@ def _every_batch(volume: Volume, bundle: Path, device: str) -> Volume:
     return Volume(upright.array[..., : first.stop + upright.shape[2] % first.stop], upright.affine)
 
 
-def _makers(
-    bundle: Path, folder: Path, device: str, report: Callable[[str], None]
-) -> dict[str, Callable[[], Predictor]]:
-    def eager() -> Predictor:
-        return Predictor.from_run(bundle, device=device)
+class _Ways:
+    """The ways in which a model can segment a scan.
 
-    def compiled() -> Predictor:
-        loaded = load_bundle(bundle)
+    Args:
+        bundle: the model.
+        device: of PyTorch.
+        report: takes a line of print_status at a time.
+    """
+
+    def __init__(self, bundle: Path, device: str, report: Callable[[str], None]) -> None:
+        self.bundle, self.device, self.report = bundle, device, report
+
+    def makers(self, folder: Path) -> dict[str, Callable[[], Predictor]]:
+        """Name each way, with what makes it ready; exported files go to a folder. The first is `EAGER`."""
+        makers: dict[str, Callable[[], Predictor]] = {EAGER: self._eager} | self._settings(EAGER, self._eager)
+        if self.device != "cpu":
+            return makers
+        makers[COMPILED] = self._compiled
+        makers |= {f"ONNX Runtime, {form}": partial(self._exported, folder, "onnx", form) for form in FORMS}
+        try:
+            require_openvino()
+        except UsageError as error:
+            self.report(f"OpenVINO is left out: {error}")
+            return makers
+        openvino = cache(partial(self._exported, folder, "openvino", "factored"))
+        return makers | {OPENVINO: openvino} | self._settings(OPENVINO, openvino)
+
+    def _settings(self, way: str, make: Callable[[], Predictor]) -> dict[str, Callable[[], Predictor]]:
+        """Of a runtime, its settings that change anything for this model."""
+        whole = self._eager()
+        found: dict[str, Callable[[], Predictor]] = {}
+        if not any(member.card.recipe.view == "patches" for member in whole.members):
+            found[COARSE.format(way)] = lambda: Predictor(whole.card, make().members, region="coarse")
+        if len(whole.members) > 1 or whole.rules or any(member.card.mirrors for member in whole.members):
+            found[QUICK.format(way)] = lambda: Predictor(whole.card, make().members, quick=True)
+        return found
+
+    def _eager(self) -> Predictor:
+        return Predictor.from_run(self.bundle, device=self.device)
+
+    def _compiled(self) -> Predictor:
+        loaded = load_bundle(self.bundle)
         return Predictor(loaded.card, [RunningMember(m.card, TorchRuntime(freeze(m.network))) for m in loaded.members])
 
-    def exported(format: Format, form: Form) -> Predictor:
+    def _exported(self, folder: Path, format: Format, form: Form) -> Predictor:
         members = []
-        for member, path in member_folders(bundle).items():
+        for member, path in member_folders(self.bundle).items():
             output = folder / f"{member}-{form}{SUFFIXES[format][0]}"
             members += load_members(export_model(path, output, format, form).model)[1]
-        return Predictor(load_bundle(bundle).card, members)
-
-    if device != "cpu":
-        return {EAGER: eager}
-    makers = {EAGER: eager, COMPILED: compiled}
-    makers |= {f"ONNX Runtime, {form}": partial(exported, "onnx", form) for form in FORMS}
-    try:
-        require_openvino()
-    except UsageError as error:
-        report(f"OpenVINO is left out: {error}")
-    else:
-        makers["OpenVINO, factored"] = partial(exported, "openvino", "factored")
-    return makers
+        return Predictor(load_bundle(self.bundle).card, members)
 
 
 def _untrained(folder: Path, width: int, spatial_dims: int) -> Path:

@@ -155,13 +155,19 @@ def scan(
     scan: Annotated[Path, typer.Argument(help="A volume file or a DICOM folder.", show_default=False)],
     widths: Annotated[str, typer.Option(help="Of UNet 3+ with random weights.")] = "16,32,64",
     model: Annotated[Path | None, typer.Option(help="A run or bundle to measure instead.", show_default=False)] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="The true mask of the scan: each way is scored with it.", show_default=False)
+    ] = None,
     spatial_dims: SpatialDims = 2,
     device: Device = "cpu",
     repeats: Repeats = 1,
     json: JsonFile = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Seconds from a scan to its mask: PyTorch; on a CPU compiled too, ONNX Runtime in both forms, and OpenVINO."""
+    """What each way from a scan to its mask costs in seconds and in Dice: settings of predict, and runtimes of a CPU.
+
+    The runtimes are PyTorch, compiled too, ONNX Runtime in both forms, and OpenVINO.
+    """
     from fullscale.bench.scan import bench_scan
     from fullscale.errors import UsageError
     from fullscale.outputs import claimed
@@ -169,14 +175,14 @@ def scan(
     numbers = [int(width) if width.strip().isdecimal() else 0 for width in widths.split(",")]
     if 0 in numbers:
         raise UsageError(f"--widths {widths!r} must list whole numbers of at least 1, such as 16,32")
-    with claimed(_given(json), [scan, model], "bench scan", overwrite):
-        result = bench_scan(scan, numbers, model, repeats, print_status, device, spatial_dims)
+    with claimed(_given(json), _given(scan, model, truth), "bench scan", overwrite):
+        result = bench_scan(scan, numbers, model, repeats, print_status, device, spatial_dims, truth)
         _keep(result, json)
     shape = "x".join(map(str, result["scan"]["shape"]))
     table(
         f"{result['scan']['name']}, {shape} voxels: {result['environment']['device']}, "
         f"{result['environment']['threads']} threads",
-        ("model", "runtime", "ready s", "scan to mask s", "voxels different"),
+        ("model", "way", "ready s", "scan to mask s", "voxels different", "Dice with the first", "Dice"),
         [
             (
                 row["model"],
@@ -184,6 +190,8 @@ def scan(
                 row["ready_s"],
                 row["scan_to_mask"]["median_s"],
                 row["voxels_different"],
+                row["dice_with_pytorch"],
+                row["dice"],
             )
             for row in result["models"]
         ],

@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
-from scipy.spatial import cKDTree
 
 from fullscale.errors import UsageError
 from fullscale.metrics.overlap import Members, members_of
@@ -172,6 +171,8 @@ def _boxes(array: npt.NDArray[Any], labels: list[int]) -> dict[int, Box]:
 
 def _distances(surface: Mask, other: Mask, shared: Mask, axes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Distances from one surface to another; only voxels that do not lie on both are searched for."""
+    from scipy.spatial import cKDTree  # not needed where scans are segmented, which starts the sooner
+
     searched = surface & ~shared
     distances = np.zeros(int(np.count_nonzero(surface)))
     if searched.any():

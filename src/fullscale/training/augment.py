@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +16,6 @@ from fullscale.errors import UsageError
 from fullscale.registry import Registry
 from fullscale.training.deform import DeformationRange, deform, draw_deformation
 from fullscale.training.intensities import add_noise, change_gamma, lower_resolution
-
-if TYPE_CHECKING:
-    from monai.transforms import Compose
 
 
 class Augmentation(Protocol):
@@ -52,9 +49,7 @@ AUGMENTATIONS: Registry[Augmentation] = Registry(
 class DefaultAugmentation:
     """Rotation, zoom, shift and bending at once, then resolution, noise, offset, contrast and gamma.
 
-    Images are interpolated; labels take the class that covers most of the voxel. No change can invent a label. Slices
-    are changed by MONAI's transforms, labels by the nearest pixel, as long as none of the options from `elastic` on is
-    set: the crops of a seed stay what they were in earlier versions.
+    Images are interpolated; labels take the class that covers most of the voxel. No change can invent a label.
 
     Args:
         probability: chance of each change below, flips apart.
@@ -118,7 +113,6 @@ class DefaultAugmentation:
         self.invert = invert
         self.mirrors = tuple(mirror for mirror in MIRRORS if mirror in mirrors)
         self.spacing_mm = None if spacing_mm is None else tuple(spacing_mm)
-        self._by_size: dict[tuple[int, ...], Compose] = {}
 
     def __call__(
         self, image: npt.NDArray[np.float32], label: npt.NDArray[np.uint8], seed: int
@@ -128,19 +122,12 @@ class DefaultAugmentation:
         Raises:
             UsageError: `spacing_mm` or `mirrors` speak of other axes than the crop has.
         """
-        if label.ndim == 2 and self._as_in_earlier_versions:
-            return self._change_slices(image, label, seed)
         self._require_axes(label.ndim)
         rng = np.random.default_rng(seed)
         changed, moved = self._move(torch.from_numpy(image), torch.from_numpy(label), rng)
         # The channels of a patch are other sequences; those of a slice may be its neighbours, which stay like it.
         parts = torch.split(changed, 1) if label.ndim == 3 else [changed]
         return torch.cat([self._change_intensities(part, rng) for part in parts]), moved.long()
-
-    @property
-    def _as_in_earlier_versions(self) -> bool:
-        newer = (self.elastic, self.low_resolution, self.invert)
-        return not any(newer) and self.mirrors == ("left-right",) and self.spacing_mm is None
 
     def _require_axes(self, dims: int) -> None:
         spacing, known = self.spacing_mm, [mirror for mirror, axis in MIRRORS.items() if axis >= -dims]
@@ -170,17 +157,6 @@ class DefaultAugmentation:
             gamma = math.exp(-math.log(1 - self.gamma) * rng.uniform(-1, 1))
             image = change_gamma(image, gamma, inverted=rng.random() < self.invert)
         return image
-
-    def _change_slices(
-        self, image: npt.NDArray[np.float32], label: npt.NDArray[np.uint8], seed: int
-    ) -> tuple[Tensor, Tensor]:
-        from fullscale.training.slice_transforms import change_slice, slice_transforms  # loads MONAI: seconds
-
-        if label.shape not in self._by_size:
-            reach = {"rotate_degrees": self.rotate_degrees, "scale": self.scale, "shift": self.shift}
-            looks = {"noise": self.noise, "intensity": self.intensity, "gamma": self.gamma}
-            self._by_size[label.shape] = slice_transforms(label.shape, self.probability, self.flip, **reach, **looks)
-        return change_slice(self._by_size[label.shape], image, label, seed)
 
 
 def _require(fits: bool, name: str, value: object, expected: str) -> None:

@@ -9,7 +9,6 @@ import threading
 from typing import Any
 
 import lightning
-import monai.data
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -73,7 +72,7 @@ class SegmentationData(lightning.LightningDataModule):
             num_workers=self.workers,
             pin_memory=self._on_gpu(),
             persistent_workers=self.workers > 0,
-            worker_init_fn=_start_worker,
+            worker_init_fn=_leave_signals_to_the_parent,
             # A loader draws a seed for its workers each epoch: from the global generator, it would shift dropout.
             generator=torch.Generator(),
         )
@@ -94,13 +93,7 @@ class SegmentationData(lightning.LightningDataModule):
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
 
-def _start_worker(_: Any) -> None:
-    _leave_signals_to_the_parent()
-    # Plain tensors are all that is needed, and MONAI's annotated ones cost a third more time.
-    monai.data.set_track_meta(False)
-
-
-def _leave_signals_to_the_parent() -> None:
+def _leave_signals_to_the_parent(_: Any) -> None:
     """Heed SIGTERM from the training process alone: a scheduler sends it to all, and the step needs its crops."""
     if sys.platform != "linux":
         return

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize
 from scipy.special import expit, logit
 
 from fullscale.bundle.trust import Calibration, ReliabilityBin
@@ -107,6 +106,8 @@ def parts_of(cases: int) -> Sequence[npt.NDArray[np.bool_]]:
 
 
 def _fit(weights: Floats) -> float:
+    from scipy import optimize  # not needed where scans are segmented, which starts the sooner
+
     def loss(log_temperature: float) -> float:
         odds = CENTRES / np.exp(log_temperature)
         return float((weights[1] * np.logaddexp(0, -odds) + weights[0] * np.logaddexp(0, odds)).sum())

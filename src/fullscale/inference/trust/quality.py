@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
-from scipy.stats import spearmanr
 
 from fullscale.bundle.trust import Evaluated, Quality
 from fullscale.inference.trust.calibration import CENTRES, entropy_bits, parts_of
@@ -203,6 +202,8 @@ def _left_out(design: Floats, target: Floats, penalty: float) -> Floats:
 
 
 def _evaluate(cases: _Cases, dice: Floats) -> Evaluated:
+    from scipy.stats import spearmanr  # not needed where scans are segmented, which starts the sooner
+
     expected, held = np.zeros(len(dice)), np.zeros(len(dice), dtype=bool)
     for part in parts_of(len(dice)):
         fitted, _ = _fit(cases.of(~part), dice[~part])
