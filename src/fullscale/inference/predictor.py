@@ -74,7 +74,8 @@ class Predictor:
         models = "one model" if len(cards) == 1 else f"{len(cards)} models, whose probabilities are averaged"
         then = f"; post-processing: {', '.join(rule.what for rule in self.rules)}" if self.rules else ""
         where = "around the structures that a coarse pass finds" if self.region == "coarse" else "whole"
-        return f"each scan is segmented {where}, in {views}, by {models}{turned}{then}"
+        by = " and ".join(dict.fromkeys(member.runtime.describe() for member in self.members))
+        return f"each scan is segmented {where}, in {views}, by {models}{turned}, computed by {by}{then}"
 
     @classmethod
     def from_run(

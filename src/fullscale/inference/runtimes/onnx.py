@@ -12,6 +12,7 @@ from fullscale.bundle.card import ModelCard, card_beside
 from fullscale.errors import DataError
 from fullscale.extras import needs
 from fullscale.inference.runtimes.exported import CARD_DIGEST, IMAGE, LOGITS, open_with_card
+from fullscale.inference.runtimes.torch import on_the_cpu
 from fullscale.networks.spatial import check_image
 
 
@@ -52,6 +53,10 @@ class OnnxRuntime:
     def __reduce__(self) -> tuple[type[OnnxRuntime], tuple[Path]]:
         """Travel to another process as the file's place; a session of ONNX Runtime cannot."""
         return OnnxRuntime, (self._path,)
+
+    def describe(self) -> str:
+        """Say in a few words what computes, in which precision and where."""
+        return f"ONNX Runtime in float32 {on_the_cpu()}"
 
     def logits(self, image: Tensor) -> Tensor:
         """Take images `[B, in_channels, ...]` to float32 logits `[B, channels, ...]`, absent structures gated.

@@ -15,6 +15,7 @@ from fullscale.bundle.card import ModelCard
 from fullscale.errors import DataError
 from fullscale.extras import needs
 from fullscale.inference.runtimes.exported import CARD_DIGEST, IMAGE, LOGITS, open_with_card
+from fullscale.inference.runtimes.torch import on_the_cpu
 from fullscale.networks.base import crop, pad_to_stride
 from fullscale.networks.guidance import decode_present
 from fullscale.networks.spatial import check_image
@@ -80,6 +81,10 @@ class OpenVinoRuntime:
     def __reduce__(self) -> tuple[type[OpenVinoRuntime], tuple[Path, Path]]:
         """Travel to another process as the files' places; compiled graphs cannot."""
         return OpenVinoRuntime, self._files
+
+    def describe(self) -> str:
+        """Say in a few words what computes, in which precision and where."""
+        return f"OpenVINO in float32 {on_the_cpu()}"
 
     def logits(self, image: Tensor) -> Tensor:
         """Take images `[B, in_channels, ...]` to float32 logits `[B, channels, ...]`, absent structures gated.

@@ -15,6 +15,9 @@ class Runtime(Protocol):
     def device(self) -> torch.device:
         """Where it wants its images, and where its logits are."""
 
+    def describe(self) -> str:
+        """Say in a few words what computes, in which precision and where."""
+
     def logits(self, image: Tensor) -> Tensor:
         """Take images `[B, C, H, W]` to float32 logits `[B, channels, H, W]`, absent structures gated."""
 

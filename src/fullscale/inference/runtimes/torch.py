@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fullscale.errors import UsageError
 from fullscale.networks.protocol import Network
+from fullscale.text import counted
 
 DEVICES = ("cpu", "cuda", "mps")
 
@@ -37,9 +38,16 @@ def choose_device(name: str = "auto") -> torch.device:
 
 def mixed_precision(device: torch.device) -> AbstractContextManager[Any]:
     """bf16 autocast on a GPU that computes in it; full precision elsewhere."""
-    if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
-        return torch.autocast("cuda", torch.bfloat16)
-    return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16) if _has_bf16(device) else nullcontext()
+
+
+def on_the_cpu() -> str:
+    """Say that a CPU computes, and with how many threads."""
+    return f"on the CPU with {counted(torch.get_num_threads(), 'thread')}"
+
+
+def _has_bf16(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 class TorchRuntime:
@@ -59,6 +67,13 @@ class TorchRuntime:
     def device(self) -> torch.device:
         """The device of the weights."""
         return next(self.network.parameters()).device
+
+    def describe(self) -> str:
+        """Say in a few words what computes, in which precision and where."""
+        device = self.device
+        place = f"on {torch.cuda.get_device_name(device) if device.type == 'cuda' else device}"
+        precision = "bf16" if _has_bf16(device) else "float32"
+        return f"PyTorch in {precision} {on_the_cpu() if device.type == 'cpu' else place}"
 
     def logits(self, image: Tensor) -> Tensor:
         """Take images `[B, C, H, W]` to float32 logits `[B, channels, H, W]`, absent structures gated."""
