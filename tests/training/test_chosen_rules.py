@@ -43,13 +43,13 @@ def run(trained_run: Path, tmp_path: Path) -> RunFolder:
 
 @pytest.fixture
 def chosen(run: RunFolder, phantoms: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> list[CaseMasks]:
-    """Let the run choose a rule for its first structure; returns the masks that it looked at."""
+    """Let the run choose a rule for its last structure; returns the masks that it looked at."""
     seen: list[CaseMasks] = []
 
     def choose(cases: Sequence[Load], scheme: LabelScheme) -> list[PostprocessRule]:
         seen.extend(load() for load in cases)
-        first = next(iter(scheme.structures.values()))
-        return [PostprocessRule(structure=first, action="keep_largest", evidence=EVIDENCE)]
+        *_, last = scheme.structures.values()
+        return [PostprocessRule(structure=last, action="keep_largest", evidence=EVIDENCE)]
 
     monkeypatch.setattr(postprocess, "choose_rules", choose)
     train(TrainRequest(phantoms, run.path, config=load_config(None, QUICK), cache=cache))
@@ -127,8 +127,8 @@ def test_predict_applies_it_says_so_and_leaves_it_out(
 ) -> None:
     scan = next((phantoms / "imagesTr").glob("*.nii.gz"))
     predictor, raw = (Predictor.from_run(run.path, "cpu", postprocess=wanted) for wanted in (True, False))
-    first = next(iter(predictor.card.structures.values()))
-    assert predictor.describe().endswith(f"; post-processing: {first}: largest part kept")
+    *_, last = predictor.card.structures.values()
+    assert predictor.describe().endswith(f"; post-processing: {last}: largest part kept")
     assert "post-processing" not in raw.describe() + Predictor.from_run(run.path, "cpu", quick=True).describe()
     plain = raw.predict(scan)
     expected = apply_rules(plain.array, plain.voxel_ml, predictor.card.scheme, predictor.rules)
