@@ -24,6 +24,7 @@ from fullscale.reporting.figures import (
 )
 from fullscale.reporting.overlay import overlay_figure, slice_figure
 from fullscale.reporting.scene import AXIAL, CORONAL, SAGITTAL, RenderOptions
+from fullscale.reporting.side_by_side import side_by_side_figure
 
 # Stored R, A, S at 2 x 1.5 x 4 mm; the origin is chosen so that the first voxel lies at (-40, -50, 100) mm.
 AFFINE = np.array([[2.0, 0, 0, -40], [0, 1.5, 0, -50], [0, 0, 4, 100], [0, 0, 0, 1]])
@@ -359,6 +360,15 @@ def test_a_picture_is_written_whole_and_the_same_twice(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(FullscaleError, match=r"x\.png"):
         save_figure(overlay_figure(*phantom()), tmp_path / "file" / "x.png")
+
+
+def test_names_are_shown_as_they_are_whatever_signs_they_hold(tmp_path: Path) -> None:
+    scan, mask, truth = phantom()
+    for title in (r"case $\nosuch{$ [red] {q} _x_", "case [1]$"):  # the first is no formula that could be drawn
+        options = RenderOptions(names={1: title, 2: title})
+        save_figure(overlay_figure(scan, mask, None, options, title=title), tmp_path / "a.svg")
+        save_figure(side_by_side_figure(scan, {title: mask}, truth, options, slices=2), tmp_path / "b.png")
+        assert title in (tmp_path / "a.svg").read_text()
 
 
 def rows(epochs: int) -> list[dict[str, Any]]:

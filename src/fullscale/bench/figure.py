@@ -55,8 +55,12 @@ def _points(axes: Axes, names: Sequence[str], direct: Sequence[float], factored:
             va="center",
             fontsize="small",
         )
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(axis="x", alpha=0.3)
     axes.margins(x=0.15)
     _name_rows(axes, names)

@@ -27,8 +27,7 @@ def comparison_figure(results: Results) -> Figure:
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     _cases(left, lines, results.reference)
     _costs(right, lines, results)
-    title = f"{results.dataset}: {results.budget}, folds: {results.folds}"
-    figure.suptitle(title, fontsize="medium", parse_math=False)
+    figure.suptitle(f"{results.dataset}: {results.budget}, folds: {results.folds}", fontsize="medium")
     return figure
 
 
@@ -41,9 +40,8 @@ def _cases(axes: Axes, lines: list[Line], reference: str) -> None:
         if score.mean is not None and score.interval is not None:
             axes.plot(score.interval, (place, place), color=INK, linewidth=2.4, solid_capstyle="butt")
             axes.plot(score.mean, place, "|", color=INK, markersize=13, markeredgewidth=2)
-    names = [f"{line.name}  {number}" for number, line in enumerate(lines, 1)]
-    axes.set_yticks(range(len(lines)), names, parse_math=False)
-    axes.invert_yaxis()
+    axes.set_yticks(range(len(lines)), [f"{line.name}  {number}" for number, line in enumerate(lines, 1)])
+    axes.set_ylim(len(lines) - 0.5, -0.5)
     axes.set_xlabel("Dice of a case (a dot); mean and its 95 % interval over cases (bar)")
     axes.grid(axis="x", alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

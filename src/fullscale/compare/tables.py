@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fullscale.compare.results import RESULTS_FILE, Line, Results, Score
 from fullscale.files import write_json, write_text
+from fullscale.reporting.model_card.markdown import escaped, table
 from fullscale.scoring.tables import METRICS, NOTHING, head_of, number_cell
 
 RESULTS = (RESULTS_FILE, "results.md", "results.tex", "results.csv")
@@ -18,6 +19,7 @@ _LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "\\": r"\textbackslash{}",
+    "[": "{[}",  # at the start of a row it would belong to the end of the one before
 }
 
 
@@ -94,9 +96,7 @@ def write_results(results: Results, folder: Path) -> None:
 
 def markdown(results: Results) -> str:
     """The table as Markdown."""
-    lines = [header(results), ["---"] * len(header(results)), *rows(results)]
-    table = "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
-    return table + "\n\n" + "\n\n".join(notes(results)) + "\n"
+    return table(header(results), rows(results)) + "\n" + "\n\n".join(map(escaped, notes(results))) + "\n"
 
 
 def latex(results: Results) -> str:
@@ -105,7 +105,7 @@ def latex(results: Results) -> str:
     head = " & ".join(map(_escape, header(results))) + r" \\"
     columns = "l" + "r" * (len(header(results)) - 2) + "l"
     comments = [f"% {note}" for note in notes(results)]
-    table = [
+    lines = [
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
         head,
@@ -114,7 +114,7 @@ def latex(results: Results) -> str:
         r"\bottomrule",
         r"\end{tabular}",
     ]
-    return "\n".join([*comments, *table]) + "\n"
+    return "\n".join([*comments, *lines]) + "\n"
 
 
 def numbers(results: Results) -> str:

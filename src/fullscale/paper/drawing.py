@@ -93,10 +93,8 @@ class Sheet:
         ha: str = "center",
         va: str = "center",
     ) -> None:
-        """Write a line; it is no formula, whatever signs are in it."""
-        self.axes.text(
-            *place, text, fontsize=font, color=colour, weight=weight, ha=ha, va=va, zorder=5, parse_math=False
-        )
+        """Write a line."""
+        self.axes.text(*place, text, fontsize=font, color=colour, weight=weight, ha=ha, va=va, zorder=5)
 
     def arrow(
         self,

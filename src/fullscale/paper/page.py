@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fullscale.files import write_text
 from fullscale.paper.content import FIGURES, Paper
 from fullscale.paper.losses import EXAMPLE
-from fullscale.reporting.figures import figure_svg, new_figure, save_figure
+from fullscale.reporting.figures import formula_svg, new_figure, save_figure
 from fullscale.reporting.template import filled
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def write_paper(paper: Paper, folder: Path) -> list[Path]:
         paper=paper,
         pictures=pictures,
         titles=FIGURES,
-        written={formula.title: _as_data(figure_svg(_formula(formula.tex))) for formula in formulas},
+        written={formula.title: _as_data(formula_svg(_formula(formula.tex))) for formula in formulas},
         example=EXAMPLE,
         version=version("fullscale"),
     )

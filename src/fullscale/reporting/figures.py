@@ -67,9 +67,9 @@ def figure_png(figure: Figure) -> bytes:
     return _drawn(figure, ".png")
 
 
-def figure_svg(figure: Figure) -> bytes:
-    """Draw a figure as SVG in memory."""
-    return _drawn(figure, ".svg")
+def formula_svg(figure: Figure) -> bytes:
+    """Draw a figure whose text is a formula as SVG in memory."""
+    return _drawn(figure, ".svg", formulas=True)
 
 
 def require_picture_name(path: Path) -> None:
@@ -94,11 +94,16 @@ def save_figure(figure: Figure, path: Path) -> None:
         temporary.write_bytes(_drawn(figure, path.suffix.lower()))
 
 
-def _drawn(figure: Figure, suffix: str) -> bytes:
+def _drawn(figure: Figure, suffix: str, formulas: bool = False) -> bytes:
+    """Draw a figure; its text is shown as it is: dollar signs in names that come from data make no formula."""
     from matplotlib import rc_context
+    from matplotlib.text import Text
 
     memory = io.BytesIO()
-    with rc_context({"svg.hashsalt": "fullscale"}):
+    if not formulas:
+        for text in figure.findobj(Text):
+            text.set_parse_math(False)
+    with rc_context({"svg.hashsalt": "fullscale", "text.parse_math": formulas}):
         figure.savefig(
             memory, format=suffix.removeprefix("."), facecolor=figure.get_facecolor(), metadata=_UNDATED[suffix]
         )

@@ -18,10 +18,9 @@ def escaped(text: object) -> str:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Make a table; every cell is escaped."""
-    lines = [heads, ["---"] * len(heads)]
-    shown = [[escaped(cell) for cell in row] for row in rows]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in [*lines, *shown])
+    """Make a table; heads and cells are escaped."""
+    head, *shown = [[escaped(cell) for cell in row] for row in (heads, *rows)]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in [head, ["---"] * len(heads), *shown])
 
 
 def score_table(scores: Table) -> str:
