@@ -111,6 +111,9 @@ def test_an_anonymised_run_tells_no_name_and_goes_on(fullscale: Command, data: P
         assert "no picture" not in done.stderr
     assert fullscale("test", out / "run", data, "-o", out / "tested", "--anonymise", key).returncode == 4
     assert fullscale("report", out / "tested", "--anonymise", key).returncode == 0
+    assert fullscale("evidence", out / "run", "-o", out / "evidence").returncode == 0
+    assert "case_0001" in (out / "evidence" / "run" / "dataset.json").read_text()
+    shutil.rmtree(out / "evidence" / "licences")  # their authors are called like some of the patients here
     for hidden in (*CASES, "Unlabelled Una", "Schmidt", PATIENT, str(tmp_path)):
         assert holding(out, hidden) == []
     with key.open() as stream:

@@ -7,7 +7,7 @@ RUN/
   dataset.json      what was found in the data, and which cases are used
   splits.json       which cases train and which validate, fold by fold
   environment.json  versions, machine and seed
-  bundle/           the model of the run: its members are the finished folds
+  bundle/           the model of the run, whose members are the finished folds, with its MODEL_CARD.md
   summary.json      scores of all finished folds together
   fold_0/           one folder a fold, and fold_all/ for a training on every case
     last.ckpt       where the fold goes on

@@ -87,8 +87,10 @@ def evidence(
 def _write(run: Path, output: Path, data: Path | None, json: bool) -> None:
     from fullscale.cli.progress import progress_bar
     from fullscale.evidence.folder import MANIFEST, write_evidence
+    from fullscale.files import require_no_file_in_the_way
     from fullscale.outputs import claimed
 
+    require_no_file_in_the_way(output)
     with claimed([], [run, data], "evidence", folders=[output]), progress_bar("drawing") as progress:
         written = write_evidence(run, output, data, progress)
     for note in written.notes:

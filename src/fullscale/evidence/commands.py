@@ -27,6 +27,9 @@ def commands_of(facts: Facts) -> str:
     else:
         views = {"slices", "patches"} if places.kept == TOGETHER else {places.kept}
         notes.append(f"# Of --views slices,patches, this was kept: {' and '.join(sorted(views))}.")
+        notes.append(
+            f"# Settings are not in the line below: {run.path.name}/config.yaml in the folder run/ holds them all."
+        )
         words += ["--views", "slices,patches"]
     if facts.data.left_out:
         words.append("--drop-bad-cases")

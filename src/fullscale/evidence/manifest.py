@@ -14,12 +14,12 @@ _LINE = re.compile(r"([0-9a-f]{64}) [ *](.+)")
 
 
 def digests_in(folder: Path, leave_out: str = "") -> dict[str, str]:
-    """Return the SHA-256 of every file below a folder, by its way from there; `leave_out` is one that does not count.
+    """Return the SHA-256 of every plain file below a folder, by its way from there, but for `leave_out`.
 
     Raises:
         DataError: a file cannot be read.
     """
-    files = sorted(path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
     named = {path.relative_to(folder).as_posix(): path for path in files}
     return {name: file_sha256(path) for name, path in named.items() if name != leave_out}
 

@@ -45,8 +45,8 @@ def _told(faults: Iterator[str]) -> Iterator[str]:
 def _changed(folder: Path) -> Iterator[str]:
     """Hold every file against the manifest."""
     expected = read_manifest(folder / MANIFEST)
-    links = [path for path in folder.rglob("*") if path.is_symlink()]
-    yield from (f"{link.relative_to(folder)}: is a link, expected a file" for link in links)
+    strange = [path for path in sorted(folder.rglob("*")) if path.is_symlink() or not (path.is_file() or path.is_dir())]
+    yield from (f"{path.relative_to(folder)}: is no plain file" for path in strange)
     there = digests_in(folder, leave_out=MANIFEST)
     for name, digest in expected.items():
         if name not in there:

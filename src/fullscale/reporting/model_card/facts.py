@@ -76,6 +76,11 @@ class DataRecord(BaseModel):
     unlabelled: list[str] = []
 
     @property
+    def has_licence(self) -> bool:
+        """Whether it was recorded what the data set says of its licence, be that nothing."""
+        return "licence" in self.model_fields_set
+
+    @property
     def digest(self) -> str:
         """SHA-256 of what all used cases hold, whatever they are called."""
         lines = sorted(f"{one.image} {one.label}\n" for one in self.digests.values())

@@ -64,6 +64,7 @@ def training_data(facts: Facts) -> str:
     """Say which cases were used, under which licence, and what they were like."""
     data = facts.data
     licence = "not stated by the data set" if data.licence is None else f"{escaped(data.licence)}, as the data set says"
+    licence = licence if data.has_licence else "not recorded by the version of fullscale that began the run"
     lines = [
         f"Data set: {escaped(_dataset(facts))} ({escaped(data.layout or 'layout not recorded')})",
         f"Licence of the data: {licence}",
