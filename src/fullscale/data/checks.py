@@ -23,6 +23,7 @@ from fullscale.data.lie import Place, brightest_place, label_places, values_at_b
 from fullscale.data.outliers import SAME_IN_MANY, always_cut, outliers
 from fullscale.data.read import read_channels, read_label, read_truth
 from fullscale.data.recipe import padding_value
+from fullscale.data.subgroups import subgroups_of
 from fullscale.data.truth import ignored_voxels
 from fullscale.errors import DataError, GeometryError
 from fullscale.geometry.orientation import axis_codes
@@ -187,10 +188,7 @@ class Inspection:
         }
 
     def as_record(self, anonymous: bool = False) -> dict[str, Any]:
-        """Return what is kept of a data set in results: `as_dict` without where its files lie, or how they are called.
-
-        With `anonymous`, the cases have numbers for names, so that the names of files are left out too.
-        """
+        """Return what results keep: `as_dict` without where files lie or, if `anonymous`, how they are called."""
         by_id = {case.id: case for case in (*self.dataset.cases, *self.dataset.unlabelled)}
         kept = self.as_dict()
         del kept["root"]
@@ -198,7 +196,7 @@ class Inspection:
             text = without_folders(problem["message"].replace(f"{self.dataset.root}/", ""))
             named = by_id.get(problem["case"], Case.of_image("", self.dataset.root))
             problem["message"] = without_files(problem["message"], named) if anonymous else text
-        subgroups = {case.id: dict(case.subgroups) for case in self.usable_cases if case.subgroups}
+        subgroups = {case.id: said for case in self.usable_cases if (said := subgroups_of(case))}
         return kept | {"problems": problems, "licence": self.dataset.licence, "subgroups": subgroups}
 
 

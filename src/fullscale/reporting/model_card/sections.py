@@ -129,8 +129,8 @@ def limits(facts: Facts) -> str:
     ]
     if not facts.data.subgroups:
         lines.append(
-            "Scanners, sites, ages and sexes were not compared: the list of the data has no column such as "
-            "`subgroup:scanner` that tells them."
+            "Scanners, sites, ages and sexes were not compared: neither the scans nor a column of the data's list, "
+            "such as `subgroup:site`, tell them."
         )
     return f"## Known limits\n\n{bullets(lines)}"
 
