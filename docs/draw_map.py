@@ -48,6 +48,7 @@ ROOMS = {
     "testing": "contracts for plug-ins",
     "compare": "networks side by side",
     "paper": "the paper, with numbers",
+    "search": "settings by trials",
     "serve": "models behind HTTP",
     "bench": "seconds and memory",
     "cli": "one short function a verb",

@@ -11,7 +11,8 @@ import pytest
 from typer.main import get_command
 
 from fullscale.cli.app import app
-from fullscale.config.load import load_config
+from fullscale.config.load import configure
+from fullscale.search.space import dimensions, parse_words
 from fullscale.training.choices import REGISTRIES
 from tests.conftest import QUICK, Command
 from tests.words import read_by_the_command
@@ -90,7 +91,9 @@ def test_links_lead_somewhere_and_settings_exist(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)", text):
         assert target.startswith("http") or (page.parent / target).exists(), target
     for setting in re.findall(r"\b(?:network|loss|optimizer|augment|data|trainer)\.\w+=[\w.\[\],+-]+", text):
-        config = load_config(None, [setting.rstrip(".,")])
+        searched, given = parse_words([setting.rstrip(".,")])
+        values = [(d.key, value) for d in dimensions(searched) for value in d.samples] or list(given.items())
+        config, *_ = [configure([value]) for value in values]
         for section, registry in REGISTRIES.items():
             for option in getattr(config, section).options:
                 known = {name for own in registry.table for name in registry.options(own)}

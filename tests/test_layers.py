@@ -38,6 +38,7 @@ FLOOR = {
     "bench": 6,
     "compare": 6,
     "paper": 6,
+    "search": 6,
     "serve": 6,
     "testing": 6,
     "cli": 7,

@@ -32,6 +32,7 @@ TREE = {
             "how-to/report",
             "how-to/evidence",
             "how-to/compare",
+            "how-to/search",
             "how-to/tracking",
             "how-to/paper",
             "how-to/unknown",

@@ -10,7 +10,7 @@ from tests.conftest import Command
 USAGE, DATA, PARTIAL = 2, 3, 4
 VERBS = (
     *("demo", "inspect", "phantom", "plan", "prepare", "train", "settings", "predict", "evaluate", "test", "compare"),
-    *("report", "overlay", "export", "import-weights", "params", "paper"),
+    *("search", "report", "overlay", "export", "import-weights", "params", "paper"),
     *("bench decoder", "bench networks", "bench memory", "bench scan"),
     *("status", "gather", "serve", "letters", "send", "card", "evidence"),
 )
@@ -30,6 +30,9 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "test": ("test", "{run}", "{bad}", "-o", "{out}"),
     "compare": ("compare", "{bad}", "--networks", "unet", "--steps-each", "1", "-o", "{out}"),
     "compare rows": ("compare", "{data}", "--rows", "{bad}", "--steps-each", "1", "-o", "{out}"),
+    "search": ("search", "{bad}", "--steps-each", "1", "loss.name=dice,focal", "-o", "{out}"),
+    "search the space of": ("search", "{data}", "--steps-each", "1", "--space", "{bad}", "-o", "{out}"),
+    "search with cases apart": ("search", "{data}", "--steps-each", "1", "--test", "{bad}", "-o", "{out}"),
     "report": ("report", "{bad}", "-o", "{out}"),
     "card": ("card", "{bad}"),
     "evidence": ("evidence", "{bad}", "-o", "{out}"),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar
 
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from fullscale.config.load import configure, flat_settings, read_yaml
 from fullscale.config.schema import Config, Section
@@ -14,18 +14,7 @@ from fullscale.errors import UsageError
 from fullscale.networks import NETWORKS, list_networks
 from fullscale.text import nearest
 from fullscale.training.choices import check_choices
-
-BUDGET = ("trainer.max_minutes", "trainer.clock", "trainer.max_epochs", "trainer.steps_per_epoch")
-SHARED = (
-    "data.labels",
-    "data.regions",
-    "data.region_order",
-    "data.ignore",
-    "data.folds",
-    "data.validation",
-    "trainer.seed",
-)
-"""Settings that say what is learned and on which cases: rows that differ in one of them cannot be compared."""
+from fullscale.training.equal_cost import BUDGET, SHARED, EqualCost
 
 
 class Row(Section):
@@ -50,33 +39,20 @@ class Row(Section):
         return flat_settings(settings)
 
 
-class Comparison(Section):
+class Comparison(EqualCost):
     """Rows that are trained on the same cases, splits, seed and budget.
 
     Attributes:
         rows: at least one, of different names.
         reference: the row that the others are tested against; default `unet3+` where a row has that name, or the last.
         folds: how many of the `data.folds` folds are trained and scored.
-        minutes_each: training and validation of each row and fold, or
-        steps_each: its steps.
-        clock: of the minutes: "wall", or "processor", which other work on the machine does not change.
-        validate_every: steps between validations, after which the best epoch is chosen.
-        settings: of every row; a row's own come on top.
     """
+
+    each: ClassVar[str] = "row"
 
     rows: list[Row] = Field(min_length=1)
     reference: str = ""
     folds: PositiveInt = 3
-    minutes_each: PositiveFloat | None = None
-    steps_each: PositiveInt | None = None
-    clock: Literal["wall", "processor"] = "wall"
-    validate_every: PositiveInt = 250
-    settings: dict[str, Any] = Field({})
-
-    @field_validator("settings")
-    @classmethod
-    def _said_once(cls, settings: dict[str, Any]) -> dict[str, Any]:
-        return flat_settings(settings)
 
     @field_validator("rows")
     @classmethod
@@ -111,28 +87,11 @@ class Comparison(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> Comparison:
-        if (self.minutes_each is None) == (self.steps_each is None):
-            raise ValueError("give every row minutes_each or steps_each, one of the two")
-        between = self.validate_every
-        if self.steps_each and self.steps_each > between and self.steps_each % between:
-            raise ValueError(
-                f"steps_each={self.steps_each} is no multiple of {between}, the steps between validations "
-                f"(validate_every): take {self.steps_each // between * between}, or another validate_every"
-            )
-        if self.clock == "processor" and self.minutes_each is None:
-            raise ValueError("clock=processor is of minutes: give every row minutes_each")
         if self.settings.get("trainer.devices", 1) != 1:
             raise ValueError("trainer.devices: a comparison trains its rows one after the other on one device")
         if self.reference not in (row.name for row in self.rows):
             raise ValueError(f"the reference {self.reference!r} is none of the rows")
         return self
-
-    @property
-    def budget(self) -> str:
-        """The budget in words."""
-        if self.minutes_each is None:
-            return f"{self.steps_each} steps each"
-        return f"{self.minutes_each:g} {'processor ' if self.clock == 'processor' else ''}minutes each"
 
     def config(self, row: Row) -> Config:
         """Return the configuration of a row.
@@ -151,24 +110,11 @@ class Comparison(Section):
                     f"row {row.name}: {key} must be the same for all rows; put it under the common settings"
                 )
         try:
-            config = configure(self._all(settings))
+            config = configure(self.with_budget(settings))
             check_choices(config)
             return config
         except UsageError as error:
             raise UsageError(f"row {row.name}: {error}") from error
-
-    def _all(self, settings: dict[str, Any]) -> list[tuple[str, Any]]:
-        if self.minutes_each is not None:
-            return [
-                *settings.items(),
-                ("trainer.max_minutes", self.minutes_each),
-                ("trainer.clock", self.clock),
-                ("trainer.steps_per_epoch", self.validate_every),
-            ]
-        assert self.steps_each is not None
-        epochs = max(1, self.steps_each // self.validate_every)
-        steps = self.steps_each // epochs
-        return [*settings.items(), ("trainer.max_epochs", epochs), ("trainer.steps_per_epoch", steps)]
 
 
 def rows_of(names: Sequence[str]) -> list[dict[str, Any]]:

@@ -22,13 +22,13 @@ from fullscale.losses.ms_ssim import MSSSIMLoss
 from fullscale.runfolder import ALL, FoldFolder
 from fullscale.training.averaging import averaged_weights
 from fullscale.training.budget import Budget
-from fullscale.training.checkpoints import AtomicCheckpoints, Checkpoints, EndOfValidation, Interrupted, going_on
+from fullscale.training.checkpoints import SCORE, AtomicCheckpoints, Checkpoints, EndOfValidation, Interrupted, going_on
 from fullscale.training.datamodule import SegmentationData
 from fullscale.training.group import Environment, Group
 from fullscale.training.history import History, Steps
 from fullscale.training.loggers import Trackers
 from fullscale.training.module import SegmentationModule
-from fullscale.training.request import TrainRequest
+from fullscale.training.request import TrainRequest, Validated
 from fullscale.work.machine import has_bf16
 
 FULL = "32-true"
@@ -73,7 +73,8 @@ def fit(
         if not (last.is_file() and budget.spent_in(last)):
             averaging = [] if config.trainer.ema is None else [averaged_weights(config.trainer.ema)]
             first = [OwnHandler(), EndOfValidation(kept)]
-            callbacks = [*first, budget, *averaging, History(fold, budget), Steps(fold, request.progress), kept]
+            shown = [History(fold, budget), Steps(fold, request.progress)]
+            callbacks = [*first, budget, *averaging, *shown, kept, Told(request.validated, budget)]
             _say_scales(module, data.crops.patch_size)
             _say_batch(config, group)
             if config.trainer.compile:
@@ -81,6 +82,24 @@ def fit(
             trainer = _trainer(config, fold, callbacks, module.network.spatial_dims, group, trackers.loggers())
             _run(trainer, module, data, last if last.is_file() else None, request.ending)
     return last if fold.name == ALL else fold.best_checkpoint
+
+
+class Told(lightning.Callback):
+    """Tells of each validation; whoever is told may end the training, from whose checkpoint it can go on.
+
+    Args:
+        validated: is told, in the first process.
+        budget: knows how much is spent.
+    """
+
+    def __init__(self, validated: Validated, budget: Budget) -> None:
+        self.validated = validated
+        self.budget = budget
+
+    def on_validation_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Tell of one."""
+        if trainer.is_global_zero:
+            self.validated(self.budget.progress(trainer.global_step), float(trainer.callback_metrics[SCORE]))
 
 
 class OwnHandler(lightning.Callback):

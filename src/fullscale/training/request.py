@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +11,13 @@ from fullscale.data.cache import default_cache
 from fullscale.ending import UNASKED, Ending
 from fullscale.progress import Progress, ignore
 from fullscale.training.group import ALONE, Group
+
+Validated = Callable[[float, float], None]
+"""Told of the share of the budget that is spent, from 0 to 1, and of the validation Dice; what it raises ends it."""
+
+
+def go_on(spent: float, dice: float) -> None:
+    """Take note of nothing."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,7 @@ class TrainRequest:
         verify: read every file again, even where size and times say that it has not changed.
         anonymise: a key of case names; everything that is written calls the cases by its numbers.
         progress: told of each step of an epoch.
+        validated: told of each validation, when its checkpoint is written.
         group: the processes that train together, of which this is one.
         ending: who may ask to end early, with a checkpoint.
     """
@@ -41,5 +50,6 @@ class TrainRequest:
     verify: bool = False
     anonymise: Path | None = None
     progress: Progress = ignore
+    validated: Validated = go_on
     group: Group = ALONE
     ending: Ending = UNASKED

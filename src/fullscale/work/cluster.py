@@ -102,13 +102,17 @@ class Cluster:
             yield cluster
 
 
+class Unwanted(FullscaleError):
+    """Nobody waits for the work any more."""
+
+
 def stop_if_unwanted(done: int, total: int, item: str) -> None:
     """End long work, told of each of its steps, which a worker of a cluster does for a command that is gone.
 
     It is a `Progress`. Anywhere else it does nothing.
 
     Raises:
-        FullscaleError: nobody waits for the work any more.
+        Unwanted: nobody waits for the work any more.
     """
     distributed = sys.modules.get("distributed")
     if distributed is None:
@@ -119,7 +123,7 @@ def stop_if_unwanted(done: int, total: int, item: str) -> None:
     except ValueError:  # this is no worker
         return
     if task is None or task.state != "executing":
-        raise FullscaleError(f"stopped at {item}, {done} of {total}: nobody waits for it any more")
+        raise Unwanted(f"stopped at {item}, {done} of {total}: nobody waits for it any more")
 
 
 Workers: TypeAlias = int | Cluster | None

@@ -1,0 +1,1 @@
+"""Settings that are found by trials: what is searched, the trials, and what came out."""
