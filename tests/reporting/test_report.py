@@ -157,10 +157,12 @@ def test_folds_are_reported_together(run: Path) -> None:
     file = run / "fold_1" / "validation" / "summary.json"
     file.write_text(re.sub(r'"case": "', '"case": "other_', file.read_text()))
     assert len(find_source(run).summary.cases) == 4
+    recorded = json.loads((run / "summary.json").read_text())["postprocess"]
     for _ in range(2):
         page = Page(write_report(run, options=RenderOptions(palette="safe")).report)
         assert "fold 0, fold 1" in page.words
-        assert len(json.loads((run / "summary.json").read_text())["metric_per_case"]) == 4
+        pooled = json.loads((run / "summary.json").read_text())
+        assert (len(pooled["metric_per_case"]), pooled["postprocess"]) == (4, recorded)
 
 
 def test_scores_that_another_model_made_are_named_and_left_out(run: Path) -> None:

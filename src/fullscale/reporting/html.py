@@ -29,7 +29,7 @@ from fullscale.reporting.source import Source, find_source, read_case, read_curv
 from fullscale.reporting.template import filled
 from fullscale.reporting.trust import trust_of
 from fullscale.runfolder import RunFolder
-from fullscale.scoring.summary import CaseScores, write_summary
+from fullscale.scoring.summary import CaseScores, read_summary, write_summary
 from fullscale.scoring.tables import (
     METRICS,
     NOTHING,
@@ -134,7 +134,8 @@ def write_report(
             require_apart(anonymise, folder)
     page = draw_report(found, cases, options, progress, data, anonymise)
     if len(found.folds) > 1:
-        write_summary(found.summary, RunFolder(found.path).summary)
+        pooled = RunFolder(found.path).summary
+        write_summary(replace(found.summary, postprocess=_recorded_rules(pooled)), pooled)
     write_text(where, page.text)
     notes = [f"{name}: {picture.note}" for name, picture in page.pictures.items() if picture.note]
     return Written(where, [name for name, picture in page.pictures.items() if picture.data], notes)
@@ -161,6 +162,14 @@ def draw_report(
         source, cases = replace(source, summary=source.summary.renamed(key)), [key.numbers.get(c, c) for c in cases]
     pictures = _pictures(source, cases, options or RenderOptions(), progress)
     return Page(render(source, list(pictures.values()), key), pictures)
+
+
+def _recorded_rules(pooled: Path) -> dict[str, Any] | None:
+    """Return the rules that training recorded beside the scores of a run: without them it would choose anew."""
+    try:
+        return read_summary(pooled).postprocess
+    except DataError:  # not there, or damaged: it is written again
+        return None
 
 
 def default_report(path: Path) -> Path:
