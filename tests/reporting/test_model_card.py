@@ -12,7 +12,7 @@ import yaml
 
 from fullscale.data.distribution import FactsRecord
 from fullscale.reporting.model_card.card import check_model_card, write_model_card
-from fullscale.reporting.model_card.document import differences, edited, marked, renewed
+from fullscale.reporting.model_card.document import differences, edited, marked, renewed, sections_in
 from fullscale.reporting.model_card.facts import Facts, find_places, read_facts
 from fullscale.reporting.model_card.figures import failures, subgroups
 from fullscale.reporting.model_card.markdown import escaped
@@ -86,6 +86,23 @@ def test_a_section_that_somebody_changed_is_replaced_on_request_alone(run: Path,
     assert check_model_card(run) == ["scores: the section or one of its markers is missing"]
     card.unlink()
     assert "fullscale card" in fullscale("card", run, "--check").stderr
+
+
+def test_a_card_in_the_words_of_another_version_is_held_to_its_figures(run: Path) -> None:
+    card = run / "bundle" / "MODEL_CARD.md"
+    bodies = {name: section.body for name, section in sections_in(card.read_text()).items()}
+    old = bodies | {"head": bodies["head"].replace('library_version: "', 'library_version: "0.1.')}
+    old["scores"] = old["scores"].replace("NSD is the share", "The NSD tells the share")
+    card.write_text(renewed(card.read_text(), old))
+    assert check_model_card(run) == []
+    text = card.read_text()
+    card.write_text(text.replace("The NSD tells", "The NSD shouts"))
+    assert check_model_card(run) == ["scores: somebody changed it since it was written"]
+    [liver] = [line for line in old["scores"].splitlines() if line.startswith("| liver |")]
+    false = re.sub(r"0\.\d{4}", "0.9999", liver, count=1)
+    card.write_text(renewed(text, old | {"scores": old["scores"].replace(liver, false)}))
+    [fault] = check_model_card(run)
+    assert fault.startswith("scores: liver, Dice: the card says '0.9999'")
 
 
 def test_markers_that_were_damaged_swallow_no_words() -> None:

@@ -108,8 +108,11 @@ def check_model_card(path: Path) -> list[str]:
 def faults_of(text: str, facts: Facts) -> list[str]:
     """Say what in the text of a card is not what is known of its model, a line each."""
     bodies = sections_of(facts)
-    lines = differences(text, bodies)
-    strange = [name for name in sections_in(text) if name not in bodies]
+    others = _version_in(text) != _version_in(marked("head", bodies["head"], in_yaml=True))
+    if others:
+        del bodies["head"]
+    lines = differences(text, bodies, in_other_words=others)
+    strange = [name for name in sections_in(text) if name not in _SECTIONS]
     return lines + [f"{name}: no section of a model card is called so" for name in strange]
 
 
@@ -134,6 +137,13 @@ def require_unedited(path: Path, rewritten: Rewritten) -> None:
             f"{rewritten.path}: somebody changed {' and '.join(rewritten.kept)}, which is left as it is; move those "
             f"words out of its markers, then fullscale card {path} --overwrite"
         )
+
+
+def _version_in(text: str) -> str | None:
+    """Return which version of fullscale wrote a card."""
+    head = sections_in(text).get("head")
+    lines = [] if head is None else head.body.splitlines()
+    return next((line for line in lines if line.startswith(sections.WRITTEN_BY)), None)
 
 
 def _new(bodies: dict[str, str]) -> str:

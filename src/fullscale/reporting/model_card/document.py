@@ -80,20 +80,25 @@ def renewed(text: str, bodies: Mapping[str, str]) -> str:
     return "\n\n".join([whole.rstrip("\n"), *missing]) + "\n" if missing else whole
 
 
-def differences(text: str, bodies: Mapping[str, str]) -> list[str]:
+def differences(text: str, bodies: Mapping[str, str], in_other_words: bool = False) -> list[str]:
     """Say what in the sections of a text is not as it should be, a line each.
 
     Args:
         text: with sections.
         bodies: what each should be, by its name.
+        in_other_words: whether another version wrote it: then the cells of tables alone are compared, and what somebody
+            changed since is told by its digest.
     """
     found = sections_in(text)
     lines = []
     for name, body in bodies.items():
         if name not in found:
             lines.append(f"{name}: the section or one of its markers is missing")
-        else:
-            lines += [f"{name}: {line}" for line in _unlike(found[name].body, body)]
+            continue
+        unlike = list(_unlike_cells(found[name].body, body) if in_other_words else _unlike(found[name].body, body))
+        if in_other_words and found[name].edited and not unlike:
+            unlike = ["somebody changed it since it was written"]
+        lines += [f"{name}: {line}" for line in unlike]
     return lines
 
 
@@ -105,6 +110,26 @@ def _unlike(is_there: str, expected: str) -> Iterator[str]:
         if what != "equal":
             for here, there, of in zip_longest(old[i:after_i], new[j:after_j], heads[j:after_j]):
                 yield from _unlike_line(here or "", there or "", of or [])
+
+
+def _unlike_cells(is_there: str, expected: str) -> Iterator[str]:
+    """Compare the rows that both texts have in tables of the same heads."""
+    old, new = _rows(is_there), _rows(expected)
+    if old and not old.keys() & new.keys():
+        yield "another version of fullscale wrote these tables in another form; check them with that version"
+    for key in (key for key in old if key in new):
+        yield from _unlike_line(old[key], new[key], list(key[0]))
+
+
+def _rows(text: str) -> dict[tuple[tuple[str, ...], str, int], str]:
+    """Return the rows of tables by their heads, their first cell, and how often that came before."""
+    lines, found = text.splitlines(), dict[tuple[tuple[str, ...], str, int], str]()
+    for line, heads in zip(lines, _heads(lines), strict=True):
+        if heads:
+            first = _cells(line)[0]
+            times = sum(key[:2] == (tuple(heads), first) for key in found)
+            found[tuple(heads), first, times] = line
+    return found
 
 
 def _unlike_line(here: str, there: str, heads: list[str]) -> Iterator[str]:

@@ -227,11 +227,11 @@ def _of_views(run: RunFolder) -> Places:
 
 def _splits(places: Places, data: DataRecord) -> dict[str, tuple[list[str], list[str]]]:
     if not places.run.splits.is_file():
-        return {fold.name: (data.used, data.used) for fold in places.scored}
+        return {fold.name: (data.used, []) for fold in places.scored}
     splits = read_json(places.run.splits)
     try:
         return {
-            fold.name: (data.used, data.used)
+            fold.name: (data.used, [])
             if fold.name == ALL
             else (list(splits[int(fold.name)]["train"]), list(splits[int(fold.name)]["val"]))
             for fold in places.scored

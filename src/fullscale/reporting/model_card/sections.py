@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import reduce
+from importlib.metadata import version
 
 from fullscale.bundle.card import SHORT, EnsembleCard
 from fullscale.data.case import ONE_CHANNEL
@@ -15,6 +16,8 @@ from fullscale.scoring.summary import Summary
 from fullscale.scoring.tables import NOTHING
 from fullscale.text import counted
 
+WRITTEN_BY = "library_version: "
+"""Stands in the head before the version of fullscale that wrote the card: another may use other words."""
 UNKNOWN = ("", "unknown")
 """Modalities that say nothing."""
 
@@ -24,7 +27,9 @@ def head(facts: Facts) -> str:
     tags = ["medical", "image-segmentation", *sorted({member.network for member in facts.members})]
     tags += [] if facts.card.modality.lower() in UNKNOWN else [facts.card.modality.lower()]
     lines = [
-        *("library_name: fullscale", "pipeline_tag: image-segmentation", "tags:"),
+        "library_name: fullscale",
+        f"{WRITTEN_BY}{_yaml(version('fullscale'))}",
+        *("pipeline_tag: image-segmentation", "tags:"),
         *(f"- {_yaml(tag)}" for tag in tags),
     ]
     return "".join(f"{line}\n" for line in lines)
@@ -52,8 +57,8 @@ def intended_use(facts: Facts) -> str:
     values = table(["value in the mask", "structure"], list(facts.card.structures.items()))
     return (
         "## Intended use\n\n"
-        f"The model finds the structures below in {_images(facts)}, and returns a mask on the grid of the scan. {takes}"
-        "It was made for scans like those that it was trained on.\n\n"
+        f"The model finds the structures below in {_images(facts)}, and returns a mask on the grid of each. {takes}"
+        f"It was made for {_kind(facts)} like those that it was trained on.\n\n"
         f"{values}\n"
         "**This is not a medical device.** No authority has cleared it. Its masks must not decide on diagnosis or "
         "treatment unless a qualified person has looked at each of them.\n"
@@ -81,7 +86,11 @@ def training_data(facts: Facts) -> str:
     if not data.digests:
         del lines[3]
     spans = _ranges(facts)
-    ranges = "\nWhat the training scans were like:\n\n" + table(["what", "lowest", "highest"], spans) if spans else ""
+    ranges = (
+        f"\nWhat the training {_kind(facts)} were like:\n\n" + table(["what", "lowest", "highest"], spans)
+        if spans
+        else ""
+    )
     return f"## Training data\n\n{bullets(lines)}{ranges}"
 
 
@@ -122,8 +131,8 @@ def limits(facts: Facts) -> str:
     lines = [
         f"All figures come from {'the one case' if one else f'the {len(facts.data.used)} cases'} of one data set. They "
         "say nothing of other hospitals, scanners or patients.",
-        "Scans unlike the ranges under Training data may be segmented badly. `fullscale predict` says where a scan "
-        "lies outside of them, but it does not notice everything.",
+        f"{_kind(facts).capitalize()} unlike those under Training data may be segmented badly. `fullscale predict` "
+        "says what lies outside of the ranges there, but it does not notice everything.",
         "The model marks no disease and no structure but those listed under Intended use. It gives an answer for any "
         "image, also for one that holds none of them.",
     ]
@@ -143,6 +152,10 @@ def _images(facts: Facts) -> str:
     known = facts.card.modality.lower() not in UNKNOWN
     kind = "scans" if facts.summary.unit == "mm" else "two-dimensional images"
     return f"{escaped(facts.card.modality)} {kind}" if known else f"{kind} of unknown modality"
+
+
+def _kind(facts: Facts) -> str:
+    return "scans" if facts.summary.unit == "mm" else "images"
 
 
 def _dataset(facts: Facts) -> str:
@@ -166,18 +179,25 @@ def _ranges(facts: Facts) -> list[list[str]]:
     spans: Distribution = reduce(Distribution.joined, known)
     length, size = LENGTH[facts.summary.unit], SIZE[facts.summary.unit]
     names = {
-        IN_PLANE: f"spacing within slices in {length}",
-        ACROSS: f"distance between slices in {length}",
-        SIDE: f"side of a slice in {length}",
-        HEIGHT: f"height of the scan in {length}",
-    }
-    if facts.summary.unit != "mm":
-        del names[ACROSS], names[HEIGHT]
+        "mm": {
+            IN_PLANE: f"spacing within slices in {length}",
+            ACROSS: f"distance between slices in {length}",
+            SIDE: f"side of a slice in {length}",
+            HEIGHT: f"height of the scan in {length}",
+        },
+        "mm2": {IN_PLANE: f"size of a pixel in {length}", SIDE: f"side of an image in {length}"},
+        "px": {SIDE: f"side of an image in {length}"},
+    }[facts.summary.unit]
     rows = [(name, spans.spans[key]) for key, name in names.items() if key in spans.spans]
     word = "volume" if size == "ml" else "size"
     rows += [(f"{word} of {name} in {size}", span) for name, span in spans.structure_ml.items()]
     rows += [(_intensity(key), span) for key, span in spans.spans.items() if "percentile" in key]
-    return [[name, f"{span.low:.4g}", f"{span.high:.4g}"] for name, span in rows]
+    return [[name, _number(span.low), _number(span.high)] for name, span in rows]
+
+
+def _number(value: float) -> str:
+    """Write a number with four digits, or all that stand before the point."""
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _intensity(key: str) -> str:

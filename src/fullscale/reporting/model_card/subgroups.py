@@ -54,9 +54,10 @@ def groupings(facts: Facts) -> Iterator[Grouping]:
     """Part the scored cases by whatever is known of them."""
     length, size = LENGTH[facts.summary.unit], SIZE[facts.summary.unit]
     cases = {case.case: case for case in facts.summary.cases}
-    for what, measure in (("spacing within slices", IN_PLANE), ("distance between slices", ACROSS)):
-        if facts.summary.unit == "mm" or measure == IN_PLANE:
-            yield _by_number(facts, f"{what} in {length}", _spacings(facts, measure))
+    measures = {"mm": {"spacing within slices": IN_PLANE, "distance between slices": ACROSS}}
+    measures |= {"mm2": {"size of a pixel": IN_PLANE}, "px": {}}
+    for what, measure in measures[facts.summary.unit].items():
+        yield _by_number(facts, f"{what} in {length}", _spacings(facts, measure))
     for label, structure in facts.summary.labels.items():
         volumes = {
             name: float(case.metrics[label]["reference_volume_ml"] or 0)
