@@ -6,6 +6,7 @@ as the second of two equal keys, is refused here, so that no reader of records n
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections import Counter
@@ -26,6 +27,11 @@ SHOWN = 80
 """Characters of a wrong value that a message shows."""
 MOST_VALUES = 1_000_000
 """Values that a YAML file may stand for."""
+
+
+def digest_of(content: Any, size: int = 16) -> str:
+    """Return a digest of so many bytes of plain values, as JSON has them, in the order in which they stand."""
+    return hashlib.blake2b(json.dumps(content).encode(), digest_size=size).hexdigest()
 
 
 def read_text(path: Path, what: str = "") -> str:

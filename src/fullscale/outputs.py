@@ -6,7 +6,6 @@ replace it later. A file that was changed since, such as a corrected mask, is no
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fullscale.documents import parse_json, read_json
+from fullscale.documents import digest_of, parse_json, read_json
 from fullscale.errors import OutputError, UsageError
 from fullscale.files import require_no_file_in_the_way, write_json, write_text
 from fullscale.inputs import Inputs
@@ -191,7 +190,7 @@ def _state(path: Path) -> tuple[int, int]:
 
 
 def _digest(holds: dict[str, Any] | None) -> str | None:
-    return None if holds is None else hashlib.blake2b(json.dumps(holds).encode(), digest_size=8).hexdigest()
+    return None if holds is None else digest_of(holds, size=8)
 
 
 def _append(folder: Path, entries: Sequence[tuple[str, _Entry | None]], holds: dict[str, Any] | None = None) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fullscale.documents import read_json
+from fullscale.documents import digest_of, read_json
 from fullscale.errors import DataError, UsageError
 from fullscale.files import write_json
 from fullscale.work.ledger import Ledger
@@ -42,7 +40,7 @@ def remember_request(folder: Path, command: str, asked: Mapping[str, Any], overw
                 "shares the same, choose another place with -o, or begin again with --overwrite"
             )
         return
-    write_json(file, {"asked": content, "digest": _digest(content)})
+    write_json(file, {"asked": content, "digest": digest_of(content)})
 
 
 def read_request(folder: Path) -> dict[str, Any]:
@@ -53,14 +51,10 @@ def read_request(folder: Path) -> dict[str, Any]:
     """
     content = read_json(folder / _FILE, "the request of the shares")
     whole = isinstance(content, dict) and isinstance(content.get("asked"), dict)
-    if not whole or content.get("digest") != _digest(content["asked"]):
+    if not whole or content.get("digest") != digest_of(content["asked"]):
         raise DataError(f"{folder / _FILE}: has changed since it was written; give the command with --overwrite again")
     asked: dict[str, Any] = content["asked"]
     return asked
-
-
-def _digest(asked: Mapping[str, Any]) -> str:
-    return hashlib.blake2b(json.dumps(asked, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def requests_in(output: Path) -> list[Path]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
@@ -12,7 +13,9 @@ from fullscale.cli.progress import progress_bar
 from fullscale.cli.show import print_json, print_line, print_status
 
 if TYPE_CHECKING:
+    from fullscale.data.labels import LabelScheme
     from fullscale.geometry.volume import Volume
+    from fullscale.reporting.scene import RenderOptions
 
 Palette = Annotated[
     Literal["paper", "safe"],
@@ -82,60 +85,99 @@ def overlay(
     json: Json = False,
 ) -> None:
     """Draw a mask over its scan; with the truth, what was found, missed and invented."""
-    from fullscale.data.discover import only_scan
-    from fullscale.data.image_files import holds_colours
-    from fullscale.data.layouts.images import table_for
-    from fullscale.data.read import read_label, read_shown
-    from fullscale.errors import UsageError
-    from fullscale.geometry.volume import Volume, require_same_grid
     from fullscale.outputs import claimed
-    from fullscale.reporting.figures import require_picture_name, save_figure
-    from fullscale.reporting.overlay import overlay_figure, slice_figure
-    from fullscale.reporting.scene import AXIAL, CORONAL, SAGITTAL, RenderOptions
-    from fullscale.reporting.side_by_side import side_by_side_figure
+    from fullscale.reporting.figures import require_picture_name
+    from fullscale.reporting.scene import RenderOptions
 
     require_picture_name(output)
-    if at is not None and view == "sheet":
-        raise UsageError(f"--at {at:g} is the place of one slice: say which with --view axial, coronal or sagittal")
-    scheme = parse_scheme(labels, regions)
+    _require_one_way(view, at, compare)
+    scheme, table = parse_scheme(labels, regions), parse_table(colours)
     names, members = ({}, {}) if scheme is None else (scheme.structures, scheme.members if scheme.regions else {})
     options = RenderOptions(_window(window), names, palette, contour, members)
     hidden = None if ignore is None or ignore.isdecimal() else Path(ignore)
-    table = parse_table(colours)
-    if compare and view != "sheet":
-        raise UsageError(f"--compare draws axial slices beside each other, --view {view} a slice alone: leave one out")
-    masks_by_name = _named_masks(mask, compare or [])
-    with claimed([output], [scan, mask, truth, hidden, *masks_by_name.values()], "overlay", overwrite):
-        given = only_scan(scan)
-        source = given.source
-        shown = read_shown(source)
-        volume = shown if isinstance(shown, Volume) else shown[0]
-
-        def read(path: Path) -> Volume:
-            coloured = path == truth or holds_colours(path)  # what predict writes holds label values
-            label_map = read_label(path, source, scheme, table_for(path, table) if coloured else None)
-            require_same_grid(volume, label_map, f"{scan} and {path}")
-            return label_map
-
-        def kept(label_map: Volume) -> Volume:
-            return label_map if scheme is None else scheme.keep(label_map)
-
-        found, real = read(mask), None if truth is None else read(truth)
-        ignored = _ignored(found if real is None else real, None if hidden is None else read(hidden), ignore)
-        found, real = kept(found), None if real is None else kept(real)
-        if compare:
-            masks = {name: found if path == mask else kept(read(path)) for name, path in masks_by_name.items()}
-            figure = side_by_side_figure(shown, masks, real, options, slices, title=given.name, ignored=ignored)
-        elif view == "sheet":
-            figure = overlay_figure(shown, found, real, options, slices, title=given.name, ignored=ignored)
-        else:
-            axis = {"axial": AXIAL, "coronal": CORONAL, "sagittal": SAGITTAL}[view]
-            figure = slice_figure(shown, found, real, options, axis, at, title=given.name, ignored=ignored)
-        save_figure(figure, output)
+    masks = _named_masks(mask, compare or [])
+    with claimed([output], [scan, mask, truth, hidden, *masks.values()], "overlay", overwrite):
+        read = _read_masks(scan, masks, truth, hidden, ignore, scheme, table)
+        _draw(read, options, slices, "rows" if compare else view, at, output)
     if json:
         print_json({"picture": str(output)})
     else:
         print_line(str(output))
+
+
+def _require_one_way(view: str, at: float | None, compare: list[str] | None) -> None:
+    """Refuse options of one kind of picture with those of another."""
+    from fullscale.errors import UsageError
+
+    if at is not None and view == "sheet":
+        raise UsageError(f"--at {at:g} is the place of one slice: say which with --view axial, coronal or sagittal")
+    if compare and view != "sheet":
+        raise UsageError(f"--compare draws axial slices beside each other, --view {view} a slice alone: leave one out")
+
+
+class _Read(NamedTuple):
+    """What is drawn: the scan, or its red, green and blue, and on its grid masks by name, truth, what is ignored."""
+
+    title: str
+    shown: Volume | Sequence[Volume]
+    masks: dict[str, Volume]
+    truth: Volume | None
+    ignored: Volume | None
+
+
+def _read_masks(
+    scan: Path,
+    masks: Mapping[str, Path],
+    truth: Path | None,
+    hidden: Path | None,
+    ignore: str | None,
+    scheme: LabelScheme | None,
+    table: dict[str, int] | None,
+) -> _Read:
+    """Read a scan and what is drawn over it, all on one grid, and of the labels those that are asked for."""
+    from fullscale.data.discover import only_scan
+    from fullscale.data.image_files import holds_colours
+    from fullscale.data.layouts.images import table_for
+    from fullscale.data.read import read_label, read_shown
+    from fullscale.geometry.volume import Volume, require_same_grid
+
+    given = only_scan(scan)
+    shown = read_shown(given.source)
+    volume = shown if isinstance(shown, Volume) else shown[0]
+
+    def read(path: Path) -> Volume:
+        coloured = path == truth or holds_colours(path)  # what predict writes holds label values
+        label_map = read_label(path, given.source, scheme, table_for(path, table) if coloured else None)
+        require_same_grid(volume, label_map, f"{scan} and {path}")
+        return label_map
+
+    def kept(label_map: Volume) -> Volume:
+        return label_map if scheme is None else scheme.keep(label_map)
+
+    found, real = {name: read(path) for name, path in masks.items()}, None if truth is None else read(truth)
+    judged = next(iter(found.values())) if real is None else real
+    ignored = _ignored(judged, None if hidden is None else read(hidden), ignore)
+    kept_masks = {name: kept(label_map) for name, label_map in found.items()}
+    return _Read(given.name, shown, kept_masks, None if real is None else kept(real), ignored)
+
+
+def _draw(read: _Read, options: RenderOptions, slices: int, view: str, at: float | None, output: Path) -> None:
+    """Draw a row for each mask, a contact sheet of the first, or one slice of it."""
+    from fullscale.reporting.figures import save_figure
+    from fullscale.reporting.overlay import overlay_figure, slice_figure
+    from fullscale.reporting.scene import AXIAL, CORONAL, SAGITTAL
+    from fullscale.reporting.side_by_side import side_by_side_figure
+
+    title, shown, masks, truth, ignored = read
+    first = next(iter(masks.values()))
+    if view == "rows":
+        figure = side_by_side_figure(shown, masks, truth, options, slices, title, ignored)
+    elif view == "sheet":
+        figure = overlay_figure(shown, first, truth, options, slices, title, ignored)
+    else:
+        axis = {"axial": AXIAL, "coronal": CORONAL, "sagittal": SAGITTAL}[view]
+        figure = slice_figure(shown, first, truth, options, axis, at, title, ignored)
+    save_figure(figure, output)
 
 
 def _named_masks(mask: Path, others: list[str]) -> dict[str, Path]:

@@ -8,7 +8,6 @@ written, the case is prepared again.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -31,6 +30,7 @@ from fullscale.data.read import read_channels
 from fullscale.data.recipe import Recipe, image_slices, label_slices, require_contrast, slice_geometry
 from fullscale.data.structure_files import structures_of
 from fullscale.data.truth import truth_of
+from fullscale.documents import digest_of
 from fullscale.errors import DataError, GeometryError, OutputError
 from fullscale.files import require_no_file_in_the_way
 from fullscale.geometry.volume import require_same_grid
@@ -155,7 +155,7 @@ def _open(case: Case, folder: Path, index: DigestIndex, scheme: LabelScheme) -> 
     try:
         written = json.loads((folder / _META).read_text(encoding="utf-8"))
         meta = written["case"]
-        if written["digest"] != _digest(meta) or any(
+        if written["digest"] != digest_of(meta) or any(
             index.file_digest(folder / name) != meta["digests"][name] for name in (_IMAGE, _LABEL)
         ):
             return None
@@ -195,7 +195,7 @@ def _fill(folder: Path, case: Case, recipe: Recipe, scheme: LabelScheme) -> None
         if (held & of).any() and not (np.sum(voxels, axis=0) * of).any()
     ]
     meta = {"spacing_mm": list(resized), "voxels": voxels, "vanished": vanished, "digests": digests}
-    (folder / _META).write_text(json.dumps({"case": meta, "digest": _digest(meta)}), encoding="utf-8")
+    (folder / _META).write_text(json.dumps({"case": meta, "digest": digest_of(meta)}), encoding="utf-8")
 
 
 def _key(case: Case, content: CaseDigest, recipe: Recipe, scheme: LabelScheme) -> str:
@@ -207,11 +207,7 @@ def _key(case: Case, content: CaseDigest, recipe: Recipe, scheme: LabelScheme) -
     overlapping = [[name, *values] for name, values in scheme.regions.items()]
     settings += [overlapping] if overlapping else []
     settings += [] if scheme.ignore is None else [{"ignore": scheme.ignore}]
-    return _digest(settings)
-
-
-def _digest(content: Any) -> str:
-    return hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
+    return digest_of(settings)
 
 
 @contextmanager

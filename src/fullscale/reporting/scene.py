@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import cycle
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -162,41 +162,68 @@ def build_scene(
     for what, other in (("truth", truth), ("what is ignored", ignored)):
         if other is not None:
             require_same_grid(channels[0], other, f"scan and {what}")
-    volume, labels = reorient(channels[0], "LPS"), reorient(mask, "LPS").array
+    volume = reorient(channels[0], "LPS")
     shown = volume.array if len(channels) == 1 else np.stack([reorient(c, "LPS").array for c in channels], axis=-1)
-    real = None if truth is None else reorient(truth, "LPS").array
-    outlines = _outlines(labels, real, options.members, options)
-    colours: list[str] = []
-    legend: list[str] = []
-    if outlines:
-        kinds = _any_of(outlines)
-    elif real is None:
-        kinds, colours, legend = _label_kinds(labels, options)
-    else:
-        kinds, colours, legend = _agreement_kinds(labels, real, options)
     hidden = None if ignored is None else reorient(ignored, "LPS").array != 0
-    if hidden is not None and not outlines:
-        kinds = np.where(hidden, 0, kinds)
-    axial = _axial_positions(kinds != 0, slices)
+    paint = _painted(mask, truth, hidden, options)
+    axial = _axial_positions(paint.kinds != 0, slices)
     low, high = _intensity_limits(shown[:, :, axial])
     is_ct = shown.ndim == 3 and low < _AIR_HU
     return Scene(
         scan=shown,
-        kinds=kinds,
-        colours=colours,
-        names=legend,
+        kinds=paint.kinds,
+        colours=paint.colours,
+        names=paint.names,
         spacing_mm=tuple(round(step, 6) for step in volume.spacing_mm),
         affine=volume.affine,
         limits=options.window or (_SOFT_TISSUE_HU if is_ct else (low, high)),
         contour=options.contour,
         axial=axial,
         unit=volume.unit,
-        outlines=outlines,
+        outlines=paint.outlines,
         ignored=hidden,
-        borders=[] if real is None or outlines else _borders(real, options),
+        borders=paint.borders,
         values="colours" if shown.ndim == 4 else "HU" if is_ct else "grey",
-        frame=None if volume.unit != "mm" else body_frame(shown, kinds, is_ct),
+        frame=None if volume.unit != "mm" else body_frame(shown, paint.kinds, is_ct),
     )
+
+
+def repainted(scene: Scene, mask: Volume, truth: Volume | None, options: RenderOptions) -> Scene:
+    """Paint another mask of the same scan; slices, window and frame stay those of the scene.
+
+    Args:
+        scene: of the scan.
+        mask: label map on the scan's grid, in any orientation.
+        truth: the true label map on that grid.
+        options: as those of the scene.
+    """
+    return replace(scene, **_painted(mask, truth, scene.ignored, options)._asdict())
+
+
+class _Paint(NamedTuple):
+    """What a mask adds to a scan; see `Scene`."""
+
+    kinds: Kinds
+    colours: list[str]
+    names: list[str]
+    outlines: list[Outline]
+    borders: list[Outline]
+
+
+def _painted(
+    mask: Volume, truth: Volume | None, hidden: npt.NDArray[np.bool_] | None, options: RenderOptions
+) -> _Paint:
+    labels, real = reorient(mask, "LPS").array, None if truth is None else reorient(truth, "LPS").array
+    outlines = _outlines(labels, real, options.members, options)
+    if outlines:
+        return _Paint(_any_of(outlines), [], [], outlines, [])
+    if real is None:
+        kinds, colours, names = _label_kinds(labels, options)
+    else:
+        kinds, colours, names = _agreement_kinds(labels, real, options)
+    if hidden is not None:
+        kinds = np.where(hidden, 0, kinds)
+    return _Paint(kinds, colours, names, [], [] if real is None else _borders(real, options))
 
 
 def _borders(truth: npt.NDArray[Any], options: RenderOptions) -> list[Outline]:

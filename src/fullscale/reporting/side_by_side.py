@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fullscale.geometry.volume import Volume
+from fullscale.geometry.volume import Volume, require_same_grid
 from fullscale.reporting.figures import INK
-from fullscale.reporting.frame import joined
+from fullscale.reporting.frame import body_frame, joined
 from fullscale.reporting.overlay import TILE_INCHES, draw_slice, start_sheet, steepness
-from fullscale.reporting.scene import AXIAL, RenderOptions, Scene, build_scene
+from fullscale.reporting.scene import AXIAL, RenderOptions, Scene, build_scene, repainted
 from fullscale.scoring.evaluate import score_arrays
 
 if TYPE_CHECKING:
@@ -51,13 +51,12 @@ def side_by_side_figure(
     options = options or RenderOptions()
     first = next(iter(masks.values()))
     shared = build_scene(scan, first if truth is None else truth, None, options, slices, ignored)
-    scenes = {name: build_scene(scan, mask, truth, options, slices, ignored) for name, mask in masks.items()}
-    frames = [scene.frame for scene in scenes.values() if scene.frame is not None]
-    shared = replace(shared, frame=joined(frames) if frames else None)
-    scenes = {
-        name: replace(scene, limits=shared.limits, values=shared.values, frame=shared.frame)
-        for name, scene in scenes.items()
-    }
+    for name, mask in masks.items():
+        require_same_grid(scan if isinstance(scan, Volume) else scan[0], mask, f"scan and mask {name}")
+    scenes = {name: repainted(shared, mask, truth, options) for name, mask in masks.items()}
+    if shared.frame is not None:
+        frames = [body_frame(scene.scan, scene.kinds, scene.values == "HU") for scene in scenes.values()]
+        scenes = {name: replace(scene, frame=joined(frames)) for name, scene in scenes.items()}
     return _draw(scenes, shared.axial, _heads(masks, truth, options, ignored), title)
 
 
