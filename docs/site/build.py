@@ -23,7 +23,7 @@ sys.path.insert(0, str(HERE))
 from reference import commands_page, python_page, settings_page  # noqa: E402
 
 TREE = {
-    "Start": ["readme", "why", "how-to/images", "how-to/channels"],
+    "Start": ["readme", "tutorial", "why", "how-to/images", "how-to/channels"],
     "How to": [
         *(
             "how-to/train",
