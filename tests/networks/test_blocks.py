@@ -2,6 +2,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fullscale.errors import UsageError
 from fullscale.networks.base import SegmentationNetwork, crop, pad_to_stride
@@ -113,6 +115,26 @@ def test_a_volume_is_padded_at_the_end_of_each_axis_by_its_own_stride():
     assert padded[0, 0, 1].tolist() == [[6, 7, 7, 7], [8, 9, 9, 9], [10, 11, 11, 11], [10, 11, 11, 11]]
     assert torch.equal(crop(padded, (2, 3, 2)), volume)
     assert pad_to_stride(torch.zeros(1, 1, 1, 2, 3), (1, 2, 4), training=True).shape == (1, 1, 1, 2, 8)
+
+
+@given(
+    st.lists(st.integers(1, 5), min_size=3, max_size=3),
+    st.lists(st.sampled_from([1, 2, 4, 8]), min_size=3, max_size=3),
+    st.integers(1, 9),
+    st.booleans(),
+)
+@settings(max_examples=30, deadline=None)
+def test_volumes_are_brought_up_as_torch_does_it_with_the_same_gradient(sides, factors, channels, channels_last):
+    volume = torch.randn(2, channels, *sides, dtype=torch.float64)
+    layout = torch.channels_last_3d if channels_last else torch.contiguous_format
+    ours, theirs = (volume.clone(memory_format=layout).requires_grad_() for _ in range(2))
+    brought = upsample(ours, factors)
+    expected = torch.nn.functional.interpolate(theirs, scale_factor=[float(k) for k in factors], mode="trilinear")
+    torch.testing.assert_close(brought, expected, rtol=1e-12, atol=1e-12)
+    passed = torch.randn_like(expected)
+    brought.backward(passed)
+    expected.backward(passed)
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-12, atol=1e-12)
 
 
 def test_up_sampling_leaves_an_axis_of_factor_1_alone():

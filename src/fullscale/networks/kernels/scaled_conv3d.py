@@ -115,13 +115,23 @@ def cost(
 ) -> float:
     """Cost of a form for an up-sampled map: multiply-accumulates, moved bytes counted at `MACS_PER_BYTE`.
 
-    A number has four bytes. Bytes of the direct form: the up-sampled map is read eight times where it is made, written,
-    and read once more; each output is written.
+    A number has four bytes. The direct form brings the map up by a matrix an axis, as on a CPU. Its bytes: the
+    up-sampled map is read eight times where it is made, written, and read once more; each output is written.
     """
     if form == "factored":
         return batch * _factored_cost(in_channels, out_channels, sides, factors, block)
     high = batch * math.prod(sides) * math.prod(factors)
-    return 27 * in_channels * out_channels * high + MACS_PER_BYTE * 4 * high * (10 * in_channels + out_channels)
+    macs = 27 * in_channels * out_channels * high + batch * in_channels * _upsampling_cost(sides, factors)
+    return macs + MACS_PER_BYTE * 4 * high * (10 * in_channels + out_channels)
+
+
+def _upsampling_cost(sides: tuple[int, ...], factors: Factors) -> int:
+    """Multiply-accumulates that bring a channel up, the innermost axis first."""
+    made, macs = list(sides), 0
+    for axis in (2, 1, 0):
+        made[axis] *= factors[axis]
+        macs += math.prod(made) * sides[axis] if factors[axis] > 1 else 0
+    return macs
 
 
 def _factored_cost(

@@ -27,13 +27,17 @@ def shifted_taps(low: int, factor: int, like: Tensor) -> tuple[Tensor, Tensor, T
 
     Beyond the border of the high resolution there are zeros: the convolution's padding. Arguments as of `tap_matrix`.
     """
+    bordered = F.pad(interpolation(low, factor, like), (0, 0, 1, 1))
+    high = low * factor
+    return bordered[:high], bordered[1 : 1 + high], bordered[2 : 2 + high]
+
+
+def interpolation(low: int, factor: int, like: Tensor) -> Tensor:
+    """Make the matrix `[kN, N]` that interpolates one axis, `align_corners=False`. Arguments as of `tap_matrix`."""
     exact = torch.float64 if like.dtype == torch.float64 else torch.float32
     centres = (torch.arange(low * factor, device=like.device, dtype=exact) + 0.5) / factor - 0.5
     distance = centres.clamp(0, low - 1)[:, None] - torch.arange(low, device=like.device, dtype=exact)
-    interpolation = (1 - distance.abs()).clamp(min=0)  # [kN, N]
-    bordered = F.pad(interpolation, (0, 0, 1, 1))
-    high = low * factor
-    return bordered[:high], bordered[1 : 1 + high], bordered[2 : 2 + high]
+    return (1 - distance.abs()).clamp(min=0)
 
 
 def cut(low: int, factor: int, block: int | None) -> list[tuple[slice, slice, slice]]:
