@@ -14,6 +14,7 @@ VERBS = (
     *("bench decoder", "bench networks", "bench memory", "bench scan"),
     *("status", "gather", "serve", "letters", "send", "card", "evidence"),
 )
+FEW = ("network.levels=2", "data.batch_size=2,4")
 COMMANDS: dict[str, tuple[str, ...]] = {
     "inspect": ("inspect", "{bad}"),
     "plan": ("plan", "{bad}", "-o", "{out}"),
@@ -30,9 +31,9 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "test": ("test", "{run}", "{bad}", "-o", "{out}"),
     "compare": ("compare", "{bad}", "--networks", "unet", "--steps-each", "1", "-o", "{out}"),
     "compare rows": ("compare", "{data}", "--rows", "{bad}", "--steps-each", "1", "-o", "{out}"),
-    "search": ("search", "{bad}", "--steps-each", "1", "loss.name=dice,focal", "-o", "{out}"),
+    "search": ("search", "{bad}", "--steps-each", "1", *FEW, "-o", "{out}"),
     "search the space of": ("search", "{data}", "--steps-each", "1", "--space", "{bad}", "-o", "{out}"),
-    "search with cases apart": ("search", "{data}", "--steps-each", "1", "--test", "{bad}", "-o", "{out}"),
+    "search with cases apart": ("search", "{data}", "--steps-each", "1", *FEW, "--test", "{bad}", "-o", "{out}"),
     "report": ("report", "{bad}", "-o", "{out}"),
     "card": ("card", "{bad}"),
     "evidence": ("evidence", "{bad}", "-o", "{out}"),

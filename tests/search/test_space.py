@@ -63,7 +63,10 @@ def test_where_nothing_is_said_the_default_is_searched_but_for_what_is_set() -> 
         (["data.folds=3,5"], "data.folds must be the same for all trials"),
         (["trainer.max_epochs=3", "network.width=8,16"], "trainer.max_epochs is the budget"),
         (["network.width=8", "network.width=8,16"], "network.width is given twice"),
-        (["loss.name=dice", "optimizer.learning_rate=0.1", "data.foreground_fraction=1"], "at least 1 item"),
+        (
+            ["loss.name=dice", "optimizer.learning_rate=0.1", "data.foreground_fraction=1"],
+            "all that is searched by default is set",
+        ),
     ],
 )
 def test_what_cannot_be_searched_is_refused_in_a_line(words: list[str], message: str) -> None:

@@ -4,8 +4,12 @@ import json
 import logging
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import ClassVar
 
 import pytest
 from lightning.pytorch.loggers import Logger
@@ -114,6 +118,70 @@ def test_a_server_that_does_not_answer_is_one_line_before_any_work(
     assert "leave trainer.logger=mlflow out" in str(caught.value)
     assert "secret" not in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+class Server(BaseHTTPRequestHandler):
+    """As much of an MLflow server as one run needs."""
+
+    metrics: ClassVar[list[tuple[str, int]]] = []
+    info: ClassVar = {"run_id": "r1", "run_uuid": "r1", "experiment_id": "1", "status": "RUNNING"}
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        experiment = {"experiment_id": "1", "name": "fullscale", "lifecycle_stage": "active"}
+        self.answer({"experiment": experiment, "run": {"info": self.info, "data": {}}})
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path.endswith("log-batch"):
+            self.metrics.extend((metric["key"], metric["step"]) for metric in asked.get("metrics", []))
+        self.answer({"run": {"info": self.info, "data": {}}})
+
+    def answer(self, content: object) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@contextmanager
+def served(port: int = 0) -> Iterator[int]:
+    with ThreadingHTTPServer(("127.0.0.1", port), Server) as server:
+        Thread(target=server.serve_forever).start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+
+
+def test_a_server_that_goes_away_and_comes_back_has_every_metric(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(loggers, "PATIENCE_S", 0.0)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    run = RunFolder(tmp_path / "run")
+    config = load_config(None, ["trainer.logger=mlflow"])
+    with served() as port:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://someone:secret@127.0.0.1:{port}")
+        require_trackers(config.trainer, run)
+        trackers = Trackers(run, run.fold(0), config)
+        [logger] = trackers.loggers()
+        logger.log_metrics({"loss": 2.0}, 1)
+    for step in (2, 3):
+        logger.log_metrics({"loss": 1.0}, step)
+    assert Server.metrics == [("loss", 1)]
+    with served(port):
+        trackers.close("finished")
+    assert Server.metrics == [("loss", 1), ("loss", 2), ("loss", 3)]
+    ours = [record.getMessage() for record in caplog.records if record.name.startswith("fullscale")]
+    assert [text.partition(" (")[0] for text in ours] == [
+        "MLflow cannot be written",
+        "MLflow is there again, and has what it missed",
+    ]
+    assert "secret" not in " ".join(ours)
 
 
 @pytest.mark.slow

@@ -62,8 +62,9 @@ def search(
 ) -> None:
     """Find settings by trials: trainings of equal cost on one fold, whose settings Optuna suggests.
 
-    The same command again goes on where it stopped; a larger --trials adds to it. Each trial is a run folder. Where
-    nothing is said, learning rate, loss and the share of crops on structures are searched.
+    The same command again goes on where it stopped; a larger --trials adds to it. Each trial is a run folder.
+
+    Where no setting has several values, learning rate, loss and the share of crops on structures are searched.
     """
     from fullscale.search.search import load_search
 

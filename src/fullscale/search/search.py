@@ -74,6 +74,8 @@ def load_search(file: Path | None, words: list[str], **given: Any) -> Search:
         space = _joined(space, ours, file)
     if not space:
         space = {key: values for key, values in DEFAULT.items() if key not in settings}
+    if not space:
+        raise UsageError("all that is searched by default is set: give a setting several values, network.width=8,16,32")
     try:
         search = Search.model_validate({"space": space, "settings": settings} | given)
     except ValidationError as error:
