@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from fullscale.data.distribution import FactsRecord
-from fullscale.reporting.model_card.card import check_model_card, write_model_card
+from fullscale.reporting.model_card.card import check_model_card, names_its_model, write_model_card
 from fullscale.reporting.model_card.document import differences, edited, marked, renewed, sections_in
 from fullscale.reporting.model_card.facts import Facts, find_places, read_facts
 from fullscale.reporting.model_card.figures import failures, subgroups
@@ -84,7 +84,11 @@ def test_a_section_that_somebody_changed_is_replaced_on_request_alone(run: Path,
     assert card.read_text() == clean
     card.write_text(clean.replace("<!-- end scores -->", ""))
     assert check_model_card(run) == ["scores: the section or one of its markers is missing"]
+    assert names_its_model(run / "bundle")
+    card.write_bytes(b"\xff\xfe no text")
+    assert not names_its_model(run / "bundle")
     card.unlink()
+    assert not names_its_model(run / "bundle")
     assert "fullscale card" in fullscale("card", run, "--check").stderr
 
 
