@@ -27,6 +27,7 @@ from fullscale.text import without_folders
 from fullscale.training.claim import CHANGEABLE, record_inputs, require_same_data
 from fullscale.training.folds import is_finished, kept_training, map_trainings, tasks_of
 from fullscale.training.initial_weights import digests_of_paths, without_paths
+from fullscale.training.loggers import require_trackers
 from fullscale.training.prepare import RunInputs, find_inputs_of_views, resolve, splits_of
 from fullscale.training.request import TrainRequest
 from fullscale.training.run import close_run, train
@@ -178,6 +179,8 @@ def _begin(job: Job) -> list[Outcome]:
     """Look at the data, check every row, and write down what is compared."""
     rows = job.comparison.rows
     asked = [job.comparison.config(row) for row in rows]
+    for row, config in zip(rows, asked, strict=True):
+        require_trackers(config.trainer, RunFolder(job.output / row.name))
     request = TrainRequest(  # what the first row says of cases and labels, all rows say
         job.data,
         job.output,

@@ -18,6 +18,7 @@ from fullscale.runfolder import FoldFolder, RunFolder
 from fullscale.scoring.summary import Summary, read_summary
 from fullscale.shares import remember_request
 from fullscale.text import one_line
+from fullscale.training.loggers import require_trackers
 from fullscale.training.prepare import RunInputs, find_inputs, resolve
 from fullscale.training.request import TrainRequest
 from fullscale.training.run import close_run, train
@@ -50,7 +51,9 @@ def train_folds(
         DataError: the data cannot be trained on, or have changed since the run was begun.
         OutputError: the disk is full, or cannot be written.
     """
-    inputs, run = find_inputs(request), RunFolder(request.run)
+    run = RunFolder(request.run)
+    require_trackers(request.config.trainer, run)  # before the folds, which would all make its database at once
+    inputs = find_inputs(request)
     if resolve(request.config, inputs.plan).trainer.devices != 1:
         raise UsageError("trainer.devices: with --jobs, --dask or --shard each fold trains on one device")
     if shard is not None:
