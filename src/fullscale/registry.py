@@ -183,7 +183,7 @@ class Registry(Generic[Made]):
             hint = "; a class of another package is named as package.module:Class" if "." in name else ""
             raise UsageError(f"{self.kind} '{name}' is unknown{nearest(name, self.names())}{hint}")
         if len(offers) > 1:
-            which = " and ".join(f"{package} ({value})" for package, value in offers.items())
+            which = " and ".join(f"{package} ({value})" for package, value in sorted(offers.items()))
             raise UsageError(f"{self.kind} '{name}' is offered by {which}: name the one that is meant as module:Class")
         [(package, value)] = offers.items()
         return self._load(name, value, "" if package == "fullscale" else f" of package {package}")

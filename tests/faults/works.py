@@ -141,6 +141,7 @@ WORKS = [
     Work("compare", COMPARE),
     Work("phantom", ("phantom", "{w}/new", "--cases", str(SCANS), "--size", "48", "--slices", "12")),
 ]
+SEARCH = ("--trials", "2", "--steps-each", "4", "network.width=2,4", *QUICK[1:4], "trainer.device=cpu")
 SCAN, MASK = "{data}/imagesTr/phantom_000.nii.gz", "{data}/labelsTr/phantom_000.nii.gz"
 FURTHER = [
     Work("demo", ("demo", "-o", "{w}/demo", "--steps", "4")),
@@ -149,6 +150,8 @@ FURTHER = [
     Work("overlay", ("overlay", SCAN, MASK, "-o", "{w}/overlay.png")),
     Work("card", ("card", "{w}/run"), a_run_without_its_card),
     Work("evidence", ("evidence", "{run}", "-o", "{w}/evidence")),
+    Work("paper", ("paper", "-o", "{w}/paper", "network.width=4")),
+    Work("search", ("search", "{data}", "-o", "{w}/search", "--cache", "{cache}", *SEARCH), same=False),
     Work("import-weights", ("import-weights", "{weights}/own.pth", "-o", "{w}/own.safetensors")),
     Work("bench decoder", ("bench", "decoder", *BENCH, "--json", "{w}/times.json"), same=False),
     Work("bench networks", ("bench", "networks", *BENCH, "--json", "{w}/times.json"), same=False),

@@ -8,13 +8,15 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from fullscale.errors import DataError, FullscaleError
 from fullscale.work.executor import KILLED, Outcome, make_executor, map_cases
-from fullscale.work.processes import Shared
+from fullscale.work.processes import ProcessExecutor, Shared
 
 
 def square(number: int) -> int:
@@ -113,6 +115,26 @@ def killed_at_two(number: int) -> int:
     if number == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     return number
+
+
+def killed_or_deaf(number: int) -> None:
+    """Be killed; or catch what a SIGTERM raises and go on, as the pool does where it sends a value back."""
+    if number == 0:
+        time.sleep(1)  # until the other is in its loop
+        os.kill(os.getpid(), signal.SIGKILL)
+    while True:
+        with suppress(SystemExit):
+            time.sleep(600)
+
+
+@pytest.mark.slow
+def test_a_pool_of_which_one_process_is_killed_ends_although_another_catches_its_signal() -> None:
+    executor = ProcessExecutor(2)
+    futures = [executor.submit(killed_or_deaf, number) for number in range(2)]
+    executor.submit(time.sleep, 0)  # the pool looks at the processes that it has when it is given something
+    with pytest.raises(BrokenProcessPool):
+        futures[0].result()
+    executor.shutdown()  # waits for the processes
 
 
 def test_a_case_that_kills_its_process_is_named_and_the_others_are_done() -> None:

@@ -46,7 +46,7 @@ _README = f"""\
 | `{RUN}/` | the records of the training: settings, plan, cases with their digests, splits, scores |
 | `sbom.cdx.json` | every package that the installation consists of, as CycloneDX 1.6 |
 | `licences.csv`, `licences/` | the licence of each, and its text where the package carries it |
-| `environment.json` | the machine that wrote this folder, with its torch; that of the training lies in `{RUN}/` |
+| `machine.json` | the machine that wrote this folder, with its torch; that of the training lies in `{RUN}/` |
 | `commands.sh` | the commands that make the model again |
 | `{WEIGHTS_MANIFEST}` | SHA-256 of each file of the model |
 | `{MANIFEST}` | SHA-256 of each file here but itself |
@@ -115,7 +115,7 @@ def write_evidence(path: Path, output: Path, data: Path | None = None, progress:
             "report.html": page.text,
             "sbom.cdx.json": bill,
             "licences.csv": _licences(dependencies),
-            "environment.json": json.dumps(environment(), indent=2) + "\n",
+            "machine.json": json.dumps(environment(), indent=2) + "\n",
             "commands.sh": commands_of(facts),
             WEIGHTS_MANIFEST: manifest_of(weights),
         }

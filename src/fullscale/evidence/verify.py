@@ -13,6 +13,7 @@ from fullscale.evidence.folder import MANIFEST, RUN, WEIGHTS_MANIFEST, digests_o
 from fullscale.evidence.manifest import digests_in, read_manifest
 from fullscale.reporting.model_card.card import faults_of
 from fullscale.reporting.model_card.facts import find_places, member_cards, read_facts
+from fullscale.runfolder import RunFolder
 
 
 def verify_evidence(folder: Path, model: Path | None = None) -> list[str]:
@@ -65,7 +66,7 @@ def _figures(folder: Path) -> Iterator[str]:
 
 def _named_weights(folder: Path) -> Iterator[str]:
     """Hold the digests of the weights against the cards of the model."""
-    named, bundle = read_manifest(folder / WEIGHTS_MANIFEST), folder / RUN / "bundle"
+    named, bundle = read_manifest(folder / WEIGHTS_MANIFEST), RunFolder(folder / RUN).bundle
     for member, card in member_cards(bundle).items():
         name = (Path(member) / WEIGHTS).as_posix()
         if card.weights_sha256 is not None and named.get(name) != card.weights_sha256:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fullscale.networks.blocks import ConvNorm, ConvNormAct, Normalization, scaled_conv
+from fullscale.networks.kernels.forms import is_precise
 from fullscale.networks.kernels.fusion import fuse_scales
 from fullscale.networks.kernels.recompute import recompute
 from fullscale.networks.norms import InstanceNorm
@@ -91,12 +92,24 @@ class ReducedLevel(nn.Module):
         return recompute(lambda *maps: self._fuse(maps), maps, [self], self.gradient_checkpointing)
 
     def _fuse(self, maps: Sequence[Tensor]) -> Tensor:
+        skips = cast("Sequence[nn.Conv2d | nn.Conv3d]", self.skips)
         brought = [
-            resize(skip(resize(x, [min(number, 0) for number in scale])), [max(number, 0) for number in scale])
-            for skip, x, scale in zip(self.skips, maps, self.scales, strict=True)
+            resize(_mix(skip, resize(x, [min(number, 0) for number in scale])), [max(number, 0) for number in scale])
+            for skip, x, scale in zip(skips, maps, self.scales, strict=True)
         ]  # [B, S, ...] each
         fused: Tensor = self.fuse(torch.cat(brought, dim=1))
         return fused
+
+
+def _mix(conv: nn.Conv2d | nn.Conv3d, x: Tensor) -> Tensor:
+    """Convolve 1x1.
+
+    On a CPU it is a matrix product of the pixels. Torch's convolution of small maps is slow there, and its last digits
+    depend on the number of threads.
+    """
+    if x.device.type != "cpu" or not is_precise(x) or torch.compiler.is_compiling():
+        return conv(x)  # type: ignore[no-any-return]
+    return F.linear(x.movedim(1, -1), conv.weight.flatten(1), conv.bias).movedim(-1, 1)
 
 
 class SummedLevel(nn.Module):

@@ -209,6 +209,11 @@ def _begin(start: Start) -> None:
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:
+    # The pool catches what is raised while it sends a value back, and tries once more: where another process was killed
+    # with the lock of the pipe in its hands, that would wait forever.
+    ending = threading.Timer(_GRACE_S, os._exit, (TERMINATED,))
+    ending.daemon = True
+    ending.start()
     raise Stopped(TERMINATED)
 
 
