@@ -6,17 +6,15 @@ The disk is a file system in memory of a few MiB, which only root can mount.
 import os
 import random
 import subprocess
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from tests.faults.commands import Ended, Zygote, content, litter
 from tests.faults.scale import KILLS, LONG, SEED, record
-from tests.faults.works import Places, Work, writers
+from tests.faults.works import Places, Repeated, writers
 
 pytestmark = pytest.mark.faults
 
@@ -53,16 +51,8 @@ def used(folder: Path) -> int:
     return sum(-(-path.stat().st_size // BLOCK) * BLOCK for path in folder.rglob("*") if path.is_file())
 
 
-@dataclass
-class Filling:
+class Filling(Repeated):
     """One work, run where there is too little room."""
-
-    work: Work
-    places: Places
-    zygote: Zygote
-    folder: Path
-    counts: Counter[str] = field(default_factory=Counter)
-    faults: list[str] = field(default_factory=list)
 
     def run(self, folder: Path, files: int = 0) -> Ended:
         """Run the command in a folder."""
@@ -73,12 +63,6 @@ class Filling:
         """Describe what the command made: where it measures seconds, the files alone."""
         made = content(folder)
         return made if self.work.same else dict.fromkeys(made, "")
-
-    def fresh(self, folder: Path) -> Path:
-        """Make a folder with what the command reads."""
-        folder.mkdir()
-        self.work.setup(self.places, folder)
-        return folder
 
     def check_refusal(self, ended: Ended, words: tuple[str, ...], what: str) -> None:
         """Hold how it ended against one clear line and exit code 1."""
@@ -116,7 +100,7 @@ def with_works(*short: str) -> pytest.MarkDecorator:
 
 @with_works("predict", "prepare")
 def test_a_full_disk_is_one_line_and_with_room_the_work_is_done(filling: Filling) -> None:
-    whole = filling.fresh(filling.folder / "whole")
+    whole = filling.fresh("whole")
     before = used(whole)
     assert filling.run(whole).code == DONE
     expected, needed = filling.made(whole), max(1, used(whole) - before)
@@ -137,7 +121,7 @@ def test_a_full_disk_is_one_line_and_with_room_the_work_is_done(filling: Filling
 
 @with_works("evaluate")
 def test_a_disk_that_cannot_be_written_is_one_line(filling: Filling) -> None:
-    whole = filling.fresh(filling.folder / "whole")
+    whole = filling.fresh("whole")
     assert filling.run(whole).code == DONE
     expected = filling.made(whole)
     with small_disk(filling.folder / "disk") as disk:
@@ -153,7 +137,7 @@ def test_a_disk_that_cannot_be_written_is_one_line(filling: Filling) -> None:
 
 @with_works("predict")
 def test_few_open_files_are_enough_or_named_in_one_line(filling: Filling) -> None:
-    whole, few = (filling.fresh(filling.folder / name) for name in ("whole", "few"))
+    whole, few = (filling.fresh(name) for name in ("whole", "few"))
     assert filling.run(whole).code == DONE
     filling.check_refusal(filling.run(few, FEW_FILES), ("Too many open files",), f"{FEW_FILES} files")
     filling.repeat(few, filling.made(whole), f"{FEW_FILES} files")

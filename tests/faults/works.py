@@ -82,8 +82,8 @@ class Repeated:
     counts: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
 
-    def fresh(self, name: str) -> Path:
-        """Make a folder with what the command reads."""
+    def fresh(self, name: str | Path) -> Path:
+        """Make a folder with what the command reads; by its whole path elsewhere."""
         made = self.folder / name
         made.mkdir()
         self.work.setup(self.places, made)

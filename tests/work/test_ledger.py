@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from fullscale.errors import OutputError
@@ -50,9 +50,10 @@ def test_the_newest_row_is_told_by_its_turn_not_by_clocks_nor_by_the_order_of_jo
 @given(st.integers(0, 400), st.binary(max_size=5))
 def test_a_torn_line_does_not_count_and_hurts_no_other(cut: int, rubbish: bytes) -> None:
     whole, torn = Row("a", "done").packed(), Row("b", "done").packed()
-    torn = torn[: min(cut, len(torn) - 1)]
+    torn, row = torn[: min(cut, len(torn) - 1)] + rubbish, torn
+    assume(row not in torn.split(b"\n"))  # the brace that was torn off may come back
     ledger = Ledger(Path("nowhere"))
-    ledger._add(b"\n" + torn + rubbish + b"\n" + whole + b"\n")
+    ledger._add(b"\n" + torn + b"\n" + whole + b"\n")
     assert [row.case for row in ledger] == ["a"]
 
 

@@ -33,7 +33,6 @@ from fullscale.metrics.overlap import overlap_counts
 from fullscale.networks.kernels.forms import Form
 
 EAGER, COMPILED, OPENVINO = "PyTorch", "PyTorch compiled", "OpenVINO, factored"
-COARSE, QUICK = "{}, coarse", "{}, quick"
 CPU = torch.device("cpu")
 TILE = (48, 96, 96)
 """Of the patches that a model with random weights is shown."""
@@ -92,7 +91,7 @@ def bench_scan(
 def _measured(
     scan: Path, volume: Volume, ways: _Ways, repeats: int, name: str, truth: Path | None
 ) -> Iterator[dict[str, Any]]:
-    part = _every_batch(volume, ways.bundle, ways.device)
+    part = _every_batch(volume, ways.plain)
     predictors: dict[str, Predictor] = {}
     masks: dict[str, Volume] = {}
 
@@ -110,7 +109,7 @@ def _measured(
         ready = alternate({k: partial(get_ready, k, make) for k, make in makers.items()}, 1, CPU, warmup=0)
         timings = alternate({k: partial(segment, k) for k in makers}, repeats, torch.device(ways.device), warmup=0)
         torch.compiler.reset()
-    scheme = predictors[EAGER].card.scheme
+    scheme = ways.plain.card.scheme
     true = None if truth is None else read_label(truth, scan, scheme)
     for way, timing in timings.items():
         yield {
@@ -131,17 +130,20 @@ def _mean_dice(found: Volume, true: Volume, scheme: LabelScheme) -> float | None
     return float(np.mean(dice)) if dice else None
 
 
-def _every_batch(volume: Volume, bundle: Path, device: str) -> Volume:
+def _every_batch(volume: Volume, predictor: Predictor) -> Volume:
     """Cut off so many slices that batches of every size that the scan is segmented in occur: each is compiled anew.
 
     Of patches, batches depend on the whole scan.
     """
-    predictor = Predictor.from_run(bundle, device=device)
-    if any(member.card.recipe.view == "patches" for member in predictor.members):
+    if _shows_patches(predictor):
         return volume
     first, _ = next(predictor.slabs({predictor.channels[0]: volume}, lambda member: member.runtime.logits))
     upright = reorient(volume, "RAS")
     return Volume(upright.array[..., : first.stop + upright.shape[2] % first.stop], upright.affine)
+
+
+def _shows_patches(predictor: Predictor) -> bool:
+    return any(member.card.recipe.view == "patches" for member in predictor.members)
 
 
 class _Ways:
@@ -151,10 +153,14 @@ class _Ways:
         bundle: the model.
         device: of PyTorch.
         report: takes a line of print_status at a time.
+
+    Attributes:
+        plain: the model in PyTorch, to be asked what it is; what is timed is loaded anew.
     """
 
     def __init__(self, bundle: Path, device: str, report: Callable[[str], None]) -> None:
         self.bundle, self.device, self.report = bundle, device, report
+        self.plain = self._eager()
 
     def makers(self, folder: Path) -> dict[str, Callable[[], Predictor]]:
         """Name each way, with what makes it ready; exported files go to a folder. The first is `EAGER`."""
@@ -173,12 +179,12 @@ class _Ways:
 
     def _settings(self, way: str, make: Callable[[], Predictor]) -> dict[str, Callable[[], Predictor]]:
         """Of a runtime, its settings that change anything for this model."""
-        whole = self._eager()
+        plain = self.plain
         found: dict[str, Callable[[], Predictor]] = {}
-        if not any(member.card.recipe.view == "patches" for member in whole.members):
-            found[COARSE.format(way)] = lambda: Predictor(whole.card, make().members, region="coarse")
-        if len(whole.members) > 1 or whole.rules or any(member.card.mirrors for member in whole.members):
-            found[QUICK.format(way)] = lambda: Predictor(whole.card, make().members, quick=True)
+        if not _shows_patches(plain):
+            found[f"{way}, coarse"] = lambda: Predictor(plain.card, make().members, region="coarse")
+        if len(plain.members) > 1 or plain.rules or any(member.card.mirrors for member in plain.members):
+            found[f"{way}, quick"] = lambda: Predictor(plain.card, make().members, quick=True)
         return found
 
     def _eager(self) -> Predictor:
@@ -193,7 +199,7 @@ class _Ways:
         for member, path in member_folders(self.bundle).items():
             output = folder / f"{member}-{form}{SUFFIXES[format][0]}"
             members += load_members(export_model(path, output, format, form).model)[1]
-        return Predictor(load_bundle(self.bundle).card, members)
+        return Predictor(self.plain.card, members)
 
 
 def _untrained(folder: Path, width: int, spatial_dims: int) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -17,16 +16,15 @@ from fullscale.data.case import Case
 from fullscale.data.identity import digest_of
 from fullscale.data.plan import Plan
 from fullscale.data.splits import choose_split
-from fullscale.documents import read_model
-from fullscale.errors import DataError, UsageError
+from fullscale.errors import UsageError
 from fullscale.files import locked, only_one, write_json, write_text
 from fullscale.reporting.source import finished_folds
 from fullscale.runfolder import FoldFolder, RunFolder
 from fullscale.shares import remember_request
 from fullscale.text import without_folders
-from fullscale.training.claim import CHANGEABLE, record_inputs, require_same_data
+from fullscale.training.claim import record_inputs, require_same_trainings
 from fullscale.training.folds import is_finished, kept_training, map_trainings, tasks_of
-from fullscale.training.initial_weights import digests_of_paths, without_paths
+from fullscale.training.initial_weights import digests_of_paths
 from fullscale.training.loggers import require_trackers
 from fullscale.training.prepare import RunInputs, find_inputs_of_views, resolve, splits_of
 from fullscale.training.request import TrainRequest
@@ -247,45 +245,13 @@ def _claim(job: Job, inputs: Sequence[RunInputs], configs: Sequence[Config]) -> 
         DataError: weights that a row starts from cannot be read; nothing is changed.
     """
     digests = {path: digest for config in configs for path, digest in digests_of_paths(config).items()}
-    new = without_paths(job.comparison.model_dump(mode="json"), digests)
     file = job.output / CLAIM
-    if file.is_file():
-        old = without_paths(_read_claim(file), digests)
-        changed = [key for key, value in _lasting(new).items() if _lasting(old)[key] != value]
-        if changed:
-            raise UsageError(
-                f"{job.output} compares with another {changed[0]} ({_short(old[changed[0]])}, not "
-                f"{_short(new[changed[0]])}): repeat the command as it was to go on, or choose another folder with -o"
-            )
-        require_same_data(RunFolder(job.output), inputs[0])
+    new = require_same_trainings(file, job.comparison, "comparison", "compares", digests, inputs[0])
     for of in inputs:
         if of.plan != inputs[0].plan:
             write_text(RunFolder(job.output).plan_of(of.plan.view.value), of.plan.model_dump_json(indent=2) + "\n")
     record_inputs(RunFolder(job.output), inputs[0])
     write_json(file, new)
-
-
-def _lasting(claim: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the settings that may differ when a comparison goes on, such as those of the machine."""
-
-    def kept(settings: dict[str, Any]) -> dict[str, Any]:
-        return {key: value for key, value in settings.items() if key not in CHANGEABLE}
-
-    rows = [row | {"settings": kept(row["settings"])} for row in claim["rows"]]
-    return claim | {"rows": rows, "settings": kept(claim["settings"])}
-
-
-def _read_claim(file: Path) -> dict[str, Any]:
-    """Return what a folder compares, with every value filled in that its version did not have yet."""
-    try:
-        return read_model(file, Comparison, "the comparison").model_dump(mode="json")
-    except DataError as error:
-        raise DataError(f"{error}; choose another folder with -o") from error
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _digest(job: Job, outcomes: Sequence[Outcome]) -> str:

@@ -65,12 +65,7 @@ def ms_ssim(
 
 
 def scale_means(
-    probability: Tensor,
-    truth: Tensor,
-    variant: str = "paper",
-    window: int = 11,
-    sigma: float = 1.5,
-    weights: Sequence[float] = WANG_WEIGHTS,
+    probability: Tensor, truth: Tensor, variant: str, window: int, sigma: float, weights: Sequence[float]
 ) -> tuple[list[Tensor], list[float]]:
     """Return the means `[B, K]` whose powers make the product, and their exponents; the finest scale comes first.
 

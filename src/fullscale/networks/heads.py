@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fullscale.networks.kernels.forms import is_precise
+from fullscale.networks.kernels.forms import eager_on_cpu
 from fullscale.networks.kernels.mix_first import mixed_conv3d
 
 FEW_CLASSES = 5
@@ -34,8 +33,7 @@ class Head(nn.Conv2d):
 
     def _mixes_first(self, x: Tensor) -> bool:
         """Whether channels are mixed first: for one class on a CPU; not in bf16, which would round before it sums."""
-        on_cpu = x.device.type == "cpu" and not torch.compiler.is_compiling()
-        return self.out_channels == 1 and on_cpu and is_precise(x)
+        return self.out_channels == 1 and eager_on_cpu(x)
 
 
 class Head3d(nn.Conv3d):
@@ -49,8 +47,7 @@ class Head3d(nn.Conv3d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Take `[B, C, D, H, W]` to `[B, classes, D, H, W]`."""
-        on_cpu = x.device.type == "cpu" and not torch.compiler.is_compiling()
-        if on_cpu and is_precise(x) and self.out_channels <= FEW_CLASSES:
+        if self.out_channels <= FEW_CLASSES and eager_on_cpu(x):
             return mixed_conv3d(x, self.weight, self.bias)
         return super().forward(x)
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fullscale.networks.blocks import ConvNorm, ConvNormAct, Normalization, scaled_conv
-from fullscale.networks.kernels.forms import is_precise
+from fullscale.networks.kernels.forms import eager_on_cpu
 from fullscale.networks.kernels.fusion import fuse_scales
 from fullscale.networks.kernels.recompute import recompute
 from fullscale.networks.norms import InstanceNorm
@@ -107,7 +107,7 @@ def _mix(conv: nn.Conv2d | nn.Conv3d, x: Tensor) -> Tensor:
     On a CPU it is a matrix product of the pixels. Torch's convolution of small maps is slow there, and its last digits
     depend on the number of threads.
     """
-    if x.device.type != "cpu" or not is_precise(x) or torch.compiler.is_compiling():
+    if not eager_on_cpu(x):
         return conv(x)  # type: ignore[no-any-return]
     return F.linear(x.movedim(1, -1), conv.weight.flatten(1), conv.bias).movedim(-1, 1)
 

@@ -10,18 +10,17 @@ from typing import Any
 
 from fullscale.data.cache import default_cache
 from fullscale.data.splits import choose_split
-from fullscale.documents import read_model
 from fullscale.ending import UNASKED, Ending
-from fullscale.errors import DataError, OutputError, UsageError
+from fullscale.errors import DataError, OutputError
 from fullscale.files import only_one, write_json
 from fullscale.runfolder import RunFolder
 from fullscale.scoring.summary import read_summary
 from fullscale.search.search import Search
 from fullscale.search.study import Pruned, Record, Study, Trial
 from fullscale.text import one_line, without_folders
-from fullscale.training.claim import CHANGEABLE, record_inputs, require_same_data
+from fullscale.training.claim import record_inputs, require_same_trainings
 from fullscale.training.folds import is_finished, map_trainings
-from fullscale.training.initial_weights import digests_of_paths, without_paths
+from fullscale.training.initial_weights import digests_of_paths
 from fullscale.training.loggers import require_trackers
 from fullscale.training.prepare import RunInputs, find_inputs, resolve, splits_of
 from fullscale.training.request import TrainRequest
@@ -193,27 +192,10 @@ def _claim(job: Job, inputs: RunInputs) -> None:
         UsageError: it holds another one; nothing is changed.
     """
     digests = digests_of_paths(job.search.config())
-    new: dict[str, Any] = without_paths(job.search.model_dump(mode="json"), digests)
     file = job.output / CLAIM
-    if file.is_file():
-        try:
-            old = without_paths(read_model(file, Search, "the search").model_dump(mode="json"), digests)
-        except DataError as error:
-            raise DataError(f"{error}; choose another folder with -o") from error
-        changed = [key for key, value in _lasting(new).items() if _lasting(old)[key] != value]
-        if changed:
-            raise UsageError(
-                f"{job.output} searches with another {changed[0]} ({old[changed[0]]}, not {new[changed[0]]}): repeat "
-                "the command as it was to go on, or choose another folder with -o"
-            )
-        require_same_data(RunFolder(job.output), inputs)
+    new = require_same_trainings(file, job.search, "search", "searches", digests, inputs)
     record_inputs(RunFolder(job.output), inputs)
     write_json(file, new)
-
-
-def _lasting(claim: dict[str, Any]) -> dict[str, Any]:
-    """Leave out the settings that may differ when a search goes on, such as those of the machine."""
-    return claim | {"settings": {key: value for key, value in claim["settings"].items() if key not in CHANGEABLE}}
 
 
 def describe(settings: dict[str, Any]) -> str:

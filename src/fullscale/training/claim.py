@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,7 +19,7 @@ from fullscale.config.schema import Config, NetworkConfig
 from fullscale.data.distribution import FactsRecord
 from fullscale.data.identity import CaseDigest
 from fullscale.data.splits import Split
-from fullscale.documents import read_json, validated
+from fullscale.documents import read_json, read_model, validated
 from fullscale.errors import DataError, UsageError
 from fullscale.files import locked, require_no_file_in_the_way, write_json, write_text
 from fullscale.runfolder import RunFolder
@@ -203,6 +206,63 @@ def require_same_data(run: RunFolder, inputs: RunInputs, weights: str | None = N
         raise UsageError(
             f"{run.path} was begun from other weights than network.init names now; choose another run folder with -o"
         )
+
+
+def require_same_trainings(
+    file: Path, wanted: BaseModel, what: str, does: str, digests: Mapping[str, str], inputs: RunInputs
+) -> dict[str, Any]:
+    """Refuse a folder that holds other trainings than are asked for; settings that are `CHANGEABLE` may differ.
+
+    Args:
+        file: in which the folder says what its trainings are, where it has any.
+        wanted: what they are to be, of the same form.
+        what: a word for that.
+        does: what it does.
+        digests: of the weights that trainings start from, by their path.
+        inputs: the cases that they are to train on.
+
+    Returns:
+        What is to be written into the file.
+
+    Raises:
+        UsageError: the folder holds others.
+        DataError: its file cannot be read, or its cases have changed.
+    """
+    new: dict[str, Any] = without_paths(wanted.model_dump(mode="json"), digests)
+    if not file.is_file():
+        return new
+    try:  # with every value filled in that the version that wrote it did not have yet
+        stored = read_model(file, type(wanted), f"the {what}").model_dump(mode="json")
+    except DataError as error:
+        raise DataError(f"{error}; choose another folder with -o") from error
+    old = without_paths(stored, digests)
+    changed = [key for key, value in _lasting(new).items() if _lasting(old)[key] != value]
+    if changed:
+        raise UsageError(
+            f"{file.parent} {does} with another {changed[0]} ({_short(old[changed[0]])}, not {_short(new[changed[0]])})"
+            ": repeat the command as it was to go on, or choose another folder with -o"
+        )
+    require_same_data(RunFolder(file.parent), inputs)
+    return new
+
+
+def _lasting(content: Any) -> Any:
+    """Leave out of every group of settings those that may differ when trainings go on."""
+    if isinstance(content, list):
+        return [_lasting(value) for value in content]
+    if not isinstance(content, dict):
+        return content
+    return {
+        key: {name: setting for name, setting in value.items() if name not in CHANGEABLE}
+        if key == "settings"
+        else _lasting(value)
+        for key, value in content.items()
+    }
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _changed(case: str, old: CaseDigest | None, new: CaseDigest) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from fullscale.networks.kernels.forms import is_precise
+from fullscale.networks.kernels.forms import eager_on_cpu
 
 PADDING = [1, 1, 1]
 LEAST_PIXELS = 1_000
@@ -26,7 +26,7 @@ LEAST_PIXELS = 1_000
 
 def conv3d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, ...] = (1, 1, 1)) -> Tensor:
     """Convolve `[B, C, D, H, W]` with `[O, C, 3, 3, 3]` and a border of zeros; the same as `F.conv3d(padding=1)`."""
-    if x.device.type != "cpu" or not is_precise(x) or torch.compiler.is_compiling():
+    if not eager_on_cpu(x):
         return F.conv3d(x, weight, bias, stride=stride, padding=1)
     x = x.contiguous(memory_format=torch.channels_last_3d)
     if max(stride) > 1 or x.shape[0] * x[0, 0].numel() < LEAST_PIXELS:

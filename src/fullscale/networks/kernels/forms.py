@@ -67,6 +67,11 @@ def is_precise(x: Tensor) -> bool:
     return x.dtype in (torch.float32, torch.float64) and not autocasts(x.device.type)
 
 
+def eager_on_cpu(x: Tensor) -> bool:
+    """Whether a map is computed with on a CPU, precisely and outside of a graph: where ways of our own are quicker."""
+    return x.device.type == "cpu" and is_precise(x) and not torch.compiler.is_compiling()
+
+
 def autocasts(device: str) -> bool:
     """Whether autocast is on for a type of device."""
     return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)

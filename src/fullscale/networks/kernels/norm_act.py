@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from fullscale.networks.kernels.forms import is_precise
+from fullscale.networks.kernels.forms import eager_on_cpu
 from fullscale.networks.norms import InstanceNorm
 
 Norm = nn.BatchNorm2d | nn.BatchNorm3d | InstanceNorm
@@ -37,7 +37,7 @@ def norm_act_applies(x: Tensor, norm: nn.Module) -> bool:
     For an instance norm, and for a plain batch norm, with weight, bias and running statistics, in training; eager, on a
     CPU, in float32 or float64.
     """
-    eager = x.device.type == "cpu" and is_precise(x) and not torch.compiler.is_compiling()
+    eager = eager_on_cpu(x)
     if isinstance(norm, InstanceNorm):
         return eager
     if type(norm) not in (nn.BatchNorm2d, nn.BatchNorm3d) or not norm.training:

@@ -11,16 +11,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from fullscale.networks.kernels.forms import is_precise
+from fullscale.networks.kernels.forms import eager_on_cpu
 from fullscale.networks.kernels.taps import interpolation
 
 
 def matrices_apply(x: Tensor) -> bool:
-    """Whether a map is better brought up by matrices: a volume on a CPU, in float32 or float64, outside of graphs."""
-    return x.ndim == 5 and x.device.type == "cpu" and is_precise(x) and not torch.compiler.is_compiling()
+    """Whether a map is better brought up by matrices: a volume, eagerly on a CPU."""
+    return x.ndim == 5 and eager_on_cpu(x)
 
 
 def upsample_by_matrices(x: Tensor, factors: Sequence[int]) -> Tensor:
