@@ -1,5 +1,7 @@
 """Which scans are meant, and what their masks are called."""
 
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -222,3 +224,11 @@ def test_the_headers_of_a_study_are_read_once(series: Path, monkeypatch: pytest.
     changed.write_bytes(changed.read_bytes())
     read_series_grid(scan.source)
     assert len(read) == len(list(series.iterdir())) + 1
+
+
+@pytest.mark.slow
+def test_predicting_loads_no_settings_of_training_and_no_scipy_before_a_model_needs_it() -> None:
+    code = "import sys, fullscale.inference.attempt, fullscale.inference.predictions; "
+    code += "print([n for n in ('fullscale.config.schema', 'scipy.ndimage', 'scipy.special') if n in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

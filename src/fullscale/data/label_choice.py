@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from fullscale.config.schema import DataConfig
 from fullscale.data.case import WHOLE_SET, Case, Dataset, Problem
 from fullscale.data.faults import unknown_structures
 from fullscale.data.labels import BACKGROUND, LabelScheme
 from fullscale.errors import UsageError
+
+if TYPE_CHECKING:
+    from fullscale.config.schema import DataConfig
 
 _NAMED = 8
 

@@ -6,7 +6,6 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from fullscale.errors import GeometryError
 from fullscale.geometry.volume import Volume
@@ -62,6 +61,8 @@ def resample_labels(mask: Volume, like: Volume) -> Volume:
 
     No label is invented, whatever the two grids' orientations and spacings; detail finer than the new grid is lost.
     """
+    from scipy import ndimage  # not needed where a scan is segmented on its own grid, which starts the sooner
+
     to_mask = np.linalg.inv(mask.affine) @ like.affine
     array = ndimage.affine_transform(
         mask.array, to_mask[:3, :3], to_mask[:3, 3], output_shape=like.shape, order=0, mode="grid-constant", cval=0
@@ -75,6 +76,8 @@ def resample_image(image: Volume, like: Volume) -> Volume:
     Raises:
         GeometryError: no voxel of the other grid lies on it.
     """
+    from scipy import ndimage
+
     to_image = np.linalg.inv(image.affine) @ like.affine
     inside = ndimage.affine_transform(
         np.ones(image.shape, np.uint8), to_image[:3, :3], to_image[:3, 3], output_shape=like.shape, order=0, cval=0

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from fullscale.bundle.rules import Evidence, PostprocessRule
 from fullscale.data.labels import LabelScheme
@@ -28,8 +27,6 @@ FEWEST_CASES = 5
 MINIMUM_ML = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Sizes that `drop_small` is tried with."""
 
-_FACES = ndimage.generate_binary_structure(3, 1)
-_CORNERS = ndimage.generate_binary_structure(3, 3)
 
 Labels = npt.NDArray[np.integer]
 
@@ -113,8 +110,11 @@ class Parts:
     """
 
     def __init__(self, mask: npt.NDArray[np.bool_], box: Box) -> None:
+        from scipy import ndimage  # not needed by every model, which starts the sooner
+
         self.box = box
-        self.index, self.number = ndimage.label(mask, structure=_CORNERS)
+        corners = ndimage.generate_binary_structure(3, 3)
+        self.index, self.number = ndimage.label(mask, structure=corners)
 
     @classmethod
     def of(cls, labels: Labels, values: Sequence[int], box: Box) -> Parts:
@@ -153,10 +153,12 @@ class Holes:
     """
 
     def __init__(self, labels: Labels, values: Sequence[int], box: Box) -> None:
+        from scipy import ndimage
+
         self.box = box
         inside = labels[box]
         outside = np.pad(~is_of(inside, values), 1, constant_values=True)  # so that all that lies outside is one part
-        index, _ = ndimage.label(outside, structure=_FACES)
+        index, _ = ndimage.label(outside, structure=ndimage.generate_binary_structure(3, 1))
         enclosed = index[1:-1, 1:-1, 1:-1] > 1  # the padding comes first, so that the outside is part 1
         self.voxels: npt.NDArray[np.bool_] = enclosed & (inside == 0)
 

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from fullscale.errors import UsageError
 from fullscale.metrics.overlap import Members, members_of
@@ -156,6 +155,8 @@ def tolerance_of(label: int, tolerance_mm: Tolerance) -> float:
 def _boxes(array: npt.NDArray[Any], labels: list[int]) -> dict[int, Box]:
     if not labels:
         return {}
+    from scipy import ndimage
+
     numbers, listed = labels, array.view(np.uint8) if array.dtype.kind == "b" else array
     if max(labels) > _LARGEST_LISTED_LABEL:
         listed = np.where(np.isin(listed, labels), np.searchsorted(sorted(labels), listed) + 1, 0)

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from fullscale.data.dicom.headers import Slice
 from fullscale.data.dicom.kinds import CAPTURE, LOCALISER
@@ -319,6 +318,8 @@ def _sideways(
 
 def _shifted(array: npt.NDArray[Any], shifts: Vector, shape: tuple[int, int, int], fill: Any) -> npt.NDArray[Any]:
     """Move each slice within its plane by a fraction of a pixel, on a larger plane that holds them all."""
+    from scipy import ndimage  # not needed for scans without a tilt, which are read the sooner
+
     columns, rows, _ = array.shape
     moved = np.full((shape[0], shape[1], array.shape[2]), fill, array.dtype)
     for k, (down, right) in enumerate(shifts):

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, logit
 
 from fullscale.bundle.trust import Calibration, ReliabilityBin
 
@@ -54,6 +53,8 @@ def entropy_bits(probabilities: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def bins_of(probabilities: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     """Return the bin of each probability."""
+    from scipy.special import logit  # not needed by every model, which starts the sooner
+
     with np.errstate(divide="ignore"):
         odds = logit(probabilities.astype(np.float32))
     # the middle is a bin's beginning: rounding must not carry a voxel over it
@@ -140,6 +141,8 @@ def _binned(weights: Floats, temperature: float) -> tuple[Floats, Floats, Floats
 
 def _sums(weights: Floats, temperature: float) -> list[Floats]:
     """Add up, in tenths of probability, probabilities, voxels of the structure, and voxels."""
+    from scipy.special import expit
+
     found = expit(CENTRES / temperature)
     tenth = np.minimum((found * RELIABILITY_BINS).astype(int), RELIABILITY_BINS - 1)
     both = weights.sum(axis=0)

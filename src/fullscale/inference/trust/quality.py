@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
 
 from fullscale.bundle.trust import Evaluated, Quality
 from fullscale.inference.trust.calibration import CENTRES, entropy_bits, parts_of
@@ -66,6 +65,8 @@ def features_of(counts: npt.NDArray[Any], shape: Shape, temperature: float, size
         temperature: of the structure.
         size: voxels of the mask for each that is counted.
     """
+    from scipy.special import expit  # not needed by every model, which starts the sooner
+
     held = counts.astype(np.float64)
     both, found = held.sum(axis=0), expit(CENTRES / temperature)
     soft = 2 * (held[1] * found).sum() / ((both * found).sum() + held[1].sum())

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from fullscale.data.labels import LabelScheme
 from fullscale.metrics.overlap import is_of
@@ -17,8 +16,6 @@ from fullscale.metrics.surface import boxes_of
 _FACES_A_SURFACE = {3: 1.5, 2: 4 / math.pi}
 """Area of the voxel faces around a body, in parts of the area of its smooth surface, where all directions are as
 frequent: the mean of |x| + |y| + |z| over the directions of space, or of |x| + |y| over those of the plane."""
-
-_CORNERS = ndimage.generate_binary_structure(3, 3)
 
 
 class Shape(NamedTuple):
@@ -59,11 +56,13 @@ def shapes_of(classes: npt.NDArray[np.uint8], scheme: LabelScheme, spacing_mm: S
 
 def shape_of(mask: npt.NDArray[np.bool_], spacing_mm: Sequence[float], flat: bool = False) -> Shape:
     """Measure a mask that is not empty, cut to its box; `flat` is a single slice, which has an outline alone."""
+    from scipy import ndimage  # not needed by every model, which starts the sooner
+
     padded = np.pad(mask, 1)
     volume = math.prod(spacing_mm)
     axes = (1, 2) if flat else (0, 1, 2)
     faces = sum(int(np.count_nonzero(np.diff(padded, axis=axis))) * volume / spacing_mm[axis] for axis in axes)
-    index, number = ndimage.label(mask, structure=_CORNERS)
+    index, number = ndimage.label(mask, structure=ndimage.generate_binary_structure(3, 3))
     voxels = int(np.count_nonzero(mask))
     largest = voxels if number == 1 else int(np.bincount(index.ravel())[1:].max())
     return Shape(voxels, volume, faces / _FACES_A_SURFACE[len(axes)], largest / voxels)
