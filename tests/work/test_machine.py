@@ -1,7 +1,10 @@
 """What a machine has: cores, memory within a container's limit, and the number of processes that follows."""
 
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fullscale.work import machine
@@ -21,15 +24,44 @@ def test_jobs_by_cores_memory_and_items(
     assert machine.choose_jobs(2, 1) == 1
 
 
-def test_the_limit_of_a_container_counts_and_no_limit_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    limit, used = tmp_path / "memory.max", tmp_path / "memory.current"
-    monkeypatch.setattr(machine, "_CGROUPS", ((str(limit), str(used)),))
-    free = machine.available_memory()
-    assert free > 1 << 20
-    limit.write_text("3000\n")
-    used.write_text("1000\n")
-    assert machine.available_memory() == 2000
-    used.write_text("4000\n")
-    assert machine.available_memory() == 0
-    limit.write_text("max\n")
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_limits_of_all_control_groups_around_the_process_count(
+    version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job of Slurm has a group of its own; of a container, the path leads nowhere within it, and the root counts."""
+    folder, limit, used, files = machine._MEMORY_FILES[version]
+    own = tmp_path / "cgroup"
+    own.write_text("5:cpu,cpuset:/other\n4:memory:/job/step\n" if version == 1 else "0::/job/step\n")
+    monkeypatch.setattr(machine, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(machine, "_OWN_CGROUPS", own)
     assert machine.available_memory() > 1 << 20
+    root, job = tmp_path / folder, tmp_path / folder / "job"
+    job.mkdir(parents=True)
+    for group, most, held in ((root, "5000", "1000"), (job, "3000", "1000")):
+        (group / limit).write_text(f"{most}\n")
+        (group / used).write_text(f"{held}\n")
+    assert machine.available_memory() == 2000
+    (job / "memory.stat").write_text(f"anon 100\n{files} 700\n")
+    assert machine.available_memory() == 2700, "copies of files are dropped where memory is short"
+    (job / limit).write_text("max\n")
+    assert machine.available_memory() == 4000
+    (root / used).write_text("6000\n")
+    assert machine.available_memory() == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of Linux")
+def test_a_limit_of_the_shell_counts() -> None:
+    code = "from fullscale.work.machine import available_memory as free; print(free())"
+    done = subprocess.run(["bash", "-c", f"ulimit -v 1000000; {sys.executable} -c '{code}'"], capture_output=True)
+    assert 0 < int(done.stdout) < 1_000_000 * 1024
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="of Linux")
+def test_a_process_knows_what_it_holds() -> None:
+    before = machine.process_memory()
+    held = np.ones(1 << 23)
+    after = machine.process_memory()
+    assert before is not None
+    assert after is not None
+    assert 0.9 * held.nbytes < after.now - before.now < 1.2 * held.nbytes
+    assert after.most >= after.now

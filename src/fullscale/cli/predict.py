@@ -122,7 +122,7 @@ def predict(
     copies = planned_copies(found, output, options, dicom)
     holds = predictor.card.scheme.as_dict()  # for evaluate: a mask does not say what its values stand for
     with claimed(outputs, read, "predict", overwrite, copies, holds), progress_bar("predicting") as progress:
-        results = predict_scans(predictor, found, output, options, dicom, progress, jobs, resample_channels)
+        results = predict_scans(predictor, found, output, options, dicom, progress, jobs, resample_channels, tell=True)
         write_predictions(output, predictor.card, results)
     if json:
         print_json({"results": [result.as_dict() for result in results]})

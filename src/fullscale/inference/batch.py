@@ -25,7 +25,14 @@ from fullscale.errors import DataError, UsageError
 from fullscale.files import require_inside, safe_name
 from fullscale.geometry.units import LENGTH, SIZE, Unit
 from fullscale.geometry.volume import Volume
-from fullscale.inference.familiar import strange_places, strange_scan, strange_volumes, trained_distribution
+from fullscale.inference.familiar import (
+    strange_modality,
+    strange_places,
+    strange_scan,
+    strange_volumes,
+    trained_distribution,
+)
+from fullscale.inference.forecast import cost_of, describe_forecast, fitted
 from fullscale.inference.naming import (
     ONE_FILE,
     OutputOptions,
@@ -185,6 +192,7 @@ def predict_scans(
     progress: Progress = ignore,
     jobs: Workers = 1,
     resample_channels: bool = False,
+    tell: bool = False,
 ) -> list[Result]:
     """Segment scans into `output`: `NAME` with the scan's own suffix (`.nii.gz` for DICOM), or `NAME.dcm`.
 
@@ -199,6 +207,7 @@ def predict_scans(
         progress: told of each scan that is done.
         jobs: processes that share the scans, each with a model of its own; None as the machine allows, one on a GPU.
         resample_channels: bring channels on other grids onto that of the first, as models do that were trained so.
+        tell: say of the first scan what it is expected to cost, where that is known and one process does all.
 
     Returns:
         What became of each scan; whatever is wrong with one does not stop the others.
@@ -206,23 +215,21 @@ def predict_scans(
     Raises:
         FullscaleError: `output` cannot be written.
     """
+    options = options or OutputOptions()
     for scan in scans:
-        if (
-            scan.path.is_file()
-            and volume_suffix(scan.path) in ONE_FILE
-            and (options or OutputOptions()).format != "seg"
-        ):
+        if scan.path.is_file() and volume_suffix(scan.path) in ONE_FILE and options.format != "seg":
             _log.info("%s: its mask is written as one file, %s", scan.path, mask_suffix(scan.path))
-    shared = Shared(predictor)
+    shared, workers = Shared(predictor), jobs_of(predictor, jobs, len(scans))
     segment = partial(
         _segment,
         predictor=shared,
         output=output,
-        options=options or OutputOptions(),
+        options=options,
         dicom=dicom or DicomReadOptions(),
         resample=resample_channels or predictor.resamples_channels,
+        first=scans[0] if tell and workers == 1 and scans else None,
     )
-    with make_executor(jobs_of(predictor, jobs, len(scans)), shared) as executor:
+    with make_executor(workers, shared) as executor:
         return [
             Result(outcome.item.path, error=failure) if failure is not None else outcome.result()
             for outcome in map_cases(executor, segment, scans, progress, attrgetter("name"))
@@ -244,8 +251,9 @@ def _segment(
     options: OutputOptions,
     dicom: DicomReadOptions,
     resample: bool,
+    first: Scan | None,
 ) -> Result:
-    return segment_scan(predictor.value, scan, output, options, dicom, resample)
+    return segment_scan(predictor.value, scan, output, options, dicom, resample, tell=scan is first)
 
 
 def segment_scan(
@@ -256,6 +264,7 @@ def segment_scan(
     dicom: DicomReadOptions,
     resample: bool = False,
     progress: Progress = ignore,
+    tell: bool = False,
 ) -> Result:
     """Segment one scan, as `predict_scans` does each; what was noticed before it failed is kept.
 
@@ -267,15 +276,20 @@ def segment_scan(
         dicom: how DICOM is read.
         resample: bring channels on other grids onto that of the first.
         progress: told of the slices that are done.
+        tell: say before the work what it is expected to cost, where that is known.
 
     Raises:
         FullscaleError: `output` cannot be written.
     """
     result = Result(scan.path)
+    cost = cost_of(predictor)  # before the scan is read: memory is seen where it grows
     started, stages = time.perf_counter(), Stages()
     try:
         with stages.timed("reading"):
             channels = read_scan(scan, predictor.channels, dicom, resample)
+        predictor = fitted(predictor, first_of(channels), cost)
+        if tell and cost is not None and not (options.probabilities or options.uncertainty):
+            _log.info("%s: %s", scan.path, describe_forecast(predictor, first_of(channels), cost))
         _predict(predictor, result, output, scan, channels, options, dicom, stages, progress)
     except DataError as error:
         result.error = str(error)
@@ -298,7 +312,8 @@ def _predict(
     scan = first_of(channels)
     result.notes = [note for channel in channels.values() for note in channel.notes]
     if isinstance(scan.header, DicomHeader):
-        result.notes += _strange_modality(scan.header.modality, predictor.card.modality)
+        strange = strange_modality(scan.header.modality, predictor.card.modality)
+        result.notes += [f"{line}: {DISTRUST}" for line in strange]
     as_seg = options.format != "nifti" and _can_be_seg(predictor, scan, result, options, dicom)
     trained = trained_distribution([member.card for member in predictor.members])
     intensities = [pair for member in predictor.members for pair in member.card.recipe.intensities.items()]
@@ -375,15 +390,6 @@ def _with_identifiers(result: Result, labels: Volume, folder: Path) -> Volume:
     header, note = write_with_identifiers(labels.header, folder)
     result.notes = [*result.notes, note]
     return Volume(labels.array, labels.affine, header)
-
-
-def _strange_modality(modality: str, trained_on: str) -> list[str]:
-    """Warn where a scan is of another modality than the model's."""
-    known = {"MR": "MRI", "PT": "PET"}
-    here, there = known.get(modality, modality), known.get(trained_on, trained_on)
-    if not here or there in ("unknown", "") or here.upper() == there.upper():
-        return []
-    return [f"the scan is {here}, the model was trained on {there}: {DISTRUST}"]
 
 
 def _target(result: Result, output: Path, name: str) -> Path:

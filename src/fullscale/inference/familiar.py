@@ -93,6 +93,15 @@ def strange_scan(channels: Mapping[str, Volume], trained: Distribution | None, a
     return strange + _strange_place("its brightest part", brightest_place(scan), trained.brightest, BRIGHT_MARGIN)
 
 
+def strange_modality(modality: str, trained_on: str) -> list[str]:
+    """Say that a scan is of another modality than the model's, where both are known."""
+    known = {"MR": "MRI", "PT": "PET"}
+    here, there = known.get(modality, modality), known.get(trained_on, trained_on)
+    if not here or there in ("unknown", "") or here.upper() == there.upper():
+        return []
+    return [f"the scan is {here}, the model was trained on {there}"]
+
+
 def strange_places(labels: Volume, scheme: LabelScheme, trained: Distribution | None) -> list[str]:
     """Say which structures of a mask lie elsewhere in the scan than in those of a training."""
     if trained is None or not trained.places:

@@ -19,22 +19,33 @@ _BYTES_RESIZED = 4
 """Of each voxel of what a recipe makes, and of each number of the maps of it."""
 
 
-def require_memory(scan: Volume, cards: Collection[ModelCard]) -> None:
+def require_memory(scan: Volume, cards: Collection[ModelCard], kept: int = 0) -> None:
     """Refuse a scan that would not fit into memory, before anything is allocated.
 
     The scan itself is there already. Counted are its mask, what each recipe makes of it, and for patches the maps of
     one layer of tiles.
 
+    Args:
+        scan: that was read.
+        cards: of the members.
+        kept: bytes of each voxel that are kept besides, such as probabilities.
+
     Raises:
         DataError: they would not fit.
     """
-    needed, free = needed_memory(scan, cards), available_memory()
+    needed, free = needed_memory(scan, cards) + kept * math.prod(scan.shape), available_memory()
     if needed > free:
         shape = "x".join(map(str, scan.shape))
         raise DataError(
             f"a scan of {shape} voxels needs {needed / GIB:.1f} GiB of memory to be segmented, {free / GIB:.1f} GiB "
-            f"are free; crop it, {'take one member with --quick, ' if len(cards) > 1 else ''}or use a machine with more"
+            f"are free; crop it, {_remedy(cards, kept)}or use a machine with more"
         )
+
+
+def _remedy(cards: Collection[ModelCard], kept: int) -> str:
+    if kept:
+        return "leave out --probabilities and --uncertainty, "
+    return "take one member with --quick, " if len(cards) > 1 else ""
 
 
 def needed_memory(scan: Volume, cards: Collection[ModelCard]) -> int:

@@ -212,10 +212,10 @@ class Predictor:
         slabs = self._slabs(self._prepared(channels), shape, compute)
         return ((where, (onto_plane(maps, shape[1:]) for maps in by_member)) for where, by_member in slabs)
 
-    def _prepared(self, channels: Mapping[str, Volume]) -> list[npt.NDArray[np.float32]]:
+    def _prepared(self, channels: Mapping[str, Volume], kept: int = 0) -> list[npt.NDArray[np.float32]]:
         """Bring a scan to what each member is shown, `[C, S, h, w]`; members of one recipe share it."""
         scan = first_of(channels)
-        require_memory(scan, [member.card for member in self.members])
+        require_memory(scan, [member.card for member in self.members], kept)
         images: dict[Recipe, npt.NDArray[np.float32]] = {}
         for member in self.members:
             recipe = member.card.recipe
@@ -276,7 +276,7 @@ class Predictor:
         scan = first_of(channels)
         geometry = self.geometry(scan)
         with stages.timed("preparing"):
-            prepared = self._prepared(channels)
+            prepared = self._prepared(channels, sum(watcher.kept for watcher in watchers))
         box = None
         if self.region == "coarse" and any(watcher.whole for watcher in watchers):
             stages.notes.append("segmented whole: probabilities are asked for, which are those of the whole scan")

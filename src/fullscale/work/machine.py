@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
+
+if sys.platform != "win32":
+    import resource
 
 GIB = 1 << 30
 MEMORY_A_JOB = 3 * GIB
@@ -12,10 +18,16 @@ MEMORY_A_JOB = 3 * GIB
 FEWEST_ITEMS = 4
 """With fewer items, starting processes costs more than they save."""
 
-_CGROUPS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-)
+_CGROUPS = Path("/sys/fs/cgroup")
+_OWN_CGROUPS = Path("/proc/self/cgroup")
+_MEMORY_FILES = {
+    2: ("", "memory.max", "memory.current", "inactive_file"),
+    1: ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
+"""Of each version of control groups: the folder within `_CGROUPS`, the limit, what is used, and in `memory.stat` what
+of that are copies of files, which the system drops where memory is short."""
+_MACHINE = Path("/proc/meminfo")
+_STATUS = Path("/proc/self/status")
 _PROCESSOR = Path("/proc/cpuinfo")
 _BF16 = {"avx512_bf16", "amx_bf16"}
 """Flags of x86 processors that multiply bfloat16: Intel from Cooper Lake on, AMD from Zen 4 on."""
@@ -48,9 +60,21 @@ def processor_name() -> str:
 
 
 def available_memory() -> int:
-    """Return the bytes that can be allocated without swapping, within the limits of a container."""
-    found = [_free_in(Path(limit), Path(used)) for limit, used in _CGROUPS]
-    return min([_free_on_machine(), *(free for free in found if free is not None)])
+    """Return the bytes that can be allocated without swapping, within the limits of a container, a job or a shell."""
+    return max(0, min([_free_on_machine(), *_free_in_groups(), *_free_addresses()]))
+
+
+class ProcessMemory(NamedTuple):
+    """Bytes of memory that this process holds now, and the most that it has held."""
+
+    now: int
+    most: int
+
+
+def process_memory() -> ProcessMemory | None:
+    """Say how much memory this process holds; None on a system that is not Linux."""
+    held = _status_bytes("VmRSS", "VmHWM")
+    return None if held is None else ProcessMemory(*held)
 
 
 def choose_jobs(wanted: int | None, items: int) -> int:
@@ -68,16 +92,44 @@ def choose_jobs(wanted: int | None, items: int) -> int:
 
 
 def _free_on_machine() -> int:
-    table = Path("/proc/meminfo")
-    if table.is_file():
-        lines = dict(line.split(":", 1) for line in table.read_text().splitlines())
-        return int(lines["MemAvailable"].split()[0]) * 1024
+    if _MACHINE.is_file():
+        return int(_table(_MACHINE, ":")["MemAvailable"].split()[0]) * 1024
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
-def _free_in(limit: Path, used: Path) -> int | None:
-    """Return what a control group leaves of its memory; None where there is no such group or no limit."""
-    try:
-        return max(0, int(limit.read_text()) - int(used.read_text()))
-    except (OSError, ValueError):  # no such file, or "max"
-        return None
+def _free_in_groups() -> Iterator[int]:
+    """Yield what the control groups leave of their memory that this process is in, up to the outermost."""
+    lines = _OWN_CGROUPS.read_text().splitlines() if _OWN_CGROUPS.is_file() else []
+    for _, kinds, own in (line.split(":", 2) for line in lines):
+        if kinds and "memory" not in kinds.split(","):
+            continue
+        folder, limit, used, files = _MEMORY_FILES[1 if kinds else 2]
+        group = Path(own.lstrip("/"))
+        for inner in (group, *group.parents):
+            place = _CGROUPS / folder / inner
+            try:
+                free = int((place / limit).read_text()) - int((place / used).read_text())
+                told = _table(place / "memory.stat", " ") if (place / "memory.stat").is_file() else {}
+                yield free + int(told.get(files, "0"))
+            except (OSError, ValueError):  # no such group (the one of a container is the root within it), or "max"
+                continue
+
+
+def _free_addresses() -> Iterator[int]:
+    """Yield what `ulimit -v` leaves, which batch systems set too."""
+    if sys.platform == "win32":
+        return
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    used = _status_bytes("VmSize")
+    if limit != resource.RLIM_INFINITY and used is not None:
+        yield limit - used[0]
+
+
+def _status_bytes(*names: str) -> list[int] | None:
+    table = _table(_STATUS, ":") if _STATUS.is_file() else {}
+    return [int(table[name].split()[0]) * 1024 for name in names] if all(name in table for name in names) else None
+
+
+def _table(path: Path, mark: str) -> dict[str, str]:
+    lines = (line.partition(mark) for line in path.read_text().splitlines())
+    return {name: value for name, _, value in lines}

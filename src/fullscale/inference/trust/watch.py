@@ -15,6 +15,9 @@ from fullscale.data.recipe import SliceGeometry
 from fullscale.inference.combine import Combination
 from fullscale.inference.trust.calibration import calibrated, entropy_bits
 
+_BYTES_KEPT = 4
+"""Of each voxel of a map: float16 as it comes, slab by slab, and once more when they are put together."""
+
 
 class Slab(NamedTuple):
     """Some consecutive slices of a scan.
@@ -36,10 +39,12 @@ class Watcher:
     Attributes:
         whole: whether the whole scan must be seen, rather than what lies around the structures.
         full_size: whether `slab` must be told, at the size of the scan. Where no one needs that, decisions are quicker.
+        kept: bytes of each voxel of the scan that it keeps, and hands on.
     """
 
     whole = False
     full_size = False
+    kept = 0
 
     def member(self, where: slice, number: int, logits: Tensor) -> None:
         """See the logits `[b, channels, h, w]` of a member, in its own rows and columns or in those of the scan.
@@ -67,6 +72,7 @@ class _Keeping(Watcher):
     def __init__(self, scheme: LabelScheme, trust: Trust | None) -> None:
         self._scheme, self._temperatures = scheme, temperatures(scheme, trust)[:, None, None]
         self._slabs: list[npt.NDArray[np.float16]] = []
+        self.kept = _BYTES_KEPT
 
     def slab(self, slab: Slab) -> None:
         """Keep what is made of `[b, K, H, W]`."""
@@ -84,6 +90,10 @@ class _Keeping(Watcher):
 
 class Probabilities(_Keeping):
     """Keeps the calibrated probability of each structure; arguments as of `Uncertainty`."""
+
+    def __init__(self, scheme: LabelScheme, trust: Trust | None) -> None:
+        super().__init__(scheme, trust)
+        self.kept = _BYTES_KEPT * len(scheme.structures)
 
     @property
     def found(self) -> npt.NDArray[np.float16]:
