@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fullscale.errors import UsageError
+from fullscale.networks import heads
 from fullscale.networks.base import SegmentationNetwork, crop, pad_to_stride
 from fullscale.networks.blocks import (
     ConvNormAct,
@@ -49,7 +50,9 @@ def test_a_head_is_a_convolution(shape, classes):
 @pytest.mark.parametrize("classes", [1, 3])
 @pytest.mark.parametrize("shape", [(2, 5, 11, 4, 3), (1, 3, 1, 1, 1), (1, 2, 8, 1, 6)])
 @pytest.mark.parametrize("channels_last", [True, False])
-def test_a_head_for_volumes_is_a_convolution(shape, classes, channels_last):
+@pytest.mark.parametrize("long_vectors", [True, False])
+def test_a_head_for_volumes_is_a_convolution(monkeypatch, shape, classes, channels_last, long_vectors):
+    monkeypatch.setattr(heads, "has_long_vectors", lambda: long_vectors)
     head = Head3d(shape[1], classes).double()
     volume, upstream = torch.randn(shape, dtype=torch.float64), torch.randn(shape[0], classes, *shape[2:]).double()
     if channels_last:
@@ -203,3 +206,18 @@ def test_initial_weights_have_the_spread_of_kaiming_and_norms_near_one():
 def test_one_stride_for_all_axes_is_refused_with_what_is_meant():
     with pytest.raises(UsageError, match=r"stride is 2: expected one number an axis, such as \(2, 2\)"):
         SegmentationNetwork(1, 1, 2)
+
+
+@pytest.mark.parametrize("factors", [(2, 2, 2), (1, 4, 2), (8, 8, 8)])
+def test_a_volume_in_bf16_is_brought_up_with_one_rounding(factors):
+    torch.manual_seed(0)
+    volume = torch.randn(2, 5, 3, 4, 6).bfloat16().requires_grad_()
+    exact = volume.detach().double().requires_grad_()
+    found, truth = upsample(volume, factors), upsample(exact, factors)
+    upstream = torch.randn(truth.shape).bfloat16()
+    to_volume, of_truth = (
+        torch.autograd.grad(x, leaf, upstream.to(x.dtype))[0] for x, leaf in ((found, volume), (truth, exact))
+    )
+    for ours, theirs in ((found, truth), (to_volume, of_truth)):
+        assert ours.dtype == torch.bfloat16
+        assert torch.all((ours - theirs).abs() <= 2**-8 * theirs.abs() + 1e-6)

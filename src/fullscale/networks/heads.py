@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fullscale.networks.kernels.forms import eager_on_cpu
+from fullscale.networks.kernels.forms import eager_on_cpu, has_long_vectors, is_precise
 from fullscale.networks.kernels.mix_first import mixed_conv3d
 
 FEW_CLASSES = 5
@@ -33,7 +33,7 @@ class Head(nn.Conv2d):
 
     def _mixes_first(self, x: Tensor) -> bool:
         """Whether channels are mixed first: for one class on a CPU; not in bf16, which would round before it sums."""
-        return self.out_channels == 1 and eager_on_cpu(x)
+        return self.out_channels == 1 and eager_on_cpu(x) and is_precise(x)
 
 
 class Head3d(nn.Conv3d):
@@ -47,7 +47,7 @@ class Head3d(nn.Conv3d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Take `[B, C, D, H, W]` to `[B, classes, D, H, W]`."""
-        if self.out_channels <= FEW_CLASSES and eager_on_cpu(x):
+        if self.out_channels <= FEW_CLASSES and eager_on_cpu(x) and is_precise(x) and not has_long_vectors():
             return mixed_conv3d(x, self.weight, self.bias)
         return super().forward(x)
 

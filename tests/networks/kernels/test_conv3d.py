@@ -8,6 +8,12 @@ from fullscale.networks.kernels import conv3d as module
 from fullscale.networks.kernels.conv3d import conv3d
 
 
+@pytest.fixture(autouse=True)
+def short_vectors(monkeypatch):
+    """Compute as processors do whose vectors are short, whatever this one has."""
+    monkeypatch.setattr(module, "has_long_vectors", lambda: False)
+
+
 def results(function, x, weight, bias, upstream):
     leaves = [leaf.clone().requires_grad_() for leaf in (x, weight) + (() if bias is None else (bias,))]
     output = function(*leaves, *([None] if bias is None else []))
@@ -37,6 +43,12 @@ def test_a_stride_and_small_maps_are_left_to_torch():
     assert "_Conv3d" not in str(conv3d(x, weight, None).grad_fn)
     large = torch.randn(1, 2, 10, 10, 10).double().requires_grad_()
     assert "_Conv3d" in str(conv3d(large, weight, None).grad_fn)
+
+
+def test_a_processor_with_long_vectors_leaves_it_to_torch(monkeypatch):
+    monkeypatch.setattr(module, "has_long_vectors", lambda: True)
+    volume = torch.randn(1, 2, 10, 10, 10).requires_grad_()
+    assert "_Conv3d" not in str(conv3d(volume, torch.randn(3, 2, 3, 3, 3), None).grad_fn)
 
 
 def test_under_autocast_it_is_torchs_own_in_bf16():

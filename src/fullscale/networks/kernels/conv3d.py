@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from fullscale.networks.kernels.forms import eager_on_cpu
+from fullscale.networks.kernels.forms import channels_last, eager_on_cpu, has_long_vectors, is_precise
 
 PADDING = [1, 1, 1]
 LEAST_PIXELS = 1_000
@@ -28,8 +28,8 @@ def conv3d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, ..
     """Convolve `[B, C, D, H, W]` with `[O, C, 3, 3, 3]` and a border of zeros; the same as `F.conv3d(padding=1)`."""
     if not eager_on_cpu(x):
         return F.conv3d(x, weight, bias, stride=stride, padding=1)
-    x = x.contiguous(memory_format=torch.channels_last_3d)
-    if max(stride) > 1 or x.shape[0] * x[0, 0].numel() < LEAST_PIXELS:
+    x = channels_last(x)
+    if max(stride) > 1 or x.shape[0] * x[0, 0].numel() < LEAST_PIXELS or not is_precise(x) or has_long_vectors():
         return F.conv3d(x, weight, bias, stride=stride, padding=1)
     convolved: Tensor = _Conv3d.apply(x, weight, bias)
     return convolved
@@ -49,7 +49,7 @@ class _Conv3d(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Take the gradient `[B, O, D, H, W]` back to x, weight and bias."""
         x, weight = ctx.saved_tensors
-        gradient = gradient.contiguous(memory_format=torch.channels_last_3d)
+        gradient = channels_last(gradient)
         to_x = to_weight = to_bias = None
         if ctx.needs_input_grad[0]:
             mask = [True, False, False]

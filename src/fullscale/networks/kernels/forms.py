@@ -13,6 +13,9 @@ from fullscale.networks.protocol import TorchModule
 
 Form = Literal["auto", "direct", "factored", "winograd"]
 
+_TYPES = (torch.float32, torch.float64, torch.bfloat16)
+"""Of maps that a CPU computes with."""
+
 
 class FormedConv(nn.Module):
     """Of a convolution that can be computed in several forms: the form, which may be set at any time."""
@@ -68,8 +71,18 @@ def is_precise(x: Tensor) -> bool:
 
 
 def eager_on_cpu(x: Tensor) -> bool:
-    """Whether a map is computed with on a CPU, precisely and outside of a graph: where ways of our own are quicker."""
-    return x.device.type == "cpu" and is_precise(x) and not torch.compiler.is_compiling()
+    """Whether a map is computed with on a CPU and outside of a graph: where ways of our own are quicker."""
+    return x.device.type == "cpu" and x.dtype in _TYPES and not torch.compiler.is_compiling()
+
+
+def has_long_vectors() -> bool:
+    """Whether a CPU computes with vectors of 512 bits: torch's own convolutions are then quicker than some of ours."""
+    return torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """Return a map `[B, C, H, W]` or `[B, C, D, H, W]` with the channels of a pixel beside each other in memory."""
+    return x.contiguous(memory_format=torch.channels_last if x.ndim == 4 else torch.channels_last_3d)
 
 
 def autocasts(device: str) -> bool:

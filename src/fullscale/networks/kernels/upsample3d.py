@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from fullscale.networks.kernels.forms import eager_on_cpu
@@ -25,13 +26,14 @@ def matrices_apply(x: Tensor) -> bool:
 def upsample_by_matrices(x: Tensor, factors: Sequence[int]) -> Tensor:
     """Take `[B, C, D, H, W]` to `[B, C, kD, kH, kW]`, channels last in memory.
 
-    Equal to `F.interpolate(mode="trilinear", align_corners=False)`.
+    Equal to `F.interpolate(mode="trilinear", align_corners=False)`. Maps in bf16 are brought up in float32.
     """
-    pixels = x.movedim(1, -1)  # [B, D, H, W, C]
+    exact = torch.float32 if x.dtype == torch.bfloat16 else x.dtype
+    pixels = x.movedim(1, -1).to(exact)  # [B, D, H, W, C]
     for axis in (3, 2, 1):
         low, factor = pixels.shape[axis], factors[axis - 1]
         if factor > 1:
             before, after = pixels.shape[:axis], pixels.shape[axis + 1 :]
             rows = pixels.reshape(-1, low, math.prod(after))
             pixels = (interpolation(low, factor, x) @ rows).view(*before, factor * low, *after)
-    return pixels.movedim(-1, 1)
+    return pixels.movedim(-1, 1).to(x.dtype)
