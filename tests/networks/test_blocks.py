@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional as F
 
 from fullscale.errors import UsageError
 from fullscale.networks import heads
@@ -37,7 +38,7 @@ def test_a_head_is_a_convolution(shape, classes):
     head = Head(shape[1], classes).double()
     image, upstream = torch.randn(shape, dtype=torch.float64), torch.randn(shape[0], classes, *shape[2:]).double()
     found = []
-    for forward in (head, lambda x: torch.nn.functional.conv2d(x, head.weight, head.bias, padding=1)):
+    for forward in (head, lambda x: F.conv2d(x, head.weight, head.bias, padding=1)):
         head.zero_grad()
         x = image.clone().requires_grad_()
         logits = forward(x)
@@ -58,7 +59,7 @@ def test_a_head_for_volumes_is_a_convolution(monkeypatch, shape, classes, channe
     if channels_last:
         volume = volume.contiguous(memory_format=torch.channels_last_3d)
     found = []
-    for forward in (head, lambda x: torch.nn.functional.conv3d(x, head.weight, head.bias, padding=1)):
+    for forward in (head, lambda x: F.conv3d(x, head.weight, head.bias, padding=1)):
         head.zero_grad()
         x = volume.clone().requires_grad_()
         logits = forward(x)
@@ -71,14 +72,14 @@ def test_a_head_for_volumes_is_a_convolution(monkeypatch, shape, classes, channe
 def test_a_head_in_bf16_is_the_convolution_itself():
     head, image = Head(4, 1), torch.randn(1, 4, 9, 8)
     with torch.autocast("cpu", torch.bfloat16):
-        plain = torch.nn.functional.conv2d(image, head.weight, head.bias, padding=1)
+        plain = F.conv2d(image, head.weight, head.bias, padding=1)
         assert torch.equal(head(image), plain)
 
 
 def test_block_is_convolution_norm_and_relu():
     block = ConvNormAct(2, 3).eval()
     image = torch.randn(1, 2, 4, 4)
-    convolved = torch.nn.functional.conv2d(image, block.conv.weight, block.conv.bias, padding=1)
+    convolved = F.conv2d(image, block.conv.weight, block.conv.bias, padding=1)
     torch.testing.assert_close(block(image), (convolved / math.sqrt(1 + block.norm.eps)).clamp(min=0))
 
 
@@ -132,7 +133,7 @@ def test_volumes_are_brought_up_as_torch_does_it_with_the_same_gradient(sides, f
     layout = torch.channels_last_3d if channels_last else torch.contiguous_format
     ours, theirs = (volume.clone(memory_format=layout).requires_grad_() for _ in range(2))
     brought = upsample(ours, factors)
-    expected = torch.nn.functional.interpolate(theirs, scale_factor=[float(k) for k in factors], mode="trilinear")
+    expected = F.interpolate(theirs, scale_factor=[float(k) for k in factors], mode="trilinear")
     torch.testing.assert_close(brought, expected, rtol=1e-12, atol=1e-12)
     passed = torch.randn_like(expected)
     brought.backward(passed)
@@ -169,7 +170,7 @@ def test_strides_that_do_not_fit_are_refused_with_those_that_would(strides, dims
 
 @pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 3, 2, 3, 2)])
 def test_instance_norm_is_torchs_own_and_stands_a_single_voxel(shape):
-    norm, plain = InstanceNorm(3).double(), torch.nn.functional.instance_norm
+    norm, plain = InstanceNorm(3).double(), F.instance_norm
     torch.nn.init.normal_(norm.weight)
     torch.nn.init.normal_(norm.bias)
     x = torch.randn(shape, dtype=torch.float64)
@@ -208,16 +209,25 @@ def test_one_stride_for_all_axes_is_refused_with_what_is_meant():
         SegmentationNetwork(1, 1, 2)
 
 
-@pytest.mark.parametrize("factors", [(2, 2, 2), (1, 4, 2), (8, 8, 8)])
-def test_a_volume_in_bf16_is_brought_up_with_one_rounding(factors):
+@pytest.mark.parametrize("factors", [(2, 2, 2), (1, 4, 2), (8, 8, 8), (4, 4), (16, 8)])
+def test_a_map_in_bf16_is_brought_up_with_one_rounding(factors):
     torch.manual_seed(0)
-    volume = torch.randn(2, 5, 3, 4, 6).bfloat16().requires_grad_()
-    exact = volume.detach().double().requires_grad_()
-    found, truth = upsample(volume, factors), upsample(exact, factors)
+    low = torch.randn(2, 5, *(3, 4, 6)[: len(factors)]).bfloat16().requires_grad_()
+    exact = low.detach().double().requires_grad_()
+    found, truth = upsample(low, factors), upsample(exact, factors)
     upstream = torch.randn(truth.shape).bfloat16()
-    to_volume, of_truth = (
-        torch.autograd.grad(x, leaf, upstream.to(x.dtype))[0] for x, leaf in ((found, volume), (truth, exact))
+    to_low, of_truth = (
+        torch.autograd.grad(x, leaf, upstream.to(x.dtype))[0] for x, leaf in ((found, low), (truth, exact))
     )
-    for ours, theirs in ((found, truth), (to_volume, of_truth)):
+    for ours, theirs in ((found, truth), (to_low, of_truth)):
         assert ours.dtype == torch.bfloat16
         assert torch.all((ours - theirs).abs() <= 2**-8 * theirs.abs() + 1e-6)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 5, 4), (1, 2, 32, 1), (1, 1, 33, 2), (2, 3, 4, 2, 3)])
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_a_map_is_brought_up_as_torch_does(shape, factor):
+    torch.manual_seed(0)
+    low, sides = torch.randn(shape).double(), len(shape) - 2
+    expected = F.interpolate(low, scale_factor=factor, mode="bilinear" if sides == 2 else "trilinear")
+    torch.testing.assert_close(upsample(low, (factor,) * sides), expected, rtol=1e-12, atol=1e-12)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fullscale.errors import UsageError
-from fullscale.networks.kernels.upsample3d import matrices_apply, upsample_by_matrices
+from fullscale.networks.kernels.upsample import matrices_apply, upsample_by_matrices
 
 VOLUMETRIC = ("unet3+", "unet", "unet++", "attention-unet", "strided-unet")
 """Networks of our own that take volumes too."""
@@ -83,7 +83,7 @@ def upsample(x: Tensor, factors: Sequence[int]) -> Tensor:
     """Bring a map to so many times its size along each axis: linear, `align_corners=False`."""
     if all(factor == 1 for factor in factors):
         return x
-    if matrices_apply(x):
+    if matrices_apply(x, factors):
         return upsample_by_matrices(x, factors)
     linear = LAYERS[len(factors)].linear
     return F.interpolate(x, scale_factor=[float(factor) for factor in factors], mode=linear, align_corners=False)

@@ -30,6 +30,7 @@ from torch.nn import functional as F
 from fullscale.networks.kernels import winograd
 from fullscale.networks.kernels.forms import Form, FormedConv, autocasts, is_precise, without_autocast
 from fullscale.networks.kernels.taps import cut, tap_matrix
+from fullscale.networks.kernels.upsample import multiply_accumulates
 from fullscale.networks.spatial import resize
 
 CPU_BLOCK = 16
@@ -235,7 +236,8 @@ def cost(
     resizing = (
         6 * batch * in_channels * high * wide if log2_scale > 0 else 0
     )  # read four times, written, read once more
-    return MACS_PER_BYTE * 4 * resizing + convolution(batch, in_channels, out_channels, high, wide)
+    matrices = batch * in_channels * multiply_accumulates((height, width), (2 ** max(log2_scale, 0),) * 2)
+    return matrices + MACS_PER_BYTE * 4 * resizing + convolution(batch, in_channels, out_channels, high, wide)
 
 
 def _direct_cost(batch: int, in_channels: int, out_channels: int, height: int, width: int) -> int:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from fullscale.networks.kernels.conv3d import conv3d
 from fullscale.networks.kernels.factored3d import Factors, slab_sizes, upsampled_conv3d_factored
 from fullscale.networks.kernels.forms import Form, FormedConv
+from fullscale.networks.kernels.upsample import multiply_accumulates
 from fullscale.networks.spatial import resize
 
 CPU_SLICES = 8
@@ -121,17 +122,8 @@ def cost(
     if form == "factored":
         return batch * _factored_cost(in_channels, out_channels, sides, factors, block)
     high = batch * math.prod(sides) * math.prod(factors)
-    macs = 27 * in_channels * out_channels * high + batch * in_channels * _upsampling_cost(sides, factors)
+    macs = 27 * in_channels * out_channels * high + batch * in_channels * multiply_accumulates(sides, factors)
     return macs + MACS_PER_BYTE * 4 * high * (10 * in_channels + out_channels)
-
-
-def _upsampling_cost(sides: tuple[int, ...], factors: Factors) -> int:
-    """Multiply-accumulates that bring a channel up, the innermost axis first."""
-    made, macs = list(sides), 0
-    for axis in (2, 1, 0):
-        made[axis] *= factors[axis]
-        macs += math.prod(made) * sides[axis] if factors[axis] > 1 else 0
-    return macs
 
 
 def _factored_cost(
