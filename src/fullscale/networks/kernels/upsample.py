@@ -28,7 +28,7 @@ def matrices_apply(x: Tensor, factors: Sequence[int]) -> bool:
 
 
 def matrices_suit(sides: Sequence[int], factors: Sequence[int]) -> bool:
-    """Whether matrices are quicker than torch's own on a CPU, for maps of these sides: of volumes, and of coarse maps."""
+    """Whether matrices are quicker than torch's own on a CPU: for volumes, and for coarse maps."""
     return len(sides) == 3 or (min(factors) >= LEAST_FACTOR and max(sides) <= LARGEST_SIDE)
 
 
