@@ -121,3 +121,20 @@ def test_probabilities_are_those_of_the_whole_scan() -> None:
     _, whole = predictor(Bright(), "whole").predict_probabilities(scan(array))
     _, coarse = predictor(Bright(), "coarse").predict_probabilities(scan(array))
     assert np.array_equal(coarse["structure 0"].array, whole["structure 0"].array)
+
+
+def test_no_pass_computes_more_slices_at_once_than_it_may() -> None:
+    """Where memory is short, that holds for the coarse pass too."""
+    at_once = []
+
+    class Counting(Bright):
+        def logits(self, image: Tensor) -> Tensor:
+            at_once.append((len(image), image.shape[2]))
+            return super().logits(image)
+
+    array = ball((15, 60, 80), (6, 30, 30))
+    usual, few = predictor(Bright(), "coarse"), predictor(Counting(), "coarse")
+    few.batch_size = 2
+    np.testing.assert_array_equal(few.predict(scan(array)).array, usual.predict(scan(array)).array)
+    assert max(slices for slices, _ in at_once) == 2
+    assert SHAPE[1] // 2 in {rows for _, rows in at_once}

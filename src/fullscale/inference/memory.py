@@ -36,9 +36,12 @@ def require_memory(scan: Volume, cards: Collection[ModelCard], kept: int = 0) ->
     needed, free = needed_memory(scan, cards) + kept * math.prod(scan.shape), available_memory()
     if needed > free:
         shape = "x".join(map(str, scan.shape))
+        slices = slice_geometry(scan, next(iter(cards)).recipe).shape[0]
+        fitting = int(slices * free / needed)
+        crop = f"crop it to {fitting} of its {slices} slices, " if fitting else ""
         raise DataError(
             f"a scan of {shape} voxels needs {needed / GIB:.1f} GiB of memory to be segmented, {free / GIB:.1f} GiB "
-            f"are free; crop it, {_remedy(cards, kept)}or use a machine with more"
+            f"are free; {crop}{_remedy(cards, kept)}or use a machine with more"
         )
 
 

@@ -343,9 +343,7 @@ class Predictor:
                 "for all members"
             )
             return None
-        box = find_box(
-            _logits(lead), image, geometry.spacing_mm[0], lead.card.scheme, view.neighbours, lead.runtime.device
-        )
+        box = find_box(_logits(lead), image, geometry.spacing_mm[0], lead.card.scheme, view, lead.runtime.device)
         if box is None:
             stages.notes.append("segmented whole: the coarse pass found nothing")
         return box

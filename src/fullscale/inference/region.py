@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fullscale.data.labels import LabelScheme
-from fullscale.views.protocol import LIMIT, Compute, voxels_at_once
+from fullscale.views.protocol import LIMIT, Compute
 from fullscale.views.slices import SliceView, stack_images
 
 RegionMode = Literal["whole", "coarse"]
@@ -83,7 +83,7 @@ def find_box(
     image: npt.NDArray[Any],
     spacing_mm: float,
     scheme: LabelScheme,
-    neighbours: int,
+    view: SliceView,
     device: torch.device,
 ) -> Box | None:
     """Look for structures in every few slices at half the resolution.
@@ -93,7 +93,7 @@ def find_box(
         image: `[C, S, h, w]`, prepared.
         spacing_mm: between slices.
         scheme: decides the logits.
-        neighbours: slices above and below that are shown with each.
+        view: says how many neighbours are shown with each slice, and how many slices at once.
         device: where to compute.
 
     Returns:
@@ -102,10 +102,10 @@ def find_box(
     slices, *sides = image.shape[1:]
     step = min(max(1, int(COARSE_STEP_MM / spacing_mm)), slices)
     seen = range(step // 2, slices, step)
-    size = voxels_at_once([side // 2 for side in sides], device)
+    size = view.slab((slices, *(side // 2 for side in sides)), device)
     found = []
     for start in range(0, len(seen), size):
-        shown = torch.cat([stack_images(image, z, 1, neighbours) for z in seen[start : start + size]])
+        shown = torch.cat([stack_images(image, z, 1, view.neighbours) for z in seen[start : start + size]])
         classes = scheme.decide(compute(F.avg_pool2d(shown, 2, ceil_mode=True).to(device)))
         found.append(np.argwhere(classes.cpu().numpy()) + np.array([start, 0, 0]))
     places = np.concatenate(found)
