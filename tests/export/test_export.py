@@ -15,8 +15,8 @@ from fullscale.bundle.card import read_card
 from fullscale.bundle.store import load_bundle, save_bundle, save_ensemble
 from fullscale.data.labels import LabelScheme
 from fullscale.errors import DataError, FullscaleError, UsageError
-from fullscale.export.model import SUFFIXES, export_model
-from fullscale.export.parity import LOGIT_TOLERANCE, compare
+from fullscale.inference.export.model import SUFFIXES, export_model
+from fullscale.inference.export.parity import LOGIT_TOLERANCE, compare
 from fullscale.inference.runtimes.onnx import open_onnx
 from fullscale.networks import list_networks, network_options
 from tests.conftest import Command, Once
@@ -117,7 +117,7 @@ def test_a_model_that_differs_from_pytorch_is_not_written(
 ) -> None:
     model = tmp_path / "m.pt2"
     model.write_bytes(b"an older one")
-    monkeypatch.setattr("fullscale.export.parity.LOGIT_TOLERANCE", -1)
+    monkeypatch.setattr("fullscale.inference.export.parity.LOGIT_TOLERANCE", -1)
     with pytest.raises(FullscaleError, match="differs from PyTorch, nothing was written"):
         export_model(shallow_bundle, model, "torch", "direct")
     assert model.read_bytes() == b"an older one"

@@ -15,7 +15,7 @@ from fullscale.bundle.card import ModelCard
 from fullscale.bundle.store import load_bundle, save_bundle
 from fullscale.data.recipe import Intensity, Recipe
 from fullscale.errors import DataError, UsageError
-from fullscale.export.model import export_model
+from fullscale.inference.export.model import export_model
 from fullscale.inference.runtimes.load import load_members
 from fullscale.inference.runtimes.openvino import open_openvino
 from tests.conftest import Command, Once

@@ -9,8 +9,8 @@ import torch
 from fullscale.bundle.card import ModelCard
 from fullscale.data.recipe import Intensity, Recipe
 from fullscale.errors import UsageError
-from fullscale.export import onnx, program
-from fullscale.export.parity import LOGIT_TOLERANCE, parity_images
+from fullscale.inference.export import onnx, program
+from fullscale.inference.export.parity import LOGIT_TOLERANCE, parity_images
 from fullscale.inference.runtimes.onnx import OnnxRuntime
 from fullscale.networks import create_network
 from fullscale.networks.kernels.forms import set_form

@@ -15,7 +15,7 @@ MODULES = (
     *("fullscale.training.run", "fullscale.compare.run", "fullscale.compare.results", "fullscale.compare.figure"),
     *("fullscale.inference.batch", "fullscale.inference.predictor", "fullscale.reporting.html", "fullscale.cli.app"),
     *("fullscale.reporting.overlay", "fullscale.reporting.curves", "fullscale.scoring.evaluate", "scipy.ndimage"),
-    *("monai.transforms", "fullscale.export.model", "matplotlib.figure"),
+    *("monai.transforms", "fullscale.inference.export.model", "matplotlib.figure"),
 )
 
 

@@ -22,9 +22,9 @@ from fullscale.data.labels import LabelScheme
 from fullscale.data.read import read_image, read_label
 from fullscale.data.recipe import Intensity, Recipe
 from fullscale.errors import UsageError
-from fullscale.export.model import FORMS, SUFFIXES, Format, export_model
 from fullscale.geometry.orientation import reorient
 from fullscale.geometry.volume import Volume, require_same_grid
+from fullscale.inference.export.model import FORMS, SUFFIXES, Format, export_model
 from fullscale.inference.predictor import Predictor
 from fullscale.inference.runtimes.load import RunningMember, load_members
 from fullscale.inference.runtimes.openvino import require_openvino

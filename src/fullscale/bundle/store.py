@@ -223,6 +223,19 @@ def require_weights(folder: Path, card: ModelCard) -> None:
         raise DataError(f"cannot read the weights {path}: the file has changed since it was written; copy it again")
 
 
+def require_whole(path: Path) -> None:
+    """Refuse a bundle, or that of a run or a fold, whose members or weights are not those that its cards name.
+
+    Raises:
+        DataError: they are not, or there is no model.
+        UsageError: a member is an ensemble itself.
+    """
+    folder = find_bundle(path)
+    card = read_card(folder / CARD)
+    for name, member in member_folders(folder).items():
+        require_weights(member, single_card(member) if isinstance(card, ModelCard) else _card_of(folder, card, name))
+
+
 def single_card(folder: Path) -> ModelCard:
     """Read the card of a bundle of one model, whose weights must be there.
 
@@ -257,10 +270,15 @@ def file_sha256(path: Path) -> str:
 
 
 def _load_member(folder: Path, card: EnsembleCard, name: str) -> Member:
+    member = _card_of(folder, card, name)
+    return Member(name, member, _load_network(folder / name, member))
+
+
+def _card_of(folder: Path, card: EnsembleCard, name: str) -> ModelCard:
     member = single_card(folder / name)
     if member.digest != card.members[name].digest:
         raise DataError(f"{folder / name / CARD} is not the member that {folder / CARD} names; copy the bundle again")
-    return Member(name, member, _load_network(folder / name, member))
+    return member
 
 
 def _load_network(folder: Path, card: ModelCard) -> Network:

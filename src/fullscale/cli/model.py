@@ -36,7 +36,7 @@ def export(
     Batch and size stay free. `fullscale predict model.onnx SCAN` segments with the file and its card alone.
     """
     from fullscale.bundle.card import card_beside
-    from fullscale.export.model import check_request, export_model, files_of
+    from fullscale.inference.export.model import check_request, export_model, files_of
     from fullscale.outputs import claimed
 
     check_request(output, format, form)

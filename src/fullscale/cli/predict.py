@@ -58,6 +58,10 @@ def predict(
         bool, typer.Option("--resample-channels", help="Bring channels on other grids onto that of the first.")
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    runtime: Annotated[
+        Literal["auto", "torch", "onnx", "openvino"],
+        typer.Option(help="On a CPU; openvino is the quickest, made ready once. auto takes it where that is done."),
+    ] = "auto",
     batch_size: Annotated[
         int | None, typer.Option(help="Slices or tiles at once; default by the device.", min=1)
     ] = None,
@@ -99,7 +103,7 @@ def predict(
     from fullscale.inference.predictions import PREDICTIONS, write_predictions
     from fullscale.outputs import claimed
 
-    asked = ModelRequest(model, device, batch_size, quick, not no_postprocess, region)
+    asked = ModelRequest(model, device, batch_size, quick, not no_postprocess, region, runtime)
     predictor = asked.load()
     one, by_channel = parse_series(series or [], predictor.channels)
     dicom = DicomReadOptions(one, phase, allow_gaps, untilt, fix_identifiers, by_channel)

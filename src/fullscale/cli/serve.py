@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -42,6 +42,10 @@ def serve(
     ] = None,
     workers: Annotated[int, typer.Option(help="Jobs at a time, each with one model in memory.", min=1)] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    runtime: Annotated[
+        Literal["auto", "torch", "onnx", "openvino"],
+        typer.Option(help="On a CPU; openvino is the quickest, made ready once. auto takes it where that is done."),
+    ] = "auto",
     keep: Annotated[str, typer.Option(help="How long files of a job are kept after its end: 30m, 12h, 7d.")] = "7d",
     max_waiting: Annotated[int, typer.Option(help="Jobs that may wait.", min=1)] = 1000,
     max_upload: Annotated[float, typer.Option(help="GiB of one upload.", min=1e-4)] = 4.0,
@@ -88,6 +92,7 @@ def serve(
         max_waiting,
         round(max_upload * 2**30),
         parse_duration(upload_time, "--upload-time"),
+        runtime=runtime,
     )
     exchange_options = read_exchange(rules, pacs, host, dicom_port, ae_title, settings.models)
     with bound_socket(host, port) as taken:

@@ -35,6 +35,8 @@ from fullscale.work.ledger import TRIES, Ledger, Row, write_row
 from fullscale.work.processes import Killed
 
 _log = logging.getLogger(__name__)
+_GRAPHS: dict[str | None, str] = {"onnx": ".onnx", "openvino": ".xml"}
+"""Suffix of the exported model that a runtime computes."""
 _MANY = 1 << 20
 """Cases that an archive is taken to have, where processes are chosen by their number."""
 
@@ -115,7 +117,8 @@ def _how(request: ArchiveRequest) -> str:
     card = model.load().card
     settings = [
         card.digest,
-        is_exported(model.path) and model.path.suffix,
+        # What "auto" finds differs from machine to machine, and its masks hardly do: their work counts as the same.
+        (is_exported(model.path) and model.path.suffix) or _GRAPHS.get(model.runtime, False),
         model.quick,
         model.postprocess,
         model.region,

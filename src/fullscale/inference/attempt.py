@@ -23,6 +23,7 @@ from fullscale.inference.batch import Result, find_scans, predict_scans
 from fullscale.inference.naming import OutputOptions, planned_copies, planned_outputs
 from fullscale.inference.predictor import Predictor
 from fullscale.inference.region import RegionMode
+from fullscale.inference.runtimes.load import RuntimeName
 from fullscale.inference.runtimes.torch import choose_device
 from fullscale.inputs import require_no_input
 from fullscale.temporary import temporary_folder
@@ -43,6 +44,7 @@ class ModelRequest:
     quick: bool = False
     postprocess: bool = True
     region: RegionMode = "whole"
+    runtime: RuntimeName | None = None
 
     def load(self) -> Predictor:
         """Load it, once in a process as long as it is the same."""
@@ -316,4 +318,5 @@ def stamp_of(path: Path) -> tuple[tuple[int, ...], ...]:
 
 @cache
 def _load(model: ModelRequest, _: tuple[tuple[int, ...], ...]) -> Predictor:
-    return Predictor.from_run(model.path, model.device, model.batch_size, model.quick, model.postprocess, model.region)
+    settings = (model.device, model.batch_size, model.quick, model.postprocess, model.region, model.runtime)
+    return Predictor.from_run(model.path, *settings)

@@ -20,7 +20,7 @@ from fullscale.inference.mirrors import mirrored
 from fullscale.inference.onto_scan import decide_onto, onto_plane, onto_slices
 from fullscale.inference.postprocess import apply_rules
 from fullscale.inference.region import SMALLEST, Box, BoxView, RegionMode, find_box, segment_box
-from fullscale.inference.runtimes.load import RunningMember, load_members
+from fullscale.inference.runtimes.load import RunningMember, RuntimeName, load_members
 from fullscale.inference.runtimes.torch import TorchRuntime, choose_device
 from fullscale.inference.scan import Scans, as_channels
 from fullscale.inference.stages import Stages
@@ -86,6 +86,7 @@ class Predictor:
         quick: bool = False,
         postprocess: bool = True,
         region: RegionMode = "whole",
+        runtime: RuntimeName | None = None,
     ) -> Self:
         """Load a run folder (all its folds), a fold of it, a bundle, or an exported `.onnx` with its `.json` beside it.
 
@@ -97,12 +98,15 @@ class Predictor:
                 asks for.
             postprocess: do what the card says to the mask, as validation chose it.
             region: "whole", or "coarse" to look only around what a coarse pass finds.
+            runtime: what computes a run or a bundle: "torch", the default; "onnx" or "openvino", whose graph is made
+                once and kept beside the bundle; or "auto", OpenVINO where its graph is kept already.
 
         Raises:
             DataError: there is no model, or it is damaged.
-            UsageError: the device is not there.
+            UsageError: the device is not there, a runtime is not installed, or the two do not go together.
+            FullscaleError: a graph cannot be made.
         """
-        return cls(*load_members(Path(folder), device), batch_size, quick, postprocess, region)
+        return cls(*load_members(Path(folder), device, runtime), batch_size, quick, postprocess, region)
 
     @classmethod
     def from_network(

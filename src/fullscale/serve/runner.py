@@ -211,8 +211,9 @@ class Runner:
         if seat.process is None or seat.process.is_dead():
             self._end_process(seat)
             seat.process = WorkerProcess(self.settings.debug)
-        work = {"id": job.id, "model": str(model.path), "device": self.settings.device, "output": str(output)}
-        seat.process.send(job.request | work)
+        work = {"id": job.id, "model": str(model.path), "output": str(output)}
+        computed = {"device": self.settings.device, "runtime": self.settings.runtime}
+        seat.process.send(job.request | work | computed)
         current = self.store.get(job.id)
         if self._stopping.is_set() or (current is not None and current.cancelling):  # said before there was a process
             self._let_go(seat, "stopped")

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fullscale.bundle.card import Card, is_exported
-from fullscale.bundle.store import find_bundle, member_folders, read_cards, require_weights, single_card
+from fullscale.bundle.store import read_cards, require_whole
 from fullscale.errors import OutputError, UsageError
-from fullscale.inference.runtimes.load import load_members
+from fullscale.inference.runtimes.load import RuntimeName, load_members
 from fullscale.serve.database import DATABASE
 from fullscale.text import counted
 
@@ -46,6 +46,7 @@ class ServeSettings:
         state: the folder of the service: jobs, uploads and results.
         data: the folder of cases, or None.
         device: of the models.
+        runtime: that computes them.
         workers: jobs at a time, each in a process of its own with one model loaded.
         keep_s: seconds that a job's files are kept after its end.
         most_waiting: jobs that may wait.
@@ -65,6 +66,7 @@ class ServeSettings:
     largest_upload: int = 4 << 30
     upload_s: float = 600.0
     idle_s: float = 30.0
+    runtime: RuntimeName | None = None
     debug: bool = field(default_factory=lambda: bool(os.environ.get("FULLSCALE_DEBUG")))
 
     @property
@@ -133,6 +135,5 @@ def _served(name: str, path: Path) -> ServedModel:
         exported, [member] = load_members(path, "cpu")
         return ServedModel(name, path.absolute(), exported, member.card.recipe.channels)
     card, members = read_cards(path)
-    for folder in member_folders(find_bundle(path)).values():
-        require_weights(folder, single_card(folder))
+    require_whole(path)
     return ServedModel(name, path.absolute(), card, members[0].recipe.channels, len(members))

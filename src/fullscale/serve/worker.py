@@ -21,6 +21,7 @@ from fullscale.errors import DataError, FullscaleError, UsageError
 from fullscale.inference.attempt import stamp_of
 from fullscale.inference.batch import Result, find_scans, segment_scan
 from fullscale.inference.naming import OutputOptions
+from fullscale.inference.runtimes.load import RuntimeName
 from fullscale.serve.circle.doubt import DoubtingPredictor
 from fullscale.text import first_line, without_folders
 
@@ -38,18 +39,18 @@ class LoadedModel:
 
     Attributes:
         predictor: the model.
-        key: where it came from, on which device, and what changes when it is written anew.
+        key: where it came from, what computes it and where, and what changes when it is written anew.
     """
 
     predictor: DoubtingPredictor | None = None
     key: Any = None
 
-    def load(self, path: Path, device: str) -> DoubtingPredictor:
+    def load(self, path: Path, device: str, runtime: RuntimeName | None = None) -> DoubtingPredictor:
         """Load a model, unless it is the one that is loaded."""
-        key = (path, device, stamp_of(path))
+        key = (path, device, runtime, stamp_of(path))
         if self.predictor is None or self.key != key:
             self.predictor = None  # its memory is free before the next one takes some
-            self.predictor, self.key = DoubtingPredictor.from_run(path, device), key
+            self.predictor, self.key = DoubtingPredictor.from_run(path, device, runtime=runtime), key
         return self.predictor
 
 
@@ -100,7 +101,7 @@ class Worker:
 
     def _segment(self, job: dict[str, Any]) -> dict[str, Any]:
         self._progress(0, 0, "loading")
-        predictor = self._model.load(Path(job["model"]), job["device"])
+        predictor = self._model.load(Path(job["model"]), job["device"], job["runtime"])
         dicom = DicomReadOptions(**job["dicom"])
         scan = replace(scan_of(job, dicom, predictor.channels), name=MASK)
         self._progress(0, 0, "reading")

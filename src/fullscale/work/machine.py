@@ -1,4 +1,4 @@
-"""What this machine has to offer: cores and memory that this process may use, and bfloat16."""
+"""What this machine has to offer: cores and memory that this process may use, its processor, and bfloat16."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 if sys.platform != "win32":
     import resource
+
+from fullscale.documents import digest_of
 
 GIB = 1 << 30
 MEMORY_A_JOB = 3 * GIB
@@ -45,18 +47,24 @@ def has_bf16() -> bool:
 
     What does not say so (another operating system, an Arm processor) counts as without: it was not measured there.
     """
-    if not _PROCESSOR.is_file():
-        return False
-    lines = (line.partition(":") for line in _PROCESSOR.read_text().splitlines())
-    flags = next((value.split() for name, _, value in lines if name.strip() == "flags"), [])
-    return not _BF16.isdisjoint(flags)
+    return not _BF16.isdisjoint(_of_processor("flags").split())
 
 
 def processor_name() -> str:
     """Return the name of the processor, or at least its kind."""
+    return _of_processor("model name") or platform.processor() or platform.machine()
+
+
+def processor_digest() -> str:
+    """Return a short digest of what this kind of processor is called and can do."""
+    return digest_of([processor_name(), platform.machine(), _of_processor("flags")], size=4)
+
+
+def _of_processor(what: str) -> str:
+    """Return what the system says of the first processor; nothing where it does not say so."""
     lines = _PROCESSOR.read_text().splitlines() if _PROCESSOR.is_file() else []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
+    found = (value.strip() for name, _, value in (line.partition(":") for line in lines) if name.strip() == what)
+    return next(found, "")
 
 
 def available_memory() -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from torch import Tensor
 from fullscale.bundle.card import ModelCard
 from fullscale.errors import DataError
 from fullscale.extras import needs
+from fullscale.inference.runtimes.blobs import Blobs
 from fullscale.inference.runtimes.exported import CARD_DIGEST, IMAGE, LOGITS, open_with_card
 from fullscale.inference.runtimes.torch import on_the_cpu
 from fullscale.networks.base import crop, pad_to_stride
@@ -33,6 +35,13 @@ CHANNELS = "channels"
 WEIGHTS = ".bin"
 """Suffix of the second file, beside the `.xml`."""
 
+Precision = Literal["float32", "bf16"]
+"""In which a graph computes; its inputs and outputs are float32 in either.
+
+With guidance, "bf16" is the decoder's alone: it does most of the work, what the encoder rounds changes five times as
+many voxels, and whether a structure is present is decided in float32.
+"""
+
 Request = Any
 """An `openvino.InferRequest`."""
 
@@ -46,6 +55,9 @@ class OpenVinoRuntime:
     Args:
         path: an `.xml` written by `fullscale export`.
         weights: the file of its weights; by default beside it.
+        precision: in which it is computed.
+        why: of the precision, in a few words for `describe`; nothing where there is nothing to say.
+        compiled: folder in which graphs are kept once they are compiled; None keeps none.
 
     Attributes:
         device: the CPU.
@@ -61,8 +73,17 @@ class OpenVinoRuntime:
 
     device = torch.device("cpu")
 
-    def __init__(self, path: Path, weights: Path | None = None) -> None:
-        self._files = path, weights or path.with_suffix(WEIGHTS)
+    def __init__(
+        self,
+        path: Path,
+        weights: Path | None = None,
+        precision: Precision = "float32",
+        why: str = "",
+        compiled: Path | None = None,
+    ) -> None:
+        self._made_of = path, weights or path.with_suffix(WEIGHTS), precision, why, compiled
+        self._files, self._precision, self._why = self._made_of[:2], precision, why
+        self._blobs = None if compiled is None else Blobs(compiled)
         model = _read(*self._files)
         outputs = [output.get_any_name() for output in model.outputs]
         if (
@@ -78,13 +99,15 @@ class OpenVinoRuntime:
         self._guided = PRESENCE in outputs
         self._ready: dict[tuple[int, ...], list[Request]] = {}
 
-    def __reduce__(self) -> tuple[type[OpenVinoRuntime], tuple[Path, Path]]:
+    def __reduce__(self) -> tuple[type[OpenVinoRuntime], tuple[Any, ...]]:
         """Travel to another process as the files' places; compiled graphs cannot."""
-        return OpenVinoRuntime, self._files
+        return OpenVinoRuntime, self._made_of
 
     def describe(self) -> str:
         """Say in a few words what computes, in which precision and where."""
-        return f"OpenVINO in float32 {on_the_cpu()}"
+        encoder = ", the encoder in float32" if self._guided and self._precision == "bf16" else ""
+        why = f" ({self._why})" if self._why else ""
+        return f"OpenVINO in {self._precision}{encoder}{why} {on_the_cpu()}"
 
     def logits(self, image: Tensor) -> Tensor:
         """Take images `[B, in_channels, ...]` to float32 logits `[B, channels, ...]`, absent structures gated.
@@ -117,10 +140,28 @@ class OpenVinoRuntime:
         padded = pad_to_stride(image.detach().float().cpu(), self._stride, training=False)
         sides = tuple(padded.shape[2:])
         if sides not in self._ready:
-            model = _read(*self._files)
-            model.reshape([1, self.in_channels, *sides])
-            self._ready[sides] = [_compiled(part) for part in (_divided(model) if self._guided else [model])]
+            self._ready[sides] = [compiled.create_infer_request() for compiled in self._compiled(sides)]
         return padded, self._ready[sides]
+
+    def _compiled(self, sides: tuple[int, ...]) -> list[Any]:
+        """Compile the parts of the graph for a size, or find them kept."""
+        core, threads = require_openvino().Core(), torch.get_num_threads()
+        last = "bf16" if self._precision == "bf16" else "f32"
+        hints = ["f32", last] if self._guided else [last]
+        options = [{"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": hint} for hint in hints]
+        size = "x".join(map(str, sides))
+        names = [f"{size}-{threads}-{hint}-{part}" for part, hint in enumerate(hints)]
+        kept = [None if self._blobs is None else self._blobs.get(name) for name in names]
+        if None not in kept:
+            return [core.import_model(BytesIO(blob), "CPU", of) for blob, of in zip(kept, options, strict=True) if blob]
+        model = _read(*self._files)
+        model.reshape([1, self.in_channels, *sides])
+        parts = _divided(model) if self._guided else [model]
+        compiled = [core.compile_model(part, "CPU", of) for part, of in zip(parts, options, strict=True)]
+        if self._blobs is not None:
+            for name, part in zip(names, compiled, strict=True):
+                self._blobs.put(name, part.export_model().getvalue())
+        return compiled
 
 
 def open_openvino(path: Path) -> tuple[ModelCard, OpenVinoRuntime]:
@@ -172,11 +213,6 @@ def _divided(model: Any) -> list[Any]:
             if target.get_node().get_type_name() != "Result":
                 target.replace_source_output(given[-1].output(0))
     return [encoder, Model([opset13.result(sources[LOGITS])], [*image, *given], "decoder")]
-
-
-def _compiled(model: Any) -> Request:
-    options = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
-    return require_openvino().Core().compile_model(model, "CPU", options).create_infer_request()
 
 
 def _computed(request: Request, inputs: Sequence[Tensor]) -> list[npt.NDArray[np.float32]]:

@@ -19,9 +19,17 @@ from torch import nn
 from fullscale.bundle.card import EnsembleCard, ModelCard, card_beside, read_card
 from fullscale.bundle.store import WEIGHTS, file_sha256, find_bundle, load_bundle, member_folders
 from fullscale.errors import DataError, UsageError
-from fullscale.export import onnx, openvino, program
-from fullscale.export.parity import LOGIT_TOLERANCE, SIZES, VOXEL_TOLERANCE, Answer, ParityCase, Size, check_parity
 from fullscale.files import atomic_path
+from fullscale.inference.export import onnx, openvino, program
+from fullscale.inference.export.parity import (
+    LOGIT_TOLERANCE,
+    SIZES,
+    VOXEL_TOLERANCE,
+    Answer,
+    ParityCase,
+    Size,
+    check_parity,
+)
 from fullscale.inference.runtimes.openvino import require_openvino
 from fullscale.networks.kernels.forms import Form, set_form
 from fullscale.networks.protocol import Network

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from fullscale.errors import FullscaleError
-from fullscale.export.parity import Answer, Size
 from fullscale.files import for_library
+from fullscale.inference.export.parity import Answer, Size
 from fullscale.inference.runtimes.exported import CARD_DIGEST
 from fullscale.text import first_line
 

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from fullscale.errors import FullscaleError
-from fullscale.export.parity import Answer, Size
 from fullscale.extras import needs
+from fullscale.inference.export.parity import Answer, Size
 from fullscale.inference.runtimes.exported import CARD_DIGEST, IMAGE, LOGITS
 from fullscale.inference.runtimes.onnx import OnnxRuntime, require_runtime
 from fullscale.networks.spatial import LAYERS

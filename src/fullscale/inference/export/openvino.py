@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fullscale.errors import FullscaleError
-from fullscale.export.parity import Answer
+from fullscale.inference.export.parity import Answer
 from fullscale.inference.runtimes.exported import CARD_DIGEST, IMAGE, LOGITS
 from fullscale.inference.runtimes.openvino import CHANNELS, MAP, PRESENCE, STRIDE, OpenVinoRuntime, require_openvino
 from fullscale.networks.protocol import DividedNetwork, Network
@@ -71,7 +71,8 @@ def write_openvino(
         model.set_rt_info(" ".join(map(str, network.stride)), STRIDE)
         model.set_rt_info(f"{in_channels} {network.classes}", CHANNELS)
         openvino.serialize(model, *map(str, files))
-        return OpenVinoRuntime(*files).logits
+        graph, weights = files
+        return OpenVinoRuntime(graph, weights).logits
     except OSError:
         raise
     except Exception as error:

@@ -1,0 +1,191 @@
+"""The graph of a model for another runtime: made once, checked against PyTorch, and kept beside the bundle.
+
+What is kept serves one model, one version of this package and of the runtime, and one kind of processor. Where the
+folder of the bundle cannot be written, it is kept in the cache of the user.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from fullscale.bundle.card import ModelCard
+from fullscale.bundle.store import WEIGHTS, file_sha256, load_bundle
+from fullscale.data.cache import default_cache
+from fullscale.documents import digest_of, read_json, validated
+from fullscale.errors import DataError, OutputError
+from fullscale.files import atomic_folder, locked, write_json
+from fullscale.inference.export.model import SUFFIXES, check_request, export_model
+from fullscale.inference.export.precision import changes, objection
+from fullscale.inference.runtimes.onnx import open_onnx, require_runtime
+from fullscale.inference.runtimes.openvino import OpenVinoRuntime, Precision, open_openvino, require_openvino
+from fullscale.inference.runtimes.protocol import Runtime
+from fullscale.inference.runtimes.torch import TorchRuntime
+from fullscale.networks.kernels.forms import Form
+from fullscale.work.machine import has_bf16, processor_digest
+
+GraphRuntime = Literal["onnx", "openvino"]
+"""A runtime that computes a graph."""
+TITLES: dict[GraphRuntime, str] = {"onnx": "ONNX Runtime", "openvino": "OpenVINO"}
+FOLDER = "runtimes"
+"""Of what is kept, in a bundle and in the cache of a user."""
+RECORD, NAME, COMPILED = "kept.json", "network", "compiled"
+
+_PACKAGES: dict[GraphRuntime, str] = {"onnx": "onnxruntime", "openvino": "openvino"}
+_REQUIRED: dict[GraphRuntime, Callable[[], Any]] = {"onnx": require_runtime, "openvino": require_openvino}
+_log = logging.getLogger(__name__)
+
+
+class Kept(BaseModel):
+    """What a kept graph is of.
+
+    Attributes:
+        model: digest of the card and the weights.
+        fullscale: the version that made it.
+        runtime: the version of the runtime that it was made for.
+        precision: in which it is computed.
+        why: of the precision, in a few words; nothing where there is nothing to say.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str
+    fullscale: str
+    runtime: str
+    precision: Precision = "float32"
+    why: str = ""
+
+
+class KeptGraph:
+    """The graph of a bundle of one model for a runtime on this machine, whether it is there yet or not.
+
+    Args:
+        folder: the bundle.
+        card: its card.
+        runtime: what computes the graph.
+
+    Attributes:
+        places: where it is kept, the one beside the bundle first.
+        faults: why a graph that is there is not used.
+    """
+
+    def __init__(self, folder: Path, card: ModelCard, runtime: GraphRuntime) -> None:
+        self.folder, self.card, self.runtime = folder, card, runtime
+        name = f"{runtime}-{processor_digest()}"
+        self.places = (folder / FOLDER / name, default_cache() / FOLDER / card.digest / name)
+        self.faults: list[str] = []
+
+    @property
+    def is_there(self) -> bool:
+        """Whether anything is kept."""
+        return any(place.is_dir() for place in self.places)
+
+    def find(self) -> Runtime | None:
+        """Load it if it is there, whole and of today.
+
+        Raises:
+            UsageError: the runtime is not installed.
+        """
+        if self.is_there:
+            _REQUIRED[self.runtime]()
+        self.faults = []
+        for place in filter(Path.is_dir, self.places):
+            try:
+                return self._open(place)
+            except DataError as error:
+                self.faults.append(str(error))
+        return None
+
+    def find_or_make(self) -> Runtime:
+        """Load it, and make it first where that is needed; another process that makes it is waited for.
+
+        Raises:
+            UsageError: the runtime is not installed.
+            FullscaleError: the network cannot be exported, differs from PyTorch there, or cannot be written.
+        """
+        found = self.find()
+        if found is not None:
+            return found
+        check_request(Path(NAME + SUFFIXES[self.runtime][0]), self.runtime, "direct")
+        with ExitStack() as stack:
+            place = self._locked_place(stack)
+            found = self.find()
+            if found is not None:  # another process has made it in the meantime
+                return found
+            fault = f"{self.faults[0]}, so that it is made anew; " if self.faults else ""
+            _log.info(
+                "%s%s is brought to %s, once: that takes half a minute or more",
+                *(fault, self.folder, TITLES[self.runtime]),
+            )
+            with atomic_folder(place) as temporary:
+                record = self._make(temporary)
+                write_json(temporary / RECORD, record.model_dump())
+        _log.info("what %s computes was checked against PyTorch, and is kept in %s", TITLES[self.runtime], place)
+        return self._open(place)
+
+    @property
+    def _model(self) -> str:
+        """Digest of the model; the card of one of 0.1 does not name its weights."""
+        weights = self.card.weights_sha256 or file_sha256(self.folder / WEIGHTS)
+        return digest_of([self.card.digest, weights])
+
+    def _locked_place(self, stack: ExitStack) -> Path:
+        """Enter the lock of the first place that can be written, and return it."""
+        beside, of_user = self.places
+        try:
+            stack.enter_context(locked(beside.parent))
+            return beside
+        except OutputError:
+            stack.enter_context(locked(of_user.parent))
+            return of_user
+
+    def _open(self, place: Path) -> Runtime:
+        """Load what is kept in a place.
+
+        Raises:
+            DataError: it is damaged, or of another model or version.
+        """
+        record = validated(Kept, read_json(place / RECORD, "what is kept"), f"{place / RECORD} is damaged")
+        for was, now, what in (
+            (record.model, self._model, "another model"),
+            (record.fullscale, version("fullscale"), f"fullscale {record.fullscale}"),
+            (record.runtime, version(_PACKAGES[self.runtime]), f"{TITLES[self.runtime]} {record.runtime}"),
+        ):
+            if was != now:
+                raise DataError(f"{place} was made for {what}")
+        graph = place / (NAME + SUFFIXES[self.runtime][0])
+        if self.runtime == "onnx":
+            return open_onnx(graph)[1]
+        open_openvino(graph)
+        return OpenVinoRuntime(graph, None, record.precision, record.why, place / COMPILED)
+
+    def _make(self, folder: Path) -> Kept:
+        """Export the network in the quickest form and precision that leave its masks as they are."""
+        graph = folder / (NAME + SUFFIXES[self.runtime][0])
+        record = Kept(model=self._model, fullscale=version("fullscale"), runtime=version(_PACKAGES[self.runtime]))
+        for form, precision in self._candidates():
+            export_model(self.folder, graph, self.runtime, form)
+            record.precision = precision
+            if precision == "bf16":
+                record.why = self._objection(graph)
+                if record.why:
+                    continue
+            break
+        return record
+
+    def _candidates(self) -> Iterator[tuple[Form, Precision]]:
+        """Name forms and precisions, the quickest first: products of bf16 are so quick that factors gain nothing."""
+        if self.runtime == "openvino" and has_bf16():
+            yield "direct", "bf16"
+        yield "factored", "float32"
+
+    def _objection(self, graph: Path) -> str:
+        [member] = load_bundle(self.folder).members
+        exact, quick = TorchRuntime(member.network), OpenVinoRuntime(graph, precision="bf16")
+        return objection(changes(self.card, exact.logits, quick.logits))
