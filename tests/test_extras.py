@@ -124,8 +124,12 @@ def test_the_plain_installation_trains_predicts_and_reports(plain: dict[str, str
         ),
         (("send", "{scan}", "PACS@127.0.0.1:104"), "need pynetdicom: pip install 'fullscale[pacs]'"),
         (("predict", "{out}/model.onnx", "{scan}", "-o", "{out}/masks"), "pip install 'fullscale[export]'"),
+        (
+            ("predict", "{run}", "{scan}", "-o", "{out}/masks", "--runtime", "openvino"),
+            "OpenVINO models need openvino: pip install 'fullscale[openvino]'",
+        ),
     ],
-    ids=["network", "export", "serve", "evidence", "send", "runtime"],
+    ids=["network", "export", "serve", "evidence", "send", "exported", "runtime"],
 )
 def test_a_command_that_needs_an_extra_says_so_in_one_line(
     plain: dict[str, str], trained_run: Path, phantoms: Path, tmp_path: Path, words: tuple[str, ...], line: str

@@ -7,7 +7,7 @@ folder of the bundle cannot be written, it is kept in the cache of the user.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
@@ -16,26 +16,23 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from fullscale.bundle.card import ModelCard
-from fullscale.bundle.store import WEIGHTS, file_sha256, load_bundle
+from fullscale.bundle.store import WEIGHTS, file_sha256
 from fullscale.data.cache import default_cache
 from fullscale.documents import digest_of, read_json, validated
 from fullscale.errors import DataError, OutputError
 from fullscale.files import atomic_folder, locked, write_json
-from fullscale.inference.export.model import SUFFIXES, check_request, export_model
-from fullscale.inference.export.precision import changes, objection
 from fullscale.inference.runtimes.onnx import open_onnx, require_runtime
-from fullscale.inference.runtimes.openvino import OpenVinoRuntime, Precision, open_openvino, require_openvino
+from fullscale.inference.runtimes.openvino import Precision, open_openvino, require_openvino
 from fullscale.inference.runtimes.protocol import Runtime
-from fullscale.inference.runtimes.torch import TorchRuntime
-from fullscale.networks.kernels.forms import Form
-from fullscale.work.machine import has_bf16, processor_digest
+from fullscale.work.machine import processor_digest
 
 GraphRuntime = Literal["onnx", "openvino"]
 """A runtime that computes a graph."""
 TITLES: dict[GraphRuntime, str] = {"onnx": "ONNX Runtime", "openvino": "OpenVINO"}
 FOLDER = "runtimes"
 """Of what is kept, in a bundle and in the cache of a user."""
-RECORD, NAME, COMPILED = "kept.json", "network", "compiled"
+RECORD, COMPILED = "kept.json", "compiled"
+GRAPHS: dict[GraphRuntime, str] = {"onnx": "network.onnx", "openvino": "network.xml"}
 
 _PACKAGES: dict[GraphRuntime, str] = {"onnx": "onnxruntime", "openvino": "openvino"}
 _REQUIRED: dict[GraphRuntime, Callable[[], Any]] = {"onnx": require_runtime, "openvino": require_openvino}
@@ -112,7 +109,11 @@ class KeptGraph:
         found = self.find()
         if found is not None:
             return found
-        check_request(Path(NAME + SUFFIXES[self.runtime][0]), self.runtime, "direct")
+        # What makes a graph takes its time to load, and is rarely needed.
+        from fullscale.inference.export.model import check_request
+        from fullscale.inference.export.quickest import export_quickest
+
+        check_request(Path(GRAPHS[self.runtime]), self.runtime, "direct")
         with ExitStack() as stack:
             place = self._locked_place(stack)
             found = self.find()
@@ -124,8 +125,8 @@ class KeptGraph:
                 *(fault, self.folder, TITLES[self.runtime]),
             )
             with atomic_folder(place) as temporary:
-                record = self._make(temporary)
-                write_json(temporary / RECORD, record.model_dump())
+                precision, why = export_quickest(self.folder, temporary / GRAPHS[self.runtime], self.runtime)
+                write_json(temporary / RECORD, self._record(precision, why).model_dump())
         _log.info("what %s computes was checked against PyTorch, and is kept in %s", TITLES[self.runtime], place)
         return self._open(place)
 
@@ -145,6 +146,16 @@ class KeptGraph:
             stack.enter_context(locked(of_user.parent))
             return of_user
 
+    def _record(self, precision: Precision, why: str) -> Kept:
+        """Say what a graph of today is of."""
+        return Kept(
+            model=self._model,
+            fullscale=version("fullscale"),
+            runtime=version(_PACKAGES[self.runtime]),
+            precision=precision,
+            why=why,
+        )
+
     def _open(self, place: Path) -> Runtime:
         """Load what is kept in a place.
 
@@ -152,40 +163,15 @@ class KeptGraph:
             DataError: it is damaged, or of another model or version.
         """
         record = validated(Kept, read_json(place / RECORD, "what is kept"), f"{place / RECORD} is damaged")
+        today = self._record(record.precision, record.why)
         for was, now, what in (
-            (record.model, self._model, "another model"),
-            (record.fullscale, version("fullscale"), f"fullscale {record.fullscale}"),
-            (record.runtime, version(_PACKAGES[self.runtime]), f"{TITLES[self.runtime]} {record.runtime}"),
+            (record.model, today.model, "another model"),
+            (record.fullscale, today.fullscale, f"fullscale {record.fullscale}"),
+            (record.runtime, today.runtime, f"{TITLES[self.runtime]} {record.runtime}"),
         ):
             if was != now:
                 raise DataError(f"{place} was made for {what}")
-        graph = place / (NAME + SUFFIXES[self.runtime][0])
+        graph = place / GRAPHS[self.runtime]
         if self.runtime == "onnx":
             return open_onnx(graph)[1]
-        open_openvino(graph)
-        return OpenVinoRuntime(graph, None, record.precision, record.why, place / COMPILED)
-
-    def _make(self, folder: Path) -> Kept:
-        """Export the network in the quickest form and precision that leave its masks as they are."""
-        graph = folder / (NAME + SUFFIXES[self.runtime][0])
-        record = Kept(model=self._model, fullscale=version("fullscale"), runtime=version(_PACKAGES[self.runtime]))
-        for form, precision in self._candidates():
-            export_model(self.folder, graph, self.runtime, form)
-            record.precision = precision
-            if precision == "bf16":
-                record.why = self._objection(graph)
-                if record.why:
-                    continue
-            break
-        return record
-
-    def _candidates(self) -> Iterator[tuple[Form, Precision]]:
-        """Name forms and precisions, the quickest first: products of bf16 are so quick that factors gain nothing."""
-        if self.runtime == "openvino" and has_bf16():
-            yield "direct", "bf16"
-        yield "factored", "float32"
-
-    def _objection(self, graph: Path) -> str:
-        [member] = load_bundle(self.folder).members
-        exact, quick = TorchRuntime(member.network), OpenVinoRuntime(graph, precision="bf16")
-        return objection(changes(self.card, exact.logits, quick.logits))
+        return open_openvino(graph, record.precision, record.why, place / COMPILED)[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
@@ -164,15 +165,24 @@ class OpenVinoRuntime:
         return compiled
 
 
-def open_openvino(path: Path) -> tuple[ModelCard, OpenVinoRuntime]:
+def open_openvino(
+    path: Path, precision: Precision = "float32", why: str = "", compiled: Path | None = None
+) -> tuple[ModelCard, OpenVinoRuntime]:
     """Open an OpenVINO model written by `fullscale export`, with the card beside it.
+
+    Args:
+        path: the `.xml`.
+        precision: of it, as the others an argument of `OpenVinoRuntime`.
+        why: see there.
+        compiled: see there.
 
     Raises:
         DataError: the model or its card is missing or damaged, or the card is another model's.
         UsageError: OpenVINO is not installed.
     """
     require_openvino()
-    return open_with_card(path, OpenVinoRuntime, (".xml", WEIGHTS))
+    opened = partial(OpenVinoRuntime, precision=precision, why=why, compiled=compiled)
+    return open_with_card(path, opened, (".xml", WEIGHTS))
 
 
 def require_openvino() -> Any:
