@@ -17,7 +17,7 @@ import torch
 from fullscale.bench.measure import alternate, environment
 from fullscale.bench.workload import Workload, freeze
 from fullscale.bundle.card import ModelCard
-from fullscale.bundle.store import find_bundle, load_bundle, member_folders, save_bundle
+from fullscale.bundle.store import find_bundle, load_bundle, member_folders, save_bundle, single_card
 from fullscale.data.labels import LabelScheme
 from fullscale.data.read import read_image, read_label
 from fullscale.data.recipe import Intensity, Recipe
@@ -26,13 +26,14 @@ from fullscale.geometry.orientation import reorient
 from fullscale.geometry.volume import Volume, require_same_grid
 from fullscale.inference.export.model import FORMS, SUFFIXES, Format, export_model
 from fullscale.inference.predictor import Predictor
+from fullscale.inference.runtimes.kept import KeptGraph
 from fullscale.inference.runtimes.load import RunningMember, load_members
 from fullscale.inference.runtimes.openvino import require_openvino
 from fullscale.inference.runtimes.torch import TorchRuntime
 from fullscale.metrics.overlap import overlap_counts
 from fullscale.networks.kernels.forms import Form
 
-EAGER, COMPILED, OPENVINO = "PyTorch", "PyTorch compiled", "OpenVINO, factored"
+EAGER, COMPILED, OPENVINO = "PyTorch", "PyTorch compiled", "OpenVINO"
 CPU = torch.device("cpu")
 TILE = (48, 96, 96)
 """Of the patches that a model with random weights is shown."""
@@ -61,8 +62,9 @@ def bench_scan(
         truth: the true mask of the scan, for a model.
 
     Returns:
-        For JSON: for each model and way seconds to make it ready, seconds from the scan on disk to the mask in memory,
-        how many voxels of the mask differ from PyTorch's, its mean Dice with that, and with the truth.
+        For JSON: for each model and way what computes and in which precision, seconds to make it ready, seconds from
+        the scan on disk to the mask in memory, how many voxels of the mask differ from PyTorch's, its mean Dice with
+        that, and with the truth.
 
     Raises:
         DataError: the scan, its truth or the model cannot be read.
@@ -114,6 +116,7 @@ def _measured(
     for way, timing in timings.items():
         yield {
             "runtime": way,
+            "computed_by": predictors[way].members[0].runtime.describe(),
             "ready_s": ready[way].median_s,
             "scan_to_mask": timing.as_dict(),
             "voxels_different": int(np.count_nonzero(masks[way].array != masks[EAGER].array)),
@@ -174,7 +177,7 @@ class _Ways:
         except UsageError as error:
             self.report(f"OpenVINO is left out: {error}")
             return makers
-        openvino = cache(partial(self._exported, folder, "openvino", "factored"))
+        openvino = cache(partial(self._kept, folder))
         return makers | {OPENVINO: openvino} | self._settings(OPENVINO, openvino)
 
     def _settings(self, way: str, make: Callable[[], Predictor]) -> dict[str, Callable[[], Predictor]]:
@@ -199,6 +202,14 @@ class _Ways:
         for member, path in member_folders(self.bundle).items():
             output = folder / f"{member}-{form}{SUFFIXES[format][0]}"
             members += load_members(export_model(path, output, format, form).model)[1]
+        return Predictor(self.plain.card, members)
+
+    def _kept(self, folder: Path) -> Predictor:
+        """Make the graphs that `predict --runtime openvino` makes, and keep them in a folder."""
+        members = []
+        for member, path in member_folders(self.bundle).items():
+            graph = KeptGraph(path, single_card(path), "openvino", folder / member)
+            members.append(RunningMember(graph.card, graph.find_or_make()))
         return Predictor(self.plain.card, members)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -66,16 +66,17 @@ class KeptGraph:
         folder: the bundle.
         card: its card.
         runtime: what computes the graph.
+        home: a folder to keep it in, instead of the two that are usual.
 
     Attributes:
         places: where it is kept, the one beside the bundle first.
         faults: why a graph that is there is not used.
     """
 
-    def __init__(self, folder: Path, card: ModelCard, runtime: GraphRuntime) -> None:
+    def __init__(self, folder: Path, card: ModelCard, runtime: GraphRuntime, home: Path | None = None) -> None:
         self.folder, self.card, self.runtime = folder, card, runtime
-        name = f"{runtime}-{processor_digest()}"
-        self.places = (folder / FOLDER / name, default_cache() / FOLDER / card.digest / name)
+        homes = [folder / FOLDER, default_cache() / FOLDER / card.digest] if home is None else [home]
+        self.places = [place / f"{runtime}-{processor_digest()}" for place in homes]
         self.faults: list[str] = []
 
     @property
@@ -138,13 +139,11 @@ class KeptGraph:
 
     def _locked_place(self, stack: ExitStack) -> Path:
         """Enter the lock of the first place that can be written, and return it."""
-        beside, of_user = self.places
-        try:
-            stack.enter_context(locked(beside.parent))
-            return beside
-        except OutputError:
-            stack.enter_context(locked(of_user.parent))
-            return of_user
+        for place in self.places:
+            with suppress(OutputError):
+                stack.enter_context(locked(place.parent))
+                return place
+        raise OutputError(f"cannot write {' or '.join(str(place.parent) for place in self.places)}")
 
     def _record(self, precision: Precision, why: str) -> Kept:
         """Say what a graph of today is of."""
