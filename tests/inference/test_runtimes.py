@@ -17,13 +17,16 @@ from fullscale.bundle.card import ModelCard
 from fullscale.bundle.store import load_bundle, save_bundle, save_ensemble
 from fullscale.data.recipe import Intensity, Recipe
 from fullscale.errors import DataError, UsageError
-from fullscale.inference.attempt import ModelRequest
+from fullscale.inference.archive import predict_archive
+from fullscale.inference.attempt import ArchiveRequest, ModelRequest
+from fullscale.inference.entries import find_entries
 from fullscale.inference.export import precision, quickest
 from fullscale.inference.export.precision import Change, changes, objection
 from fullscale.inference.predictor import Predictor
 from fullscale.inference.runtimes.blobs import Blobs
 from fullscale.inference.runtimes.load import load_members
 from fullscale.inference.runtimes.torch import TorchRuntime
+from fullscale.work.ledger import Ledger
 from tests.conftest import Command, Once
 from tests.faults.damage import held_to_rights
 
@@ -314,6 +317,20 @@ def test_what_contradicts_itself_or_is_not_installed_is_refused(
         with pytest.raises(UsageError, match=rf"pip install 'fullscale\[{extra}\]'"):
             load_members(bundle, "cpu", runtime)  # type: ignore[arg-type]
     assert not (bundle / "runtimes").exists()
+
+
+@traces
+def test_an_archive_takes_masks_of_auto_for_those_of_pytorch_and_not_those_of_a_graph(
+    bundle: Path, phantoms: Path, tmp_path: Path
+) -> None:
+    output, [scan] = tmp_path / "out", (phantoms / "imagesTs").glob("*.nii.gz")
+    known = []
+    for runtime in ("torch", "auto", "openvino", "openvino"):
+        request = ArchiveRequest(ModelRequest(bundle, "cpu", runtime=runtime), output)  # type: ignore[arg-type]
+        [result] = predict_archive(request, find_entries([scan], request, Ledger(output)), jobs=1)
+        assert result.error is None
+        known.append(result.earlier)
+    assert known == [False, True, False, True]
 
 
 @traces
