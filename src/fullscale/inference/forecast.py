@@ -91,7 +91,7 @@ def fitted(predictor: Predictor, scan: Volume, cost: Cost | None) -> Predictor:
     if cost is None or cost.maps is None or predictor.batch_size is not None:
         return predictor
     cards = [member.card for member in predictor.members]
-    room = available_memory() - needed_memory(scan, cards)
+    room = available_memory() - needed_memory(scan, cards, bool(predictor.rules))
     planes = [slice_geometry(scan, card.recipe).network_shape[1:] for card in cards]
     largest = max(planes, key=math.prod)
     fitting = max(1, int(room / (cost.maps * math.prod(largest))))
@@ -120,6 +120,6 @@ def describe_forecast(predictor: Predictor, scan: Volume, cost: Cost) -> str:
         return said
     plane = math.prod(max((shape[1:] for shape in shapes), key=math.prod))
     slices = min(predictor.batch_size or max(1, voxels_at_once((plane,), torch.device("cpu"))), shapes[0][0])
-    peak = max(held.most, held.now + needed_memory(scan, cards) + slices * plane * cost.maps)
+    peak = max(held.most, held.now + needed_memory(scan, cards, bool(predictor.rules)) + slices * plane * cost.maps)
     fewer = f", {counted(slices, 'slice')} at once" if predictor.batch_size else ""
     return f"{said} and {peak / GIB:.1f} GiB of memory{fewer}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ import numpy.typing as npt
 from fullscale.bundle.rules import Evidence, PostprocessRule
 from fullscale.data.labels import LabelScheme
 from fullscale.errors import UsageError
+from fullscale.inference.parts import PartNumbers
 from fullscale.metrics.overlap import is_of
 from fullscale.metrics.surface import Box, around, boxes_of
 
@@ -110,11 +112,8 @@ class Parts:
     """
 
     def __init__(self, mask: npt.NDArray[np.bool_], box: Box) -> None:
-        from scipy import ndimage  # not needed by every model, which starts the sooner
-
         self.box = box
-        corners = ndimage.generate_binary_structure(3, 3)
-        self.index, self.number = ndimage.label(mask, structure=corners)
+        self.index = PartNumbers(mask, corners=True)
 
     @classmethod
     def of(cls, labels: Labels, values: Sequence[int], box: Box) -> Parts:
@@ -129,10 +128,10 @@ class Parts:
 
     def voxels(self, where: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.int64]:
         """Count the voxels of each part, from part 1 on; only those of a mask `where` of the box, if it is given."""
-        counts = np.zeros(self.number + 1, dtype=np.int64)
+        counts = np.zeros(self.index.number + 1, dtype=np.int64)
         for row, plane in enumerate(self.index):  # at once, the numbers of a large scan would take 8 bytes each
             inside = plane.ravel() if where is None else plane[where[row]]
-            counts += np.bincount(inside, minlength=self.number + 1)
+            counts += np.bincount(inside, minlength=len(counts))
         return counts[1:]
 
     def dropped_by(self, rule: PostprocessRule, voxel_ml: float) -> npt.NDArray[np.bool_]:
@@ -153,14 +152,14 @@ class Holes:
     """
 
     def __init__(self, labels: Labels, values: Sequence[int], box: Box) -> None:
-        from scipy import ndimage
-
         self.box = box
         inside = labels[box]
-        outside = np.pad(~is_of(inside, values), 1, constant_values=True)  # so that all that lies outside is one part
-        index, _ = ndimage.label(outside, structure=ndimage.generate_binary_structure(3, 1))
-        enclosed = index[1:-1, 1:-1, 1:-1] > 1  # the padding comes first, so that the outside is part 1
-        self.voxels: npt.NDArray[np.bool_] = enclosed & (inside == 0)
+        outside = np.ones([side + 2 for side in inside.shape], dtype=bool)  # so that all that lies outside is one part
+        np.logical_not(is_of(inside, values), out=outside[1:-1, 1:-1, 1:-1])
+        self.voxels: npt.NDArray[np.bool_] = inside == 0
+        planes = islice(PartNumbers(outside, corners=False), 1, len(outside) - 1)
+        for plane, index in zip(self.voxels, planes, strict=True):
+            plane &= index[1:-1, 1:-1] > 1  # the padding comes first, so that the outside is part 1
 
 
 def choose_rules(

@@ -219,7 +219,7 @@ class Predictor:
     def _prepared(self, channels: Mapping[str, Volume], kept: int = 0) -> list[npt.NDArray[np.float32]]:
         """Bring a scan to what each member is shown, `[C, S, h, w]`; members of one recipe share it."""
         scan = first_of(channels)
-        require_memory(scan, [member.card for member in self.members], kept)
+        require_memory(scan, [member.card for member in self.members], kept, bool(self.rules))
         images: dict[Recipe, npt.NDArray[np.float32]] = {}
         for member in self.members:
             recipe = member.card.recipe
