@@ -11,7 +11,14 @@ from scipy import stats
 
 from fullscale.errors import DataError, UsageError
 from fullscale.scoring.paired import paired_dice
-from fullscale.scoring.statistics import bootstrap_interval, compare_paired, holm, least_p, smallest_difference
+from fullscale.scoring.statistics import (
+    bootstrap_interval,
+    compare_paired,
+    holm,
+    least_p,
+    smallest_difference,
+    steady_scores,
+)
 from fullscale.scoring.summary import CaseScores, Summary
 
 SCORES = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=12)
@@ -130,3 +137,12 @@ def test_a_case_that_only_one_of_two_scores_compares_as_one_and_nothing() -> Non
         paired_dice(ours, summary({"a": (0.7,)}, (1,)))
     with pytest.raises(DataError, match="no scored case in common"):
         paired_dice(ours, summary({"e": (0.7, 0.7)}))
+
+
+def test_one_lucky_epoch_is_not_the_best() -> None:
+    scores = [0.80, 0.86, 0.91, 0.88, 0.89, 0.90, 0.90]
+    steady = steady_scores(scores)
+    assert steady == pytest.approx([0.80, 0.83, 0.8566667, 0.8833333, 0.8933333, 0.89, 0.8966667])
+    assert steady.index(max(steady)) == 6
+    assert steady_scores([0.1] * 4) == [0.1] * 4
+    assert steady_scores([]) == []

@@ -23,6 +23,7 @@ from fullscale.data.plan import read_plan
 from fullscale.errors import DataError, FullscaleError, UsageError
 from fullscale.losses import create_loss
 from fullscale.losses.supervision import SupervisedLoss
+from fullscale.scoring.statistics import steady_scores
 from fullscale.training.budget import Budget
 from fullscale.training.checkpoints import read_checkpoint
 from fullscale.training.clock import LoaderTimes
@@ -102,6 +103,18 @@ def test_a_longer_budget_goes_on_and_the_same_one_is_done(
     before = (tmp_path / "run" / "fold_0" / "last.ckpt").stat().st_mtime_ns
     train(request(phantoms, tmp_path / "run", cache, "trainer.max_epochs=3", "data.workers=3"))  # another machine
     assert (tmp_path / "run" / "fold_0" / "last.ckpt").stat().st_mtime_ns == before
+
+
+def test_the_best_epoch_is_that_of_the_highest_mean_of_three(phantoms: Path, cache: Path, tmp_path: Path) -> None:
+    train(request(phantoms, tmp_path / "run", cache, "trainer.max_epochs=2"))
+    train(request(phantoms, tmp_path / "run", cache, "trainer.max_epochs=5"))  # goes on with the scores before
+    fold = tmp_path / "run" / "fold_0"
+    dice = [float(row["val_dice_mean"]) for row in csv.DictReader((fold / "metrics.csv").open())]
+    steady = steady_scores(dice)
+    best = read_checkpoint(fold / "best.ckpt")
+    assert len(dice) == 5
+    assert best["epoch"] == steady.index(max(steady))
+    assert best["callbacks"]["Checkpoints"]["best_score"] == pytest.approx(max(steady), abs=1e-6)
 
 
 def test_an_epoch_that_does_not_improve_is_kept_too(

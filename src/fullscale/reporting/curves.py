@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fullscale.reporting.figures import LABEL_COLOURS, MOST_NAMED, new_figure, save_figure
+from fullscale.scoring.statistics import steady_scores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,5 +89,6 @@ def _best(rows: Sequence[Mapping[str, Any]]) -> str:
     means = _numbers(rows, "val_dice_mean")
     if not np.isfinite(means).any():
         return "Validation Dice"
-    best = int(np.nanargmax(means))
-    return f"Validation Dice (best mean {means[best]:.3f} at epoch {_numbers(rows, 'epoch')[best]:g})"
+    validated = np.flatnonzero(np.isfinite(means))
+    best = validated[int(np.argmax(steady_scores(means[validated].tolist())))]
+    return f"Validation Dice (mean {means[best]:.3f} at epoch {_numbers(rows, 'epoch')[best]:g}, which is kept)"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -85,6 +86,19 @@ class PairedComparison:
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self) | {"interval": self.interval and list(self.interval), "verdict": self.verdict}
+
+
+def steady_scores(scores: Sequence[float]) -> list[float]:
+    """Return for each epoch the mean of its score and of the two before, by which the best epoch is chosen.
+
+    The score of one epoch is that of a few cases and of weights that still swing: the highest of many is a lucky one.
+    The mean of three rises with the training, and is highest late.
+
+    Args:
+        scores: of the epochs, in order, such as their mean Dice.
+    """
+    windows = (scores[max(0, last - 2) : last + 1] for last in range(len(scores)))
+    return [window[-1] + fmean(score - window[-1] for score in window) for window in windows]  # equal ones stay equal
 
 
 def bootstrap_interval(values: Sequence[float] | Values, level: float = LEVEL, seed: int = 0) -> Interval | None:

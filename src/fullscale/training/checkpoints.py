@@ -1,4 +1,4 @@
-"""Where a run stands, as files: `last.ckpt` is the newest state, `best.ckpt` the epoch with the highest Dice.
+"""Where a run stands, as files: `last.ckpt` is the newest state, `best.ckpt` the best epoch by `steady_scores`.
 
 `last.ckpt` is written after each validation, and within an epoch every few minutes or when the end is asked for.
 
@@ -29,6 +29,7 @@ from fullscale.errors import DataError, FullscaleError
 from fullscale.files import atomic_path, for_library
 from fullscale.networks.state_dicts import load_torch_file
 from fullscale.runfolder import FoldFolder
+from fullscale.scoring.statistics import steady_scores
 from fullscale.text import first_line, one_line
 from fullscale.training.group import ALONE, Group
 
@@ -138,7 +139,7 @@ class Interrupted(Exception):
 class Checkpoints(lightning.Callback):
     """Writes a checkpoint after each validation and every few minutes, and keeps the best epoch.
 
-    Its state is the best epoch and its score, and the state of every random generator of every process, so that
+    Its state is the best epoch, the scores of all, and the state of every random generator of every process, so that
     dropout goes on as it would have. It must be the last callback that a validation calls: what others do after it is
     not in the checkpoint.
 
@@ -160,6 +161,7 @@ class Checkpoints(lightning.Callback):
         self.validated = True
         self.best_epoch: int | None = None
         self.best_score = float("-inf")
+        self.scores: list[float] = []
         self.generators: list[dict[str, Any]] = []
         self.has_begun = False
 
@@ -194,9 +196,10 @@ class Checkpoints(lightning.Callback):
     def on_validation_end(self, trainer: lightning.Trainer, *_: Any) -> None:
         """Write the epoch."""
         # Only the first process has the score.
-        score = self.group.largest(float(trainer.callback_metrics.get(SCORE, float("-inf"))))
-        if self.best_epoch is None or score > self.best_score:
-            self.best_epoch, self.best_score = trainer.current_epoch, score
+        self.scores.append(self.group.largest(float(trainer.callback_metrics.get(SCORE, float("-inf")))))
+        steady = steady_scores(self.scores)[-1]
+        if self.best_epoch is None or steady > self.best_score:
+            self.best_epoch, self.best_score = trainer.current_epoch, steady
         self._write(trainer, validated=True)
         if trainer.is_global_zero and self.best_epoch == trainer.current_epoch:
             _give_second_name(self.fold.last_checkpoint, self.fold.best_checkpoint)
@@ -204,7 +207,7 @@ class Checkpoints(lightning.Callback):
     def state_dict(self) -> dict[str, Any]:
         """What goes into the checkpoint."""
         generators = self.group.gather(_generators())
-        best = {"best_epoch": self.best_epoch, "best_score": self.best_score}
+        best = {"best_epoch": self.best_epoch, "best_score": self.best_score, "scores": self.scores}
         return best | {"validated": self.validated, "generators": generators}
 
     def on_save_checkpoint(
@@ -229,6 +232,7 @@ class Checkpoints(lightning.Callback):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint."""
         self.best_epoch, self.best_score = state["best_epoch"], state["best_score"]
+        self.scores = list(state.get("scores", []))  # not in checkpoints of earlier versions
         self.generators = state["generators"]
 
     def complete_pair(self) -> None:
