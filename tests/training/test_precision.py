@@ -13,32 +13,30 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
 @pytest.mark.parametrize(
-    ("wanted", "dims", "has_bf16", "chosen"),
+    ("wanted", "has_bf16", "chosen"),
     [
-        ("auto", 3, True, "bf16-mixed"),
-        ("auto", 3, False, "32-true"),
-        ("auto", 2, True, "32-true"),
-        ("bf16", 2, True, "bf16-mixed"),
-        ("32", 3, True, "32-true"),
+        ("auto", True, "bf16-mixed"),
+        ("auto", False, "32-true"),
+        ("bf16", True, "bf16-mixed"),
+        ("32", True, "32-true"),
     ],
 )
-def test_on_a_processor(wanted: str, dims: int, has_bf16: bool, chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_processor(wanted: str, has_bf16: bool, chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fit, "has_bf16", lambda: has_bf16)
-    assert choose_precision(wanted, CPU, dims) == chosen
+    assert choose_precision(wanted, CPU) == chosen
 
 
-@pytest.mark.parametrize("dims", [2, 3])
-def test_on_a_gpu_the_processor_has_no_say(dims: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_gpu_the_processor_has_no_say(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fit, "has_bf16", lambda: False)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
-    assert choose_precision("auto", GPU, dims) == "bf16-mixed"
+    assert choose_precision("auto", GPU) == "bf16-mixed"
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
-    assert choose_precision("auto", GPU, dims) == "32-true"
+    assert choose_precision("auto", GPU) == "32-true"
 
 
 def test_emulation_is_said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(fit, "has_bf16", lambda: False)
-    assert choose_precision("bf16", CPU, 3) == "bf16-mixed"
+    assert choose_precision("bf16", CPU) == "bf16-mixed"
     assert "this machine's cpu does not compute in bf16" in caplog.text
 
 

@@ -136,7 +136,7 @@ class TrainerConfig(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train")
     devices: PositiveInt = Field(1, description="accelerators, each with its own process")
     precision: Literal["auto", "32", "bf16", "16"] = Field(
-        "auto", description="auto: bf16 on a GPU that has it, and for patches on a processor that has it"
+        "auto", description="auto: bf16 on a GPU or a processor that has it, else 32"
     )
     ema: float | None = Field(
         None, gt=0, lt=1, description="decay of averaged weights, such as 0.99, which are validated and handed over"

@@ -79,7 +79,7 @@ def fit(
             _say_batch(config, group)
             if config.trainer.compile:
                 module.network.compile()
-            trainer = _trainer(config, fold, callbacks, module.network.spatial_dims, group, trackers.loggers())
+            trainer = _trainer(config, fold, callbacks, group, trackers.loggers())
             _run(trainer, module, data, last if last.is_file() else None, request.ending)
     return last if fold.name == ALL else fold.best_checkpoint
 
@@ -141,7 +141,6 @@ def _trainer(
     config: Config,
     fold: FoldFolder,
     callbacks: list[lightning.Callback],
-    spatial_dims: int,
     group: Group,
     loggers: list[Logger],
 ) -> lightning.Trainer:
@@ -152,7 +151,7 @@ def _trainer(
         devices=group.ranks.local_size,
         num_nodes=group.ranks.machines,
         strategy="auto" if alone else DDPStrategy(),
-        precision=choose_precision(config.trainer.precision, device, spatial_dims),
+        precision=choose_precision(config.trainer.precision, device),
         max_epochs=-1,
         gradient_clip_val=config.optimizer.clip_norm,
         deterministic=config.trainer.deterministic,
@@ -189,15 +188,15 @@ def _say_batch(config: Config, group: Group) -> None:
         )
 
 
-def choose_precision(wanted: str, device: torch.device, spatial_dims: int) -> str:
+def choose_precision(wanted: str, device: torch.device) -> str:
     """Choose what Lightning trains in, by its name for it.
 
-    `auto` is bf16 on a GPU that computes in it, and for patches on a processor that does; slices on a processor are
-    trained in float32. Weights, losses and the optimiser are float32 in all of them.
+    `auto` is bf16 on a GPU or a processor that computes in it. Weights, losses and the optimiser are float32 in all of
+    them.
     """
     bf16_here = has_bf16() if device.type == "cpu" else _gpu_has_bf16(device)
     if wanted == "auto":
-        wanted = "bf16" if bf16_here and (device.type == "cuda" or spatial_dims == 3) else "32"
+        wanted = "bf16" if bf16_here else "32"
     elif wanted == "bf16" and not bf16_here:
         _log.warning(
             "this machine's %s does not compute in bf16: it is emulated, at a small part of the speed of 32",

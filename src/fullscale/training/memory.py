@@ -59,7 +59,7 @@ def _count(config: Config, plan: Plan) -> int | None:
         peak = round(peak_mib(step, there) * MIB)
     except (NotImplementedError, RuntimeError):  # somebody's own network or loss, which looks at the content
         return None
-    if _precision(config, plan) == FULL:
+    if choose_precision(config.trainer.precision, choose_device(config.trainer.device)) == FULL:
         return peak
     held = sum(tensor.nbytes for tensor in there)
     return held + (peak - held + sum(parameter.nbytes for parameter in network.parameters())) // 2
@@ -98,11 +98,6 @@ def _training_step(
         return None if device == META else float(total.detach())  # waits for the device
 
     return network, optimizer, step
-
-
-def _precision(config: Config, plan: Plan) -> str:
-    device = choose_device(config.trainer.device)
-    return choose_precision(config.trainer.precision, device, plan.recipe.spatial_dims)
 
 
 def require_memory(config: Config, plan: Plan) -> None:
