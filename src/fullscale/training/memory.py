@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -77,7 +79,7 @@ def step_seconds(config: Config, plan: Plan) -> float:
 def _training_step(
     config: Config, plan: Plan, device: torch.device
 ) -> tuple[Network, Optimizer, Callable[[], float | None]]:
-    """Make a network, its optimiser, and what does one step on noise, in float32."""
+    """Make a network, its optimiser, and what does one step on noise: as it is trained, without content in float32."""
     patch, batch = config.data.patch_size, config.data.batch_size
     assert patch is not None
     assert batch is not None
@@ -92,12 +94,20 @@ def _training_step(
 
     def step() -> float | None:
         optimizer.zero_grad()
-        total: Tensor = loss(network(image), target).total
+        with _trained_in(config, device):
+            total: Tensor = loss(network(image), target).total
         total.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         return None if device == META else float(total.detach())  # waits for the device
 
     return network, optimizer, step
+
+
+def _trained_in(config: Config, device: torch.device) -> AbstractContextManager[Any]:
+    """Cast automatically as training does, on a device that computes."""
+    halves = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+    precision = FULL if device == META else choose_precision(config.trainer.precision, device)
+    return nullcontext() if precision == FULL else torch.autocast(device.type, halves[precision])
 
 
 def require_memory(config: Config, plan: Plan) -> None:
