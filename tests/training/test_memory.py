@@ -58,13 +58,13 @@ print(resident_peak_mib() - before)
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("plan", "name", "batch"),
-    [(FLAT, "unet", 8), pytest.param(DEEP, "strided-unet", 4, marks=pytest.mark.long)],
+    ("plan", "name"),
+    [(FLAT, "unet"), pytest.param(DEEP, "strided-unet", marks=pytest.mark.long)],
     ids=["slices", "patches"],
 )
-def test_the_count_is_near_what_a_step_takes(plan: Plan, name: str, batch: int) -> None:
-    # Large enough that what libraries take for themselves, 0.2 GB, is the smaller part, in bf16 too.
-    settings = [f"network.name={name}", "trainer.device=cpu", "network.width=16", f"data.batch_size={batch}"]
+def test_the_count_is_near_what_a_step_takes(plan: Plan, name: str) -> None:
+    # In full precision on every machine: in bf16 the libraries' own part, which is not counted, outweighs the maps.
+    settings = [f"network.name={name}", "trainer.device=cpu", "network.width=16", "trainer.precision=32"]
     counted = step_bytes(resolve(load_config(None, settings), plan), plan)
     command = [sys.executable, "-c", MEASURE, plan.model_dump_json(), json.dumps(settings), "step"]
     taken = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout) * 2**20
