@@ -19,16 +19,6 @@ from fullscale.inference.predictor import Predictor
 from fullscale.inference.trust.watch import Probabilities, Uncertainty
 
 
-@pytest.fixture(scope="module")
-def predictor(trained_run: Path) -> Predictor:
-    return Predictor.from_run(trained_run, device="cpu")
-
-
-@pytest.fixture(scope="module")
-def scan(phantoms: Path) -> Volume:
-    return read_volume(phantoms / "imagesTs" / "phantom_006.nii.gz")
-
-
 def test_where_memory_is_short_fewer_slices_are_computed_at_once_and_the_mask_is_the_same(
     predictor: Predictor, scan: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:

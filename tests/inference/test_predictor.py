@@ -11,23 +11,13 @@ import torch
 
 from fullscale.bundle.store import load_bundle
 from fullscale.data.recipe import image_slices, slice_geometry
-from fullscale.data.volume_files import read_volume, write_volume
+from fullscale.data.volume_files import write_volume
 from fullscale.errors import DataError, UsageError
 from fullscale.geometry.orientation import reorient
 from fullscale.geometry.volume import Volume
 from fullscale.inference.predictor import Predictor, view_of
 from fullscale.inference.runtimes.torch import choose_device
 from fullscale.views.slices import with_neighbours
-
-
-@pytest.fixture(scope="module")
-def predictor(trained_run: Path) -> Predictor:
-    return Predictor.from_run(trained_run, device="cpu")
-
-
-@pytest.fixture(scope="module")
-def scan(phantoms: Path) -> Volume:
-    return read_volume(phantoms / "imagesTs" / "phantom_006.nii.gz")
 
 
 def test_a_mask_keeps_the_grid_and_header_of_its_scan(predictor: Predictor, scan: Volume, tmp_path: Path) -> None:

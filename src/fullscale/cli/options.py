@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -24,6 +24,12 @@ Dask = Annotated[
         "--dask",
         help="tcp://HOST:PORT of a Dask scheduler, or --jobs jobs of slurm, pbs, lsf, sge, htcondor.",
         show_default=False,
+    ),
+]
+RuntimeOption = Annotated[
+    Literal["auto", "torch", "onnx", "openvino"],
+    typer.Option(
+        "--runtime", help="On a CPU; openvino is the quickest, made ready once. auto takes it where that is done."
     ),
 ]
 ShardOption = Annotated[

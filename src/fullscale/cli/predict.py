@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from fullscale.cli.archive import segment_archive
-from fullscale.cli.options import Dask, Jobs, Json, Overwrite, ShardOption, parse_workers
+from fullscale.cli.options import Dask, Jobs, Json, Overwrite, RuntimeOption, ShardOption, parse_workers
 from fullscale.cli.progress import progress_bar
 from fullscale.cli.show import print_json, print_line, print_status
 
@@ -58,10 +58,7 @@ def predict(
         bool, typer.Option("--resample-channels", help="Bring channels on other grids onto that of the first.")
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    runtime: Annotated[
-        Literal["auto", "torch", "onnx", "openvino"],
-        typer.Option(help="On a CPU; openvino is the quickest, made ready once. auto takes it where that is done."),
-    ] = "auto",
+    runtime: RuntimeOption = "auto",
     batch_size: Annotated[
         int | None, typer.Option(help="Slices or tiles at once; default by the device.", min=1)
     ] = None,

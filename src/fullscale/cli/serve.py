@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fullscale.cli.options import RuntimeOption
 from fullscale.cli.progress import progress_bar
 from fullscale.cli.send import AeTitle
 from fullscale.cli.show import print_status
@@ -42,10 +43,7 @@ def serve(
     ] = None,
     workers: Annotated[int, typer.Option(help="Jobs at a time, each with one model in memory.", min=1)] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    runtime: Annotated[
-        Literal["auto", "torch", "onnx", "openvino"],
-        typer.Option(help="On a CPU; openvino is the quickest, made ready once. auto takes it where that is done."),
-    ] = "auto",
+    runtime: RuntimeOption = "auto",
     keep: Annotated[str, typer.Option(help="How long files of a job are kept after its end: 30m, 12h, 7d.")] = "7d",
     max_waiting: Annotated[int, typer.Option(help="Jobs that may wait.", min=1)] = 1000,
     max_upload: Annotated[float, typer.Option(help="GiB of one upload.", min=1e-4)] = 4.0,
