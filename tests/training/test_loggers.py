@@ -4,6 +4,7 @@ import json
 import logging
 import socket
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -184,13 +185,25 @@ def test_a_server_that_goes_away_and_comes_back_has_every_metric(
     assert "secret" not in " ".join(ours)
 
 
+def recorded_dice(file: Path) -> list[float]:
+    """Read the values of `val_dice` from the records of a run of W&B, with its own reader."""
+    from wandb.proto import wandb_internal_pb2
+    from wandb.sdk.internal.datastore import DataStore
+
+    store, dice = DataStore(), []
+    store.open_for_scan(str(file))
+    while (data := store.scan_data()) is not None:
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(data)
+        values = {item.key or item.nested_key[0]: item.value_json for item in record.history.item}
+        dice += [json.loads(values["val_dice"])] if "val_dice" in values else []
+    return dice
+
+
 @pytest.mark.slow
 def test_w_and_b_writes_into_the_fold_and_goes_on_under_one_name(
     trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
-
     from fullscale.scoring.summary import read_summary
 
     monkeypatch.delenv("WANDB_MODE", raising=False)  # offline is the default
@@ -206,17 +219,12 @@ def test_w_and_b_writes_into_the_fold_and_goes_on_under_one_name(
     name = json.loads(run.fold(0).tracking.read_text())["wandb"]
     files = sorted((run.fold(0).path / "wandb").glob(f"offline-run-*/run-{name}.wandb"))
     assert len(files) == 2
-    dice = []
     for file in files:
         assert b"phantom_" not in file.read_bytes()
         assert b"/data/of" not in file.read_bytes()
-        store = DataStore()
-        store.open_for_scan(str(file))
-        while (data := store.scan_data()) is not None:
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(data)
-            values = {item.key or item.nested_key[0]: item.value_json for item in record.history.item}
-            dice += [json.loads(values["val_dice"])] if "val_dice" in values else []
+    deadline = time.monotonic() + 30
+    while len(dice := [value for file in files for value in recorded_dice(file)]) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)  # W&B's service may write the last records after the run has ended
     assert dice == [0.3, 0.7]
     scores = json.loads(next(files[0].parent.glob("files/scores.json")).read_text())
     assert scores["liver"]["Dice"] == read_summary(RunFolder(trained_run).fold(0).summary).mean(1)["Dice"]

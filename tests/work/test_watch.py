@@ -31,7 +31,9 @@ class Trio:
         return lambda loss: self.forced.append((rank, loss))
 
     def kill(self, rank: int) -> None:
-        """Do what the system does with the connections of a process that is killed."""
+        """Let a process say nothing more, and do what the system does with the connections of one that is killed."""
+        self.watches[rank]._closed.set()
+        self.watches[rank]._thread.join()
         for link in self.sockets[rank].values():
             link.shutdown(socket.SHUT_RDWR)
 
