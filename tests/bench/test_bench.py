@@ -83,6 +83,16 @@ def test_the_decoder_benchmark_says_what_it_compared() -> None:
     assert print_status
 
 
+@pytest.mark.usefixtures("_peaks_here")
+@pytest.mark.parametrize("dims", [2, 3])
+def test_the_decoder_benchmark_measures_bf16_too(dims: int) -> None:
+    skips = {2: 10, 3: 6}  # from coarser levels, of five levels and of four
+    work = Workload(width=2, size=32, bf16=True, spatial_dims=dims, levels=7 - dims)
+    result = bench_decoder(work, repeats=1)
+    assert len(result["skips"]) == skips[dims]
+    assert all(skip[f"{form}_step_s"] > 0 for skip in result["skips"] for form in ("direct", "factored"))
+
+
 def test_every_image_of_a_measurement_is_decoded() -> None:
     network = SMALL.network().eval()
     assert torch.is_tensor(logits := SMALL.inference(network)())

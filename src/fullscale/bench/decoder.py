@@ -109,7 +109,7 @@ def _skip(conv: FormedConv, x: Tensor, work: Workload, repeats: int) -> dict[str
     forward = {form: work.inference(partial(_forward, conv, form, x)) for form in forms}
     macs = {form: count_macs(run) for form, run in forward.items()}
     seconds = alternate(forward, repeats, work.torch_device)
-    steps = {form: partial(_forward_and_back, conv, form, x) for form in forms}
+    steps = {form: partial(_forward_and_back, conv, form, x, work) for form in forms}
     both = alternate(steps, repeats, work.torch_device)
     found: dict[str, Any] = {"channels": conv.in_channels, "low_side": x.shape[-1], "factor": max(conv.factors)}
     for form in forms:
@@ -130,7 +130,9 @@ def _forward(conv: FormedConv, form: Form, x: Tensor, _: Tensor) -> Tensor:
     return result
 
 
-def _forward_and_back(conv: FormedConv, form: Form, x: Tensor) -> None:
+def _forward_and_back(conv: FormedConv, form: Form, x: Tensor, work: Workload) -> None:
     leaf = x.detach().clone().requires_grad_()
-    torch.autograd.backward(_forward(conv, form, leaf, leaf).sum())
+    with work.precision():
+        total = _forward(conv, form, leaf, leaf).sum()
+    torch.autograd.backward(total)
     conv.zero_grad(set_to_none=True)

@@ -111,7 +111,7 @@ class Workload:
         image = self.image()
 
         def run() -> object:
-            with torch.inference_mode(), self._precision():
+            with torch.inference_mode(), self.precision():
                 return network(image)
 
         return run
@@ -127,12 +127,18 @@ class Workload:
 
         def run() -> object:
             optimizer.zero_grad(set_to_none=True)
-            with self._precision():
+            with self.precision():
                 total = loss(network(image), target).total
             total.backward()
             return optimizer.step()
 
         return run
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """Cast automatically within this context, where the workload is in bf16."""
+        if self.device == META:
+            return nullcontext()
+        return torch.autocast(self.torch_device.type, torch.bfloat16, enabled=self.bf16)
 
     @property
     def _format(self) -> torch.memory_format:
@@ -144,11 +150,6 @@ class Workload:
             words |= {"spatial_dims": self.spatial_dims, "levels": self.levels}
         known = network_options(self.name)
         return {word: number for word, number in words.items() if word in known}
-
-    def _precision(self) -> AbstractContextManager[Any]:
-        if self.device == META:
-            return nullcontext()
-        return torch.autocast(self.torch_device.type, torch.bfloat16, enabled=self.bf16)
 
     @property
     def _dtype(self) -> torch.dtype:
