@@ -1,5 +1,6 @@
 """What a scan is expected to cost, said before the work; and fewer slices at once where memory is short."""
 
+import copy
 import logging
 import re
 from dataclasses import replace
@@ -7,7 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
+from fullscale.bundle.card import ModelCard
+from fullscale.bundle.rules import PostprocessRule
+from fullscale.data.recipe import Intensity, Recipe
 from fullscale.data.volume_files import read_volume
 from fullscale.errors import DataError
 from fullscale.geometry.volume import Volume
@@ -15,7 +21,7 @@ from fullscale.inference import forecast
 from fullscale.inference.batch import find_scans, predict_scans
 from fullscale.inference.forecast import Cost, cost_of, describe_forecast, fitted
 from fullscale.inference.memory import needed_memory
-from fullscale.inference.predictor import Predictor
+from fullscale.inference.predictor import Predictor, view_of
 from fullscale.inference.trust.watch import Probabilities, Uncertainty
 
 
@@ -28,7 +34,7 @@ def test_where_memory_is_short_fewer_slices_are_computed_at_once_and_the_mask_is
     monkeypatch.setattr(forecast, "available_memory", lambda: needed + 3 * height * width * 1000 + 1)
     smaller = fitted(predictor, scan, cost)
     assert (smaller.batch_size, predictor.batch_size) == (3, None)
-    assert describe_forecast(smaller, scan, cost).endswith("GiB of memory, 3 slices at once")
+    assert str(describe_forecast(smaller, scan, cost)).endswith("GiB of memory, 3 slices at once")
     np.testing.assert_array_equal(smaller.predict(scan).array, predictor.predict(scan).array)
     monkeypatch.setattr(forecast, "available_memory", lambda: needed)
     assert fitted(predictor, scan, cost).batch_size == 1, "one always: what the machine needs is not known to the byte"
@@ -56,11 +62,51 @@ def test_seconds_grow_with_the_voxels_and_the_members_and_a_box_takes_less(
 ) -> None:
     voxels = predictor._prepared({"image": scan})[0].size
     one, two = Cost((100 / voxels,), None), Cost((100 / voxels, 50 / voxels), None)
-    assert describe_forecast(predictor, scan, one).endswith("voxels, about 100 s")
+    assert str(describe_forecast(predictor, scan, one)).endswith("voxels, about 100 s")
     both = Predictor(predictor.card, [*predictor.members, *predictor.members])
-    assert describe_forecast(both, scan, two).endswith("about 150 s")
+    assert str(describe_forecast(both, scan, two)).endswith("about 150 s")
     coarse = Predictor.from_run(trained_run, device="cpu", region="coarse")
-    assert describe_forecast(coarse, scan, one).endswith("about at most 100 s")
+    assert str(describe_forecast(coarse, scan, one)).endswith("about at most 100 s")
+
+
+def test_of_tiles_each_voxel_counts_as_often_as_it_is_shown(scan: Volume) -> None:
+    card = ModelCard(
+        network="unet",
+        options={"levels": 2, "width": 2, "spatial_dims": 3},
+        labels={1: "structure"},
+        recipe=Recipe(intensity=Intensity(per="scan"), spacing_mm=None, view="patches", neighbours=0),
+        tile_size=(16, 24, 32),
+        modality="CT",
+    )
+    predictor = Predictor.from_network(card, card.build(), "cpu")
+    cost = cost_of(predictor)
+    assert cost is not None
+    assert 0 < cost.seconds[0] < 1e-3
+    shown = []
+
+    def count(image: Tensor) -> Tensor:
+        shown.append(image.numel())
+        return image
+
+    for _ in view_of(card).maps(count, predictor._prepared({"image": scan})[0], torch.device("cpu")):
+        pass
+    said = describe_forecast(predictor, scan, Cost((1e-3,), None))
+    assert said is not None
+    assert said.endswith(f"about {round(sum(shown) * 1e-3)} s")
+    smaller = copy.copy(predictor)
+    smaller.batch_size = 1
+    assert str(describe_forecast(smaller, scan, Cost((1e-3,), 1.0))).endswith("GiB of memory, 1 tile at once")
+
+
+def test_post_processing_is_counted(predictor: Predictor, scan: Volume) -> None:
+    name = next(iter(predictor.card.scheme.structures.values()))
+    ruled = copy.copy(predictor)
+    ruled.rules = (PostprocessRule(structure=name, action="keep_largest"),)
+    cost = cost_of(ruled)
+    assert cost is not None
+    assert 0 < cost.rules < 1e-5
+    said = describe_forecast(ruled, scan, Cost((0.0,), None, rules=100 / scan.array.size))
+    assert str(said).endswith("about 100 s")
 
 
 def test_a_model_is_measured_once(predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 import sys
 import threading
@@ -16,13 +17,16 @@ from torch import Tensor
 from fullscale.bundle.card import ModelCard
 from fullscale.bundle.store import load_bundle, save_bundle, save_ensemble
 from fullscale.data.recipe import Intensity, Recipe
+from fullscale.data.volume_files import read_volume
 from fullscale.errors import DataError, UsageError
 from fullscale.inference.archive import predict_archive
 from fullscale.inference.attempt import ArchiveRequest, ModelRequest
 from fullscale.inference.entries import find_entries
 from fullscale.inference.export import precision, quickest
 from fullscale.inference.export.precision import Change, changes, objection
+from fullscale.inference.forecast import cost_of, describe_forecast
 from fullscale.inference.predictor import Predictor
+from fullscale.inference.region import RegionMode
 from fullscale.inference.runtimes.blobs import Blobs
 from fullscale.inference.runtimes.load import load_members
 from fullscale.inference.runtimes.torch import TorchRuntime
@@ -116,6 +120,23 @@ def test_it_is_made_once_and_computes_what_pytorch_computes(
 
 
 @traces
+@pytest.mark.parametrize("region", ["whole", "coarse"])
+def test_what_a_graph_costs_is_measured_on_a_size_that_the_scan_needs(
+    region: RegionMode, bundle: Path, phantoms: Path
+) -> None:
+    predictor = Predictor.from_run(bundle, region=region, runtime="openvino")
+    scan = read_volume(next((phantoms / "imagesTs").iterdir()))
+    said = describe_forecast(predictor, scan, cost_of(predictor))
+    assert said is not None
+    assert re.search(r"voxels, about (at most )?\d+ s$", said), "how much memory is not known"
+    compiled = set((graphs(bundle)[0] / "compiled").iterdir())
+    predictor.predict(scan)
+    later = set((graphs(bundle)[0] / "compiled").iterdir())
+    assert compiled <= later
+    assert region == "coarse" or compiled == later, "no other size was compiled"
+
+
+@traces
 def test_auto_takes_openvino_where_its_graph_is_kept(bundle: Path, tmp_path: Path) -> None:
     assert computed_by(bundle, "auto") == "OpenVINO in float32"
     assert computed_by(bundle, "torch") == "PyTorch in float32"
@@ -168,7 +189,7 @@ def test_what_does_not_fit_is_not_used_by_auto_and_made_anew_when_asked_for(
         raise DataError("that far")
 
     monkeypatch.setattr(quickest, "export_model", export)
-    with pytest.raises(DataError, match="that far"):
+    with pytest.raises(DataError, match="that far; the runtime torch needs no graph"):
         load_members(bundle, "cpu", "openvino")
     assert begun == [bundle]
     assert told in caplog.text

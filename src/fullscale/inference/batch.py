@@ -288,8 +288,9 @@ def segment_scan(
         with stages.timed("reading"):
             channels = read_scan(scan, predictor.channels, dicom, resample)
         predictor = fitted(predictor, first_of(channels), cost)
-        if tell and cost is not None and not (options.probabilities or options.uncertainty):
-            _log.info("%s: %s", scan.path, describe_forecast(predictor, first_of(channels), cost))
+        tell = tell and not (options.probabilities or options.uncertainty)
+        if tell and (said := describe_forecast(predictor, first_of(channels), cost)):
+            _log.info("%s: %s", scan.path, said)
         _predict(predictor, result, output, scan, channels, options, dicom, stages, progress)
     except DataError as error:
         result.error = str(error)

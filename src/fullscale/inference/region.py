@@ -9,7 +9,7 @@ of a liver, aligned ones 0.2 % and less.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -102,7 +102,7 @@ def find_box(
     slices, *sides = image.shape[1:]
     step = min(max(1, int(COARSE_STEP_MM / spacing_mm)), slices)
     seen = range(step // 2, slices, step)
-    size = view.slab((slices, *(side // 2 for side in sides)), device)
+    size = view.slab((slices, *coarse_sides(sides)), device)
     found = []
     for start in range(0, len(seen), size):
         shown = torch.cat([stack_images(image, z, 1, view.neighbours) for z in seen[start : start + size]])
@@ -119,6 +119,11 @@ def find_box(
         (2 * left - MARGIN, 2 * right + 2 + MARGIN),
     )
     return within(box, image.shape[1:])
+
+
+def coarse_sides(sides: Sequence[int]) -> tuple[int, ...]:
+    """Return the rows and columns that the coarse pass is shown of a slice of so many."""
+    return tuple(-(-side // 2) for side in sides)
 
 
 def within(box: Box, shape: tuple[int, ...]) -> Box:

@@ -19,7 +19,7 @@ from fullscale.bundle.card import ModelCard
 from fullscale.bundle.store import WEIGHTS, file_sha256
 from fullscale.data.cache import default_cache
 from fullscale.documents import digest_of, read_json, validated
-from fullscale.errors import DataError, OutputError
+from fullscale.errors import DataError, FullscaleError, OutputError
 from fullscale.files import atomic_folder, locked, write_json
 from fullscale.inference.runtimes.onnx import open_onnx, require_runtime
 from fullscale.inference.runtimes.openvino import Precision, open_openvino, require_openvino
@@ -126,7 +126,10 @@ class KeptGraph:
                 *(fault, self.folder, TITLES[self.runtime]),
             )
             with atomic_folder(place) as temporary:
-                precision, why = export_quickest(self.folder, temporary / GRAPHS[self.runtime], self.runtime)
+                try:
+                    precision, why = export_quickest(self.folder, temporary / GRAPHS[self.runtime], self.runtime)
+                except FullscaleError as error:
+                    raise type(error)(f"{error}; the runtime torch needs no graph") from error
                 write_json(temporary / RECORD, self._record(precision, why).model_dump())
         _log.info("what %s computes was checked against PyTorch, and is kept in %s", TITLES[self.runtime], place)
         return self._open(place)
