@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from fullscale.errors import UsageError
 from fullscale.networks.backbones import EXAMPLES, create_backbone
 from fullscale.networks.blocks import ConvNormAct, Normalization, initialise
-from fullscale.networks.spatial import LAYERS, level_strides, step_strides
+from fullscale.networks.kernels.pool import max_pool
+from fullscale.networks.spatial import level_strides, step_strides
 from fullscale.text import first_line
 
 Downsampling = Literal["pool", "stride"]
@@ -68,10 +69,9 @@ class PlainEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Take `[B, C, ...]`, sides multiples of the deepest stride, to maps `[B, channels[i], ...]`, finest first."""
-        pool = LAYERS[image.ndim - 2].max_pool
         maps: list[Tensor] = [self.levels[0](image)]
         for level, step in zip(self.levels[1:], self.steps, strict=True):
-            maps.append(level(pool(maps[-1], kernel_size=step) if self.pools else maps[-1]))
+            maps.append(level(max_pool(maps[-1], step) if self.pools else maps[-1]))
         return maps
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fullscale.errors import UsageError
+from fullscale.networks.kernels.pool import max_pool
 from fullscale.networks.kernels.upsample import matrices_apply, upsample_by_matrices
 
 VOLUMETRIC = ("unet3+", "unet", "unet++", "attention-unet", "strided-unet")
@@ -20,19 +21,18 @@ VOLUMETRIC = ("unet3+", "unet", "unet++", "attention-unet", "strided-unet")
 
 
 class Layers(NamedTuple):
-    """Torch's layers and functions for maps of so many axes, its word for linear interpolation, and the axes' names."""
+    """Torch's layers for maps of so many axes, its word for linear interpolation, and the axes' names."""
 
     conv: Callable[..., nn.Conv2d | nn.Conv3d]
     conv_transpose: Callable[..., nn.ConvTranspose2d | nn.ConvTranspose3d]
     batch_norm: Callable[..., nn.BatchNorm2d | nn.BatchNorm3d]
-    max_pool: Callable[..., Tensor]
     linear: str
     axes: tuple[str, ...]
 
 
 LAYERS = {
-    2: Layers(nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, F.max_pool2d, "bilinear", ("height", "width")),
-    3: Layers(nn.Conv3d, nn.ConvTranspose3d, nn.BatchNorm3d, F.max_pool3d, "trilinear", ("depth", "height", "width")),
+    2: Layers(nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, "bilinear", ("height", "width")),
+    3: Layers(nn.Conv3d, nn.ConvTranspose3d, nn.BatchNorm3d, "trilinear", ("depth", "height", "width")),
 }
 
 
@@ -97,8 +97,7 @@ def resize(x: Tensor, log2_scale: Sequence[int]) -> Tensor:
     if max(log2_scale) > 0:
         return upsample(x, [2**number for number in log2_scale])
     if min(log2_scale) < 0:
-        pooled: Tensor = LAYERS[len(log2_scale)].max_pool(x, kernel_size=[2**-number for number in log2_scale])
-        return pooled
+        return max_pool(x, [2**-number for number in log2_scale])
     return x
 
 
