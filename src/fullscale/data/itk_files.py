@@ -8,7 +8,6 @@ files and other compressions are left to SimpleITK.
 from __future__ import annotations
 
 import contextlib
-import gzip
 import math
 import os
 import re
@@ -22,6 +21,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
+from isal import igzip
 
 from fullscale.data.bounds import MOST_TRAILING, require_room
 from fullscale.data.nifti import three_dimensions
@@ -263,7 +263,7 @@ def _pieces(stream: BinaryIO, compression: str) -> Iterator[bytes]:
         zlib.error, OSError: it is damaged.
     """
     if compression != "zlib":
-        with gzip.GzipFile(fileobj=stream) if compression == "gzip" else contextlib.nullcontext(stream) as unpacked:
+        with igzip.IGzipFile(fileobj=stream) if compression == "gzip" else contextlib.nullcontext(stream) as unpacked:
             while piece := unpacked.read(_CHUNK):
                 yield piece
         return

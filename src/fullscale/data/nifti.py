@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, BinaryIO, cast
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
+from isal import igzip
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.imageglobals import LoggingOutputSuppressor
 from nibabel.spatialimages import HeaderDataError
@@ -82,7 +82,7 @@ def _uncompressed(path: Path) -> Iterator[BinaryIO]:
         if not compressed:
             yield raw
             return
-        with gzip.GzipFile(fileobj=raw) as stream:
+        with igzip.IGzipFile(fileobj=raw) as stream:  # twice as fast as zlib
             yield cast(BinaryIO, stream)
 
 
@@ -117,7 +117,8 @@ def _voxels(stream: BinaryIO, header: Any, stored: int) -> npt.NDArray[Any]:
     count = math.prod(header.get_data_shape())
     require_room(count * (dtype.itemsize + (0 if plain else 4)), stored, "its header")
     if plain:
-        unscaled = np.array(proxy.get_unscaled(), order="F")
+        unscaled = proxy.get_unscaled()
+        unscaled = np.array(unscaled, order="F") if isinstance(unscaled, np.memmap) else np.asfortranarray(unscaled)
         return unscaled.astype(unscaled.dtype.newbyteorder("="), copy=False)
     return np.array(np.asarray(proxy, dtype=np.float32), order="F")
 

@@ -54,7 +54,10 @@ class Scale(NamedTuple):
     def apply(self, voxels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Normalise voxels in float32: some of a scan, or all."""
         values = voxels.astype(np.float32)
-        return np.asarray((values.clip(self.low, self.high) - self.mean) / self.std, dtype=np.float32)
+        np.clip(values, self.low, self.high, out=values)
+        values -= self.mean
+        values /= self.std
+        return values
 
 
 class Intensity(BaseModel):

@@ -30,5 +30,5 @@ def max_pool(x: Tensor, steps: Sequence[int]) -> Tensor:
 
 
 def _halved(x: Tensor, axis: int) -> Tensor:
-    pairs = x.narrow(axis, 0, x.shape[axis] // 2 * 2).unflatten(axis, (-1, 2))
-    return torch.maximum(pairs.select(axis + 1, 0), pairs.select(axis + 1, 1))
+    before, whole = (slice(None),) * axis, x.shape[axis] // 2 * 2
+    return torch.maximum(x[(*before, slice(0, whole, 2))], x[(*before, slice(1, whole, 2))])
