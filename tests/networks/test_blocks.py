@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from fullscale.errors import UsageError
-from fullscale.networks import heads
 from fullscale.networks.base import SegmentationNetwork, crop, pad_to_stride
 from fullscale.networks.blocks import (
     ConvNormAct,
@@ -15,6 +14,7 @@ from fullscale.networks.blocks import (
     require_positive,
 )
 from fullscale.networks.heads import Head, Head3d
+from fullscale.networks.kernels import forms
 from fullscale.networks.norms import InstanceNorm
 from fullscale.networks.spatial import check_image, log2_scale, step_strides, upsample
 
@@ -53,7 +53,7 @@ def test_a_head_is_a_convolution(shape, classes):
 @pytest.mark.parametrize("channels_last", [True, False])
 @pytest.mark.parametrize("long_vectors", [True, False])
 def test_a_head_for_volumes_is_a_convolution(monkeypatch, shape, classes, channels_last, long_vectors):
-    monkeypatch.setattr(heads, "has_long_vectors", lambda: long_vectors)
+    monkeypatch.setattr(forms, "has_long_vectors", lambda: long_vectors)
     head = Head3d(shape[1], classes).double()
     volume, upstream = torch.randn(shape, dtype=torch.float64), torch.randn(shape[0], classes, *shape[2:]).double()
     if channels_last:

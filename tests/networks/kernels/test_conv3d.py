@@ -4,14 +4,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fullscale.networks.kernels import conv3d as module
+from fullscale.networks.kernels import conv3d as conv3d_module
+from fullscale.networks.kernels import forms
 from fullscale.networks.kernels.conv3d import conv3d
 
 
 @pytest.fixture(autouse=True)
 def short_vectors(monkeypatch):
     """Compute as processors do whose vectors are short, whatever this one has."""
-    monkeypatch.setattr(module, "has_long_vectors", lambda: False)
+    monkeypatch.setattr(forms, "has_long_vectors", lambda: False)
 
 
 def results(function, x, weight, bias, upstream):
@@ -24,7 +25,7 @@ def results(function, x, weight, bias, upstream):
 @pytest.mark.parametrize("channels_last", [True, False])
 @pytest.mark.parametrize("shape", [(2, 3, 4, 5, 6), (1, 2, 1, 3, 3), (3, 1, 2, 1, 1), (1, 4, 5, 2, 7)])
 def test_value_and_gradients_are_those_of_torch(monkeypatch, shape, channels_last, bias):
-    monkeypatch.setattr(module, "LEAST_PIXELS", 0)
+    monkeypatch.setattr(conv3d_module, "LEAST_PIXELS", 0)
     batch, channels, *sides = shape
     x, upstream = torch.randn(shape).double(), torch.randn(batch, 4, *sides).double()
     if channels_last:
@@ -46,7 +47,7 @@ def test_a_stride_and_small_maps_are_left_to_torch():
 
 
 def test_a_processor_with_long_vectors_leaves_it_to_torch(monkeypatch):
-    monkeypatch.setattr(module, "has_long_vectors", lambda: True)
+    monkeypatch.setattr(forms, "has_long_vectors", lambda: True)
     volume = torch.randn(1, 2, 10, 10, 10).requires_grad_()
     assert "_Conv3d" not in str(conv3d(volume, torch.randn(3, 2, 3, 3, 3), None).grad_fn)
 

@@ -80,6 +80,11 @@ def has_long_vectors() -> bool:
     return torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
+def on_short_vectors(x: Tensor) -> bool:
+    """Whether a map is computed with in full precision, eagerly, on a CPU without such vectors."""
+    return eager_on_cpu(x) and is_precise(x) and not has_long_vectors()
+
+
 def channels_last(x: Tensor) -> Tensor:
     """Return a map `[B, C, H, W]` or `[B, C, D, H, W]` with the channels of a pixel beside each other in memory."""
     return x.contiguous(memory_format=torch.channels_last if x.ndim == 4 else torch.channels_last_3d)
