@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 import threading
+import time
 from pathlib import Path
 
 import nibabel as nib
@@ -30,6 +31,7 @@ from fullscale.inference.region import RegionMode
 from fullscale.inference.runtimes.blobs import Blobs
 from fullscale.inference.runtimes.load import load_members
 from fullscale.inference.runtimes.torch import TorchRuntime
+from fullscale.inference.timing import times_faster
 from fullscale.work.ledger import Ledger
 from tests.conftest import Command, Once
 from tests.faults.damage import held_to_rights
@@ -60,8 +62,12 @@ def saved(folder: Path, seed: int = 0, spatial_dims: int = 2) -> Path:
 
 @pytest.fixture(autouse=True)
 def without_bf16(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Random weights are unsure everywhere, so that bf16 is tested by itself; and no test keeps a graph for others."""
+    """Random weights are unsure everywhere, so that bf16 is tested by itself; speeds are not left to the machine.
+
+    And no test keeps a graph for others.
+    """
     monkeypatch.setattr(quickest, "has_bf16", lambda: False)
+    monkeypatch.setattr(quickest, "times_faster", lambda *_: 2.0)
     monkeypatch.setenv("FULLSCALE_CACHE", str(tmp_path / "cache"))
 
 
@@ -72,6 +78,7 @@ def made(once: Once) -> Path:
     def make(folder: Path) -> None:
         patch = pytest.MonkeyPatch()
         patch.setattr(quickest, "has_bf16", lambda: False)
+        patch.setattr(quickest, "times_faster", lambda *_: 2.0)
         load_members(saved(folder), "cpu", "openvino")
         patch.undo()
 
@@ -143,6 +150,12 @@ def test_auto_takes_openvino_where_its_graph_is_kept(bundle: Path, tmp_path: Pat
     assert "PyTorch" in Predictor.from_run(bundle).describe()
     assert "OpenVINO" in ModelRequest(bundle, runtime="auto").load().describe()
     assert computed_by(saved(tmp_path / "other"), "auto") == "PyTorch in float32"
+    [graph] = graphs(bundle)
+    record = json.loads((graph / "kept.json").read_text())
+    for speed, runtime in ((1.04, "PyTorch"), (1.06, "OpenVINO")):
+        (graph / "kept.json").write_text(json.dumps(record | {"speed": speed}))
+        assert computed_by(bundle, "auto").startswith(runtime)
+        assert computed_by(bundle, "openvino").startswith("OpenVINO"), "where it is asked for"
     save_ensemble(tmp_path / "two", {"a": bundle, "b": tmp_path / "other"})
     shutil.copytree(bundle / "runtimes", tmp_path / "two" / "a" / "runtimes")
     _, members = load_members(tmp_path / "two", "cpu", "auto")
@@ -307,6 +320,31 @@ def test_voxels_that_change_are_counted_for_each_structure_that_is_found() -> No
     assert objection([Change("liver", 10_000, 10, 0.9995)]) == ""
     assert objection([Change("liver", 10_000, 11, 0.9995)]) != ""
     assert objection([Change("liver", 10_000, 10, 0.9979)]) != ""
+
+
+def test_the_quicker_of_two_runtimes_is_known() -> None:
+    class Slow:
+        device = torch.device("cpu")
+
+        def __init__(self, seconds: float) -> None:
+            self.seconds, self.shapes = seconds, list[tuple[int, ...]]()
+
+        def segment(self, image: Tensor) -> tuple[Tensor, None]:
+            time.sleep(self.seconds)
+            self.shapes.append(tuple(image.shape))
+            return image, None
+
+    card = ModelCard(
+        network="unet",
+        options={"spatial_dims": 3},
+        labels={1: "structure"},
+        recipe=Recipe(intensity=INTENSITY, spacing_mm=None, view="patches", neighbours=0),
+        tile_size=(16, 96, 32),
+        modality="CT",
+    )
+    quick, slow = Slow(0.005), Slow(0.05)
+    assert times_faster(quick, slow, card) > 1 > times_faster(slow, quick, card)  # type: ignore[arg-type]
+    assert set(quick.shapes) == set(slow.shapes) == {(1, 1, 16, 64, 32)}
 
 
 def test_blobs_come_back_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,8 @@ Dask = Annotated[
 RuntimeOption = Annotated[
     Literal["auto", "torch", "onnx", "openvino"],
     typer.Option(
-        "--runtime", help="On a CPU; openvino is the quickest, made ready once. auto takes it where that is done."
+        "--runtime",
+        help="On a CPU; onnx and openvino are made ready once. auto takes openvino where that is done and quicker.",
     ),
 ]
 ShardOption = Annotated[

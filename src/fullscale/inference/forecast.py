@@ -22,13 +22,12 @@ from fullscale.inference.predictor import Predictor
 from fullscale.inference.region import coarse_sides
 from fullscale.inference.runtimes.load import RunningMember
 from fullscale.inference.runtimes.torch import TorchRuntime
+from fullscale.inference.timing import usual_sides
 from fullscale.text import counted
 from fullscale.views.patches import starts
 from fullscale.views.protocol import voxels_at_once
 from fullscale.work.machine import GIB, available_memory, process_memory
 
-_SIDES = {2: (192, 192), 3: (64, 64, 64)}
-"""Of what is shown to a network, by its dimensions: one of the default plan takes 0.06 s for a slice."""
 _WARM_UP = 32
 _GATED = 0.65
 """Of the time of a slice that is decoded: what one takes on average where guidance leaves out the slices without a
@@ -63,8 +62,7 @@ def cost_of(predictor: Predictor) -> Cost | None:
         return None
 
     def measure(member: RunningMember) -> tuple[float, float | None]:
-        sides, tile = _SIDES[member.card.recipe.spatial_dims], member.card.tile_size
-        sides = sides if tile is None else tuple(map(min, sides, tile))
+        sides = usual_sides(member.card)
         return _measure(member, [_WARM_UP] * len(sides), sides)
 
     return _cost(predictor, measure)

@@ -99,7 +99,7 @@ class Predictor:
             postprocess: do what the card says to the mask, as validation chose it.
             region: "whole", or "coarse" to look only around what a coarse pass finds.
             runtime: what computes a run or a bundle: "torch", the default; "onnx" or "openvino", whose graph is made
-                once and kept beside the bundle; or "auto", OpenVINO where its graph is kept already.
+                once and kept beside the bundle; or "auto", OpenVINO where its graph is kept and is quicker.
 
         Raises:
             DataError: there is no model, or it is damaged.

@@ -48,6 +48,7 @@ class Kept(BaseModel):
         runtime: the version of the runtime that it was made for.
         precision: in which it is computed.
         why: of the precision, in a few words; nothing where there is nothing to say.
+        speed: how many times faster than PyTorch it was computed here, when it was made.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -55,8 +56,9 @@ class Kept(BaseModel):
     model: str
     fullscale: str
     runtime: str
-    precision: Precision = "float32"
-    why: str = ""
+    precision: Precision
+    why: str
+    speed: float
 
 
 class KeptGraph:
@@ -71,6 +73,7 @@ class KeptGraph:
     Attributes:
         places: where it is kept, the one beside the bundle first.
         faults: why a graph that is there is not used.
+        speed: of the graph that was found, how many times faster it is than PyTorch.
     """
 
     def __init__(self, folder: Path, card: ModelCard, runtime: GraphRuntime, home: Path | None = None) -> None:
@@ -78,6 +81,7 @@ class KeptGraph:
         homes = [folder / FOLDER, default_cache() / FOLDER / card.digest] if home is None else [home]
         self.places = [place / f"{runtime}-{processor_digest()}" for place in homes]
         self.faults: list[str] = []
+        self.speed = 0.0
 
     @property
     def is_there(self) -> bool:
@@ -127,11 +131,14 @@ class KeptGraph:
             )
             with atomic_folder(place) as temporary:
                 try:
-                    precision, why = export_quickest(self.folder, temporary / GRAPHS[self.runtime], self.runtime)
+                    chosen = export_quickest(self.folder, temporary / GRAPHS[self.runtime], self.runtime)
                 except FullscaleError as error:
                     raise type(error)(f"{error}; the runtime torch needs no graph") from error
-                write_json(temporary / RECORD, self._record(precision, why).model_dump())
-        _log.info("what %s computes was checked against PyTorch, and is kept in %s", TITLES[self.runtime], place)
+                write_json(temporary / RECORD, self._record(*chosen).model_dump())
+        _log.info(
+            "what %s computes was checked against PyTorch, takes %.2g of its time, and is kept in %s",
+            *(TITLES[self.runtime], 1 / chosen.speed, place),
+        )
         return self._open(place)
 
     @property
@@ -148,7 +155,7 @@ class KeptGraph:
                 return place
         raise OutputError(f"cannot write {' or '.join(str(place.parent) for place in self.places)}")
 
-    def _record(self, precision: Precision, why: str) -> Kept:
+    def _record(self, precision: Precision, why: str, speed: float) -> Kept:
         """Say what a graph of today is of."""
         return Kept(
             model=self._model,
@@ -156,6 +163,7 @@ class KeptGraph:
             runtime=version(_PACKAGES[self.runtime]),
             precision=precision,
             why=why,
+            speed=speed,
         )
 
     def _open(self, place: Path) -> Runtime:
@@ -165,7 +173,7 @@ class KeptGraph:
             DataError: it is damaged, or of another model or version.
         """
         record = validated(Kept, read_json(place / RECORD, "what is kept"), f"{place / RECORD} is damaged")
-        today = self._record(record.precision, record.why)
+        today = self._record(record.precision, record.why, record.speed)
         for was, now, what in (
             (record.model, today.model, "another model"),
             (record.fullscale, today.fullscale, f"fullscale {record.fullscale}"),
@@ -173,7 +181,7 @@ class KeptGraph:
         ):
             if was != now:
                 raise DataError(f"{place} was made for {what}")
-        graph = place / GRAPHS[self.runtime]
+        graph, self.speed = place / GRAPHS[self.runtime], record.speed
         if self.runtime == "onnx":
             return open_onnx(graph)[1]
         return open_openvino(graph, record.precision, record.why, place / COMPILED)[1]

@@ -18,7 +18,9 @@ from fullscale.inference.runtimes.protocol import Runtime
 from fullscale.inference.runtimes.torch import TorchRuntime, choose_device
 
 RuntimeName = Literal["auto", "torch", "onnx", "openvino"]
-"""What computes a run or a bundle; "auto" is OpenVINO where its graph is kept already, and PyTorch elsewhere."""
+"""What computes a run or a bundle; "auto" is OpenVINO where its graph is kept and is quicker, else PyTorch."""
+LEAST_SPEED = 1.05
+"""Times as fast as PyTorch, below which "auto" leaves a graph alone."""
 
 _log = logging.getLogger(__name__)
 
@@ -97,7 +99,10 @@ def _graphs(path: Path, runtime: GraphRuntime) -> tuple[Card, list[KeptGraph]]:
 
 
 def _kept(path: Path, graphs: list[KeptGraph]) -> list[RunningMember]:
-    """Load graphs that are kept; none where one is not there, and none, with a line why, where one cannot be used."""
+    """Load graphs that are kept; none where one is not there, or slower than PyTorch.
+
+    Where one cannot be used, a line says why.
+    """
     if not all(graph.is_there for graph in graphs):
         return []
     require_whole(path)
@@ -109,6 +114,8 @@ def _kept(path: Path, graphs: list[KeptGraph]) -> list[RunningMember]:
             graph.faults, found = [str(error)], None
         if found is None:
             _log.info("%s; PyTorch computes instead, and the runtime openvino makes it anew", graph.faults[0])
+            return []
+        if graph.speed < LEAST_SPEED:
             return []
         members.append(RunningMember(graph.card, found))
     return members
