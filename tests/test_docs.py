@@ -144,7 +144,7 @@ def options(command: Any) -> set[str]:
 def test_every_option_that_the_prose_names_exists(page: Path) -> None:
     spans = re.findall(r"`([^`\n]*)`", page.read_text())
     ours = [span for span in spans if not span.startswith("dask ")]
-    named = {option for span in ours for option in re.findall(r"(?<![\w-])(--[a-z][a-z-]*)", span)}
+    named = {option for span in ours for option in re.findall(r"(?<![\w-])(--[a-z][a-z0-9-]*)", span)}
     assert named <= options(get_command(app)), sorted(named - options(get_command(app)))
 
 

@@ -75,6 +75,22 @@ def test_layers_that_do_not_overlap_are_one_label_map(tmp_path: Path, scan: Path
         read_label(overlapping, scan)
 
 
+@pytest.mark.parametrize("damage", ["byte", "end", "checksum"])
+def test_damaged_layers_are_named_in_a_line(damage: str, tmp_path: Path, scan: Path):
+    layers = np.random.default_rng(0).integers(0, 2, (2, 12, 10, 6)).astype(np.uint8)
+    label = save(tmp_path / "set" / "labels" / "p1.seg.nrrd", layers, AFFINE, [("liver", 1, 0), ("tumour", 1, 1)])
+    content = bytearray(label.read_bytes())
+    if damage == "byte":
+        content[-60] ^= 0xFF
+    elif damage == "checksum":
+        content[-6] ^= 0xFF
+    else:
+        del content[-30:]
+    label.write_bytes(content)
+    with pytest.raises(DataError, match=r"p1\.seg\.nrrd.*(damaged|cut short)"):
+        read_label(label, scan)
+
+
 def test_a_crop_is_placed_on_the_scan(tmp_path: Path, scan: Path):
     moved = AFFINE.copy()
     moved[:3, 3] += AFFINE[:3, :3] @ (2, 3, 1)

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from isal import igzip
+from isal import igzip, isal_zlib
 
 from fullscale.data.bounds import MOST_TRAILING, require_room
 from fullscale.data.nifti import three_dimensions
@@ -204,8 +204,8 @@ def _unpack(body: _Body, count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """Read the voxels of a body, to its checksum where it has one.
 
     Raises:
-        DataError: it is shorter than its header says, longer than it can be, or claims too much.
-        zlib.error, OSError: it is damaged.
+        DataError: it is shorter than its header says, longer than it can be, damaged, or claims too much.
+        OSError: it cannot be read.
     """
     dtype = dtype.newbyteorder(">" if body.big_endian else "<")
     needed, stored = count * dtype.itemsize, body.path.stat().st_size - max(body.start, 0)
@@ -256,12 +256,18 @@ def _nrrd_body(path: Path, keys: dict[str, str]) -> _Body | None:
 
 
 def _pieces(stream: BinaryIO, compression: str) -> Iterator[bytes]:
-    """Read a body piece by piece, and unpack it to its checksum, which zlib compares.
+    """Read a body piece by piece, and unpack it to its checksum.
 
     Raises:
-        DataError: it ends before its checksum.
-        zlib.error, OSError: it is damaged.
+        DataError: it is damaged, or ends before its checksum.
     """
+    try:
+        yield from _unpacked(stream, compression)
+    except (zlib.error, isal_zlib.error, igzip.BadGzipFile, EOFError) as error:
+        raise DataError(f"cannot be read: its compressed voxels are damaged ({error})") from error
+
+
+def _unpacked(stream: BinaryIO, compression: str) -> Iterator[bytes]:
     if compression != "zlib":
         with igzip.IGzipFile(fileobj=stream) if compression == "gzip" else contextlib.nullcontext(stream) as unpacked:
             while piece := unpacked.read(_CHUNK):

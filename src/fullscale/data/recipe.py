@@ -102,7 +102,7 @@ class Intensity(BaseModel):
         low, high = np.percentile(counted, [self.low, self.high]) if counted.size else (0.0, 0.0)
         counted = counted.clip(low, high)
         mean, std = (float(counted.mean()), float(counted.std())) if counted.size else (0.0, 0.0)
-        return Scale(low, high, mean, max(std, 1e-6))
+        return Scale(float(low), float(high), mean, max(std, 1e-6))
 
     def _counted(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         if self.voxels == "all":

@@ -32,7 +32,7 @@ from fullscale.inference.familiar import (
     strange_volumes,
     trained_distribution,
 )
-from fullscale.inference.forecast import cost_of, describe_forecast, fitted
+from fullscale.inference.forecast import can_be_fitted, cost_of, describe_forecast, fitted
 from fullscale.inference.naming import (
     ONE_FILE,
     OutputOptions,
@@ -282,7 +282,7 @@ def segment_scan(
         FullscaleError: `output` cannot be written.
     """
     result = Result(scan.path)
-    cost = cost_of(predictor)  # before the scan is read: memory is seen where it grows
+    cost = cost_of(predictor) if tell or can_be_fitted(predictor) else None  # before reading: memory must grow
     started, stages = time.perf_counter(), Stages()
     try:
         with stages.timed("reading"):

@@ -1,4 +1,4 @@
-"""What segmenting a scan will cost on a CPU, from one slice or tile of noise: the seconds, and the peak of memory."""
+"""What segmenting a scan will cost on a CPU, from one empty slice or tile: the seconds, and the peak of memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fullscale.geometry.volume import Volume
 from fullscale.inference.memory import needed_memory
 from fullscale.inference.postprocess import apply_rules
 from fullscale.inference.predictor import Predictor
-from fullscale.inference.region import coarse_sides
+from fullscale.inference.region import SMALLEST, coarse_sides
 from fullscale.inference.runtimes.load import RunningMember
 from fullscale.inference.runtimes.torch import TorchRuntime
 from fullscale.inference.timing import usual_sides
@@ -53,7 +53,7 @@ class Cost:
 
 @lru_cache(maxsize=1)
 def cost_of(predictor: Predictor) -> Cost | None:
-    """Measure a predictor, once: on a slice or a tile of noise, after a small one to warm up.
+    """Measure a predictor, once: on an empty slice or tile, after a small one to warm up.
 
     Returns:
         None on a GPU, and where graphs of other runtimes compute.
@@ -81,7 +81,8 @@ def _cost_of_graphs(predictor: Predictor, scan: Volume) -> Cost | None:
 
     def measure(member: RunningMember) -> tuple[float, float | None]:
         plane = slice_geometry(scan, member.card.recipe).network_shape[1:]
-        sides = member.card.tile_size or (coarse_sides(plane) if predictor.region == "coarse" else plane)
+        coarse = predictor.region == "coarse" and min(plane) >= SMALLEST
+        sides = member.card.tile_size or (coarse_sides(plane) if coarse else plane)
         seconds, _ = _measure(member, sides, sides)  # they take one image after the other, whatever is given together
         return seconds, None
 
@@ -120,10 +121,11 @@ def _seconds_of_rules(predictor: Predictor) -> float:
     """Post-process a mask of which each structure fills a part of the middle, and return the seconds of a voxel."""
     if not predictor.rules:
         return 0.0
-    labels = np.zeros((_RULED, _RULED, 16), np.uint8)
     values = list(predictor.card.scheme.structures)
+    labels = np.zeros((_RULED, _RULED, 16), np.min_scalar_type(max(values)))
     for value, middle in zip(values, np.array_split(labels[_RULED // 4 : -_RULED // 4], len(values)), strict=True):
         middle[:, _RULED // 4 : -_RULED // 4, 4:-4] = value
+    apply_rules(labels, 1.0, predictor.card.scheme, predictor.rules)  # what it loads takes its time once
     started = time.perf_counter()
     apply_rules(labels, 1.0, predictor.card.scheme, predictor.rules)
     return (time.perf_counter() - started) / labels.size
@@ -147,6 +149,14 @@ def _shown(card: ModelCard, scan: Volume) -> _Shown:
         return _Shown("slice", shape[1:], shape[0])
     along = (len(starts(size, side, card.tile_overlap)) for size, side in zip(shape, card.tile_size, strict=True))
     return _Shown("tile", card.tile_size, math.prod(along))
+
+
+def can_be_fitted(predictor: Predictor) -> bool:
+    """Whether several images would be computed at once, so that `fitted` can make them fewer."""
+    tiles = [member.card.tile_size for member in predictor.members]
+    return predictor.batch_size is None and any(
+        tile is None or voxels_at_once(tile, torch.device("cpu")) > 1 for tile in tiles
+    )
 
 
 def fitted(predictor: Predictor, scan: Volume, cost: Cost | None) -> Predictor:

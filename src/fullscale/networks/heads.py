@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fullscale.networks.kernels.forms import eager_on_cpu, is_precise, on_short_vectors
+from fullscale.networks.kernels.forms import eager_on_cpu, exact_on_short_vectors, is_precise
 from fullscale.networks.kernels.mix_first import mixed_conv3d
 
 FEW_CLASSES = 5
@@ -47,7 +47,7 @@ class Head3d(nn.Conv3d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Take `[B, C, D, H, W]` to `[B, classes, D, H, W]`."""
-        if self.out_channels <= FEW_CLASSES and on_short_vectors(x):
+        if self.out_channels <= FEW_CLASSES and exact_on_short_vectors(x):
             return mixed_conv3d(x, self.weight, self.bias)
         return super().forward(x)
 

@@ -26,7 +26,7 @@ from fullscale.work.machine import GIB, available_memory
 
 META = torch.device("meta")
 """Tensors without content: operations give shapes, and take neither memory nor time."""
-_HALVED = {"cpu": 0.62}
+_HALVED = {"cpu": 0.61}
 """What maps in half precision take at least, as a share of float32's: half, but on a CPU more, where libraries convert
 some to float32 for themselves. There it was 0.61 to 0.71 for UNet and UNet 3+, in slices and patches."""
 _counted: dict[str, int | None] = {}

@@ -73,7 +73,6 @@ class KeptGraph:
     Attributes:
         places: where it is kept, the one beside the bundle first.
         faults: why a graph that is there is not used.
-        speed: of the graph that was found, how many times faster it is than PyTorch.
     """
 
     def __init__(self, folder: Path, card: ModelCard, runtime: GraphRuntime, home: Path | None = None) -> None:
@@ -81,12 +80,19 @@ class KeptGraph:
         homes = [folder / FOLDER, default_cache() / FOLDER / card.digest] if home is None else [home]
         self.places = [place / f"{runtime}-{processor_digest()}" for place in homes]
         self.faults: list[str] = []
-        self.speed = 0.0
 
     @property
     def is_there(self) -> bool:
         """Whether anything is kept."""
         return any(place.is_dir() for place in self.places)
+
+    @property
+    def speed(self) -> float | None:
+        """How many times faster than PyTorch what is kept was computed; None where nothing is, or it is damaged."""
+        for place in filter(Path.is_dir, self.places):
+            with suppress(DataError):
+                return _recorded(place).speed
+        return None
 
     def find(self) -> Runtime | None:
         """Load it if it is there, whole and of today.
@@ -172,7 +178,7 @@ class KeptGraph:
         Raises:
             DataError: it is damaged, or of another model or version.
         """
-        record = validated(Kept, read_json(place / RECORD, "what is kept"), f"{place / RECORD} is damaged")
+        record = _recorded(place)
         today = self._record(record.precision, record.why, record.speed)
         for was, now, what in (
             (record.model, today.model, "another model"),
@@ -181,7 +187,16 @@ class KeptGraph:
         ):
             if was != now:
                 raise DataError(f"{place} was made for {what}")
-        graph, self.speed = place / GRAPHS[self.runtime], record.speed
+        graph = place / GRAPHS[self.runtime]
         if self.runtime == "onnx":
             return open_onnx(graph)[1]
         return open_openvino(graph, record.precision, record.why, place / COMPILED)[1]
+
+
+def _recorded(place: Path) -> Kept:
+    """Read what is said of a graph.
+
+    Raises:
+        DataError: it is not there, or damaged.
+    """
+    return validated(Kept, read_json(place / RECORD, "what is kept"), f"{place / RECORD} is damaged")

@@ -105,6 +105,9 @@ def _kept(path: Path, graphs: list[KeptGraph]) -> list[RunningMember]:
     """
     if not all(graph.is_there for graph in graphs):
         return []
+    if any(graph.speed is not None and graph.speed < LEAST_SPEED for graph in graphs):
+        _log.info("OpenVINO was not quicker than PyTorch when its graph was made, so PyTorch computes")
+        return []
     require_whole(path)
     members = []
     for graph in graphs:
@@ -114,8 +117,6 @@ def _kept(path: Path, graphs: list[KeptGraph]) -> list[RunningMember]:
             graph.faults, found = [str(error)], None
         if found is None:
             _log.info("%s; PyTorch computes instead, and the runtime openvino makes it anew", graph.faults[0])
-            return []
-        if graph.speed < LEAST_SPEED:
             return []
         members.append(RunningMember(graph.card, found))
     return members

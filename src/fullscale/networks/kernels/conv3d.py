@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from fullscale.networks.kernels.forms import channels_last, eager_on_cpu, on_short_vectors
+from fullscale.networks.kernels.forms import channels_last, eager_on_cpu, exact_on_short_vectors
 
 PADDING = [1, 1, 1]
 LEAST_PIXELS = 1_000
@@ -29,7 +29,7 @@ def conv3d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, ..
     if not eager_on_cpu(x):
         return F.conv3d(x, weight, bias, stride=stride, padding=1)
     x = channels_last(x)
-    if max(stride) > 1 or x.shape[0] * x[0, 0].numel() < LEAST_PIXELS or not on_short_vectors(x):
+    if max(stride) > 1 or x.shape[0] * x[0, 0].numel() < LEAST_PIXELS or not exact_on_short_vectors(x):
         return F.conv3d(x, weight, bias, stride=stride, padding=1)
     convolved: Tensor = _Conv3d.apply(x, weight, bias)
     return convolved

@@ -80,14 +80,21 @@ def has_long_vectors() -> bool:
     return torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
-def on_short_vectors(x: Tensor) -> bool:
-    """Whether a map is computed with in full precision, eagerly, on a CPU without such vectors."""
+def exact_on_short_vectors(x: Tensor) -> bool:
+    """Whether a map is computed with eagerly, in full precision, on a CPU with vectors of less than 512 bits."""
     return eager_on_cpu(x) and is_precise(x) and not has_long_vectors()
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """Return a map `[B, C, H, W]` or `[B, C, D, H, W]` with the channels of a pixel beside each other in memory."""
-    return x.contiguous(memory_format=torch.channels_last if x.ndim == 4 else torch.channels_last_3d)
+    """Return a map `[B, C, H, W]` or `[B, C, D, H, W]` with the channels of a pixel beside each other in memory.
+
+    One channel lies so in any case; torch goes by its stride.
+    """
+    laid_out = x.contiguous(memory_format=torch.channels_last if x.ndim == 4 else torch.channels_last_3d)
+    if x.shape[1] > 1:
+        return laid_out
+    batch, _, *sides = laid_out.stride()
+    return laid_out.as_strided(laid_out.shape, (batch, 1, *sides))
 
 
 def autocasts(device: str) -> bool:
