@@ -263,7 +263,7 @@ def _pieces(stream: BinaryIO, compression: str) -> Iterator[bytes]:
     """
     try:
         yield from _unpacked(stream, compression)
-    except (zlib.error, isal_zlib.error, igzip.BadGzipFile, EOFError) as error:
+    except (zlib.error, isal_zlib.error, igzip.BadGzipFile, EOFError) as error:  # type: ignore[misc]
         raise DataError(f"cannot be read: its compressed voxels are damaged ({error})") from error
 
 
