@@ -15,6 +15,7 @@ from fullscale.networks.kernels.fold import fold_norm
 from fullscale.networks.kernels.norm_act import Norm, norm_act, norm_act_applies
 from fullscale.networks.kernels.scaled_conv import ScaledConv
 from fullscale.networks.kernels.scaled_conv3d import ScaledConv3d
+from fullscale.networks.kernels.strided import transposed_conv
 from fullscale.networks.norms import InstanceNorm
 from fullscale.networks.spatial import LAYERS
 
@@ -154,7 +155,7 @@ class UpNode(nn.Module):
 
     def forward(self, deeper: Tensor, skips: list[Tensor]) -> Tensor:
         """Take `[B, C, ...]` and maps of this level `[B, ?, ...]` to `[B, out_channels, ...]` of their size."""
-        return self.convs(torch.cat([*skips, self.up(deeper)], dim=1))  # type: ignore[no-any-return]
+        return self.convs(torch.cat([*skips, transposed_conv(self.up, deeper)], dim=1))  # type: ignore[no-any-return]
 
 
 def conv_act(in_channels: int, out_channels: int, normalization: Normalization, spatial_dims: int) -> nn.Module:

@@ -20,6 +20,7 @@ from typing import cast
 
 from fullscale.data.bounds import HIGHEST_RATIO, require_ratio
 from fullscale.errors import DataError
+from fullscale.text import one_line
 
 MOST_FILES = 100_000
 LARGEST_FILE = 4 << 30
@@ -204,4 +205,4 @@ class _one_line_errors:
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, zipfile.BadZipFile | zlib.error | KeyError | NotImplementedError | EOFError):
-            raise DataError(f"the zip is damaged ({error}); is it whole?") from error
+            raise DataError(f"the zip is damaged ({one_line(error)}); is it whole?") from error

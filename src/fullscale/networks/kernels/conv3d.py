@@ -18,6 +18,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from fullscale.networks.kernels.forms import channels_last, eager_on_cpu, exact_on_short_vectors
+from fullscale.networks.kernels.strided import strided_conv
 
 PADDING = [1, 1, 1]
 LEAST_PIXELS = 1_000
@@ -27,10 +28,10 @@ LEAST_PIXELS = 1_000
 def conv3d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, ...] = (1, 1, 1)) -> Tensor:
     """Convolve `[B, C, D, H, W]` with `[O, C, 3, 3, 3]` and a border of zeros; the same as `F.conv3d(padding=1)`."""
     if not eager_on_cpu(x):
-        return F.conv3d(x, weight, bias, stride=stride, padding=1)
+        return strided_conv(x, weight, bias, stride)
     x = channels_last(x)
     if max(stride) > 1 or x.shape[0] * x[0, 0].numel() < LEAST_PIXELS or not exact_on_short_vectors(x):
-        return F.conv3d(x, weight, bias, stride=stride, padding=1)
+        return strided_conv(x, weight, bias, stride)
     convolved: Tensor = _Conv3d.apply(x, weight, bias)
     return convolved
 

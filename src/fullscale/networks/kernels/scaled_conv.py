@@ -25,10 +25,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fullscale.networks.kernels import winograd
 from fullscale.networks.kernels.forms import Form, FormedConv, autocasts, is_precise, without_autocast
+from fullscale.networks.kernels.strided import strided_conv
 from fullscale.networks.kernels.taps import cut, tap_matrix
 from fullscale.networks.kernels.upsample import multiply_accumulates
 from fullscale.networks.spatial import resize
@@ -88,7 +88,7 @@ class ScaledConv(FormedConv, nn.Conv2d):
         resized = resize(x, (self.log2_scale, self.log2_scale))
         if form == "winograd":
             return winograd.winograd_conv(resized, weight, bias)
-        return F.conv2d(resized, weight, bias, padding=1, stride=self.stride)
+        return strided_conv(resized, weight, bias, self.stride)
 
     def choose(self, x: Tensor) -> Form:
         """Return the form in which a map `[B, C, H, W]` is convolved.

@@ -12,11 +12,11 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fullscale.networks.kernels.conv3d import conv3d
 from fullscale.networks.kernels.factored3d import Factors, slab_sizes, upsampled_conv3d_factored
 from fullscale.networks.kernels.forms import Form, FormedConv
+from fullscale.networks.kernels.strided import strided_conv
 from fullscale.networks.kernels.upsample import multiply_accumulates
 from fullscale.networks.spatial import resize
 
@@ -68,7 +68,7 @@ class ScaledConv3d(FormedConv, nn.Conv3d):
             return upsampled_conv3d_factored(x, weight, bias, self.factors, block_size(x.device))
         resized = resize(x, self.log2_scale)
         if self.form == "direct":  # torch's own throughout, to compare with
-            return F.conv3d(resized, weight, bias, padding=1, stride=self.stride)
+            return strided_conv(resized, weight, bias, self.stride)
         return conv3d(resized, weight, bias, self.stride)
 
     @property
