@@ -64,7 +64,7 @@ print(resident_peak_mib() - before)
     [(FLAT, "unet"), pytest.param(DEEP, "strided-unet", marks=pytest.mark.long)],
     ids=["slices", "patches"],
 )
-@pytest.mark.parametrize("precision", ["32", pytest.param("bf16", marks=needs_bf16)])
+@pytest.mark.parametrize("precision", ["32", pytest.param("bf16", marks=[needs_bf16, pytest.mark.long])])
 def test_the_count_is_near_what_a_step_takes(plan: Plan, name: str, precision: str) -> None:
     settings = [f"network.name={name}", "trainer.device=cpu", "network.width=16", f"trainer.precision={precision}"]
     counted = step_bytes(resolve(load_config(None, settings), plan), plan)
