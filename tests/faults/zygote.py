@@ -35,7 +35,6 @@ def run(request: dict[str, Any]) -> None:
         main()
     finally:
         gc.unfreeze()  # or what is bound to C++ would be reported as leaked
-    sys.exit()  # with all that the end of an interpreter does
 
 
 def serve() -> None:

@@ -1,6 +1,7 @@
 """What a machine has: cores, memory within a container's limit, and the number of processes that follows."""
 
 import mmap
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from fullscale.work import machine
+
+CPU_GROUPS = Path("/sys/fs/cgroup/cpu")
 
 
 @pytest.mark.parametrize(
@@ -29,7 +32,8 @@ def test_the_limits_of_all_control_groups_around_the_process_count(
     version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A job of Slurm has a group of its own; of a container, the path leads nowhere within it, and the root counts."""
-    folder, limit, used, files = machine._MEMORY_FILES[version]
+    limit, used, files = machine._MEMORY_FILES[version]
+    folder = "memory" if version == 1 else ""
     own = tmp_path / "cgroup"
     own.write_text("5:cpu,cpuset:/other\n4:memory:/job/step\n" if version == 1 else "0::/job/step\n")
     monkeypatch.setattr(machine, "_CGROUPS", tmp_path)
@@ -47,6 +51,50 @@ def test_the_limits_of_all_control_groups_around_the_process_count(
     assert machine.available_memory() == 4000
     (root / used).write_text("6000\n")
     assert machine.available_memory() == 0
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_container_may_use_its_share_of_the_cores(
+    version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "cgroup"
+    own.write_text("5:cpuset:/other\n4:cpu,cpuacct:/job/step\n" if version == 1 else "0::/job/step\n")
+    monkeypatch.setattr(machine, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(machine, "_OWN_CGROUPS", own)
+    monkeypatch.setattr(machine, "own_cores", lambda: set(range(8)))
+    root = tmp_path / ("cpu" if version == 1 else "")
+    (root / "job").mkdir(parents=True)
+
+    def limit(group: Path, quota: str) -> None:
+        if version == 2:
+            (group / "cpu.max").write_text(f"{quota} 100000\n")
+        else:
+            (group / "cpu.cfs_quota_us").write_text(f"{quota.replace('max', '-1')}\n")
+            (group / "cpu.cfs_period_us").write_text("100000\n")
+
+    assert machine.cores() == 8, "no group of these names"
+    limit(root, "max")
+    assert machine.cores() == 8
+    limit(root / "job", "250000")
+    assert machine.cores() == 3, "two and a half"
+    limit(root, "200000")
+    assert machine.cores() == 2, "the group around it allows less"
+    limit(root / "job", "5000")
+    assert machine.cores() == 1
+
+
+@pytest.mark.skipif(not os.access(CPU_GROUPS, os.W_OK), reason="needs the right to make a control group, version 1")
+def test_a_control_group_of_the_system_limits_the_cores(tmp_path: Path) -> None:
+    group = CPU_GROUPS / f"fullscale-{tmp_path.name}-{os.getpid()}"
+    group.mkdir()
+    try:
+        (group / "cpu.cfs_quota_us").write_text("100000")
+        inside = f"open('{group}/cgroup.procs', 'w').write('0')"
+        code = f"{inside}; from fullscale.work.machine import cores; print(cores())"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.stdout == "1\n", done.stderr
+    finally:
+        group.rmdir()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="of Linux")

@@ -7,7 +7,17 @@ __all__ = ["main"]
 
 def main() -> None:
     """Be the process of a command: an error, or a signal that stops it, becomes one line and an exit code."""
-    with stopped_by_signals() as stop:
-        from fullscale.cli.app import run  # here: a signal may come while this loads
+    try:
+        with stopped_by_signals() as stop:
+            from fullscale.cli.threads import limit_threads  # here: a signal may come while these load
 
-        run(stop)
+            limit_threads()
+            from fullscale.cli.app import run
+
+            run(stop)
+    except SystemExit as end:
+        from fullscale.cli.leave import leave
+
+        if isinstance(end.code, int):
+            leave(end.code)
+        raise

@@ -12,6 +12,7 @@ from fullscale.cli.archive import segment_archive
 from fullscale.cli.options import Dask, Jobs, Json, Overwrite, RuntimeOption, ShardOption, parse_workers
 from fullscale.cli.progress import progress_bar
 from fullscale.cli.show import print_json, print_line, print_status
+from fullscale.cli.threads import make_room
 
 
 def predict(
@@ -91,6 +92,9 @@ def predict(
 
     With --archive, --shard, --dask or a URL the output folder keeps a ledger: the same command goes on, on any machine.
     """
+    room = make_room()
+    if room is not None:
+        print_status(f"note: {room}")
     from fullscale.data.dicom.stack import DicomReadOptions
     from fullscale.errors import PartialFailure, UsageError
     from fullscale.inference.attempt import ArchiveRequest, ModelRequest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import sys
@@ -23,11 +24,13 @@ FEWEST_ITEMS = 4
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUPS = Path("/proc/self/cgroup")
 _MEMORY_FILES = {
-    2: ("", "memory.max", "memory.current", "inactive_file"),
-    1: ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    2: ("memory.max", "memory.current", "inactive_file"),
+    1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 }
-"""Of each version of control groups: the folder within `_CGROUPS`, the limit, what is used, and in `memory.stat` what
-of that are copies of files, which the system drops where memory is short."""
+"""Of each version of control groups: the limit, what is used, and in `memory.stat` what of that are copies of files,
+which the system drops where memory is short."""
+_CPU_FILES = {2: ("cpu.max",), 1: ("cpu.cfs_quota_us", "cpu.cfs_period_us")}
+"""Of each version: where the time stands that a group may use in each period, and the period; two numbers in all."""
 _MACHINE = Path("/proc/meminfo")
 _STATUS = Path("/proc/self/status")
 _PROCESSOR = Path("/proc/cpuinfo")
@@ -36,10 +39,15 @@ _BF16 = {"avx512_bf16", "amx_bf16"}
 
 
 def cores() -> int:
-    """Count the cores that this process may run on."""
+    """Count the cores that this process may use: those that it may run on, within a container's share of their time."""
+    return min([len(own_cores()), *_shares()])
+
+
+def own_cores() -> set[int]:
+    """Return the numbers of the cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
 
 
 def has_bf16() -> bool:
@@ -106,21 +114,37 @@ def _free_on_machine() -> int:
 
 
 def _free_in_groups() -> Iterator[int]:
-    """Yield what the control groups leave of their memory that this process is in, up to the outermost."""
+    """Yield what the control groups of this process leave of their memory."""
+    for version, place in _groups("memory"):
+        limit, used, files = _MEMORY_FILES[version]
+        try:
+            free = int((place / limit).read_text()) - int((place / used).read_text())
+            told = _table(place / "memory.stat", " ") if (place / "memory.stat").is_file() else {}
+            yield free + int(told.get(files, "0"))
+        except (OSError, ValueError):  # no such group (the one of a container is the root within it), or "max"
+            continue
+
+
+def _shares() -> Iterator[int]:
+    """Yield how many cores the control groups of this process allow, part of a core as a whole one."""
+    for version, place in _groups("cpu"):
+        try:
+            quota, period = " ".join((place / name).read_text().strip() for name in _CPU_FILES[version]).split()
+            if int(quota) > 0:  # in version 1, -1 is without a limit
+                yield math.ceil(int(quota) / int(period))
+        except (OSError, ValueError):  # no such group, or "max"
+            continue
+
+
+def _groups(controller: str) -> Iterator[tuple[int, Path]]:
+    """Yield version and folder of the control groups that this process is in, up to the outermost."""
     lines = _OWN_CGROUPS.read_text().splitlines() if _OWN_CGROUPS.is_file() else []
     for _, kinds, own in (line.split(":", 2) for line in lines):
-        if kinds and "memory" not in kinds.split(","):
+        if kinds and controller not in kinds.split(","):
             continue
-        folder, limit, used, files = _MEMORY_FILES[1 if kinds else 2]
         group = Path(own.lstrip("/"))
         for inner in (group, *group.parents):
-            place = _CGROUPS / folder / inner
-            try:
-                free = int((place / limit).read_text()) - int((place / used).read_text())
-                told = _table(place / "memory.stat", " ") if (place / "memory.stat").is_file() else {}
-                yield free + int(told.get(files, "0"))
-            except (OSError, ValueError):  # no such group (the one of a container is the root within it), or "max"
-                continue
+            yield (1, _CGROUPS / controller / inner) if kinds else (2, _CGROUPS / inner)
 
 
 def _free_addresses() -> Iterator[int]:

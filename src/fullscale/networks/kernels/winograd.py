@@ -27,7 +27,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.flop_counter import register_flop_formula
 
 POINTS = tuple(Fraction(quarters, 4) for quarters in (0, 3, -3, 6, -6))
 TAPS = 3
@@ -261,15 +260,3 @@ def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
 
 
 _convolve_op.register_autograd(_backward, setup_context=_keep)
-
-
-@register_flop_formula(torch.ops.fullscale.winograd_conv)
-def _(x: list[int], weight: list[int], *_: object, **__: object) -> int:
-    batch, height, width, channels = x
-    return 2 * multiply_accumulates(batch, channels, weight[0], height, width)
-
-
-@register_flop_formula(torch.ops.fullscale.winograd_weight_gradient)
-def _(x: list[int], gradient: list[int], *_: object, **__: object) -> int:
-    batch, height, width, channels = x
-    return 2 * multiply_accumulates(batch, channels, gradient[3], height, width)
