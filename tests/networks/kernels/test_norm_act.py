@@ -127,6 +127,16 @@ def test_in_float32_it_is_no_further_from_the_truth_than_torch():
         assert (mine - exact).norm() <= allowed
 
 
+@pytest.mark.parametrize("sides", [(96, 96), (97, 101), (1, 8209), (16, 24, 32)])
+def test_an_instance_norm_of_a_large_map_that_is_nearly_of_one_value_is_exact(sides):
+    torch.manual_seed(0)
+    norm, x = InstanceNorm(3), channels_last(1.234 + 1e-3 * torch.randn(2, 3, *sides))
+    found, exact = norm_act([x], [norm])[0], F.relu(norm.double()(x.double()))
+    assert exact.max() > 1
+    assert (found - exact).abs().max() < 1e-4
+    torch.testing.assert_close(norm_act([x.double()], [norm])[0], exact, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("instance", [False, True])
 def test_bf16_maps_have_the_statistics_and_sums_of_float32(instance):
     torch.manual_seed(0)

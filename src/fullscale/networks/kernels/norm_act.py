@@ -10,12 +10,13 @@ others again, and the convolution that takes the joined map is told to make it a
 The work is done by torch's batch norm, whose loops are quick where a map is channels last and its channels lie together
 in memory. So a part of a joined map is copied before it is gone through: torch's own gradient, given that part as it
 lies, takes twelve times as long. An instance norm is the batch norm of an image; torch's own copies a map that is
-channels last into another order and back. Of bf16 maps the statistics, and all sums, are float32; over the pixels of a
-map they are as exact as torch's own of a map that is channels last.
+channels last into another order and back. Of bf16 maps the statistics, and all sums, are float32. Those of a batch norm
+are as exact as torch's own of a map that is channels last, those of an instance norm more so.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -28,6 +29,9 @@ from fullscale.networks.kernels.forms import channels_last, eager_on_cpu
 from fullscale.networks.norms import InstanceNorm
 
 Norm = nn.BatchNorm2d | nn.BatchNorm3d | InstanceNorm
+
+PARTS, LARGE = 64, 8192
+"""Into how many parts the pixels of a map are divided for the statistics of an instance norm, and from how many on."""
 
 
 def norm_act_applies(x: Tensor, norm: nn.Module) -> bool:
@@ -154,8 +158,7 @@ def _moments(x: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
     """
     with torch.no_grad():
         if isinstance(norm, InstanceNorm):
-            unused = torch.zeros_like(norm.weight)  # running statistics give the type: of bf16 maps they are float32
-            each = [torch.batch_norm_update_stats(image, unused, unused, 0.0) for image in _groups(x, len(x))]
+            each = [_of_image(image, norm.weight) for image in _groups(x, len(x))]
             mean, variance = (torch.stack(numbers) for numbers in zip(*each, strict=True))
             return mean, variance
         if x.numel() == x.shape[1]:
@@ -165,6 +168,32 @@ def _moments(x: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
         momentum = norm.momentum if norm.momentum is not None else 1 / float(norm.num_batches_tracked)
         mean, variance = torch.batch_norm_update_stats(channels_last(x), norm.running_mean, norm.running_var, momentum)
         return mean[None], variance[None]
+
+
+def _of_image(image: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and variance `[C]` of an image `[1, C, ...]`, channels last in memory; `weight` gives their type.
+
+    Torch adds up the pixels one after the other. Of a large map that is nearly of one value, as in air, the sum drifts,
+    and is no longer small against the deviation. So pixels that lie together are counted as channels of their own.
+    """
+    channels, pixels = image.shape[1], math.prod(image.shape[2:])
+    rows = image.movedim(1, -1).reshape(pixels, channels)
+    if pixels < LARGE:
+        return _of_rows(rows, weight)
+    rest = pixels % PARTS
+    found = [_of_rows(rows[: pixels - rest].view(-1, PARTS * channels), weight)]
+    if rest:
+        found.append(_of_rows(rows[pixels - rest :], weight))
+    means, variances = (torch.cat([of.view(-1, channels) for of in numbers]) for numbers in zip(*found, strict=True))
+    share = weight.new_tensor([pixels // PARTS] * PARTS + [rest] * (rest > 0))[:, None] / pixels
+    mean = (share * means).sum(dim=0)
+    return mean, (share * (variances + (means - mean).square_())).sum(dim=0)
+
+
+def _of_rows(rows: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and variance of each column of `[n, columns]`."""
+    unused = weight.new_zeros(rows.shape[1])  # running statistics
+    return torch.batch_norm_update_stats(rows[None, :, None].movedim(-1, 1), unused, unused, 0.0)
 
 
 def _channels(maps: Sequence[Tensor]) -> Iterator[slice]:
