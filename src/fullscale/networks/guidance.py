@@ -103,9 +103,11 @@ def decode_present(
     if presence is None:
         return decode(maps)
     holding = ~absent(presence).all(dim=1)  # [B]
-    if torch.compiler.is_compiling() or holding.all():
+    if torch.compiler.is_compiling():
         logits = decode(maps)
         return gate(logits.masked_fill(over_space(~holding, logits), 0), presence)
+    if holding.all():
+        return gate(decode(maps), presence)
     logits = maps[0].new_zeros(shape)
     if holding.any():
         logits[holding] = decode([m[holding] for m in maps]).to(logits.dtype)
