@@ -9,13 +9,13 @@ import torch
 from fullscale.bundle.card import ModelCard
 from fullscale.data.recipe import Intensity, Recipe
 from fullscale.errors import UsageError
-from fullscale.inference.export import onnx, program
+from fullscale.inference.export import onnx, parity, program
 from fullscale.inference.export.parity import LOGIT_TOLERANCE, parity_images
 from fullscale.inference.runtimes.onnx import OnnxRuntime
 from fullscale.networks import create_network
 from fullscale.networks.kernels.forms import set_form
 
-REDUCED = {"skip_channels": 2, "fusion": "reduce", "normalization": "instance", "downsampling": "stride"}
+REFINED = {"skip_channels": 2, "fusion": "refine", "normalization": "instance", "downsampling": "stride"}
 PAPER = {"skip_channels": 2, "strides": ((1, 2, 2),), "normalization": "instance", "classification_guided": False}
 
 
@@ -30,19 +30,20 @@ def settled(name: str, options: dict[str, Any]) -> Any:
 @pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("format", ["onnx", "torch"])
-@pytest.mark.parametrize(("name", "options"), [("unet3+", PAPER), ("unet3+", REDUCED), ("strided-unet", {})])
+@pytest.mark.parametrize(("name", "options"), [("unet3+", PAPER), ("unet3+", REFINED), ("strided-unet", {})])
 def test_a_network_of_volumes_is_exported_for_any_size(
     name: str, options: dict[str, Any], format: str, tmp_path: Path
 ) -> None:
     network, path = settled(name, options), tmp_path / "model"
     if format == "onnx":
-        answer, sizes = onnx.write_onnx(network, 3, 1, path, "digest"), onnx.SIZES[3]
+        answer, sizes = onnx.write_onnx(network, 3, 1, (path,), "digest"), parity.SIZES[3]
         runtime = OnnxRuntime(path)
         assert runtime.spatial_dims == 3
         with pytest.raises(UsageError, match="expected"):
             runtime.logits(torch.zeros(1, 1, 32, 32))
     else:
-        answer, sizes = program.write_program(network, 3, 1, path.with_suffix(".pt2"), "digest"), program.SIZES[3]
+        files = (path.with_suffix(".pt2"),)
+        answer, sizes = program.write_program(network, 3, 1, files, "digest"), program.SIZES[3]
     for batch, *sides in sizes:
         volume = torch.randn(batch, 1, *sides)
         with torch.inference_mode():

@@ -21,7 +21,7 @@ SIZE = {2: (45, 70), 3: (17, 32, 40)}
 NETWORKS = [
     ("unet3+", 2, {"width": 8, "skip_channels": 8}),
     ("unet3+", 3, {"width": 4, "skip_channels": 4, "levels": 4, "normalization": "instance"}),
-    ("unet3+", 3, {"width": 4, "skip_channels": 4, "levels": 4, "fusion": "reduce", "downsampling": "stride"}),
+    ("unet3+", 3, {"width": 4, "skip_channels": 4, "levels": 4, "fusion": "refine", "downsampling": "stride"}),
     ("strided-unet", 3, {"width": 4, "levels": 4}),
 ]
 
