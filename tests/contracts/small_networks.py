@@ -20,6 +20,7 @@ SMALL: dict[str, dict[str, Any]] = {
 IN_3D = {f"{name} in 3D": SMALL[name] | {"spatial_dims": 3, "levels": 4} for name in VOLUMETRIC}
 VARIANTS = {
     "unet3+ reduced": {"width": 2, "skip_channels": 2, "levels": 3, "fusion": "reduce", "normalization": "instance"},
+    "unet3+ refined": {"width": 2, "skip_channels": 2, "levels": 3, "fusion": "refine"},
     "unet3+ summed": {"width": 2, "levels": 6, "fusion": "sum", "downsampling": "stride", "max_width": 8},
     "unet3+ in 3D, paper, anisotropic": {
         "spatial_dims": 3,
@@ -30,12 +31,12 @@ VARIANTS = {
         "normalization": "instance",
         "downsampling": "stride",
     },
-    "unet3+ in 3D, reduced": {
+    "unet3+ in 3D, refined": {
         "spatial_dims": 3,
         "width": 2,
         "skip_channels": 2,
         "levels": 3,
-        "fusion": "reduce",
+        "fusion": "refine",
         "normalization": "instance",
         "downsampling": "stride",
     },

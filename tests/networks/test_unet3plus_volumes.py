@@ -118,10 +118,21 @@ def test_a_reduced_level_brings_up_what_it_reduced():
     torch.testing.assert_close(level(maps), level.fuse(joined), rtol=1e-9, atol=1e-10)
 
 
+def test_a_refined_level_joins_its_own_map_whole_and_convolves_twice():
+    network = deep(fusion="refine", normalization="instance").double()
+    maps = network.encoder(torch.randn(1, 2, 8, 8, 8, dtype=torch.float64))
+    level = network.decoders[1]
+    finer, _, coarser = level.skips
+    up = F.interpolate(coarser(maps[2]), scale_factor=2, mode="trilinear")
+    joined = torch.cat([finer(F.max_pool3d(maps[0], 2)), maps[1], up], dim=1)
+    assert joined.shape[1] == 2 + 6 + 2
+    torch.testing.assert_close(level(maps), level.refine(level.fuse(joined)), rtol=1e-9, atol=1e-10)
+
+
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("fusion", "add", "fusion is 'add': expected paper, reduce, sum"),
+        ("fusion", "add", "fusion is 'add': expected paper, reduce, refine, sum"),
         ("normalization", "none", "normalization is 'none': expected batch or instance"),
         ("downsampling", "conv", "downsampling is 'conv': expected pool or stride"),
         ("encoder", "resnet18", "encoder 'resnet18' is a backbone for images with 5 levels of its own"),
@@ -132,7 +143,7 @@ def test_what_does_not_exist_in_3d_is_refused(option, value, message):
         deep(**{option: value})
 
 
-@pytest.mark.parametrize("fusion", ["paper", "reduce", "sum"])
+@pytest.mark.parametrize("fusion", ["paper", "reduce", "refine", "sum"])
 @pytest.mark.parametrize("normalization", ["batch", "instance"])
 def test_in_3d_gradient_checkpointing_changes_nothing(fusion, normalization):
     volume, found = torch.randn(2, 2, 8, 8, 12, dtype=torch.float64), []

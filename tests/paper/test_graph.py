@@ -42,16 +42,18 @@ def test_in_3d_steps_are_those_of_the_strides():
     assert graph.into("De1")[-1].factor == (2, 4, 4)
 
 
-@pytest.mark.parametrize("fusion", ["paper", "reduce", "sum"])
+@pytest.mark.parametrize("fusion", ["paper", "reduce", "refine", "sum"])
 def test_a_level_is_described_by_its_own_modules(fusion):
     graph = build_graph("unet3+", 1, 1, width=4, skip_channels=3, levels=4, fusion=fusion)
     made = aggregation_of(graph)
     first, *_ = made.branches
     assert (made.level, len(made.branches)) == (3, 4)
     assert made.joined == ("added" if fusion == "sum" else "joined")
-    kernel = "1×1" if fusion == "reduce" else "3×3"
+    lean = fusion in ("reduce", "refine")
+    kernel = "1×1" if lean else "3×3"
     assert first.steps[0] == ("max-pooling", "4×4")
     assert first.steps[1][0].startswith(f"{kernel} conv")
     up = [branch.steps for branch in made.branches if branch.edge.direction == "up"]
-    assert all((steps[-1][0] == "up, bilinear") == (fusion == "reduce") for steps in up)
-    assert made.channels == {"paper": 12, "reduce": 12, "sum": 16}[fusion]
+    assert all((steps[-1][0] == "up, bilinear") == lean for steps in up)
+    assert made.channels == {"paper": 12, "reduce": 12, "refine": 3 * 3 + 16, "sum": 16}[fusion]
+    assert len(made.fuse) == (3 if fusion == "refine" else 2)

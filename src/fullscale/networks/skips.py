@@ -21,7 +21,7 @@ from fullscale.networks.kernels.recompute import recompute
 from fullscale.networks.norms import InstanceNorm
 from fullscale.networks.spatial import LAYERS, resize
 
-Fusion = Literal["paper", "reduce", "sum"]
+Fusion = Literal["paper", "reduce", "refine", "sum"]
 Scales = Sequence[Sequence[int]]
 
 
@@ -70,6 +70,9 @@ class ReducedLevel(nn.Module):
         scales, channels, skip_channels, out_channels, normalization, gradient_checkpointing: as of `DecoderLevel`.
     """
 
+    keeps_own = False
+    """Whether the map of the level itself is joined as it is."""
+
     def __init__(
         self,
         scales: Scales,
@@ -82,9 +85,16 @@ class ReducedLevel(nn.Module):
         super().__init__()
         conv = LAYERS[len(scales[0])].conv
         self.scales = tuple(tuple(scale) for scale in scales)
-        self.skips = nn.ModuleList(conv(source, skip_channels, kernel_size=1) for source in channels)
         same = (0,) * len(scales[0])
-        self.fuse = ConvNormAct(len(channels) * skip_channels, out_channels, same, normalization)
+        joined = [
+            source if self.keeps_own and scale == same else skip_channels
+            for source, scale in zip(channels, self.scales, strict=True)
+        ]
+        self.skips = nn.ModuleList(
+            nn.Identity() if self.keeps_own and scale == same else conv(source, skip_channels, kernel_size=1)
+            for source, scale in zip(channels, self.scales, strict=True)
+        )
+        self.fuse = ConvNormAct(sum(joined), out_channels, same, normalization)
         self.gradient_checkpointing = gradient_checkpointing
 
     def forward(self, maps: list[Tensor]) -> Tensor:
@@ -92,7 +102,7 @@ class ReducedLevel(nn.Module):
         return recompute(lambda *maps: self._fuse(maps), maps, [self], self.gradient_checkpointing)
 
     def _fuse(self, maps: Sequence[Tensor]) -> Tensor:
-        skips = cast("Sequence[nn.Conv2d | nn.Conv3d]", self.skips)
+        skips = cast("Sequence[nn.Conv2d | nn.Conv3d | nn.Identity]", self.skips)
         brought = [
             resize(_mix(skip, resize(x, [min(number, 0) for number in scale])), [max(number, 0) for number in scale])
             for skip, x, scale in zip(skips, maps, self.scales, strict=True)
@@ -101,13 +111,39 @@ class ReducedLevel(nn.Module):
         return fused
 
 
-def _mix(conv: nn.Conv2d | nn.Conv3d, x: Tensor) -> Tensor:
+class RefinedLevel(ReducedLevel):
+    """A `ReducedLevel` that joins the map of its own scale as it is, and convolves what it has fused once more.
+
+    Args:
+        scales, channels, skip_channels, out_channels, normalization, gradient_checkpointing: as of `DecoderLevel`.
+    """
+
+    keeps_own = True
+
+    def __init__(
+        self,
+        scales: Scales,
+        channels: Sequence[int],
+        skip_channels: int,
+        out_channels: int,
+        normalization: Normalization = "batch",
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        super().__init__(scales, channels, skip_channels, out_channels, normalization, gradient_checkpointing)
+        self.refine = ConvNormAct(out_channels, out_channels, (0,) * len(scales[0]), normalization)
+
+    def _fuse(self, maps: Sequence[Tensor]) -> Tensor:
+        refined: Tensor = self.refine(super()._fuse(maps))
+        return refined
+
+
+def _mix(conv: nn.Conv2d | nn.Conv3d | nn.Identity, x: Tensor) -> Tensor:
     """Convolve 1x1.
 
     On a CPU it is a matrix product of the pixels. Torch's convolution of small maps is slow there, and its last digits
     depend on the number of threads.
     """
-    if not eager_on_cpu(x):
+    if isinstance(conv, nn.Identity) or not eager_on_cpu(x):
         return conv(x)  # type: ignore[no-any-return]
     return F.linear(x.movedim(1, -1), conv.weight.flatten(1), conv.bias).movedim(-1, 1)
 
@@ -159,8 +195,9 @@ def create_level(
     normalization: Normalization,
     gradient_checkpointing: bool,
 ) -> nn.Module:
-    """Make a decoder level: "paper", "reduce" or "sum"; the arguments are those of `DecoderLevel`."""
+    """Make a decoder level: "paper", "reduce", "refine" or "sum"; the arguments are those of `DecoderLevel`."""
     own = (out_channels, normalization, gradient_checkpointing)
     if fusion == "sum":
         return SummedLevel(scales, channels, *own)
-    return {"paper": DecoderLevel, "reduce": ReducedLevel}[fusion](scales, channels, skip_channels, *own)
+    make = {"paper": DecoderLevel, "reduce": ReducedLevel, "refine": RefinedLevel}[fusion]
+    return make(scales, channels, skip_channels, *own)

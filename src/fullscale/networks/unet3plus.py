@@ -64,8 +64,9 @@ class UNet3Plus(nn.Module):
         normalization: "batch", the paper's, or "instance".
         downsampling: "pool", the paper's, or "stride": the first convolution of a level takes the step.
         max_width: the most channels that a level of the encoder gets.
-        fusion: "paper"; "reduce": each map is reduced to S channels before it is brought up; "sum": maps are convolved
-            to the channels of the level and added. In these two a decoded map has the channels of its level.
+        fusion: "paper"; "reduce": each map is reduced to S channels before it is brought up; "refine": so is each but
+            the level's own, and what is fused is convolved once more; "sum": maps are convolved to the channels of the
+            level and added. In all but the paper's a decoded map has the channels of its level.
         structures: how many guidance speaks of: `classes` where none of them is background, as of structures that
             overlap; default all but the background.
 

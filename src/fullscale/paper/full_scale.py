@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from torch import nn
 
 from fullscale.networks.norms import InstanceNorm
-from fullscale.networks.skips import ReducedLevel, SummedLevel
+from fullscale.networks.skips import ReducedLevel, RefinedLevel, SummedLevel
 from fullscale.networks.spatial import LAYERS
 from fullscale.paper.drawing import PAINT, SOFT, Sheet, scale_of, times
 from fullscale.paper.graph import Edge, Graph
@@ -52,7 +52,7 @@ class Aggregation(NamedTuple):
     branches: list[Branch]
     joined: str
     channels: int
-    fuse: tuple[str, str]
+    fuse: tuple[str, ...]
     made: int
 
 
@@ -70,13 +70,14 @@ def aggregation_of(graph: Graph, level: int | None = None) -> Aggregation:
     branches = [Branch(edge, _steps(block, edge, skip)) for edge, skip in zip(edges, skips, strict=True)]
     fuse = cast("nn.Module", block.fuse)
     convolution = _convolution(fuse)
+    again = [f"and again, {convolution.out_channels} to {convolution.out_channels}"]
     summed = isinstance(block, SummedLevel)
     return Aggregation(
         level,
         branches,
         "added" if summed else "joined",
         convolution.in_channels,
-        (_described(convolution), f"{_norm(fuse)}, ReLU"),
+        (_described(convolution), f"{_norm(fuse)}, ReLU", *(again if isinstance(block, RefinedLevel) else [])),
         graph.nodes[name].channels,
     )
 
@@ -95,7 +96,7 @@ def aggregation_figure(graph: Graph, level: int | None = None) -> Figure:
     joint = _joint(sheet, made, middle, rows * _ROW - (_ROW - _HEIGHT))
     for number, branch in enumerate(made.branches):
         _draw_branch(sheet, graph, branch, height - (number + 0.5) * _ROW, joint)
-    fuse = sheet.box((_FUSE, middle), (1.75, 0.62), made.fuse, PAINT["step"])
+    fuse = sheet.box((_FUSE, middle), (1.75, 0.31 * len(made.fuse)), made.fuse, PAINT["step"])
     result = sheet.box(
         (_MADE, middle), (1.15, 0.62), [name, f"{made.made} channels"], PAINT["decoder"], name in graph.heads
     )
@@ -113,7 +114,7 @@ def _draw_branch(sheet: Sheet, graph: Graph, branch: Branch, y: float, joint: Fa
     node = graph.nodes[edge.source]
     lines = [edge.source, f"{edge.in_channels} channels, {scale_of(node)}"]
     box = sheet.box((_SOURCE, y), (1.5, _HEIGHT), lines, PAINT[node.kind])
-    columns = (_FIRST, _SECOND) if len(branch.steps) > 1 else (_SECOND,)
+    columns = (_FIRST, _SECOND)[2 - len(branch.steps) :]
     for x, step in zip(columns, branch.steps, strict=True):
         following = sheet.box((x, y), (1.75, _HEIGHT), step, PAINT["step"])
         sheet.arrow(box, following, edge.direction)
@@ -125,6 +126,8 @@ def _draw_branch(sheet: Sheet, graph: Graph, branch: Branch, y: float, joint: Fa
 
 def _steps(block: nn.Module, edge: Edge, skip: nn.Module) -> list[tuple[str, str]]:
     """Say what a block does to one map before it joins the others."""
+    if isinstance(skip, nn.Identity):
+        return []
     convolution = _convolution(skip)
     linear = LAYERS[len(edge.factor)].linear
     channels = f"{convolution.in_channels} to {convolution.out_channels}"

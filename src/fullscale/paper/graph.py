@@ -197,11 +197,11 @@ def _joined(block: nn.Module, args: Any) -> list[int]:
     if isinstance(block, UpNode):
         _, *skips = _tensors(args)
         return [block.up.out_channels, *(skip.shape[1] for skip in skips)]
-    convolutions = [
-        next(part for part in skip.modules() if isinstance(part, (nn.Conv2d, nn.Conv3d)))
-        for skip in cast("nn.ModuleList", block.skips)
+    kinds = (nn.Conv2d, nn.Conv3d)
+    return [
+        next((part.out_channels for part in reduced.modules() if isinstance(part, kinds)), features.shape[1])
+        for reduced, features in zip(cast("nn.ModuleList", block.skips), _tensors(args), strict=True)
     ]
-    return [convolution.out_channels for convolution in convolutions]
 
 
 def _edge(graph: Graph, source: str, target: str, out_channels: int) -> Edge:
