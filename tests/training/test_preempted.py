@@ -65,7 +65,7 @@ def test_two_processes_end_together_where_one_is_told_to(
     zygote: Zygote, phantoms: Path, cache: Path, tmp_path: Path
 ) -> None:
     run, whole = RunFolder(tmp_path / "stopped" / "run"), tmp_path / "whole"
-    command = ("train", phantoms, "--cache", cache, *SETTINGS, "-o")
+    command = ("train", phantoms, "--cache", cache, *SETTINGS, "trainer.precision=32", "-o")
     running = [zygote.start(*command, run.path, **environment) for environment in torchrun(2)]
     wait_for_an_epoch(run)
     os.kill(running[1].pid, signal.SIGUSR1)

@@ -40,7 +40,8 @@ def work(number: int, folder: Path, added: Shared[int]) -> int:
     (folder / f"{number}-{os.getpid()}.begun").touch()
     if number == 3:
         raise DataError("3 is not added to")
-    if number == 4 and (folder / "poison").exists():
+    poison = folder / "poison"
+    if number == 4 and poison.exists() and len(list(folder.glob("4-*.begun"))) <= int(poison.read_text()):
         os.kill(os.getpid(), signal.SIGKILL)
     while number < 2 and (folder / "wait").exists():
         time.sleep(0.05)
@@ -126,12 +127,25 @@ def test_workers_are_killed_and_frozen_and_the_scheduler_is_started_again(tmp_pa
 @pytest.mark.slow
 @pytest.mark.whole
 def test_an_item_that_kills_its_worker_is_tried_three_times_and_reported(tmp_path: Path) -> None:
-    (tmp_path / "poison").touch()
-    with local_cluster(tmp_path, 4) as cluster:
+    (tmp_path / "poison").write_text("9")
+    with local_cluster(tmp_path, 4) as cluster, make_executor(Cluster(cluster.address), Shared(100)) as executor:
+        [found] = map_cases(executor, Bound(tmp_path, Shared(100)), [4])
+    assert isinstance(found.error, Killed)
+    assert str(found.failure()).startswith("each worker that worked on it died")
+    assert len(list(tmp_path.glob("4-*.begun"))) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.whole
+@pytest.mark.parametrize(("deaths", "value", "begun"), [(3, 104, 4), (9, None, 6)])
+def test_an_item_whose_workers_died_is_tried_once_more_by_itself(
+    deaths: int, value: int | None, begun: int, tmp_path: Path
+) -> None:
+    """It may have been with others that killed them; and others that were with it are not taken for the cause."""
+    (tmp_path / "poison").write_text(str(deaths))
+    with local_cluster(tmp_path, 7) as cluster:
         added = Shared(100)
         with make_executor(Cluster(cluster.address), added) as executor:
             found = list(map_cases(executor, Bound(tmp_path, added), range(6)))
-    assert [one.value for one in found] == [100, 101, 102, None, None, 105]
-    assert isinstance(found[4].error, Killed)
-    assert str(found[4].failure()).startswith("each worker that worked on it died")
-    assert len(list(tmp_path.glob("4-*.begun"))) == 3
+    assert [one.value for one in found] == [100, 101, 102, None, value, 105]
+    assert len(list(tmp_path.glob("4-*.begun"))) == begun

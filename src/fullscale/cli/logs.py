@@ -43,6 +43,7 @@ def status_on_stderr() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")
+            warnings.filterwarnings("ignore", message="Grad strides do not match")  # a hint on speed, from each process
             yield
     finally:
         ours.removeHandler(handler)

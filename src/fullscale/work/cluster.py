@@ -32,6 +32,9 @@ CONNECT_S = 30
 LOST = 5
 """How often an item is handed out again whose scheduler forgot it."""
 
+SPARE = 4
+"""Workers that must be left before an item whose workers died is tried once more: it may take three with it."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -130,41 +133,62 @@ Workers: TypeAlias = int | Cluster | None
 """Who works on cases: so many processes of this machine, a cluster, or as the machine allows."""
 
 
+@dataclass
+class _Item:
+    """A call, and who waits for it; `alone` once it is handed out while no other is."""
+
+    future: Future[Any]
+    fn: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    alone: bool = False
+
+
 class DaskExecutor(Executor):
     """Hands items to the workers of a scheduler.
 
     An item whose worker dies is worked on elsewhere, as often as the scheduler allows (`allowed-failures`, by default 3
-    times more). An item that the scheduler forgot, because it was started again, is handed out again.
+    times in all). By then it may only have been there when others killed the worker. So it is handed out once more when
+    no other item is, if there are workers to spare; if they die of that too, it is `Killed`. An item that the scheduler
+    forgot, because it was started again, is handed out again.
     """
 
     def __init__(self, client: Any, shared: Sequence[Shared[Any]], resources: Mapping[str, float]) -> None:
         self._client = client
         self._resources = dict(resources) or None
         self._packed = {value.key: value.packed() for value in shared}
+        self._lock = threading.Lock()
+        self._out = 0
+        self._suspects: list[_Item] = []
         self._deliver()
 
     def submit(self, fn: Callable[..., Value], /, *args: Any, **kwargs: Any) -> Future[Value]:
         """Hand out a call; see `DaskExecutor`."""
-        future: Future[Value] = Future()
-        self._hand_out(future, LOST, fn, args, kwargs)
-        return future
+        item = _Item(Future(), fn, args, kwargs)
+        self._hand_out(item)
+        return item.future
 
-    def _hand_out(self, future: Future[Any], left: int, fn: Any, args: Any, kwargs: Any) -> None:
-        there = self._client.submit(fn, *args, key=f"fullscale-{uuid4().hex}", resources=self._resources, **kwargs)
+    def _hand_out(self, item: _Item) -> None:
+        """Hand out an item that is not out."""
+        with self._lock:
+            self._out += 1
+        self._send(item, LOST)
+
+    def _send(self, item: _Item, left: int) -> None:
+        key, future = f"fullscale-{uuid4().hex}", item.future
+        there = self._client.submit(item.fn, *item.args, key=key, resources=self._resources, **item.kwargs)
 
         def ended(_: Any) -> None:
-            from distributed.scheduler import KilledWorker
-
             if future.cancelled():
-                return
-            if there.status == "finished":
+                self._is_back()
+            elif there.status == "finished":
                 future.set_result(there.result())
+                self._is_back()
             elif there.status == "error":
-                error = there.exception()
-                died = isinstance(error, KilledWorker)
-                future.set_exception(Killed(f"each worker that worked on it died: {error}"[:300]) if died else error)
+                self._failed(item, there.exception())
             elif left == 0 or self._client.status not in ("running", "connecting"):
                 future.set_exception(FullscaleError("the Dask scheduler is gone; repeat the command to go on"))
+                self._is_back()
             else:
                 threading.Thread(target=again, daemon=True).start()
 
@@ -172,14 +196,38 @@ class DaskExecutor(Executor):
             try:
                 self._client.wait_for_workers(1, timeout=CONNECT_S)
                 self._deliver()
-                self._hand_out(future, left - 1, fn, args, kwargs)
+                self._send(item, left - 1)
             except Exception as error:
                 future.set_exception(
                     FullscaleError(f"the Dask scheduler is gone ({one_line(error)}); repeat the command to go on")
                 )
+                self._is_back()
 
         future.add_done_callback(lambda done: there.cancel() if done.cancelled() else None)
         there.add_done_callback(ended)
+
+    def _failed(self, item: _Item, error: BaseException) -> None:
+        """Pass on an error of an item, unless its workers died and it may not be the cause."""
+        from distributed.scheduler import KilledWorker
+
+        if not isinstance(error, KilledWorker):
+            item.future.set_exception(error)
+        elif item.alone or _workers(self._client) < SPARE:
+            item.future.set_exception(Killed(f"each worker that worked on it died: {error}"[:300]))
+        else:
+            with self._lock:
+                self._suspects.append(item)
+        self._is_back()
+
+    def _is_back(self) -> None:
+        """Note that an item is no longer out; if it was the last, hand out one of those that are suspected."""
+        with self._lock:
+            self._out -= 1
+            self._suspects = [item for item in self._suspects if not item.future.cancelled()]
+            item = self._suspects.pop(0) if self._suspects and not self._out else None
+        if item is not None:
+            item.alone = True
+            self._hand_out(item)
 
     def _deliver(self) -> None:
         """Give the shared values to every worker that there is, and to each that will be, once."""
