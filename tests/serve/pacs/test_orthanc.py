@@ -162,9 +162,11 @@ def test_new_studies_of_the_pacs_are_each_done_once_whoever_dies(
             nth += 1
         with exchanging(state, trained_run, rules, *words, nth=nth) as service:
             pacs.kill()
-            threading.Timer(3, pacs.start).start()
+            back = threading.Timer(3, pacs.start)
+            back.start()
             found = until(service, lambda now: now["deliveries"].get("sent") == 3 and idle(now))
             assert found["letters"] == {}
+            back.join()  # all may have been sent before it was away
             pacs.store(write_study(tmp_path / "d", "d"))
             until(service, lambda now: now["deliveries"].get("sent") == 4 and idle(now))
             assert service.client.get("/pacs").json()["problem"] is None
