@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, get_args
 
@@ -12,6 +13,11 @@ from fullscale.errors import UsageError
 from fullscale.networks.protocol import TorchModule
 
 Form = Literal["auto", "direct", "factored", "winograd"]
+
+FEWEST_GPU_MACS = 8e9
+"""Multiply-accumulates of a direct convolution from which a GPU factors it. The factored form starts more kernels: on
+an H200 both forms of a training step are level at 13 to 55 times 10^9 (docs/performance.md), on a smaller GPU at fewer.
+"""
 
 _TYPES = (torch.float32, torch.float64, torch.bfloat16)
 """Of maps that a CPU computes with."""
@@ -52,6 +58,11 @@ class FormedConv(nn.Module):
     def choose(self, x: Tensor) -> Form:
         """Return the form in which a map is convolved."""
         raise NotImplementedError
+
+    def pays_on_gpu(self, x: Tensor) -> bool:
+        """Whether a GPU is quicker with an up-sampled map `[B, C, ...]` in the factored form."""
+        macs = x.shape[0] * self.weight.numel() * math.prod(x.shape[2:]) * math.prod(self.factors)
+        return macs >= FEWEST_GPU_MACS
 
 
 def set_form(network: TorchModule, form: Form) -> None:

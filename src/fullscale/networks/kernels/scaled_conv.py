@@ -95,7 +95,7 @@ class ScaledConv(FormedConv, nn.Conv2d):
 
         Only an up-sampled map can be factored. Winograd's transforms are too coarse for bf16, and in an exported graph
         the runtime's own convolution is the better part. There "auto" is "direct", because one graph then serves every
-        size; and on a GPU it never is "winograd".
+        size. On a GPU "auto" never is "winograd", and "factored" from `FEWEST_GPU_MACS` on.
         """
         exporting = torch.compiler.is_exporting()
         if self.stride != (1, 1):
@@ -109,6 +109,8 @@ class ScaledConv(FormedConv, nn.Conv2d):
             return self.form if self.form in possible else "direct"
         if exporting:
             return "direct"
+        if x.device.type != "cpu":
+            return possible[-1] if self.pays_on_gpu(x) else "direct"
         shape = (x.shape[0], self.in_channels, self.out_channels, x.shape[-2], x.shape[-1], self.log2_scale)
         costs = [cost(form, *shape, block_size(x.device)) for form in possible]
         return possible[costs.index(min(costs))]

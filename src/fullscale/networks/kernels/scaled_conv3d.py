@@ -81,7 +81,7 @@ class ScaledConv3d(FormedConv, nn.Conv3d):
         """Return the form in which a map `[B, C, D, H, W]` is convolved.
 
         Only an up-sampled map can be factored. In an exported graph "auto" is "direct", because one graph serves every
-        size.
+        size; on a GPU it is "factored" from `FEWEST_GPU_MACS` on.
         """
         if max(self.log2_scale) <= 0 or max(self.stride) > 1:
             return "direct"
@@ -89,6 +89,8 @@ class ScaledConv3d(FormedConv, nn.Conv3d):
             return "factored" if self.form == "factored" else "direct"
         if torch.compiler.is_exporting():
             return "direct"
+        if x.device.type != "cpu":
+            return "factored" if self.pays_on_gpu(x) else "direct"
         shape = (x.shape[0], self.in_channels, self.out_channels, tuple(x.shape[2:]), self.factors)
         return min(("direct", "factored"), key=lambda form: cost(form, *shape, block_size(x.device)))
 
