@@ -42,6 +42,10 @@ def train(
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML of settings, such as a run's config.yaml.")] = None,
     plan: Annotated[Path | None, typer.Option(help="An edited plan.json to follow.")] = None,
+    splits: Annotated[
+        Path | None,
+        typer.Option(help="JSON file of folds, as nnU-Net's splits_final.json, in place of folds dealt out here."),
+    ] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder of prepared cases; default the user's cache.")] = None,
     drop_bad_cases: Annotated[bool, typer.Option("--drop-bad-cases", help="Train without unusable cases.")] = False,
     verify: Annotated[bool, typer.Option("--verify", help="Read every file again, changed or not.")] = False,
@@ -74,6 +78,8 @@ def train(
     apart = jobs > 1 or dask is not None or shard is not None
     if views is not None and apart:
         raise UsageError("--views trains one fold after the other: leave out --jobs, --dask and --shard")
+    if splits is not None and folds == (ALL,):
+        raise UsageError("--splits says which cases validate, and with --fold all none does: leave out one")
     if shard is not None:
         refuse_with_share({"--anonymise": anonymise}, "train all folds by one command")
     run = output or Path("runs") / safe_name(find_dataset(data).name)
@@ -85,6 +91,7 @@ def train(
             folds=folds,
             config=chosen,
             plan=plan,
+            splits=splits,
             cache=cache or default_cache(),
             drop_bad_cases=drop_bad_cases,
             verify=verify,

@@ -310,21 +310,41 @@ def _supervised_outputs(name: str, options: dict[str, Any], plan: Plan) -> int:
     return network.num_supervised
 
 
-def find_splits(run: RunFolder, cases: list[Case], config: Config) -> list[Split]:
-    """Return the folds of a run: as they are stored, edited or not, or dealt out as the configuration says.
+def find_splits(run: RunFolder, cases: list[Case], config: Config, given: Path | None = None) -> list[Split]:
+    """Return the folds of a run: as they are stored, edited or not, as given, or dealt out as the configuration says.
 
-    A patient on both sides of a stored fold is named in the log.
+    A patient on both sides of a fold that was read is named in the log, and how many cases stand in no fold.
+
+    Args:
+        run: the run.
+        cases: all of them.
+        config: its settings.
+        given: a file of folds.
 
     Raises:
-        DataError: a stored fold has a case on both sides, or none on one, or nothing can be held back.
-        UsageError: a name of `data.validation` fits no case.
+        DataError: a fold that was read has a case on both sides, or none on one, or a case that is not there, or
+            nothing can be held back.
+        UsageError: a name of `data.validation` fits no case, folds are given beside it, or the run has others.
     """
+    if given is not None and config.data.validation is not None:
+        raise UsageError("--splits and data.validation both say which cases validate: leave out one")
     if not run.splits.is_file():
-        return splits_of(cases, config)
-    splits = read_splits(run.splits, cases)
+        return splits_of(cases, config) if given is None else _read_folds(given, cases)
+    splits = _read_folds(run.splits, cases)
+    if given is not None and read_splits(given, cases) != splits:
+        raise UsageError(f"{run.path} has other folds than {given}; choose another run folder with -o")
+    return splits
+
+
+def _read_folds(path: Path, cases: list[Case]) -> list[Split]:
+    """Read folds, and warn of what is doubtful about them."""
+    splits = read_splits(path, cases)
     for fold, split in enumerate(splits):
-        for note in require_no_leak(split, cases, f"{run.splits}: fold {fold}"):
+        for note in require_no_leak(split, cases, f"{path}: fold {fold}"):
             _log.warning("%s", note)
+    unused = {case.id for case in cases}.difference(*(split[side] for split in splits for side in ("train", "val")))
+    if unused:
+        _log.warning("%s leaves out %s, such as %s", path, counted(len(unused), "case"), min(unused))
     return splits
 
 

@@ -30,6 +30,7 @@ class TrainRequest:
         folds: the folds to train, one after the other: numbers as text, or `all`, which trains on every case.
         config: settings; those left at None come from the plan.
         plan: an edited plan to use instead of one made from the data.
+        splits: a file of folds to use instead of folds dealt out by `config`.
         cache: folder of prepared cases.
         drop_bad_cases: train without the cases that cannot be used, instead of refusing.
         verify: read every file again, even where size and times say that it has not changed.
@@ -45,6 +46,7 @@ class TrainRequest:
     folds: tuple[str, ...] = ("0",)
     config: Config = field(default_factory=Config)
     plan: Path | None = None
+    splits: Path | None = None
     cache: Path = field(default_factory=default_cache)
     drop_bad_cases: bool = False
     verify: bool = False

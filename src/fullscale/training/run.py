@@ -109,7 +109,7 @@ def _begin(request: TrainRequest, run: RunFolder, inputs: RunInputs | None) -> t
     config = resolve(request.config, inputs.plan)
     require_memory(config, inputs.plan)
     every_case = [case.id for case in inputs.cases]
-    splits = None if request.folds == (ALL,) else find_splits(run, inputs.cases, config)
+    splits = None if request.folds == (ALL,) else find_splits(run, inputs.cases, config, request.splits)
     chosen = {
         fold: Split(train=every_case, val=every_case) if splits is None or fold == ALL else choose_split(splits, fold)
         for fold in request.folds

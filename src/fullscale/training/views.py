@@ -119,7 +119,7 @@ def _score_together(
     save_ensemble(together.bundle, {view: run.view(view).fold(fold).bundle for view in views})
     if together not in finished_folds(run.view(TOGETHER)):
         config = resolve(_with_view(request, views[0]), inputs.plan)
-        split = find_splits(run.view(views[0]), inputs.cases, config)[int(fold)]
+        split = find_splits(run.view(views[0]), inputs.cases, config, request.splits)[int(fold)]
         held_back = [case for case in inputs.cases if case.id in split["val"]]
         _log.info("fold %s: predicting %d validation cases with all views", fold, len(held_back))
         predictor = Predictor.from_run(together.path, device=config.trainer.device)
