@@ -44,5 +44,5 @@ def test_beside_a_busy_core_one_thread_computes() -> None:
         note, threads = told(asked).splitlines()
         assert told(asked, OMP_NUM_THREADS="2") == "None\n2"
         assert told(f"import torch; {asked}") == "None\nNone", "loaded already"
-    assert note == "other work keeps 1 of 2 cores busy: 1 thread for this; OMP_NUM_THREADS sets another number"
+    assert note == "other work keeps 1 of 2 cores busy, so this takes 1 thread; set OMP_NUM_THREADS for another number"
     assert threads == "1"

@@ -109,24 +109,26 @@ def test_a_summed_level_is_one_convolution_over_all_maps_joined():
 
 
 def test_a_reduced_level_brings_up_what_it_reduced():
-    network = deep(fusion="reduce", normalization="instance").double()
-    maps = network.encoder(torch.randn(1, 2, 8, 8, 8, dtype=torch.float64))
-    level = network.decoders[1]
-    finer, own, coarser = level.skips
-    up = F.interpolate(coarser(maps[2]), scale_factor=2, mode="trilinear")
-    joined = torch.cat([finer(F.max_pool3d(maps[0], 2)), own(maps[1]), up], dim=1)
+    level, maps, finer, coarser = reduced_maps("reduce")
+    joined = torch.cat([finer, level.skips[1](maps[1]), coarser], dim=1)
     torch.testing.assert_close(level(maps), level.fuse(joined), rtol=1e-9, atol=1e-10)
 
 
 def test_a_refined_level_joins_its_own_map_whole_and_convolves_twice():
-    network = deep(fusion="refine", normalization="instance").double()
-    maps = network.encoder(torch.randn(1, 2, 8, 8, 8, dtype=torch.float64))
-    level = network.decoders[1]
-    finer, _, coarser = level.skips
-    up = F.interpolate(coarser(maps[2]), scale_factor=2, mode="trilinear")
-    joined = torch.cat([finer(F.max_pool3d(maps[0], 2)), maps[1], up], dim=1)
+    level, maps, finer, coarser = reduced_maps("refine")
+    joined = torch.cat([finer, maps[1], coarser], dim=1)
     assert joined.shape[1] == 2 + 6 + 2
     torch.testing.assert_close(level(maps), level.refine(level.fuse(joined)), rtol=1e-9, atol=1e-10)
+
+
+def reduced_maps(fusion):
+    """Return a level, the maps that come in, and what it makes of the finer and of the coarser one."""
+    network = deep(fusion=fusion, normalization="instance").double()
+    maps = network.encoder(torch.randn(1, 2, 8, 8, 8, dtype=torch.float64))
+    level = network.decoders[1]
+    finer = level.skips[0](F.max_pool3d(maps[0], 2))
+    coarser = F.interpolate(level.skips[2](maps[2]), scale_factor=2, mode="trilinear")
+    return level, maps, finer, coarser
 
 
 @pytest.mark.parametrize(

@@ -39,9 +39,9 @@ def make_room() -> str | None:
 
     It is for work of seconds: what else goes on may be over by the time that longer work begins.
     """
-    threads = _OTHERS.threads()
-    if threads == cores() or LIMIT in os.environ or "torch" in sys.modules:
+    here, threads = cores(), _OTHERS.threads()
+    if threads == here or LIMIT in os.environ or "torch" in sys.modules:
         return None
     os.environ[LIMIT] = str(threads)
-    busy = f"{cores() - threads} of {counted(cores(), 'core')}"
-    return f"other work keeps {busy} busy: {counted(threads, 'thread')} for this; {LIMIT} sets another number"
+    busy = f"{here - threads} of {counted(here, 'core')}"
+    return f"other work keeps {busy} busy, so this takes {counted(threads, 'thread')}; set {LIMIT} for another number"

@@ -68,10 +68,8 @@ class ReducedLevel(nn.Module):
 
     Args:
         scales, channels, skip_channels, out_channels, normalization, gradient_checkpointing: as of `DecoderLevel`.
+        refined: join the map of the level itself as it is, and convolve what is fused once more.
     """
-
-    keeps_own = False
-    """Whether the map of the level itself is joined as it is."""
 
     def __init__(
         self,
@@ -81,20 +79,22 @@ class ReducedLevel(nn.Module):
         out_channels: int,
         normalization: Normalization = "batch",
         gradient_checkpointing: bool = False,
+        refined: bool = False,
     ) -> None:
         super().__init__()
-        conv = LAYERS[len(scales[0])].conv
         self.scales = tuple(tuple(scale) for scale in scales)
         same = (0,) * len(scales[0])
-        joined = [
-            source if self.keeps_own and scale == same else skip_channels
-            for source, scale in zip(channels, self.scales, strict=True)
-        ]
+        conv = LAYERS[len(same)].conv
         self.skips = nn.ModuleList(
-            nn.Identity() if self.keeps_own and scale == same else conv(source, skip_channels, kernel_size=1)
+            nn.Identity() if refined and scale == same else conv(source, skip_channels, kernel_size=1)
             for source, scale in zip(channels, self.scales, strict=True)
         )
-        self.fuse = ConvNormAct(sum(joined), out_channels, same, normalization)
+        joined = sum(
+            source if isinstance(skip, nn.Identity) else skip_channels
+            for source, skip in zip(channels, self.skips, strict=True)
+        )
+        self.fuse = ConvNormAct(joined, out_channels, same, normalization)
+        self.refine = ConvNormAct(out_channels, out_channels, same, normalization) if refined else None
         self.gradient_checkpointing = gradient_checkpointing
 
     def forward(self, maps: list[Tensor]) -> Tensor:
@@ -108,33 +108,7 @@ class ReducedLevel(nn.Module):
             for skip, x, scale in zip(skips, maps, self.scales, strict=True)
         ]  # [B, S, ...] each
         fused: Tensor = self.fuse(torch.cat(brought, dim=1))
-        return fused
-
-
-class RefinedLevel(ReducedLevel):
-    """A `ReducedLevel` that joins the map of its own scale as it is, and convolves what it has fused once more.
-
-    Args:
-        scales, channels, skip_channels, out_channels, normalization, gradient_checkpointing: as of `DecoderLevel`.
-    """
-
-    keeps_own = True
-
-    def __init__(
-        self,
-        scales: Scales,
-        channels: Sequence[int],
-        skip_channels: int,
-        out_channels: int,
-        normalization: Normalization = "batch",
-        gradient_checkpointing: bool = False,
-    ) -> None:
-        super().__init__(scales, channels, skip_channels, out_channels, normalization, gradient_checkpointing)
-        self.refine = ConvNormAct(out_channels, out_channels, (0,) * len(scales[0]), normalization)
-
-    def _fuse(self, maps: Sequence[Tensor]) -> Tensor:
-        refined: Tensor = self.refine(super()._fuse(maps))
-        return refined
+        return fused if self.refine is None else self.refine(fused)
 
 
 def _mix(conv: nn.Conv2d | nn.Conv3d | nn.Identity, x: Tensor) -> Tensor:
@@ -199,5 +173,6 @@ def create_level(
     own = (out_channels, normalization, gradient_checkpointing)
     if fusion == "sum":
         return SummedLevel(scales, channels, *own)
-    make = {"paper": DecoderLevel, "reduce": ReducedLevel, "refine": RefinedLevel}[fusion]
-    return make(scales, channels, skip_channels, *own)
+    if fusion == "paper":
+        return DecoderLevel(scales, channels, skip_channels, *own)
+    return ReducedLevel(scales, channels, skip_channels, *own, refined=fusion == "refine")

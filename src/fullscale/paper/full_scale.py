@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from torch import nn
 
 from fullscale.networks.norms import InstanceNorm
-from fullscale.networks.skips import ReducedLevel, RefinedLevel, SummedLevel
+from fullscale.networks.skips import ReducedLevel, SummedLevel
 from fullscale.networks.spatial import LAYERS
 from fullscale.paper.drawing import PAINT, SOFT, Sheet, scale_of, times
 from fullscale.paper.graph import Edge, Graph
@@ -72,12 +72,13 @@ def aggregation_of(graph: Graph, level: int | None = None) -> Aggregation:
     convolution = _convolution(fuse)
     again = [f"and again, {convolution.out_channels} to {convolution.out_channels}"]
     summed = isinstance(block, SummedLevel)
+    refined = isinstance(block, ReducedLevel) and block.refine is not None
     return Aggregation(
         level,
         branches,
         "added" if summed else "joined",
         convolution.in_channels,
-        (_described(convolution), f"{_norm(fuse)}, ReLU", *(again if isinstance(block, RefinedLevel) else [])),
+        (_described(convolution), f"{_norm(fuse)}, ReLU", *(again if refined else [])),
         graph.nodes[name].channels,
     )
 

@@ -179,18 +179,17 @@ class DaskExecutor(Executor):
         there = self._client.submit(item.fn, *item.args, key=key, resources=self._resources, **item.kwargs)
 
         def ended(_: Any) -> None:
-            if future.cancelled():
-                self._is_back()
-            elif there.status == "finished":
-                future.set_result(there.result())
-                self._is_back()
-            elif there.status == "error":
-                self._failed(item, there.exception())
-            elif left == 0 or self._client.status not in ("running", "connecting"):
-                future.set_exception(FullscaleError("the Dask scheduler is gone; repeat the command to go on"))
-                self._is_back()
-            else:
+            forgotten = there.status not in ("finished", "error") and not future.cancelled()
+            if forgotten and left and self._client.status in ("running", "connecting"):
                 threading.Thread(target=again, daemon=True).start()
+                return
+            if forgotten:
+                future.set_exception(FullscaleError("the Dask scheduler is gone; repeat the command to go on"))
+            elif there.status == "finished" and not future.cancelled():
+                future.set_result(there.result())
+            elif not future.cancelled():
+                self._failed(item, there.exception())
+            self._is_back()
 
         def again() -> None:
             try:
@@ -217,7 +216,6 @@ class DaskExecutor(Executor):
         else:
             with self._lock:
                 self._suspects.append(item)
-        self._is_back()
 
     def _is_back(self) -> None:
         """Note that an item is no longer out; if it was the last, hand out one of those that are suspected."""
