@@ -29,6 +29,10 @@ def tasks(gpu: str, scan: Path) -> list[tuple[str, list[str]]]:
     def bench(verb: str, name: str, *words: str) -> tuple[str, list[str]]:
         return name, [*here, verb, *words, *on, "--overwrite", "--json", str(HERE / f"{name}-{gpu}.json")]
 
+    def script(name: str, *words: str) -> tuple[str, list[str]]:
+        file = HERE / f"{name.partition('-')[0]}.py"
+        return name, [sys.executable, str(file), *words, "--json", str(HERE / f"{name.replace('_', '-')}-{gpu}.json")]
+
     return [
         ("tests", [sys.executable, "-m", "pytest", "-n0", "-q", str(HERE.parent / "tests" / "gpu")]),
         bench("decoder", "decoder-3d", *three, "--size", "96", "--batch", "2", "--bf16", "--repeats", "3"),
@@ -37,8 +41,11 @@ def tasks(gpu: str, scan: Path) -> list[tuple[str, list[str]]]:
         bench("networks", "networks-2d", "--batch", "4", "--bf16", "--repeats", "3"),
         bench("scan", "scan-3d", str(scan), "--spatial-dims", "3", "--widths", "16,32"),
         bench("scan", "scan-2d", str(scan), "--widths", "32,64"),
+        script("volume_steps-32x48x32", "--size", "32,48,32", *on),
+        script("volume_steps-96x96x96", *on),
         bench("decoder", "decoder-3d-float32", *three, "--size", "64", "--batch", "2", "--repeats", "3"),
         bench("decoder", "decoder-2d-float32", "--batch", "2", "--repeats", "3"),
+        script("patch_memory"),
     ]
 
 
