@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -62,14 +63,17 @@ def main() -> int:
         return 0
     end = time.monotonic() + 60 * MINUTES
     gpu = re.sub(r"\W+", "-", torch.cuda.get_device_name()).strip("-").lower()
-    scans = HERE / "gpu-scan"
-    subprocess.run(
-        [sys.executable, "-m", "fullscale", "phantom", str(scans), "--cases", "1", "--size", "256", "--slices", "96"],
-        check=True,
-    )
-    scan = next(scans.rglob("*.nii.gz"))
+    with tempfile.TemporaryDirectory() as folder:
+        phantom = ["phantom", folder, "--cases", "1", "--size", "256", "--slices", "96", "--overwrite"]
+        subprocess.run([sys.executable, "-m", "fullscale", *phantom], check=True)
+        failed = run(tasks(gpu, next(Path(folder).rglob("*.nii.gz"))), end)
+    return 1 if failed else 0
+
+
+def run(tasks: list[tuple[str, list[str]]], end: float) -> list[str]:
+    """Run one after the other until the time is over, and return the names of those that failed."""
     failed = []
-    for name, words in tasks(gpu, scan):
+    for name, words in tasks:
         left = end - time.monotonic()
         if left < 5:
             say(f"{name}: left out, {MINUTES:g} minutes are over")
@@ -82,7 +86,7 @@ def main() -> int:
             continue
         say(f"{name}: {'done' if code == 0 else f'failed with exit code {code}'}, {time.monotonic() - start:.0f} s")
         failed += [name] if code else []
-    return 1 if failed else 0
+    return failed
 
 
 if __name__ == "__main__":
