@@ -1,4 +1,4 @@
-"""All that a borrowed GPU should tell, in under ten minutes: its tests, and the benchmarks in 2D and 3D.
+"""All that a GPU should tell, in under ten minutes: its tests, and the benchmarks in 2D and 3D.
 
     make gpu
 
@@ -8,7 +8,9 @@ out. Without a GPU a line says so, and nothing is run.
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -79,9 +81,12 @@ def run(tasks: list[tuple[str, list[str]]], end: float) -> list[str]:
             say(f"{name}: left out, {MINUTES:g} minutes are over")
             continue
         start = time.monotonic()
+        process = subprocess.Popen(words, start_new_session=True)
         try:
-            code = subprocess.run(words, timeout=left, check=False).returncode
+            code = process.wait(timeout=left)
         except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # with the processes that it measures in
+            process.wait()
             say(f"{name}: ended, {MINUTES:g} minutes are over")
             continue
         say(f"{name}: {'done' if code == 0 else f'failed with exit code {code}'}, {time.monotonic() - start:.0f} s")

@@ -3,7 +3,8 @@
     python benchmarks/patch_memory.py --gib 24 --json memory.json
 
 A step of UNet 3+ of width 32, S 32 and five levels, two patches of equal sides, is done in a process of its own for
-each side in steps of 16, while torch may allocate no more than that. `fullscale bench memory` computes the same.
+each side in steps of 16, while torch may allocate no more than that, or than the GPU has. `fullscale bench memory`
+computes the same.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ SMALLEST = 96
 
 def measure(form: str, bf16: bool, side: int, gib: float) -> float | None:
     """Do a step in this process, and return its peak in MiB; None where the memory does not suffice."""
-    torch.cuda.set_per_process_memory_fraction(gib * 2**30 / torch.cuda.get_device_properties(0).total_memory)
+    share = gib * 2**30 / torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, share))
     work = {"width": 32, "size": side, "batch": 2, "device": "cuda", "form": form, "bf16": bf16, "spatial_dims": 3}
     try:
         return peak_mib(work)
@@ -58,6 +60,7 @@ def main() -> int:
         json.dump(measure(form, bf16 == "True", int(side), float(gib)), sys.stdout)
         return 0
     rows: list[dict[str, Any]] = []
+    result = {"benchmark": "patch memory", "gib": asked.gib, "environment": environment(torch.device("cuda"))}
     for form in FORMS:
         for bf16 in (False, True):
             side = SMALLEST
@@ -66,12 +69,11 @@ def main() -> int:
                 rows.append({"form": form, "bf16": bf16, "side": side, "peak_mib": peak})
                 told = "does not fit" if peak is None else f"{peak:.0f} MiB"
                 sys.stdout.write(f"{form}, {'bf16' if bf16 else 'float32'}, {side}: {told}\n")
+                if asked.json is not None:
+                    asked.json.write_text(json.dumps(result | {"steps": rows}, indent=2) + "\n")
                 if peak is None:
                     break
                 side += 16
-    if asked.json is not None:
-        result = {"benchmark": "patch memory", "gib": asked.gib, "environment": environment(torch.device("cuda"))}
-        asked.json.write_text(json.dumps(result | {"steps": rows}, indent=2) + "\n")
     return 0
 
 

@@ -2,26 +2,28 @@
 
 import json
 import logging
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fullscale.config.load import load_config
-from fullscale.data.case import Case
 from fullscale.errors import DataError, UsageError
 from fullscale.runfolder import RunFolder
 from fullscale.scoring.summary import read_summary
-from fullscale.training.prepare import find_splits
+from fullscale.training.folds import train_folds
+from fullscale.training.prepare import find_inputs, find_splits
+from fullscale.training.request import TrainRequest
 from fullscale.training.run import train
+from fullscale.training.views import with_same_folds
 from tests.conftest import Command
 from tests.training.test_run import request
 
-CASES = [Case.of_image(f"case_{i}", Path("image"), Path("label"), f"patient_{i}") for i in range(5)]
 CONFIG = load_config(None, [])
 FOLDS = [
-    {"train": ["case_0", "case_1"], "val": ["case_2", "case_3"]},
-    {"train": ["case_2", "case_3"], "val": ["case_0", "case_1"]},
+    {"train": ["phantom_000", "phantom_001"], "val": ["phantom_002"]},
+    {"train": ["phantom_002"], "val": ["phantom_001", "phantom_000"]},
 ]
 
 
@@ -31,56 +33,100 @@ def written(folder: Path, folds: object) -> Path:
     return path
 
 
+def asked_for(phantoms: Path, tmp_path: Path, cache: Path, folds: object, *settings: str) -> TrainRequest:
+    asked = request(phantoms, tmp_path / "run", cache, *settings)
+    return replace(asked, splits=written(tmp_path, folds))
+
+
 def test_given_folds_are_taken_as_they_are_and_cases_that_they_leave_out_are_named(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    phantoms: Path, cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        assert find_splits(RunFolder(tmp_path), CASES, CONFIG, written(tmp_path, FOLDS)) == FOLDS
-    assert "splits_final.json leaves out 1 case, such as case_4" in caplog.text
+        inputs = find_inputs(asked_for(phantoms, tmp_path, cache, FOLDS))
+    left = len(inputs.cases) - 3
+    assert inputs.splits == FOLDS
+    assert f"splits_final.json leaves out {left} cases, such as phantom_003" in caplog.text
+    assert find_splits(RunFolder(tmp_path / "run"), inputs.cases, CONFIG, inputs.splits) == FOLDS
 
 
-def test_a_run_keeps_its_folds(tmp_path: Path) -> None:
+def test_a_run_keeps_its_folds_in_whatever_order_its_cases_are_named(
+    phantoms: Path, cache: Path, tmp_path: Path
+) -> None:
+    cases = find_inputs(request(phantoms, tmp_path / "run", cache)).cases
     run = RunFolder(tmp_path)
     run.splits.write_text(json.dumps(FOLDS))
-    assert find_splits(run, CASES, CONFIG) == FOLDS
-    assert find_splits(run, CASES, CONFIG, written(tmp_path, FOLDS)) == FOLDS
-    with pytest.raises(UsageError, match=r"has other folds than .*splits_final\.json; choose another run folder"):
-        find_splits(run, CASES, CONFIG, written(tmp_path, FOLDS[::-1]))
+    turned = [{side: names[::-1] for side, names in split.items()} for split in FOLDS]
+    for given in (None, FOLDS, turned):
+        assert find_splits(run, cases, CONFIG, given) == FOLDS
+    with pytest.raises(UsageError, match="was begun with other folds: leave out --splits, or choose another run"):
+        find_splits(run, cases, CONFIG, FOLDS[::-1])
 
 
 @pytest.mark.parametrize(
     ("folds", "message"),
     [
         ([], r"splits_final\.json is not a list"),
-        ([{"train": ["case_0"]}], r"splits_final\.json is not a list"),
-        ([{"train": ["case_0"], "val": ["case_9"]}], r"names 1 case that the data set lacks, such as 'case_9'"),
-        ([{"train": ["case_0"], "val": ["case_0"]}], r"fold 0 trains and validates on 'case_0'"),
-        ([{"train": ["case_0"], "val": []}], r"fold 0 has 1 case to train on and 0 to validate"),
+        ([{"train": ["phantom_000"]}], r"splits_final\.json is not a list"),
+        ([{"train": ["phantom_000"], "val": ["x"]}], r"names 1 case that the data set lacks, such as 'x'"),
+        ([{"train": ["phantom_000"], "val": ["phantom_000"]}], r"fold 0 trains and validates on 'phantom_000'"),
+        ([{"train": ["phantom_000"], "val": []}], r"fold 0 has 1 case to train on and 0 to validate"),
     ],
 )
-def test_folds_that_cannot_be_are_refused(tmp_path: Path, folds: object, message: str) -> None:
+def test_folds_that_cannot_be_are_refused(
+    phantoms: Path, cache: Path, tmp_path: Path, folds: object, message: str
+) -> None:
     with pytest.raises(DataError, match=message):
-        find_splits(RunFolder(tmp_path), CASES, CONFIG, written(tmp_path, folds))
+        find_inputs(asked_for(phantoms, tmp_path, cache, folds))
 
 
-def test_a_patient_on_both_sides_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    cases = [replace(case, group="one") for case in CASES]
+def test_a_case_that_cannot_be_used_is_taken_out_of_its_folds(
+    phantoms: Path, cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(phantoms, data)
+    (data / "labelsTr" / "phantom_000.nii.gz").write_bytes(b"no mask")
+    asked = replace(asked_for(data, tmp_path, cache, FOLDS), drop_bad_cases=True)
     with caplog.at_level(logging.WARNING):
-        find_splits(RunFolder(tmp_path), cases, CONFIG, written(tmp_path, FOLDS))
-    assert "splits_final.json: fold 0 has scans of the patient 'one'" in caplog.text
+        found = find_inputs(asked).splits
+    assert found == [
+        {"train": ["phantom_001"], "val": ["phantom_002"]},
+        {"train": ["phantom_002"], "val": ["phantom_001"]},
+    ]
+    assert "not trained on or scored: 1 case that cannot be used, such as phantom_000" in caplog.text
 
 
-def test_only_one_of_two_ways_says_which_cases_validate(tmp_path: Path) -> None:
-    config = load_config(None, ["data.validation=[case_1]"])
+def test_only_one_of_two_ways_says_which_cases_validate(phantoms: Path, cache: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--splits and data\.validation both say which cases validate"):
-        find_splits(RunFolder(tmp_path), CASES, config, written(tmp_path, FOLDS))
+        find_inputs(asked_for(phantoms, tmp_path, cache, FOLDS, "data.validation=[phantom_001]"))
+    asked = replace(asked_for(phantoms, tmp_path, cache, FOLDS), anonymise=tmp_path / "key.csv")
+    with pytest.raises(UsageError, match="--splits calls cases as the data do, and --anonymise by numbers"):
+        find_inputs(asked)
+
+
+def test_folds_side_by_side_are_refused_at_once(phantoms: Path, cache: Path, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    train(replace(asked_for(phantoms, tmp_path, cache, FOLDS[:1]), folds=("0",)))
+    with pytest.raises(UsageError, match="was begun with other folds"):
+        train_folds(asked_for(phantoms, tmp_path, cache, FOLDS), jobs=2)
+    assert not run.fold("1").path.exists()
+
+
+def test_both_views_have_the_folds_that_one_was_begun_with(phantoms: Path, cache: Path, tmp_path: Path) -> None:
+    asked = asked_for(phantoms, tmp_path, cache, FOLDS)
+    run = RunFolder(asked.run)
+    inputs = {view: find_inputs(replace(asked, splits=None)) for view in ("slices", "patches")}
+    assert {one.splits is None for one in with_same_folds(run, inputs).values()} == {True}
+    run.view("slices").path.mkdir(parents=True)
+    run.view("slices").splits.write_text(json.dumps(FOLDS))
+    assert [one.splits for one in with_same_folds(run, inputs).values()] == [FOLDS, FOLDS]
+    with pytest.raises(UsageError, match="was begun with other folds"):
+        with_same_folds(run, {view: replace(one, splits=FOLDS[::-1]) for view, one in inputs.items()})
 
 
 @pytest.mark.whole
 def test_a_training_holds_back_the_cases_of_the_given_fold(phantoms: Path, cache: Path, tmp_path: Path) -> None:
     folds = [{"train": ["phantom_000", "phantom_002"], "val": ["phantom_003"]}]
-    asked = replace(request(phantoms, tmp_path / "run", cache), splits=written(tmp_path, folds))
-    train(asked)
+    train(asked_for(phantoms, tmp_path, cache, folds))
     run = RunFolder(tmp_path / "run")
     assert json.loads(run.splits.read_text()) == folds
     assert [Path(case.prediction_file).name for case in read_summary(run.summary).cases] == ["phantom_003.nii.gz"]
@@ -93,6 +139,6 @@ def test_no_case_validates_where_all_train(fullscale: Command, phantoms: Path, t
     assert done.returncode == 2
     assert "with --fold all none does" in done.stderr
     done = fullscale("train", str(phantoms), "-o", str(tmp_path / "run"), "--splits", str(tmp_path / "missing.json"))
-    assert done.returncode in (2, 3)
+    assert done.returncode == 3
     assert "missing.json" in done.stderr
     assert not (tmp_path / "run").exists()

@@ -178,11 +178,46 @@ def read_splits(path: Path, cases: Sequence[Case]) -> list[Split]:
         raise DataError(f'{path} is not a list of {{"train": [...], "val": [...]}} with names of cases; repair it')
     splits = [Split(train=fold["train"], val=fold["val"]) for fold in content]
     known = {case.id for case in cases}
-    strangers = sorted({name for split in splits for name in (*split["train"], *split["val"])} - known)
+    strangers = sorted({name for split in splits for name in names_of(split)} - known)
     if strangers:
         named = counted(len(strangers), "case")
         raise DataError(f"{path}: names {named} that the data set lacks, such as {strangers[0]!r:.80}")
     return splits
+
+
+def names_of(split: Split) -> list[str]:
+    """Return the names on both sides of a fold."""
+    return [*split["train"], *split["val"]]
+
+
+def doubts_of(splits: Sequence[Split], cases: Sequence[Case], where: str) -> list[str]:
+    """Hold folds that were read against the cases in use; return a line for each patient on both sides, and one more.
+
+    That one says how many cases stand in no fold. Arguments and errors as of `require_no_leak`.
+    """
+    notes = [
+        note for fold, split in enumerate(splits) for note in require_no_leak(split, cases, f"{where}: fold {fold}")
+    ]
+    unused = {case.id for case in cases}.difference(*map(names_of, splits))
+    return [*notes, f"{where} leaves out {counted(len(unused), 'case')}, such as {min(unused)}"] if unused else notes
+
+
+def require_same_folds(path: Path, splits: Sequence[Split], cases: Sequence[Case]) -> None:
+    """Compare folds with those of a run, whatever the order of their cases.
+
+    Raises:
+        UsageError: they are others.
+        DataError: the file of the run cannot be read.
+    """
+    stored = read_splits(path, cases)
+    if list(map(_in_order, stored)) != list(map(_in_order, splits)):
+        raise UsageError(
+            f"{path.parent} was begun with other folds: leave out --splits, or choose another run folder with -o"
+        )
+
+
+def _in_order(split: Split) -> Split:
+    return Split(train=sorted(split["train"]), val=sorted(split["val"]))
 
 
 def _is_split(content: Any) -> bool:

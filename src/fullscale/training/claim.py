@@ -18,7 +18,7 @@ from fullscale.config.load import dump_yaml, flatten, load_config
 from fullscale.config.schema import Config, NetworkConfig
 from fullscale.data.distribution import FactsRecord
 from fullscale.data.identity import CaseDigest
-from fullscale.data.splits import Split
+from fullscale.data.splits import Split, require_same_folds
 from fullscale.documents import read_json, read_model, validated
 from fullscale.errors import DataError, UsageError
 from fullscale.files import locked, require_no_file_in_the_way, write_json, write_text
@@ -112,7 +112,8 @@ def claim(run: RunFolder, config: Config, inputs: RunInputs, splits: list[Split]
         splits: the folds; None where there are none, for a training on every case.
 
     Raises:
-        UsageError: it holds a run of other settings, or of other weights to start from; nothing is changed.
+        UsageError: it holds a run of other settings, of other weights to start from, or of other folds; nothing is
+            changed.
         DataError: scans or labels have changed since it was begun, or weights to start from cannot be read; nothing
             is changed.
     """
@@ -124,6 +125,8 @@ def claim(run: RunFolder, config: Config, inputs: RunInputs, splits: list[Split]
         if run.is_run:
             _require_same_settings(run, config)
             require_same_data(run, inputs, weights)
+        if splits is not None and run.splits.is_file():
+            require_same_folds(run.splits, splits, inputs.cases)
         record_inputs(run, inputs, weights)
         if splits is not None:
             write_json(run.splits, splits)

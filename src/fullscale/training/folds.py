@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -19,7 +20,7 @@ from fullscale.scoring.summary import Summary, read_summary
 from fullscale.shares import remember_request
 from fullscale.text import one_line
 from fullscale.training.loggers import require_trackers
-from fullscale.training.prepare import RunInputs, find_inputs, resolve
+from fullscale.training.prepare import RunInputs, find_inputs, find_splits, resolve
 from fullscale.training.request import TrainRequest
 from fullscale.training.run import close_run, train
 from fullscale.work.cluster import Cluster, stop_if_unwanted
@@ -56,6 +57,8 @@ def train_folds(
     inputs = find_inputs(request)
     if resolve(request.config, inputs.plan).trainer.devices != 1:
         raise UsageError("trainer.devices: with --jobs, --dask or --shard each fold trains on one device")
+    if inputs.splits is not None:
+        find_splits(run, inputs.cases, request.config, inputs.splits)  # refused once, before any work
     if shard is not None:
         remember_request(run.path / FOLDER, "train", {"folds": list(request.folds)}, overwrite=True)
     inputs = inputs.with_prepared(request.cache, request.verify)
@@ -64,7 +67,8 @@ def train_folds(
     shared = Shared(inputs)
     ending = request.ending if jobs == 1 else UNASKED  # other processes hear their own signals
     work = partial(_train, request=replace(request, progress=stop_if_unwanted, ending=ending), inputs=shared)
-    how = digest_of(request.config.model_dump_json(), *(digest.whole for digest in inputs.digests.values()))
+    given = [] if inputs.splits is None else [json.dumps(inputs.splits)]
+    how = digest_of(request.config.model_dump_json(), *(digest.whole for digest in inputs.digests.values()), *given)
     kept = None if shard is None else (run.path, how)
     outcomes = list(map_trainings(work, trainings, jobs, kept, [shared]))
     done = [read_summary(run.fold(one.item).summary) for one in outcomes if one.error is None]

@@ -21,7 +21,16 @@ from fullscale.data.labels import BACKGROUND
 from fullscale.data.layouts.find import find_dataset
 from fullscale.data.plan import Plan, make_plan, read_plan, require_patch_size
 from fullscale.data.recipe import View
-from fullscale.data.splits import Split, fixed_split, make_splits, read_splits, require_no_leak, with_copies_joined
+from fullscale.data.splits import (
+    Split,
+    doubts_of,
+    fixed_split,
+    make_splits,
+    names_of,
+    read_splits,
+    require_same_folds,
+    with_copies_joined,
+)
 from fullscale.errors import DataError, UsageError
 from fullscale.inference.runtimes.torch import choose_device
 from fullscale.losses.supervision import PRESENCE_WEIGHT, halving_weights
@@ -54,6 +63,7 @@ class RunInputs:
         found: what an inspection found, as plain values.
         prepared: the cases as training reads them, by name; empty until `with_prepared`.
         anonymous: whether the cases have numbers for names.
+        splits: the folds, where they were given.
     """
 
     root: Path
@@ -63,6 +73,7 @@ class RunInputs:
     found: dict[str, Any]
     prepared: dict[str, PreparedCase] = field(default_factory=dict)
     anonymous: bool = False
+    splits: list[Split] | None = None
 
     def with_prepared(self, cache: Path, verify: bool = False) -> RunInputs:
         """Prepare the cases, or find them prepared in the cache; to verify, read every byte of them again.
@@ -82,7 +93,8 @@ def find_inputs(request: TrainRequest) -> RunInputs:
 
     Raises:
         DataError: a case cannot be used and `drop_bad_cases` is not set, or none is left.
-        UsageError: the run folder belongs to other data or another plan, or the data have no label that is set.
+        UsageError: the run folder belongs to other data or another plan, the data have no label that is set, or folds
+            are given beside `data.validation` or a key of case names.
     """
     [inputs] = find_inputs_of_views(request, [request.config])
     return inputs
@@ -116,9 +128,10 @@ def find_inputs_of_views(request: TrainRequest, configs: Sequence[Config]) -> li
     joined, notes = with_copies_joined(cases, {case: digest.image for case, digest in digests.items()} | voxels)
     for note in notes:
         _log.warning("%s", note)
-    anonymous = request.anonymise is not None
+    anonymous, splits = request.anonymise is not None, _given_folds(request, dataset, joined)
     inputs = {
-        view: RunInputs(dataset.root, joined, digests, plan, found, anonymous=anonymous) for view, plan in plans.items()
+        view: RunInputs(dataset.root, joined, digests, plan, found, anonymous=anonymous, splits=splits)
+        for view, plan in plans.items()
     }
     return [inputs[_wished_view(config)] for config in configs]
 
@@ -310,42 +323,56 @@ def _supervised_outputs(name: str, options: dict[str, Any], plan: Plan) -> int:
     return network.num_supervised
 
 
-def find_splits(run: RunFolder, cases: list[Case], config: Config, given: Path | None = None) -> list[Split]:
+def find_splits(run: RunFolder, cases: list[Case], config: Config, given: list[Split] | None = None) -> list[Split]:
     """Return the folds of a run: as they are stored, edited or not, as given, or dealt out as the configuration says.
 
-    A patient on both sides of a fold that was read is named in the log, and how many cases stand in no fold.
+    A patient on both sides of a stored fold is named in the log, and how many cases stand in no fold.
 
     Args:
         run: the run.
         cases: all of them.
         config: its settings.
-        given: a file of folds.
+        given: folds to begin a run with.
 
     Raises:
-        DataError: a fold that was read has a case on both sides, or none on one, or a case that is not there, or
-            nothing can be held back.
-        UsageError: a name of `data.validation` fits no case, folds are given beside it, or the run has others.
+        DataError: a stored fold has a case on both sides, or none on one, or nothing can be held back.
+        UsageError: a name of `data.validation` fits no case, or the run has other folds than are given.
     """
-    if given is not None and config.data.validation is not None:
-        raise UsageError("--splits and data.validation both say which cases validate: leave out one")
     if not run.splits.is_file():
-        return splits_of(cases, config) if given is None else _read_folds(given, cases)
-    splits = _read_folds(run.splits, cases)
-    if given is not None and read_splits(given, cases) != splits:
-        raise UsageError(f"{run.path} has other folds than {given}; choose another run folder with -o")
+        return splits_of(cases, config) if given is None else given
+    if given is not None:
+        require_same_folds(run.splits, given, cases)
+    splits = read_splits(run.splits, cases)
+    for note in doubts_of(splits, cases, str(run.splits)):
+        _log.warning("%s", note)
     return splits
 
 
-def _read_folds(path: Path, cases: list[Case]) -> list[Split]:
-    """Read folds, and warn of what is doubtful about them."""
-    splits = read_splits(path, cases)
-    for fold, split in enumerate(splits):
-        for note in require_no_leak(split, cases, f"{path}: fold {fold}"):
-            _log.warning("%s", note)
-    unused = {case.id for case in cases}.difference(*(split[side] for split in splits for side in ("train", "val")))
-    if unused:
-        _log.warning("%s leaves out %s, such as %s", path, counted(len(unused), "case"), min(unused))
-    return splits
+def _given_folds(request: TrainRequest, dataset: Dataset, cases: list[Case]) -> list[Split] | None:
+    """Read the folds that a request names, without cases that are not in use; say what is doubtful about them."""
+    if request.splits is None:
+        return None
+    if request.config.data.validation is not None:
+        raise UsageError("--splits and data.validation both say which cases validate: leave out one")
+    if request.anonymise is not None:
+        raise UsageError("--splits calls cases as the data do, and --anonymise by numbers: leave out one")
+    splits = read_splits(request.splits, dataset.cases)
+    used = {case.id for case in cases}
+    dropped = {name for split in splits for name in names_of(split)} - used
+    if dropped:
+        _log.warning(
+            "%s: not trained on or scored: %s that cannot be used, such as %s",
+            *(request.splits, counted(len(dropped), "case"), min(dropped)),
+        )
+    kept = [
+        Split(
+            train=[name for name in split["train"] if name in used], val=[name for name in split["val"] if name in used]
+        )
+        for split in splits
+    ]
+    for note in doubts_of(kept, cases, str(request.splits)):
+        _log.warning("%s", note)
+    return kept
 
 
 def splits_of(cases: list[Case], config: Config) -> list[Split]:

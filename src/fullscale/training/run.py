@@ -109,7 +109,7 @@ def _begin(request: TrainRequest, run: RunFolder, inputs: RunInputs | None) -> t
     config = resolve(request.config, inputs.plan)
     require_memory(config, inputs.plan)
     every_case = [case.id for case in inputs.cases]
-    splits = None if request.folds == (ALL,) else find_splits(run, inputs.cases, config, request.splits)
+    splits = None if request.folds == (ALL,) else find_splits(run, inputs.cases, config, inputs.splits)
     chosen = {
         fold: Split(train=every_case, val=every_case) if splits is None or fold == ALL else choose_split(splits, fold)
         for fold in request.folds
@@ -170,14 +170,14 @@ def _name_unseen(job: _Job, fold: FoldFolder, split: Split) -> None:
             elsewhere = [case.id for case in job.inputs.prepared.values() if k not in case.unknown]
             raise DataError(
                 f"fold {fold.name}: no training case is labelled for {name!r}, but {elsewhere[0]} that is held back: "
-                "choose other folds in splits.json, or leave it out with data.labels"
+                "choose other folds with --splits, or leave it out with data.labels"
             )
     held = np.sum([case.voxels.sum(axis=0) for case in cases], axis=0)
     counts = (scheme.membership * held).sum(axis=1)
     unseen = [name for name, count in zip(scheme.structures.values(), counts, strict=True) if not count]
     if unseen:
         _log.warning(
-            "fold %s: no training case holds %s; it will not be found. Choose other folds in splits.json, or "
+            "fold %s: no training case holds %s; it will not be found. Choose other folds with --splits, or "
             "leave it out with data.labels",
             *(fold.name, ", ".join(unseen)),
         )

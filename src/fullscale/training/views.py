@@ -14,6 +14,7 @@ from fullscale.config.schema import Config
 from fullscale.data.anonymise import require_apart
 from fullscale.data.identity import DigestIndex
 from fullscale.data.recipe import View
+from fullscale.data.splits import read_splits, require_same_folds
 from fullscale.errors import UsageError
 from fullscale.files import only_one, write_json
 from fullscale.inference.predictor import Predictor
@@ -58,6 +59,7 @@ def train_views(request: TrainRequest, views: Sequence[View]) -> Summary:
     inputs = {view: find_inputs(one) for view, one in requests.items()}
     for view, one in requests.items():
         resolve(one.config, inputs[view].plan)  # both are refused before the first is trained
+    inputs = with_same_folds(run, inputs)
     scores = {}
     for view, one in requests.items():
         _log.info("training %s", view)
@@ -65,6 +67,18 @@ def train_views(request: TrainRequest, views: Sequence[View]) -> Summary:
     if request.group.is_helper:
         return Summary({}, {})
     return _keep_best(run, request, scores, inputs[views[0]])
+
+
+def with_same_folds(run: RunFolder, inputs: dict[View, RunInputs]) -> dict[View, RunInputs]:
+    """Give all views the folds that one of them was begun with."""
+    begun = [view for view in inputs if run.view(view).splits.is_file()]
+    if not begun:
+        return inputs
+    path, first = run.view(begun[0]).splits, inputs[begun[0]]
+    if first.splits is not None:
+        require_same_folds(path, first.splits, first.cases)
+    splits = read_splits(path, first.cases)
+    return {view: replace(one, splits=splits) for view, one in inputs.items()}
 
 
 def parse_views(text: str) -> list[View]:
@@ -119,7 +133,7 @@ def _score_together(
     save_ensemble(together.bundle, {view: run.view(view).fold(fold).bundle for view in views})
     if together not in finished_folds(run.view(TOGETHER)):
         config = resolve(_with_view(request, views[0]), inputs.plan)
-        split = find_splits(run.view(views[0]), inputs.cases, config, request.splits)[int(fold)]
+        split = find_splits(run.view(views[0]), inputs.cases, config, inputs.splits)[int(fold)]
         held_back = [case for case in inputs.cases if case.id in split["val"]]
         _log.info("fold %s: predicting %d validation cases with all views", fold, len(held_back))
         predictor = Predictor.from_run(together.path, device=config.trainer.device)

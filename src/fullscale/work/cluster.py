@@ -179,16 +179,16 @@ class DaskExecutor(Executor):
         there = self._client.submit(item.fn, *item.args, key=key, resources=self._resources, **item.kwargs)
 
         def ended(_: Any) -> None:
-            forgotten = there.status not in ("finished", "error") and not future.cancelled()
-            if forgotten and left and self._client.status in ("running", "connecting"):
+            status = "cancelled" if future.cancelled() else there.status
+            if status == "finished":
+                future.set_result(there.result())
+            elif status == "error":
+                self._failed(item, there.exception())
+            elif not future.cancelled() and left and self._client.status in ("running", "connecting"):
                 threading.Thread(target=again, daemon=True).start()
                 return
-            if forgotten:
-                future.set_exception(FullscaleError("the Dask scheduler is gone; repeat the command to go on"))
-            elif there.status == "finished" and not future.cancelled():
-                future.set_result(there.result())
             elif not future.cancelled():
-                self._failed(item, there.exception())
+                future.set_exception(FullscaleError("the Dask scheduler is gone; repeat the command to go on"))
             self._is_back()
 
         def again() -> None:

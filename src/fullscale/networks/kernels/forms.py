@@ -15,8 +15,11 @@ from fullscale.networks.protocol import TorchModule
 Form = Literal["auto", "direct", "factored", "winograd"]
 
 FEWEST_GPU_MACS = 8e9
-"""Multiply-accumulates of a direct convolution from which a GPU factors it. The factored form starts more kernels: on
-an H200 both forms of a training step are level at 13 to 55 times 10^9 (docs/performance.md), on a smaller GPU at fewer.
+"""Multiply-accumulates of a direct convolution from which a GPU factors it.
+
+The factored form starts more kernels: on an H200 both forms of a training step are level at 13 to 75 times 10^9
+(docs/performance.md). The number is lower, because the factored form needs less memory, and a GPU with slower products
+starts kernels no more slowly.
 """
 
 _TYPES = (torch.float32, torch.float64, torch.bfloat16)

@@ -51,7 +51,7 @@ class ScaledConv(FormedConv, nn.Conv2d):
         out_channels: O of the maps `[B, O, H * 2**log2_scale, W * 2**log2_scale]` that go out.
         log2_scale: how many times the size is doubled (bilinear, `align_corners=False`) if positive, halved
             (non-overlapping max-pooling; H and W multiples of `2**-log2_scale`) if negative, before the convolution.
-        form: "direct", "factored", "winograd", or "auto" for the cheapest by the costs below; may be set at any time.
+        form: "direct", "factored", "winograd", or "auto" for the cheapest (see `choose`); may be set at any time.
             Where a form does not apply the direct one stands in; see `choose`. A decoder level of UNet 3+ whose
             fusion is set to "direct" also leaves norms and ReLU to torch in training; see `norm_act`.
         stride: of the convolution, after resizing; with another than 1 it is direct.
@@ -109,7 +109,7 @@ class ScaledConv(FormedConv, nn.Conv2d):
             return self.form if self.form in possible else "direct"
         if exporting:
             return "direct"
-        if x.device.type != "cpu":
+        if x.device.type not in ("cpu", "meta"):
             return possible[-1] if self.pays_on_gpu(x) else "direct"
         shape = (x.shape[0], self.in_channels, self.out_channels, x.shape[-2], x.shape[-1], self.log2_scale)
         costs = [cost(form, *shape, block_size(x.device)) for form in possible]

@@ -40,7 +40,7 @@ class ScaledConv3d(FormedConv, nn.Conv3d):
         log2_scale: for each of D, H and W how many times the size is doubled (trilinear, `align_corners=False`) if
             positive, halved (non-overlapping max-pooling; a side that is a multiple of `2**-log2_scale`) if negative,
             before the convolution; all of one sign.
-        form: "direct", "factored", or "auto" for the cheaper by the costs below; may be set at any time. Where a form
+        form: "direct", "factored", or "auto" for the cheaper (see `choose`); may be set at any time. Where a form
             does not apply the direct one stands in; see `choose`.
         stride: of the convolution, after resizing, for each axis.
         bias: whether there is one.
@@ -89,7 +89,7 @@ class ScaledConv3d(FormedConv, nn.Conv3d):
             return "factored" if self.form == "factored" else "direct"
         if torch.compiler.is_exporting():
             return "direct"
-        if x.device.type != "cpu":
+        if x.device.type not in ("cpu", "meta"):
             return "factored" if self.pays_on_gpu(x) else "direct"
         shape = (x.shape[0], self.in_channels, self.out_channels, tuple(x.shape[2:]), self.factors)
         return min(("direct", "factored"), key=lambda form: cost(form, *shape, block_size(x.device)))
