@@ -108,6 +108,9 @@ def test_folds_side_by_side_are_refused_at_once(phantoms: Path, cache: Path, tmp
     train(replace(asked_for(phantoms, tmp_path, cache, FOLDS[:1]), folds=("0",)))
     with pytest.raises(UsageError, match="was begun with other folds"):
         train_folds(asked_for(phantoms, tmp_path, cache, FOLDS), jobs=2)
+    asked = replace(asked_for(phantoms, tmp_path, cache, FOLDS[:1]), folds=("0", "1"))
+    with pytest.raises(UsageError, match="there is no fold '1'"):
+        train_folds(asked, jobs=2)
     assert not run.fold("1").path.exists()
 
 

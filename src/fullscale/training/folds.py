@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 
 from fullscale.data.identity import digest_of
 from fullscale.data.kept import Kept, Task, map_kept
+from fullscale.data.splits import choose_split
 from fullscale.ending import UNASKED
 from fullscale.errors import DataError, OutputError, UsageError
 from fullscale.reporting.source import finished_folds, pool_folds
-from fullscale.runfolder import FoldFolder, RunFolder
+from fullscale.runfolder import ALL, FoldFolder, RunFolder
 from fullscale.scoring.summary import Summary, read_summary
 from fullscale.shares import remember_request
 from fullscale.text import one_line
@@ -57,8 +58,11 @@ def train_folds(
     inputs = find_inputs(request)
     if resolve(request.config, inputs.plan).trainer.devices != 1:
         raise UsageError("trainer.devices: with --jobs, --dask or --shard each fold trains on one device")
-    if inputs.splits is not None:
-        find_splits(run, inputs.cases, request.config, inputs.splits)  # refused once, before any work
+    numbered = [fold for fold in request.folds if fold != ALL]
+    if numbered:  # refused once, before any work
+        splits = find_splits(run, inputs.cases, request.config, inputs.splits)
+        for fold in numbered:
+            choose_split(splits, fold)
     if shard is not None:
         remember_request(run.path / FOLDER, "train", {"folds": list(request.folds)}, overwrite=True)
     inputs = inputs.with_prepared(request.cache, request.verify)
