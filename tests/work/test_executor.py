@@ -1,5 +1,6 @@
 """Cases mapped over processes: the same outcomes as in one, whatever happens to a case or its process."""
 
+import atexit
 import logging
 import os
 import signal
@@ -10,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import pytest
@@ -272,3 +274,19 @@ def test_a_worker_that_is_interrupted_while_it_loads_says_nothing(tmp_path: Path
         [sys.executable, script], capture_output=True, text=True, timeout=60, start_new_session=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted\n", ""), done.stderr
+
+
+def end_slowly(seconds: float) -> None:
+    atexit.register(time.sleep, seconds)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_told_to_stop_while_it_ends_of_itself_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    executor = ProcessExecutor(1)
+    executor.submit(end_slowly, 1.0).result()
+    [worker] = executor._processes_started.processes
+    executor.shutdown(wait=False)
+    time.sleep(0.5)
+    worker.terminate()
+    assert wait([worker.sentinel], timeout=30)
+    assert capfd.readouterr().err == ""

@@ -11,6 +11,7 @@ import torch
 
 from fullscale.errors import DataError, FullscaleError, UsageError
 from fullscale.extras import needs
+from fullscale.networks.kernels.strided import widen_strided
 from fullscale.networks.state_dicts import read_state_dict
 from fullscale.text import first_line
 
@@ -104,7 +105,9 @@ def _build_backbone(name: str, in_channels: int, **options: Any) -> Any:
     if _has_one_size(name):
         options |= {"strict_img_size": False}
     try:
-        return timm.create_model(name, features_only=True, in_chans=in_channels, **options)
+        backbone = timm.create_model(name, features_only=True, in_chans=in_channels, **options)
+        widen_strided(backbone)
+        return backbone
     except (RuntimeError, TypeError, AttributeError, AssertionError) as error:
         if "strict_img_size" in str(error):
             raise UsageError(f"encoder '{name}' takes images of one size only: choose {EXAMPLES}") from error

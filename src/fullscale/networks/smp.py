@@ -12,6 +12,7 @@ from fullscale.errors import UsageError
 from fullscale.networks.backbones import check_dilatable, create_backbone
 from fullscale.networks.base import SegmentationNetwork
 from fullscale.networks.blocks import require_positive
+from fullscale.networks.kernels.strided import widen_strided
 from fullscale.networks.spatial import require_images
 from fullscale.text import first_line
 
@@ -56,6 +57,7 @@ class SmpNetwork(SegmentationNetwork):
                 f"encoder '{encoder}' does not fit {type(self).__name__}, which dilates it: {first_line(error)}; "
                 "choose a backbone such as resnet34 or resnet101"
             ) from error
+        widen_strided(self.network)
         if pretrained:
             weights = create_backbone(encoder, in_channels, pretrained).state_dict()
             self.network.get_submodule("encoder.model").load_state_dict(weights)

@@ -165,6 +165,13 @@ class _Worker(SpawnProcess):
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
+    def run(self) -> None:
+        """Work; a process that then ends of itself is not told to stop as well, which would end in a traceback."""
+        try:
+            super().run()
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
 
 class _Recording(SpawnContext):
     """Starts processes afresh, without copies of this one's threads and locks, and keeps them to be stopped."""

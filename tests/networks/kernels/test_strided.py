@@ -5,7 +5,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fullscale.networks.kernels.strided import strided_conv, transposed_conv
+from fullscale.networks import create_network
+from fullscale.networks.kernels.strided import strided_conv, transposed_conv, widen_strided
 
 CONVS = {2: F.conv2d, 3: F.conv3d}
 
@@ -24,6 +25,31 @@ def test_value_and_gradients_are_torchs_own(dims: int, width: int, step: int) ->
         torch.autograd.grad(ours, leaves, upstream), torch.autograd.grad(theirs, leaves, upstream), strict=True
     ):
         torch.testing.assert_close(ours_to, theirs_to, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize(("side", "padding", "dilation"), [(1, 0, 1), (3, 1, 1), (7, 3, 1), (3, 2, 2)])
+def test_a_convolution_of_another_library_gives_what_it_gave(
+    width: int, side: int, padding: int, dilation: int
+) -> None:
+    conv = nn.Conv2d(3, 5, side, stride=2, padding=padding, dilation=dilation).double()
+    x = torch.randn(2, 3, 9, width, dtype=torch.float64)
+    expected = conv(x)
+    module = nn.Sequential(conv)
+    widen_strided(module)
+    assert type(module[0]) is not nn.Conv2d
+    torch.testing.assert_close(module(x), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("name", "options"), [("deeplabv2", {}), ("deeplabv3", {}), ("unet3+", {"width": 8})])
+def test_a_backbone_reads_no_memory_beyond_a_narrow_image(name: str, options: dict[str, int]) -> None:
+    network = create_network(name, 1, 2, encoder="resnet18", **options).bfloat16().eval()
+    for width in (1, 9, 17):
+        image = torch.randn(1, 1, 33, width).bfloat16()
+        for _ in range(3):
+            fill_free_memory()
+            with torch.no_grad():
+                assert network(image).isfinite().all()
 
 
 def fill_free_memory() -> None:

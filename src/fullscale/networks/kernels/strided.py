@@ -26,6 +26,27 @@ def strided_conv(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequenc
     return conv(x, weight, bias, stride=steps, padding=1)
 
 
+class NarrowConv2d(nn.Conv2d):
+    """A strided convolution that is right for narrow maps too; see `widen_strided`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve `[B, C, H, W]`."""
+        step, reach = self.stride[-1], self.dilation[-1] * (self.kernel_size[-1] - 1)
+        columns = (x.shape[-1] + 2 * int(self.padding[-1]) - reach - 1) // step + 1
+        if columns == 1 and eager_on_cpu(x):
+            return super().forward(F.pad(x, (0, step)))[..., :1]
+        return super().forward(x)
+
+
+def widen_strided(module: nn.Module) -> None:
+    """Make the strided convolutions in a network of another library right for narrow maps; weights stay as they are."""
+    for part in module.modules():
+        if type(part) is not nn.Conv2d or part.padding_mode != "zeros" or isinstance(part.padding, str):
+            continue
+        if part.stride[-1] > 1:
+            part.__class__ = NarrowConv2d
+
+
 def transposed_conv(conv: nn.ConvTranspose2d | nn.ConvTranspose3d, x: Tensor) -> Tensor:
     """Bring a map `[B, C, ...]` to as many times its size as the transposed convolution steps along each axis."""
     step = conv.stride[-1]
